@@ -1,0 +1,100 @@
+# Builds the apr tools. `make` for the programs, `make demo` to see one at work, `make check` to test them all.
+#   MODE=release|asan|tsan   CC=gcc|clang   WERROR=1   PREFIX=/usr/local   DESTDIR=   FUZZ_SECONDS=60
+MODE    ?= release
+BUILD   := build/$(MODE)
+PREFIX  ?= /usr/local
+FUZZ_SECONDS ?= 60
+
+PACKAGES  = libzstd liblz4 yaml-0.1 libxxhash jansson libdeflate
+DEBIAN    = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libcmocka-dev
+has_all   = $(shell pkg-config --exists $(PACKAGES) cmocka 2>/dev/null && command -v jq >/dev/null && echo yes)
+as_root   = $(shell test $$(id -u) = 0 && echo env || { sudo -n true 2>/dev/null && echo sudo -n env; })
+apt       = $(as_root) DEBIAN_FRONTEND=noninteractive apt-get -qq
+installed = $(if $(as_root),$(shell { $(apt) update && $(apt) install -y --no-install-recommends $(DEBIAN); } >&2))
+ifeq ($(filter clean,$(MAKECMDGOALS))$(has_all),)
+  $(info installing $(DEBIAN))$(installed)
+  $(if $(has_all),,$(error Libraries are missing. Type: sudo apt-get install $(DEBIAN)))
+endif
+
+WARNINGS = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wpointer-arith -Wwrite-strings \
+           $(if $(filter 1,$(WERROR)),-Werror)
+FLAGS_release = -O2
+FLAGS_asan    = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FLAGS_tsan    = -O1 -fsanitize=thread
+FLAGS_fuzz    = -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+CFLAGS  ?= -g
+FOUND   := $(shell pkg-config --cflags $(PACKAGES))
+LIBS    := $(shell pkg-config --libs $(PACKAGES)) -lm -pthread
+# -iquote, not -I: <math.h> and <yaml.h> are the system's, "yaml.h" is ours.
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -pthread $(WARNINGS) $(FLAGS_$(MODE)) -iquote lib -iquote $(BUILD) $(FOUND) $(CFLAGS)
+
+obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
+SOURCES := $(wildcard lib/*.c lib/kernels/*.c lib/kernels/*/*.c formats/*.c)
+HEADERS := $(wildcard lib/*.h)
+TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
+TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+LIBRARY := $(BUILD)/libaprtools.a
+
+all: $(TOOLS)
+$(LIBRARY): $(call obj,$(SOURCES)) $(BUILD)/families.o
+	@rm -f $@ && ar rcs $@ $^
+
+# The families' contracts as C strings; the codebooks of quantized types as C.
+$(BUILD)/families.c: lib/embed.sh $(sort $(wildcard families/*.yaml))
+	@mkdir -p $(@D) && sh $^ >$@.part && mv $@.part $@
+$(BUILD)/families.o: $(BUILD)/families.c
+	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+$(BUILD)/grids.h: lib/kernels/grids.jq data/iq-grids.json
+	@mkdir -p $(@D) && jq -rf $^ >$@.part && mv $@.part $@
+$(call obj,$(wildcard lib/kernels/*.c lib/kernels/*/*.c)): | $(BUILD)/grids.h
+
+$(BUILD)/tests/%.o $(BUILD)/bench/%.o: ALL_CFLAGS += -iquote tests -DAPR_BUILD='"$(BUILD)"'
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/tests/support.o $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lcmocka
+$(BUILD)/tests/test_fuzz: $(BUILD)/tests/fuzz/open.o
+$(BUILD)/tests/test_faults: $(BUILD)/faults_shim.so
+$(BUILD)/faults_shim.so: tests/faults_shim.c
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
+$(BUILD)/bench/bench: $(BUILD)/bench/bench.o $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
+
+.SECONDEXPANSION:
+$(BUILD)/apr-%: $$(call obj,$$(wildcard tools/apr-$$*/*.c)) $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
+
+$(BUILD)/headers/%.ok: lib/%.h $(HEADERS)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fsyntax-only -x c -include $< /dev/null && touch $@
+
+check: all $(patsubst lib/%.h,$(BUILD)/headers/%.ok,$(HEADERS)) $(TESTS)
+	@printf '%s\n' $(TESTS) | xargs -P 2 -I{} sh -c '{} >{}.log 2>&1 || { cat {}.log; echo "make check: {} failed"; exit 1; }'
+	@echo "all $(words $(TESTS)) test programs pass ($(MODE))"
+
+# The first block of README.md, so that the page is what happens.
+demo: all
+	@sed -n 's/^\$$ //p; /^```$$/q' README.md | \
+	while IFS= read -r line; do echo "$$ $$line"; PATH="$(CURDIR)/$(BUILD):$$PATH" sh -c "$$line" </dev/null 2>&1; done
+
+bench: all $(BUILD)/bench/bench
+	$(BUILD)/bench/bench && sh bench/peers.sh $(BUILD)
+
+fuzz:
+	$(MAKE) MODE=fuzz CC=clang build/fuzz/fuzz && mkdir -p build/fuzz/corpus
+	build/fuzz/fuzz -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -artifact_prefix=build/fuzz/ build/fuzz/corpus fixtures
+build/fuzz/fuzz: build/fuzz/tests/fuzz/open.o build/fuzz/libaprtools.a
+	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+install: all
+	install -D -t $(DESTDIR)$(PREFIX)/bin $(TOOLS)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/apr-tools README.md $(wildcard docs/*.md)
+
+clean:
+	rm -rf build
+-include $(shell find build -name '*.d' 2>/dev/null)
+.PHONY: all demo check bench fuzz install clean
+.SECONDARY:
