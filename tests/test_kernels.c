@@ -1,0 +1,349 @@
+/* The dtype table and the kernels: against numbers from other people's code, and each ISA level against scalar. */
+#include "support.h"
+
+#include <libdeflate.h>
+#include <math.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "dtype.h"
+#include "kernels.h"
+
+#define LONG_RUN 65536u /* elements */
+
+static uint64_t seed;
+
+static uint64_t next(void)
+{
+    uint64_t z = seed += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* The end of writable bytes, right before a page that nobody may touch. */
+static unsigned char *guarded(size_t n)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (n + page - 1) / page * page;
+    unsigned char *at = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(at != MAP_FAILED);
+    assert_int_equal(mprotect(at + room, page, PROT_NONE), 0);
+    return at + room;
+}
+
+static bool decodable(const struct apr_kernels *k, const struct apr_dtype *d)
+{
+    return k->decode[apr_dtype_id(d)] || k->decode_wide[apr_dtype_id(d)];
+}
+
+static void decode(const struct apr_kernels *k, const struct apr_dtype *d, const unsigned char *head, const unsigned char *in, size_t n,
+                   void *out)
+{
+    if (d->wide)
+        k->decode_wide[apr_dtype_id(d)](head, in, n, out);
+    else
+        k->decode[apr_dtype_id(d)](head, in, n, out);
+}
+
+/* The index of the first value that differs in its bits, or n. NaNs of block types are all alike: which of two NaN operands an
+ * addition keeps is the compiler's choice. */
+static size_t first_unlike(const struct apr_dtype *d, const void *a, const void *b, size_t n)
+{
+    const size_t width = d->wide ? sizeof(double) : sizeof(float);
+    if (n == 0 || memcmp(a, b, n * width) == 0)
+        return n;
+    for (size_t i = 0; i < n; i++) {
+        const char *x = (const char *)a + i * width, *y = (const char *)b + i * width;
+        float fx = 0, fy = 0;
+        if (!d->wide) {
+            memcpy(&fx, x, sizeof fx);
+            memcpy(&fy, y, sizeof fy);
+        }
+        if (memcmp(x, y, width) != 0 && !(d->block > 4 && isnan(fx) && isnan(fy)))
+            return i;
+    }
+    return n;
+}
+
+static void expect_alike(const struct apr_kernels *k, const struct apr_dtype *d, const void *got, const void *wanted, size_t n)
+{
+    const size_t at = first_unlike(d, got, wanted, n);
+    if (at < n)
+        fail_msg("%s, %s: value %zu of %zu is not the expected one", d->name, apr_isa_word(k->isa), at, n);
+}
+
+#define FOR_LEVELS(k)                                                                                    \
+    for (unsigned isa_ = 0; isa_ < APR_NISA; isa_++)                                                     \
+        for (const struct apr_kernels *k = apr_isa_has((enum apr_isa)isa_) ? apr_kernels_for((enum apr_isa)isa_) : NULL; k; k = NULL)
+
+#define FOR_DTYPES(d) for (const struct apr_dtype *d = apr_dtypes; d < apr_dtypes + APR_NDTYPES; d++)
+
+static struct test_bytes vector(const char *name, const char *suffix)
+{
+    char path[128];
+    snprintf(path, sizeof path, "fixtures/vectors/%s.%s", name, suffix);
+    return test_load(path);
+}
+
+static void fields_cover_their_block_and_ids_are_unique(void **state)
+{
+    (void)state;
+    FOR_DTYPES(d) {
+        assert_non_null(d->name);
+        assert_true(d->block > 0 && d->bytes > 0 && d->block <= 256);
+        unsigned at = 0;
+        for (size_t i = 0; i < APR_MAX_FIELDS && d->field[i].n; i++) {
+            assert_int_equal(d->field[i].at, at);
+            at += d->field[i].n * apr_field_width(d->field[i].kind);
+        }
+        assert_true(at == d->bytes || (at == 0 && d->flat));
+        if (d->ggml >= 0) {
+            assert_ptr_equal(apr_dtype_of_ggml((uint32_t)d->ggml), d);
+            assert_null(apr_ggml_removed((uint32_t)d->ggml));
+        }
+        if (d->safetensors) {
+            const struct apr_bytes name = { (const unsigned char *)d->safetensors, strlen(d->safetensors) };
+            assert_ptr_equal(apr_dtype_of_safetensors(name), d);
+            assert_null(apr_dtype_of_safetensors((struct apr_bytes){ name.at, name.n - 1 }));
+        }
+        for (const struct apr_dtype *other = apr_dtypes; other < d; other++) {
+            assert_string_not_equal(other->name, d->name);
+            assert_true(d->apr < 0 || d->apr != other->apr);
+        }
+    }
+}
+
+static void every_ggml_id_below_43_is_a_dtype_or_removed(void **state)
+{
+    (void)state;
+    for (uint32_t id = 0; id < 43; id++)
+        assert_true((apr_dtype_of_ggml(id) != NULL) != (apr_ggml_removed(id) != NULL));
+    static const uint32_t unknown[] = { 43, 255, 0x7fffffff, 0x80000000, UINT32_MAX };
+    for (size_t i = 0; i < APR_LENGTH(unknown); i++) {
+        assert_null(apr_dtype_of_ggml(unknown[i]));
+        assert_null(apr_ggml_removed(unknown[i]));
+    }
+}
+
+static void the_best_level_is_one_this_cpu_has(void **state)
+{
+    (void)state;
+    assert_true(apr_isa_has(APR_SCALAR));
+    assert_true(apr_isa_has(apr_isa_best()));
+    assert_string_equal(apr_isa_word(APR_AVX512), "avx512");
+    FOR_LEVELS(k) {
+        assert_int_equal(k->isa, isa_);
+        assert_ptr_equal(k, apr_kernels_for(k->isa));
+    }
+}
+
+static void stored_values_decode_as_numpy_and_gguf_decode_them(void **state)
+{
+    (void)state;
+    FOR_LEVELS(k) FOR_DTYPES(d) {
+        if (!decodable(k, d) || apr_dtype_id(d) == APR_F16 || apr_dtype_id(d) == APR_BF16)
+            continue;
+        struct test_bytes in = vector(d->name, "in"), wanted = vector(d->name, "out");
+        const size_t n = (in.n - d->head) / d->bytes * d->block;
+        assert_int_equal(wanted.n, n * (d->wide ? sizeof(double) : sizeof(float)));
+        void *out = malloc(wanted.n);
+        decode(k, d, in.at, in.at + d->head, n, out);
+        expect_alike(k, d, out, wanted.at, n);
+        free(out);
+        test_free(&in);
+        test_free(&wanted);
+    }
+}
+
+static void all_sixteen_bit_floats_decode_as_numpy_decodes_them(void **state)
+{
+    (void)state;
+    struct test_bytes sums = test_load("fixtures/vectors/every.txt"), codes = { 0 };
+    for (unsigned i = 0; i < 65536; i++)
+        test_integer(&codes, i, 2);
+    float *out = malloc(65536 * sizeof *out);
+    char text[64];
+    FOR_LEVELS(k) {
+        for (unsigned i = 0; i < 2; i++) {
+            const struct apr_dtype *d = &apr_dtypes[i ? APR_BF16 : APR_F16];
+            decode(k, d, NULL, codes.at, 65536, out);
+            const int n = snprintf(text, sizeof text, "%s %08x\n", d->name, libdeflate_crc32(0, out, 65536 * sizeof *out));
+            assert_non_null(memmem(sums.at, sums.n, text, (size_t)n));
+        }
+    }
+    decode(apr_kernels_for(APR_SCALAR), &apr_dtypes[APR_F16], NULL, codes.at, 65536, out);
+    for (unsigned i = 0; i < 65536; i++) {
+        const float one = apr_f16_to_f32((uint16_t)i);
+        assert_memory_equal(&one, &out[i], sizeof one);
+    }
+    free(out);
+    test_free(&codes);
+    test_free(&sums);
+}
+
+/* Random bytes, with scales mostly near 1 and sometimes subnormal, huge, infinite or NaN. */
+static void random_blocks(const struct apr_dtype *d, unsigned char *at, size_t nblocks)
+{
+    for (size_t i = 0; i < nblocks * d->bytes; i++)
+        at[i] = (unsigned char)next();
+    for (size_t i = 0; i < nblocks; i++, at += d->bytes)
+        for (const struct apr_field *f = d->field; f < d->field + APR_MAX_FIELDS && f->n; f++)
+            if (f->kind == APR_FIELD_F16 && next() % 4)
+                at[f->at + 1] = (unsigned char)((at[f->at + 1] & 0x83) | 0x34);
+}
+
+static void every_level_gives_the_bits_of_scalar_and_stays_in_its_bytes(void **state)
+{
+    (void)state;
+    const size_t most = LONG_RUN * sizeof(double);
+    unsigned char *in_end = guarded(most), *out_end = guarded(most), *wanted = malloc(most), head[4];
+    seed = 1;
+    FOR_LEVELS(k) FOR_DTYPES(d) {
+        if (!decodable(k, d))
+            continue;
+        assert_true(decodable(apr_kernels_for(APR_SCALAR), d));
+        const size_t tails = d->block > 64 ? 9 : 69, width = d->wide ? sizeof(double) : sizeof(float);
+        for (size_t run = 0; run <= 4 * tails + 12; run++) {
+            const size_t offset = run % 4, nblocks = run / 4 <= tails ? run / 4 : LONG_RUN / d->block - offset;
+            const size_t n = nblocks * d->block;
+            unsigned char *in = in_end - nblocks * d->bytes - offset, *out = out_end - (n + offset) * width;
+            random_blocks(d, in, nblocks);
+            const float scale = (float)(int64_t)next() * 0x1p-60f;
+            memcpy(head, &scale, sizeof scale);
+            decode(apr_kernels_for(APR_SCALAR), d, head, in, n, wanted);
+            decode(k, d, head, in, n, out);
+            expect_alike(k, d, out, wanted, n);
+        }
+    }
+    free(wanted);
+}
+
+/* A struct apr_difference as the vectors hold it. */
+static void expect_difference(const struct apr_difference *got, const struct test_bytes *wanted)
+{
+    double w[12];
+    assert_int_equal(wanted->n, sizeof w);
+    memcpy(w, wanted->at, sizeof w);
+    const double sums[5] = { apr_fold(got->ab), apr_fold(got->aa), apr_fold(got->bb), apr_fold(got->d), apr_fold(got->dd) };
+    for (unsigned i = 0; i < 5; i++)
+        assert_true(fabs(sums[i] - w[i]) <= 1e-13 * fabs(w[i]));
+    assert_true(got->max == w[5]);
+    const uint64_t counts[6] = { got->max_at, got->identical, got->small, got->medium, got->large, got->nonfinite };
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(counts[i], (uint64_t)w[6 + i]);
+}
+
+static void differences_are_those_of_numpy(void **state)
+{
+    (void)state;
+    struct test_bytes in = vector("difference", "in"), out = vector("difference", "out");
+    struct test_bytes wide_in = vector("difference_wide", "in"), wide_out = vector("difference_wide", "out");
+    const size_t n = in.n / 2 / sizeof(float);
+    assert_int_equal(wide_in.n / 2 / sizeof(double), n);
+    float *f = malloc(in.n);
+    double *w = malloc(wide_in.n);
+    memcpy(f, in.at, in.n);
+    memcpy(w, wide_in.at, wide_in.n);
+    FOR_LEVELS(k) {
+        struct apr_difference whole = { 0 }, pieces = { 0 }, wide = { 0 };
+        k->difference(f, f + n, n, 0, &whole);
+        expect_difference(&whole, &out);
+        k->difference_wide(w, w + n, n, 0, &wide);
+        expect_difference(&wide, &wide_out);
+        for (size_t at = 0, now; at < n; at += now) {
+            now = at + 48 < n ? 48 : n - at;
+            k->difference(f + at, f + n + at, now, at, &pieces);
+        }
+        assert_memory_equal(&pieces, &whole, sizeof whole);
+    }
+    free(f);
+    free(w);
+    test_free(&in);
+    test_free(&out);
+    test_free(&wide_in);
+    test_free(&wide_out);
+}
+
+static void every_level_gives_the_differences_of_scalar(void **state)
+{
+    (void)state;
+    static const float odd[] = { 0, -0.0f, NAN, INFINITY, -INFINITY, 3e38f, 1e-45f, 1 };
+    static const struct {
+        unsigned odd_every; /* pairs, 0 for none */
+        float    step;      /* between pairs, up to four of them */
+    } kind[] = { { 16, 0x1p-10f }, { 0, 0x1p-14f }, { 0, 0x1p-10f }, { 0, 0.1f }, { 3000, 0x1p-14f }, { 3000, 0x1p-9f } };
+    const size_t most = 4096;
+    float *a_end = (void *)guarded(most * sizeof(float)), *b_end = (void *)guarded(most * sizeof(float));
+    double *wa_end = (void *)guarded(most * sizeof(double)), *wb_end = (void *)guarded(most * sizeof(double));
+    seed = 2;
+    FOR_LEVELS(k) {
+        for (size_t run = 0; run < 90 * APR_LENGTH(kind); run++) {
+            const size_t which = run / 90, n = run % 90, count = n < 70 ? n : most - 16 * n % 1500;
+            float *a = a_end - count, *b = b_end - count;
+            double *wa = wa_end - count, *wb = wb_end - count;
+            for (size_t i = 0; i < count; i++) {
+                const bool special = kind[which].odd_every && next() % kind[which].odd_every == 0;
+                a[i] = special ? odd[next() % APR_LENGTH(odd)] : (float)(int64_t)next() * 0x1p-62f;
+                b[i] = special ? odd[next() % APR_LENGTH(odd)] : a[i] + (float)(int64_t)(next() % 5) * kind[which].step;
+                wa[i] = a[i];
+                wb[i] = b[i];
+            }
+            struct apr_difference got = { 0 }, wanted = { 0 }, wide = { 0 };
+            const size_t half = count / 32 * 16;
+            for (unsigned part = 0; part < 2; part++) { /* so that there are sums already */
+                const size_t at = part ? half : 0, now = part ? count - half : half;
+                apr_kernels_for(APR_SCALAR)->difference(a + at, b + at, now, 16 + at, &wanted);
+                k->difference(a + at, b + at, now, 16 + at, &got);
+                k->difference_wide(wa + at, wb + at, now, 16 + at, &wide);
+            }
+            assert_memory_equal(&got, &wanted, sizeof got);
+            assert_memory_equal(&wide, &wanted, sizeof wide);
+            assert_int_equal(got.identical + got.small + got.medium + got.large + got.nonfinite, count);
+        }
+    }
+}
+
+static void doubles_beyond_a_float_differ_at_every_level_as_in_scalar(void **state)
+{
+    (void)state;
+    static const double huge[] = { 1e200, -1e200, 1.7e308, -1.7e308, 1e-320, -1e-200, 0x1.fffffffffffffp0, 1 };
+    double a[96], b[96];
+    seed = 3;
+    FOR_LEVELS(k) {
+        for (unsigned run = 0; run < 200; run++) {
+            struct apr_difference got = { 0 }, wanted = { 0 };
+            for (size_t i = 0; i < 96; i++) {
+                a[i] = run % 2 ? (double)next() * 0x1p-64 : huge[next() % APR_LENGTH(huge)];
+                b[i] = run % 2 ? (double)next() * 0x1p-64 : huge[next() % APR_LENGTH(huge)];
+            }
+            apr_kernels_for(APR_SCALAR)->difference_wide(a, b, 96, 0, &wanted);
+            k->difference_wide(a, b, 96, 0, &got);
+            assert_memory_equal(&got, &wanted, sizeof got);
+        }
+    }
+}
+
+static void lanes_fold_in_halves(void **state)
+{
+    (void)state;
+    const double lanes[APR_LANES] = { 1e16, 1, -1e16, 1, 0, 0, 0, 0, 0, 0, 0, 1 };
+    assert_true(apr_fold(lanes) == ((1e16 + -1e16) + (1 + (1 + 1.0))));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fields_cover_their_block_and_ids_are_unique),
+        cmocka_unit_test(every_ggml_id_below_43_is_a_dtype_or_removed),
+        cmocka_unit_test(the_best_level_is_one_this_cpu_has),
+        cmocka_unit_test(stored_values_decode_as_numpy_and_gguf_decode_them),
+        cmocka_unit_test(all_sixteen_bit_floats_decode_as_numpy_decodes_them),
+        cmocka_unit_test(every_level_gives_the_bits_of_scalar_and_stays_in_its_bytes),
+        cmocka_unit_test(differences_are_those_of_numpy),
+        cmocka_unit_test(every_level_gives_the_differences_of_scalar),
+        cmocka_unit_test(doubles_beyond_a_float_differ_at_every_level_as_in_scalar),
+        cmocka_unit_test(lanes_fold_in_halves),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
