@@ -1,0 +1,60 @@
+/* APRT, one saved activation: | "APRT" | u32 layer, 0xFFFFFFFF for the whole model | u32 n | n f32, little-endian | */
+#include <string.h>
+
+#include "cursor.h"
+#include "format.h"
+#include "model.h"
+#include "source.h"
+
+#define HEADER 12u
+
+static bool probe(struct apr_bytes start, uint64_t size)
+{
+    (void)size;
+    return start.n >= 4 && memcmp(start.at, "APRT", 4) == 0;
+}
+
+static bool is_utf8(struct apr_bytes text)
+{
+    for (size_t i = 0, n; i < text.n; i += n)
+        if ((n = apr_utf8_length(text.at + i, text.n - i)) == 0)
+            return false;
+    return true;
+}
+
+/* The stage is known by the file's name alone: "trace/layer-3/ffn_out.bin" -> "ffn_out". */
+static struct apr_bytes stage(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    struct apr_bytes name = apr_text(slash == NULL ? path : slash + 1);
+    if (name.n >= 4 && memcmp(name.at + name.n - 4, ".bin", 4) == 0)
+        name.n -= 4;
+    return name.n > 0 && strcmp(path, "-") != 0 && is_utf8(name) ? name : apr_text("stage");
+}
+
+static enum apr_code read(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+{
+    (void)r;
+    struct apr_cursor c = apr_cursor_on(s->map);
+    apr_take_bytes(&c, 4);
+    const uint32_t layer = apr_u32(&c), count = apr_u32(&c);
+    if (c.bad)
+        return apr_fail(e, APR_ECORRUPT, s->map.n, "the header takes %u bytes, the file has %zu", HEADER, s->map.n);
+    const uint64_t bytes = 4 * (uint64_t)count;
+    if (bytes > apr_left(&c))
+        return apr_fail(e, APR_ECORRUPT, 8, "%u values are promised, which take %llu bytes, but %zu follow", count,
+                        (unsigned long long)bytes, apr_left(&c));
+    const struct apr_bytes name = stage(s->path);
+    struct apr_tensor t = { .dtype = &apr_dtypes[APR_F32], .ndim = 1, .dim = { count } };
+    t.name = layer == UINT32_MAX ? apr_model_format(m, "%.*s", (int)name.n, (const char *)name.at)
+                                 : apr_model_format(m, "layer-%u/%.*s", layer, (int)name.n, (const char *)name.at);
+    if (t.name.at == NULL)
+        return apr_no_memory(e);
+    APR_TRY(apr_model_add(m, &t, HEADER, bytes, 0, e));
+    if (bytes < apr_left(&c))
+        apr_model_note(m, APR_WARNING, 3, "aprt.trailing", t.name, HEADER + bytes, "%llu bytes follow the %u values",
+                       (unsigned long long)(apr_left(&c) - bytes), count);
+    return APR_OK;
+}
+
+const struct apr_format apr_aprt = { .name = "aprt", .suffix = ".bin", .probe = probe, .read = read };

@@ -1,0 +1,5 @@
+#include "format.h"
+
+extern const struct apr_format apr_gguf, apr_apr, apr_aprt, apr_safetensors;
+
+const struct apr_format *const apr_formats[] = { &apr_gguf, &apr_apr, &apr_aprt, &apr_safetensors, NULL };
