@@ -1,0 +1,274 @@
+/* lib/yaml.h: the YAML of contracts, recipes and tolerances, and what is refused of the rest. */
+#include "support.h"
+
+#include <stdio.h>
+
+#include "fuzz/yaml.c"
+
+static struct apr_yaml_document *parse(const char *text)
+{
+    struct apr_yaml_document *d;
+    struct apr_error e;
+    if (apr_yaml_parse(&d, apr_text(text), &e) != APR_OK)
+        fail_msg("%s\n%s", text, e.text);
+    return d;
+}
+
+/* {a: [b, "c"]} as {a:[b,"c"]}: what is quoted stands in double quotes again. */
+static void spell(const struct apr_yaml *node, struct test_bytes *to)
+{
+    static const char *const around[][2] = {
+        [APR_YAML_SCALAR] = { "", "" }, [APR_YAML_LIST] = { "[", "]" }, [APR_YAML_MAP] = { "{", "}" },
+    };
+    test_text(to, node->quoted ? "\"" : around[node->kind][0]);
+    test_put(to, node->text.at, node->text.n);
+    for (const struct apr_yaml *child = node->child; child != NULL; child = child->next) {
+        test_put(to, child->key.at, child->key.n);
+        test_text(to, node->kind == APR_YAML_MAP ? ":" : "");
+        spell(child, to);
+        test_text(to, child->next == NULL ? "" : ",");
+    }
+    test_text(to, node->quoted ? "\"" : around[node->kind][1]);
+}
+
+static void documents_become_trees(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *tree; } rows[] = {
+        { "a", "a" }, { "", "" }, { "---", "" }, { "# only a remark\n", "" }, { "'a'", "\"a\"" }, { "\"a\\tb\"", "\"a\tb\"" },
+        { "'it''s'", "\"it's\"" },
+        { "[]", "[]" }, { "{}", "{}" }, { "[a, 'b', \"c\"]", "[a,\"b\",\"c\"]" }, { "- a\n- b\n", "[a,b]" },
+        { "a: 1\nb: 2\n", "{a:1,b:2}" },
+        { "a:\n  - {b: c, d: [e, f]}\n  - g\nh:\n", "{a:[{b:c,d:[e,f]},g],h:}" }, { "a: |\n  x\n  y\n", "{a:\"x\ny\n\"}" },
+        { "a: x\n  y\n", "{a:x y}" },
+        { "V: {keys: [vocab_size]}\nD: H / A\n", "{V:{keys:[vocab_size]},D:H / A}" }, { "when: E == 0", "{when:E == 0}" },
+        { "{role: q, shape: [A*D, H],\n  transform: {op: rope_permute, heads: A}}",
+          "{role:q,shape:[A*D,H],transform:{op:rope_permute,heads:A}}" },
+        { "default: \"'none'\"", "{default:\"'none'\"}" }, { "{gguf: \"{a}.block_count\"}", "{gguf:\"{a}.block_count\"}" },
+        { "skip: [\"*.attn.bias\"]", "{skip:[\"*.attn.bias\"]}" }, { "when: has(a.b)", "{when:has(a.b)}" }, { "\"<<\": 1", "{<<:1}" },
+        { "? a\n: b", "{a:b}" },
+        { "{a, b}", "{a:,b:}" }, { "[a: b]", "[{a:b}]" }, { "%YAML 1.1\n---\na\n...\n", "a" }, { "\xef\xbb\xbf" "a: b", "{a:b}" },
+        { "a: \xc3\xa4", "{a:\xc3\xa4}" },
+        { "\r\na: b\r\nc: d\r\n", "{a:b,c:d}" }, { "'': 1", "{:1}" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_yaml_document *d = parse(rows[i].text);
+        struct test_bytes tree = { 0 };
+        spell(apr_yaml_root(d), &tree);
+        test_text(&tree, "");
+        assert_string_equal((const char *)tree.at, rows[i].tree);
+        test_free(&tree);
+        apr_yaml_free(d);
+    }
+}
+
+static void nodes_know_their_line_and_maps_their_keys(void **state)
+{
+    (void)state;
+    struct apr_yaml_document *d = parse("# a remark\nschema: x\ntensors:\n  - {role: a,\n     hf: b}\n"
+                                        "  - role: c\n    shape:\n      [d]\nlast: 'e'\n");
+    const struct apr_yaml *const root = apr_yaml_root(d), *const tensors = apr_yaml_get(root, "tensors");
+    assert_int_equal(root->line, 2);
+    assert_int_equal(root->n, 3);
+    assert_int_equal(apr_yaml_get(root, "schema")->line, 2);
+    assert_int_equal(tensors->line, 3);
+    assert_int_equal(tensors->n, 2);
+    assert_int_equal(tensors->child->line, 4);
+    assert_int_equal(apr_yaml_get(tensors->child, "hf")->line, 5);
+    assert_int_equal(apr_yaml_get(tensors->child->next, "shape")->line, 7);
+    assert_int_equal(apr_yaml_get(tensors->child->next, "shape")->child->line, 8);
+    assert_string_equal((const char *)apr_yaml_get(root, "last")->text.at, "e");
+    assert_true(apr_yaml_get(root, "last")->quoted);
+    assert_false(apr_yaml_get(root, "schema")->quoted);
+    assert_null(apr_yaml_get(root, "las"));
+    assert_null(apr_yaml_get(root, ""));
+    assert_null(apr_yaml_get(tensors, "role"));
+    assert_null(apr_yaml_get(apr_yaml_get(root, "none"), "role"));
+    apr_yaml_free(d);
+    apr_yaml_free(NULL);
+}
+
+static void the_tree_outlives_its_text(void **state)
+{
+    (void)state;
+    char text[] = "a: bcd";
+    struct apr_yaml_document *d = parse(text);
+    memset(text, 'x', sizeof text - 1);
+    assert_string_equal((const char *)apr_yaml_get(apr_yaml_root(d), "a")->text.at, "bcd");
+    apr_yaml_free(d);
+}
+
+static void faults_are_told_with_their_line(void **state)
+{
+    (void)state;
+#define T(text) { text, sizeof text - 1 }
+    static const struct { struct { const char *at; size_t n; } text; unsigned line; const char *words; } rows[] = {
+        { T("a: &x 1\n"), 1, "anchors are not accepted: &x" }, { T("- a\n- &x [b]\n"), 2, "anchors are not accepted" },
+        { T("a: 1\nb: &m {c: d}\n"), 2, "anchors" }, { T("&k a: 1\n"), 1, "anchors" },
+        { T("- a\n\n- *x\n"), 3, "aliases are not accepted: *x" },
+        { T("a: !!str 1\n"), 1, "tags are not accepted" }, { T("- a\n- !new [b]\n"), 2, "tags are not accepted: !new" },
+        { T("! {a: b}"), 1, "tags" },
+        { T("a: 1\n<<: {b: 2}\n"), 2, "merge keys" }, { T("a\n---\nb\n"), 2, "a second document" },
+        { T("a: 1\n...\n---\nb: 1\n"), 3, "a second document" },
+        { T("a: 1\nb: 2\na: 3\n"), 3, "a second key \"a\"" }, { T("x: {c: 1, d: 2,\n  c: 3}\n"), 2, "a second key \"c\"" },
+        { T("b: 1\na: 1\nb: 2\na: 2\nb: 3\n"), 3, "a second key \"b\"" }, { T("a: 1\n\"a\": 2\n"), 2, "a second key \"a\"" },
+        { T("'': 1\n'': 2\n"), 2, "a second key \"\"" },
+        { T("a: 1\n? [b]\n: 2\n"), 2, "a map or a list as a key" }, { T("{{a: b}: c}"), 1, "a map or a list as a key" },
+        { T("a: \"x\\0y\"\n"), 1, "a NUL character" }, { T("\n\"\\0\": y\n"), 2, "a NUL character" },
+        { T("a: b\nc: d\0e\n"), 2, "control characters" },
+        { T("a: b\nc: \x01\n"), 2, "control characters" }, { T("a: b\n\nc: \xff\n"), 3, "invalid leading UTF-8" },
+        { T("\xff\xfe" "a\0"), 1, "UTF-8" },
+        { T("a: 'b\n"), 2, "" }, { T("a: \"b\n\n"), 3, "" }, { T("[a, b\n"), 2, "" }, { T("{a: b\n"), 2, "" },
+        { T("a: b: c\n"), 1, "mapping values" },
+        { T("a: b\n\tc: d\n"), 2, "" }, { T("a: [b]]\n"), 1, "" }, { T("a: b\n- c\n"), 2, "" }, { T("a:\n  b: 1\n c: 2\n"), 3, "" },
+        { T("a: @b\n"), 1, "" },
+        { T("%TAG ! x\n%TAG ! x\n---\na\n"), 2, "" }, { T("%YAML 3.0\n---\na\n"), 1, "" },
+    };
+#undef T
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_yaml_document *d;
+        struct apr_error e;
+        char place[32];
+        const int n = snprintf(place, sizeof place, "line %u: ", rows[i].line);
+        const enum apr_code code = apr_yaml_parse(&d, (struct apr_bytes){ (const unsigned char *)rows[i].text.at, rows[i].text.n }, &e);
+        if (code != APR_EARG || d != NULL || strncmp(e.text, place, (size_t)n) != 0 || strstr(e.text, rows[i].words) == NULL)
+            fail_msg("%s\n%d %s", rows[i].text.at, code, code == APR_OK ? "" : e.text);
+    }
+}
+
+static void bombs_are_refused(void **state)
+{
+    (void)state;
+    static const struct { const char *before, *piece, *after; unsigned most; const char *words; } rows[] = {
+        { "", "[", "", 63, "did not find expected" }, { "", "[", "", 1000000, "more than 64 levels deep" },
+        { "", "{a: ", "", 100000, "more than 64 levels" },
+        { "", "- ", "", 100000, "more than 64 levels deep" }, { "a: &a [x]\nb: ", "[*a, *a, ", "", 9, "anchors" },
+        { "[", "[[]],", "]", 499999, NULL },
+        { "[", "[[]],", "]", 500000, "more than 1000000 nodes" }, { "", "# a remark\n", "", 1525201, NULL },
+        { "", "# a remark\n", "", 1525202, "more than 16 MiB" },
+        { "a: ", "x", "\n", 1 << 20, NULL }, { "", "x", ": 1\n", 5000, "line " },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_bytes b = { 0 };
+        struct apr_yaml_document *d;
+        struct apr_error e;
+        test_text(&b, rows[i].before);
+        for (unsigned n = 0; n < rows[i].most; n++)
+            test_text(&b, rows[i].piece);
+        test_text(&b, rows[i].after);
+        const enum apr_code code = apr_yaml_parse(&d, (struct apr_bytes){ b.at, b.n }, &e);
+        if (code != (rows[i].words == NULL ? APR_OK : APR_EARG) || (code != APR_OK && strstr(e.text, rows[i].words) == NULL))
+            fail_msg("%.20s... %u times: %d %s", rows[i].piece, rows[i].most, code, code == APR_OK ? "" : e.text);
+        apr_yaml_free(d);
+        test_free(&b);
+    }
+}
+
+/* A map of n keys that come in no order, the first of them once more behind them when asked for. */
+static struct test_bytes many_keys(unsigned n, bool twin)
+{
+    struct test_bytes b = { 0 };
+    for (unsigned i = 0; i < n + twin; i++) {
+        char line[32];
+        snprintf(line, sizeof line, "k%08x: %u\n", (i % n) * 2654435761u, i);
+        test_text(&b, line);
+    }
+    return b;
+}
+
+static void a_map_of_very_many_keys_costs_no_square(void **state)
+{
+    (void)state;
+    for (unsigned twin = 0; twin < 2; twin++) {
+        struct test_bytes b = many_keys(100000, twin);
+        struct apr_yaml_document *d;
+        struct apr_error e;
+        assert_int_equal(apr_yaml_parse(&d, (struct apr_bytes){ b.at, b.n }, &e), twin ? APR_EARG : APR_OK);
+        if (twin)
+            assert_string_equal(e.text, "line 100001: a second key \"k00000000\"");
+        apr_yaml_free(d);
+        test_free(&b);
+    }
+}
+
+/* One of each construct of the contracts in families/, and each form of expression. */
+static const char contract[] =
+    "# Contract file.\n"
+    "schema: apr-family/1\n"
+    "title: Llama, Mistral\n"
+    "detect:\n"
+    "  architectures: [LlamaForCausalLM, LlamaModel]\n"
+    "names:\n"
+    "  remove: [\"language_model.\"]\n"
+    "  add_prefix: {prefix: \"model.\", unless: [\"model.\", \"lm_head.\"]}\n"
+    "skip: [\"*.rotary_emb.inv_freq\"]\n"
+    "dims:\n"
+    "  D: {keys: [head_dim], default: H / A}\n"
+    "  F: 4 * H\n"
+    "  kind: {keys: [rope_scaling.type], type: str, default: \"'none'\"}\n"
+    "tensors:\n"
+    "  - {role: q, hf: \"model.layers.{L}.q.weight\", gguf: \"blk.{L}.attn_q.weight\", shape: [A*D, H],\n"
+    "     transform: {op: rope_permute, heads: A}, when: not mlp_bias and E == 0}\n"
+    "kv:\n"
+    "  - {gguf: \"{a}.rope.scaling.type\", type: str, when: \"kind == 'linear' or kind == 'yarn'\"}\n"
+    "  - {gguf: general.file_type, type: u32, computed: file_type, when: has(modules.pooling)}\n"
+    "  - {gguf: scale, type: f32, expr: \"if(C > 8, sqrt(1 + ln(C)/ln(8)), 1)\", default: 0.00001}\n"
+    "checks:\n"
+    "  - {model: Llama-3.2-1B, dims: {V: 128256, tied: 1}, elements: 1235814400}\n";
+
+static uint64_t random_state = 0x9e3779b97f4a7c15;
+
+static size_t random_below(size_t n)
+{
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return (size_t)((random_state >> 16) % n);
+}
+
+static void change(struct test_bytes *b)
+{
+    static const char marks[] = "{}[]()<>=!,:;-+*/'\"#&|%@\\ \n\t.0aE\xc3\xff";
+    const size_t at = random_below(b->n), from = random_below(b->n), most = b->n - (at > from ? at : from);
+    switch (random_below(8)) {
+    case 0:  b->at[at] = (unsigned char)random_below(256); break;
+    case 1:  memmove(b->at + at, b->at + from, random_below(most < 64 ? most + 1 : 64)); break;
+    case 2:  memmove(b->at + at, b->at + at + 1, --b->n - at); break;
+    default: b->at[at] = (unsigned char)marks[random_below(sizeof marks)];
+    }
+}
+
+static void changed_texts_never_lead_astray(void **state)
+{
+    (void)state;
+    static const char *const seeds[] = { contract, "(A + 2*K)*(H/A) >= min(3, -x) and not has(a.b) or if(kind == 'yarn', 1.5e3, ceil(u))" };
+    const int runs = strcmp(APR_BUILD, "build/release") == 0 ? 20000 : 2000;
+    for (size_t i = 0; i < APR_LENGTH(seeds); i++) {
+        struct apr_yaml_document *d = parse(seeds[i]);
+        apr_yaml_free(d);
+        for (int run = 0; run < runs; run++) {
+            struct test_bytes b = { 0 };
+            test_text(&b, seeds[i]);
+            for (size_t changes = 1 + random_below(6); changes > 0; changes--)
+                change(&b);
+            LLVMFuzzerTestOneInput(b.at, b.n);
+            test_free(&b);
+        }
+        for (size_t n = 0; n < strlen(seeds[i]); n++)
+            LLVMFuzzerTestOneInput((const unsigned char *)seeds[i], n);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(documents_become_trees),
+        cmocka_unit_test(nodes_know_their_line_and_maps_their_keys),
+        cmocka_unit_test(the_tree_outlives_its_text),
+        cmocka_unit_test(faults_are_told_with_their_line),
+        cmocka_unit_test(bombs_are_refused),
+        cmocka_unit_test(a_map_of_very_many_keys_costs_no_square),
+        cmocka_unit_test(changed_texts_never_lead_astray),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
