@@ -1,0 +1,194 @@
+/* The parts of apr-diff. */
+#ifndef APR_DIFF_H
+#define APR_DIFF_H
+
+#include "cli.h"
+#include "core.h"
+#include "pattern.h"
+#include "report.h"
+
+/* ---- what the user wants -------------------------------------------------------------------------------------------- */
+
+/* Bounds a tensor must keep to pass; a bound that is not wanted is infinite. */
+struct bounds {
+    double cosine, max_abs, rmse;
+    bool   ignore;
+};
+
+struct rule {
+    struct apr_pattern *match;
+    struct bounds       bounds;
+};
+
+enum sort_key { SORT_NAME, SORT_COSINE, SORT_RMSE, SORT_MAX };
+
+struct options {
+    struct apr_cli       cli;
+    struct apr_pattern **filter;
+    size_t               nfilter;
+    struct bounds        bounds;        /* where no rule matches */
+    struct rule         *rule;
+    size_t               nrule;
+    uint64_t             limit, top, rows;
+    uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
+    bool                 structure, metadata, subset, merge, jsonl, no_transpose;
+    unsigned             sort;
+};
+
+/* Reads a tolerance file into o->rule; its errors name the line. */
+APR_MUST_CHECK enum apr_code read_tolerances(struct options *o, const char *path, struct apr_error *e);
+
+/* The bounds for a tensor known under either name: those of the first rule that matches, each bound it leaves out from the options. */
+const struct bounds *bounds_for(const struct options *o, struct apr_bytes name, struct apr_bytes name_b);
+
+/* ---- what belongs to what ------------------------------------------------------------------------------------------- */
+
+struct pair {
+    const struct apr_tensor *a, *b;
+};
+
+/* Twins in byte order of A's names, and what has none, likewise in order. Views into the models. */
+struct match {
+    struct pair      *pair;
+    struct apr_bytes *only_a, *only_b;
+    size_t            npair, nonly_a, nonly_b;
+};
+
+/* Pairs by name, or by name in the other dialect; filtered, limited and partitioned as the options say. APR_EARG when a filter matches
+ * nothing. Free with free_match. */
+APR_MUST_CHECK enum apr_code match_models(struct match *m, const struct options *o, const struct apr_model *a, const struct apr_model *b,
+                                          struct apr_error *e);
+void free_match(struct match *m);
+
+/* Does a filter match the name, or is there none? */
+bool is_wanted(const struct options *o, struct apr_bytes name);
+
+/* A tensor that converters compute rather than carry over; its absence is no difference. */
+bool is_generated(struct apr_bytes name);
+
+/* ---- one compared tensor -------------------------------------------------------------------------------------------- */
+
+/* Sums over all finite pairs, counts over all pairs. max_at is an index in A. */
+struct sums {
+    double   ab, aa, bb, d, dd, max;
+    uint64_t max_at, identical, small, medium, large, nonfinite;
+};
+
+/* An element that differs; diff is infinite where one side is not finite. */
+struct worst {
+    uint64_t index;
+    double   a, b, diff;
+};
+
+struct worst_row {
+    uint64_t row, nonfinite;
+    double   rmse, max, cosine;
+};
+
+enum layout { LAYOUT_SAME, LAYOUT_REVERSED, LAYOUT_TRANSPOSED, LAYOUT_RESHAPED, LAYOUT_INCOMPATIBLE };
+enum status { STATUS_IDENTICAL, STATUS_NEARLY, STATUS_SMALL, STATUS_MEDIUM, STATUS_LARGE, STATUS_CRITICAL, STATUS_TRANSPOSED, NSTATUS };
+
+/* A row of the report. A quantity that does not exist is NAN. top and rows are valid only while it is being taken. */
+struct row {
+    struct apr_bytes        name, name_b;
+    uint64_t                dim_a[APR_MAX_DIMS], dim_b[APR_MAX_DIMS];
+    unsigned                ndim_a, ndim_b;
+    const char             *dtype_a, *dtype_b, *error; /* error: why the values could not be compared, or NULL */
+    enum layout             layout;
+    enum status             status;
+    struct sums             sums;
+    uint64_t                count, bytes;              /* elements; bytes of both sides */
+    double                  cosine, cosine_linear, cosine_transposed, rmse, mean, sqnr;
+    bool                    pass, ignored, below;      /* below: under its cosine bound */
+    const struct worst     *top;
+    size_t                  ntop;
+    const struct worst_row *rows;
+    size_t                  nrows;
+};
+
+/* Were values compared at all? */
+static inline bool was_compared(const struct row *r) { return r->layout != LAYOUT_INCOMPATIBLE && r->error == NULL; }
+
+typedef enum apr_code row_fn(void *ctx, const struct row *row, struct apr_error *e);
+
+/* Compares all pairs and hands the rows to `take` on this thread, in order. */
+APR_MUST_CHECK enum apr_code compare_pairs(const struct options *o, const struct apr_model *a, const struct apr_model *b,
+                                           const struct pair *pair, size_t npair, row_fn *take, void *ctx, struct apr_error *e);
+
+double cosine_of(const struct sums *s);
+
+/* ---- metadata ------------------------------------------------------------------------------------------------------- */
+
+/* One metadata key of either model; the value of the side that lacks it is NULL. */
+struct key_pair {
+    struct apr_bytes        key;
+    const struct apr_value *a, *b;
+};
+
+/* All keys of both, by name; *n of them. The caller frees it with free; NULL when memory is out. */
+struct key_pair *pair_keys(const struct apr_meta *a, const struct apr_meta *b, size_t *n);
+
+/* The object "metadata" of a report, as text; the caller frees it with free, after a failure too. */
+APR_MUST_CHECK enum apr_code compare_metadata(char **json, const struct apr_meta *a, const struct apr_meta *b, struct apr_error *e);
+
+/* The same for people. */
+APR_MUST_CHECK enum apr_code print_metadata(struct apr_bytes json, struct apr_error *e);
+
+/* ---- output --------------------------------------------------------------------------------------------------------- */
+
+extern const char *const layout_words[LAYOUT_INCOMPATIBLE + 1];
+extern const char *const status_words[NSTATUS];
+
+/* What a report is about. unmatched: a tensor without a twin fails the verdict. */
+struct subject {
+    const char *model_a, *model_b, *format_a, *format_b;
+    bool        unmatched;
+};
+
+/* What the rows add up to. min_cosine is NAN while there is none; names are copies. first_error: of a row, NULL while there is none. */
+struct summary {
+    uint64_t    compared, count[NSTATUS], below, failed;
+    double      min_cosine;
+    char       *min_name, *error_name;
+    const char *first_error;
+};
+
+/* A report being written to stdout, as text, JSON or JSON Lines. */
+struct output {
+    const struct options *o;
+    struct subject        subject;
+    struct apr_out        json;
+    struct summary        sum;
+    struct text_row      *kept;        /* text rows that wait to be sorted */
+    size_t                nkept, room;
+};
+
+void begin_report(struct output *out, const struct options *o, const struct subject *subject);
+
+/* A row_fn. */
+enum apr_code report_row(void *output, const struct row *row, struct apr_error *e);
+
+/* Ends the report; metadata is a JSON object. Returns the exit code. */
+int end_report(struct output *out, const struct match *m, struct apr_bytes metadata);
+
+/* Closes what open_memstream opened; false when memory was out: then *text, which began as NULL, may still be NULL. */
+bool close_text(FILE *to, char *const *text);
+
+/* Names under a key, and one a line behind a word. */
+void write_names(struct apr_out *j, const char *key, const struct apr_bytes *name, size_t n);
+void print_names(const char *what, const struct apr_bytes *name, size_t n);
+
+/* Ends a report that failed: the JSON object is closed with the error as its last key, and it is told on stderr. Returns the exit code. */
+int fail_report(struct output *out, const struct apr_error *e);
+
+/* For a failure before any report began: {"schema": ..., "error": ...} with --json, and stderr. Returns the exit code. */
+int fail_early(const struct options *o, const char *schema, const struct apr_error *e);
+
+/* ---- other reports -------------------------------------------------------------------------------------------------- */
+
+/* Each returns the exit code. */
+int diff_structure(struct options *o, const struct apr_model *a, const struct apr_model *b);
+int diff_traces(struct options *o, const struct apr_model *a, const struct apr_model *b);
+int merge_parts(struct options *o);
+
+#endif

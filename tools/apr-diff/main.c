@@ -1,0 +1,177 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "diff.h"
+#include "format.h"
+#include "model.h"
+#include "open.h"
+
+#define MOST_WORST 10000 /* so that a result slot stays below 1 MiB */
+
+/* "K/N", 1 <= K <= N. */
+static bool read_partition(const char *text, uint64_t *part, uint64_t *of)
+{
+    char *end;
+    if (*text < '0' || *text > '9')
+        return false;
+    *part = strtoull(text, &end, 10);
+    if (*end != '/' || end[1] < '0' || end[1] > '9')
+        return false;
+    *of = strtoull(end + 1, &end, 10);
+    return *end == 0 && *part >= 1 && *part <= *of && *of <= 1000000;
+}
+
+static enum apr_code read_filters(struct options *o, const struct apr_texts *texts, struct apr_error *e)
+{
+    o->filter = calloc(texts->n + 1, sizeof(struct apr_pattern *));
+    if (o->filter == NULL)
+        return apr_no_memory(e);
+    for (; o->nfilter < texts->n; o->nfilter++)
+        APR_TRY(apr_pattern_new(&o->filter[o->nfilter], texts->text[o->nfilter], e));
+    return APR_OK;
+}
+
+static bool matters(const struct options *o, const struct apr_bytes *name, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!is_generated(name[i]) && !bounds_for(o, name[i], name[i])->ignore)
+            return true;
+    return false;
+}
+
+static int diff_values(struct options *o, const struct apr_model *a, const struct apr_model *b)
+{
+    struct apr_error e;
+    struct output out;
+    struct match m;
+    enum apr_code code = match_models(&m, o, a, b, &e);
+    if (code != APR_OK) {
+        apr_error_in(&e, o->cli.operand[0]);
+        return fail_early(o, "apr-diff/1", &e);
+    }
+    const bool unmatched = !o->subset && (matters(o, m.only_a, m.nonly_a) || matters(o, m.only_b, m.nonly_b));
+    const struct subject subject = { o->cli.operand[0], o->cli.operand[1], a->format->name, b->format->name, unmatched };
+    char *metadata = NULL;
+    if (o->metadata)
+        code = compare_metadata(&metadata, &a->meta, &b->meta, &e);
+    begin_report(&out, o, &subject);
+    if (code == APR_OK)
+        code = compare_pairs(o, a, b, m.pair, m.npair, report_row, &out, &e);
+    const int exit_code = code == APR_OK ? end_report(&out, &m, apr_text(o->metadata ? metadata : "{}")) : fail_report(&out, &e);
+    free(metadata);
+    free_match(&m);
+    return exit_code;
+}
+
+static const char *schema_of(const struct options *o) { return o->structure ? "apr-structure/1" : "apr-diff/1"; }
+
+static bool is_trace(const struct apr_model *m) { return strcmp(m->format->name, "aprt") == 0; }
+
+static int diff_files(struct options *o)
+{
+    struct apr_model *a = NULL, *b = NULL;
+    struct apr_error e;
+    int exit_code;
+    enum apr_code code = apr_open(&a, o->cli.operand[0], &o->cli.run, &e);
+    if (code == APR_OK)
+        code = apr_open(&b, o->cli.operand[1], &o->cli.run, &e);
+    if (code == APR_OK && is_trace(a) != is_trace(b)) {
+        code = apr_fail(&e, APR_EARG, APR_NOWHERE, "is %s, but %s is %s: they cannot be compared", is_trace(a) ? "a trace" : "a model",
+                        o->cli.operand[1], is_trace(b) ? "a trace" : "a model");
+        apr_error_in(&e, o->cli.operand[0]);
+    }
+    if (code != APR_OK)
+        exit_code = fail_early(o, schema_of(o), &e);
+    else if (o->structure)
+        exit_code = diff_structure(o, a, b);
+    else if (is_trace(a))
+        exit_code = diff_traces(o, a, b);
+    else
+        exit_code = diff_values(o, a, b);
+    apr_close(a);
+    apr_close(b);
+    return exit_code;
+}
+
+static int check_usage(struct options *o, const char *partition)
+{
+    if (o->merge && o->cli.noperand == 0)
+        return apr_cli_usage(&o->cli, "--merge needs the JSON of the parts");
+    if (!o->merge && o->cli.noperand != 2)
+        return apr_cli_usage(&o->cli, "needs two models, got %zu", o->cli.noperand);
+    if (partition != NULL && !read_partition(partition, &o->part, &o->nparts))
+        return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, not %s", APR_QUOTED(apr_text(partition)));
+    if (partition != NULL && o->structure)
+        return apr_cli_usage(&o->cli, "--partition shares out values; --structure reads none");
+    if (o->top > MOST_WORST || o->rows > MOST_WORST)
+        return apr_cli_usage(&o->cli, "--top and --rows go up to %d", MOST_WORST);
+    return -1;
+}
+
+static int run(struct options *o, const struct apr_texts *filters, const char *partition, const char *tolerances)
+{
+    struct apr_error e;
+    int exit_code = check_usage(o, partition);
+    if (exit_code >= 0)
+        return exit_code;
+    o->cli.json |= o->jsonl;
+    enum apr_code code = read_filters(o, filters, &e);
+    if (code == APR_EARG)
+        return apr_cli_usage(&o->cli, "--filter: %s", e.text);
+    if (code == APR_OK && tolerances != NULL)
+        code = read_tolerances(o, tolerances, &e);
+    if (code != APR_OK)
+        return fail_early(o, schema_of(o), &e);
+    return o->merge ? merge_parts(o) : diff_files(o);
+}
+
+static void free_options(struct options *o)
+{
+    for (size_t i = 0; i < o->nfilter; i++)
+        apr_pattern_free(o->filter[i]);
+    for (size_t i = 0; i < o->nrule; i++)
+        apr_pattern_free(o->rule[i].match);
+    free(o->filter);
+    free(o->rule);
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = { .bounds = { .cosine = 0.999, .max_abs = INFINITY, .rmse = INFINITY } };
+    struct apr_texts filters = { 0 };
+    const char *partition = NULL, *tolerances = NULL;
+    bool accepted;
+    const struct apr_option option[] = {
+        { "--limit", APR_OPTION_COUNT, &o.limit, "N", "only the first N common tensors, by A's names; 0: all", NULL },
+        { "--filter", APR_OPTION_LIST, &filters, "PATTERN", "only tensors whose name, in A or B, matches; repeatable", NULL },
+        { "--threshold", APR_OPTION_REAL, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999", NULL },
+        { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes", NULL },
+        { "--max-rmse", APR_OPTION_REAL, &o.bounds.rmse, "F", "largest root mean square of a - b that passes", NULL },
+        { "--tolerances", APR_OPTION_TEXT, &tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}", NULL },
+        { "--subset", APR_OPTION_FLAG, &o.subset, NULL, "a tensor on one side only does not fail the verdict", NULL },
+        { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "compare the metadata too, key by key", NULL },
+        { "--structure", APR_OPTION_FLAG, &o.structure, NULL, "names, shapes, dtypes and metadata only; reads no tensor data", NULL },
+        { "--top", APR_OPTION_COUNT, &o.top, "K", "the K worst elements of each tensor", NULL },
+        { "--rows", APR_OPTION_COUNT, &o.rows, "K", "the K worst rows of each matrix", NULL },
+        { "--sort", APR_OPTION_CHOICE, &o.sort, "name|cosine|rmse|max", "order of the text rows, worst first", NULL },
+        { "--no-transpose", APR_OPTION_FLAG, &o.no_transpose, NULL, "compare in linear order only, never a transpose", NULL },
+        { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary", NULL },
+        { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors", NULL },
+        { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands", NULL },
+        { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared", NULL },
+        { "--transpose-aware", APR_OPTION_FLAG, &accepted, NULL, "accepted; transposes are always looked for", NULL },
+    };
+    o.cli = (struct apr_cli){
+        .tool = "apr-diff",
+        .synopsis = "A B",
+        .about = "Compares every tensor of model B with its twin in model A, across formats, dtypes, names and layouts.",
+        .option = option,
+        .noption = APR_LENGTH(option),
+    };
+    int exit_code = apr_cli_parse(&o.cli, argc, argv);
+    if (exit_code < 0)
+        exit_code = run(&o, &filters, partition, tolerances);
+    free_options(&o);
+    return apr_cli_finish(&o.cli, exit_code);
+}
