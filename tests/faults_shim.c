@@ -1,0 +1,104 @@
+/* Preloaded by test_faults.c: makes one call of the C library fail. From the environment:
+ *   APR_FAULT       "memory" or "system": which calls are counted
+ *   APR_FAULT_AT    the number, from 1, of the call that fails
+ *   APR_FAULT_MARK  a file that is made when it did */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *old, size_t n);
+
+enum kind { NONE, MEMORY, SYSTEM };
+static enum kind   counted;
+static long        fails_at;
+static const char *mark;
+static atomic_long calls;
+
+/* Before this runs, which is before main, nothing fails. */
+__attribute__((constructor)) static void begin(void)
+{
+    const char *const kind = getenv("APR_FAULT"), *const at = getenv("APR_FAULT_AT");
+    mark = getenv("APR_FAULT_MARK");
+    if (kind == NULL || at == NULL || mark == NULL)
+        return;
+    fails_at = strtol(at, NULL, 10);
+    counted = strcmp(kind, "memory") == 0 ? MEMORY : SYSTEM;
+}
+
+static bool fault(enum kind kind, int error)
+{
+    if (kind != counted || atomic_fetch_add(&calls, 1) + 1 != fails_at)
+        return false;
+    syscall(SYS_close, (int)syscall(SYS_openat, AT_FDCWD, mark, O_CREAT | O_WRONLY, 0600));
+    errno = error;
+    return true;
+}
+
+void *malloc(size_t n)
+{
+    return fault(MEMORY, ENOMEM) ? NULL : __libc_malloc(n);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    return fault(MEMORY, ENOMEM) ? NULL : __libc_calloc(n, size);
+}
+
+void *realloc(void *old, size_t n)
+{
+    return fault(MEMORY, ENOMEM) ? NULL : __libc_realloc(old, n);
+}
+
+/* The function behind ours. */
+#define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+int open(const char *path, int flags, ...)
+{
+    va_list more;
+    va_start(more, flags);
+    const mode_t mode = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    return fault(SYSTEM, EMFILE) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
+DIR *opendir(const char *path)
+{
+    return fault(SYSTEM, EMFILE) ? NULL : NEXT(opendir)(path);
+}
+
+void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset)
+{
+    return fault(SYSTEM, ENOMEM) ? MAP_FAILED : NEXT(mmap)(at, n, protection, flags, fd, offset);
+}
+
+ssize_t read(int fd, void *bytes, size_t n)
+{
+    return fault(SYSTEM, EIO) ? -1 : NEXT(read)(fd, bytes, n);
+}
+
+ssize_t write(int fd, const void *bytes, size_t n)
+{
+    return fault(SYSTEM, ENOSPC) ? -1 : NEXT(write)(fd, bytes, n);
+}
+
+int ftruncate(int fd, off_t n)
+{
+    return fault(SYSTEM, ENOSPC) ? -1 : NEXT(ftruncate)(fd, n);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *argument)
+{
+    return fault(SYSTEM, EAGAIN) ? EAGAIN : NEXT(pthread_create)(thread, how, run, argument);
+}

@@ -1,0 +1,177 @@
+/* Every allocation and every system call of a run of apr-diff fails once. */
+#include "support.h"
+
+#include <fnmatch.h>
+#include <jansson.h>
+#include <link.h>
+#include <stdio.h>
+#include <unistd.h>
+
+struct scene {
+    const char *what, *threads, *report, *option, *a, *b;
+    bool        stdin_is_b;
+};
+
+#define SPLIT "fixtures/split/qwen2-00001-of-00003.gguf"
+
+static const struct scene scenes[] = {
+    { "a compressed APR against shards", "1", "--json", "--top=2", "fixtures/qwen2", "fixtures/qwen2-zstd.apr", false },
+    { "a split GGUF against a whole one", "1", "--json", "--metadata", SPLIT, "fixtures/qwen2-q4_0.gguf", false },
+    { "structure alone", "1", "--json", "--structure", "fixtures/qwen2", "fixtures/qwen2-bf16.gguf", false },
+    { "a filter", "1", "--json", "--filter=re:attn|norm", "fixtures/qwen2.apr", "fixtures/qwen2-q8_0.gguf", false },
+    { "rows, on two threads", "2", "--json", "--rows=2", "fixtures/qwen2.apr", "fixtures/qwen2-q8_0.gguf", false },
+    { "a sorted table", "1", "--color=never", "--sort=cosine", "fixtures/qwen2.apr", "fixtures/qwen2-q8_0.gguf", false },
+    { "standard input", "1", "--json", "--quiet", "fixtures/qwen2/model-00003-of-00003.safetensors", "-", true },
+    { "two traces on two threads", "2", "--json", "--quiet", "fixtures/trace", "fixtures/trace-drift", false },
+};
+
+/* Under a sanitizer its runtime must come before the shim, and then answers all allocations itself: only system calls fail
+ * there. A runtime that is linked into the tool leaves nothing to preload before; then nothing fails. */
+static char preload[2048];
+static bool sanitized;
+
+static int note_runtime(struct dl_phdr_info *info, size_t size, void *path)
+{
+    (void)size;
+    if (strstr(info->dlpi_name, "libasan.so") != NULL || strstr(info->dlpi_name, "libtsan.so") != NULL)
+        *(const char **)path = info->dlpi_name;
+    return 0;
+}
+
+static int find_shim(void **state)
+{
+    (void)state;
+    const char *runtime = "";
+    sanitized = strcmp(APR_BUILD, "build/release") != 0;
+    dl_iterate_phdr(note_runtime, &runtime);
+    if (sanitized && runtime[0] == 0)
+        return 0;
+    char here[1024];
+    if (getcwd(here, sizeof here) == NULL)
+        return -1;
+    snprintf(preload, sizeof preload, "%s%s%s/%s/faults_shim.so", runtime, runtime[0] != 0 ? ":" : "", here, APR_BUILD);
+    return 0;
+}
+
+static struct test_answer run(const struct scene *s)
+{
+    struct test_bytes in = { 0 };
+    if (s->stdin_is_b)
+        in = test_load(s->a);
+    const struct test_answer a = test_tool_in(&in, "apr-diff", s->report, s->option, "--threads", s->threads, s->a, s->b, NULL);
+    test_free(&in);
+    return a;
+}
+
+/* Runs with call number n failing; *fired tells whether there was one. */
+static struct test_answer run_failing(const struct scene *s, const char *kind, unsigned n, bool *fired)
+{
+    char number[16];
+    const char *const mark = test_path("fired");
+    unlink(mark);
+    snprintf(number, sizeof number, "%u", n);
+    setenv("APR_FAULT", kind, 1);
+    setenv("APR_FAULT_AT", number, 1);
+    setenv("APR_FAULT_MARK", mark, 1);
+    setenv("LD_PRELOAD", preload, 1);
+    const struct test_answer a = run(s);
+    unsetenv("LD_PRELOAD");
+    *fired = access(mark, F_OK) == 0;
+    return a;
+}
+
+/* A crash leaves run_failing half done. */
+static int preload_nothing(void **state)
+{
+    (void)state;
+    if (getenv("LD_PRELOAD") != NULL)
+        print_error("that was with %s call %s failing\n", getenv("APR_FAULT"), getenv("APR_FAULT_AT"));
+    return unsetenv("LD_PRELOAD");
+}
+
+static bool one_line(const struct test_bytes *err)
+{
+    const char *const text = (const char *)err->at;
+    return err->n > 0 && strchr(text, '\n') == text + err->n - 1 && strncmp(text, "apr-diff: ", 10) == 0;
+}
+
+static void expect_honest(const struct scene *s, const char *kind, unsigned n, const struct test_answer *sound,
+                          const struct test_answer *got)
+{
+    if (got->exit == sound->exit && got->out.n == sound->out.n && memcmp(got->out.at, sound->out.at, got->out.n) == 0)
+        return;
+    if (got->exit != 2)
+        fail_msg("%s, %s call %u fails: exit %d and another answer", s->what, kind, n, got->exit);
+    if (!one_line(&got->err))
+        fail_msg("%s, %s call %u fails: not one line on stderr: \"%s\"", s->what, kind, n, (const char *)got->err.at);
+    if (strcmp(s->report, "--json") != 0 || got->out.n == 0)
+        return;
+    json_t *const json = json_loadb((const char *)got->out.at, got->out.n, 0, NULL);
+    if (json == NULL)
+        fail_msg("%s, %s call %u fails: the JSON is not closed: %s", s->what, kind, n, (const char *)got->out.at);
+    json_decref(json);
+}
+
+static void every_call_fails_once(const char *kind)
+{
+    for (size_t i = 0; i < APR_LENGTH(scenes); i++) {
+        const struct scene *const s = &scenes[i];
+        struct test_answer sound = run(s);
+        if (sound.exit > 1)
+            fail_msg("%s: %s", s->what, (const char *)sound.err.at);
+        bool fired = true;
+        for (unsigned n = 1; fired; n++) {
+            struct test_answer got = run_failing(s, kind, n, &fired);
+            expect_honest(s, kind, n, &sound, &got);
+            test_answer_free(&got);
+        }
+        test_answer_free(&sound);
+    }
+}
+
+static void without_memory_the_answer_is_an_error(void **state)
+{
+    (void)state;
+    if (sanitized)
+        skip();
+    every_call_fails_once("memory");
+}
+
+static void without_files_or_threads_the_answer_is_an_error(void **state)
+{
+    (void)state;
+    if (preload[0] == 0)
+        skip();
+    every_call_fails_once("system");
+}
+
+/* What a shell says of a line in which apr-diff's stdout goes somewhere else. */
+static void expect_shell(const char *line, const char *want)
+{
+    char text[1024] = "";
+    FILE *const f = popen(line, "r");
+    assert_non_null(f);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    pclose(f);
+    if (fnmatch(want, text, 0) != 0)
+        fail_msg("%s\nsays \"%s\", not \"%s\"", line, text, want);
+}
+
+#define DIFF APR_BUILD "/apr-diff --json fixtures/qwen2 fixtures/qwen2.apr"
+
+static void a_full_disk_is_an_error_and_a_closed_pipe_is_silent(void **state)
+{
+    (void)state;
+    expect_shell("exec 2>&1; " DIFF " >/dev/full; echo $?", "apr-diff: *\n2\n");
+    expect_shell("exec 2>&1; { sleep 0.1; " DIFF "; } | :", "");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(without_memory_the_answer_is_an_error, preload_nothing),
+        cmocka_unit_test_teardown(without_files_or_threads_the_answer_is_an_error, preload_nothing),
+        cmocka_unit_test(a_full_disk_is_an_error_and_a_closed_pipe_is_silent),
+    };
+    return cmocka_run_group_tests(tests, find_shim, NULL);
+}
