@@ -2,74 +2,39 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "chunk.h"
-#include "diff.h"
+#include "measure.h"
 #include "model.h"
 #include "parallel.h"
 #include "progress.h"
-#include "source.h"
 
-/* Work is cut into units: up to 16 chunks of one tensor, or up to 64 whole small ones. Sums are taken per chunk, added up within the
- * unit by rising index, and the units' sums by rising index in `take`: one order, whatever the threads do. */
-#define UNIT_CHUNKS  16
-#define GROUP_PAIRS  64
-#define TILE         128u /* rows and columns of a tile of a matrix */
-#define TILE_ROWS    64u  /* rows measured at once for --rows */
-#define WINDOW_BYTES ((uint64_t)16 << 20) /* resident map pages, all threads together, each side */
+/* Work is cut into pieces: chunks of a tensor, or bands of tiles where B's columns lie along A's rows. A unit is up to 16 chunks, or one
+ * band, or up to 64 whole small tensors. Sums are taken per piece, added up within the unit by rising index, and the units' sums by
+ * rising index in `take`: one order, whatever the threads do. */
+#define UNIT_CHUNKS 16
+#define GROUP_PAIRS 64
+
+/* Each thread holds a window of both files' pages, and a kernel maps whole folios around what is touched: more readers than this break
+ * the promise of 64 MiB, and are not needed to be limited by memory. */
+#define MOST_READERS 16
 
 struct unit {
     uint32_t pair, npair;
-    uint64_t chunk, nchunk; /* npair 1: these chunks of it */
-};
-
-/* What a unit found out about one tensor. top has room for options.top elements. */
-struct partial {
-    struct sums  sums;
-    bool         equal, differs, undecodable;
-    size_t       ntop;
-    struct worst top[];
+    uint64_t first, n; /* npair 1: these pieces of it */
 };
 
 struct compare {
-    const struct options   *o;
-    const struct apr_model *a, *b;
-    const struct pair      *pair;
-    struct unit            *unit;
-    size_t                  nunit, partial_bytes;
-    row_fn                 *take;
-    void                   *ctx;
-    bool                    shortcut;   /* equal bytes need no decoding */
-    struct partial         *linear, *turned, *into;
-    struct worst_row       *rows;
-    size_t                  nrows;
+    const struct options *o;
+    const struct apr_run *run;
+    const struct models  *models;
+    const struct pair    *pair;
+    struct unit          *unit;
+    size_t                nunit, partial_bytes;
+    row_fn               *take;
+    void                 *ctx;
+    struct partial       *linear, *turned;
+    struct worst_row     *rows;
+    size_t                nrows;
 };
-
-/* ---- sums ----------------------------------------------------------------------------------------------------------- */
-
-static void add_sums(struct sums *to, const struct sums *s)
-{
-    to->ab += s->ab;
-    to->aa += s->aa;
-    to->bb += s->bb;
-    to->d += s->d;
-    to->dd += s->dd;
-    to->identical += s->identical;
-    to->small += s->small;
-    to->medium += s->medium;
-    to->large += s->large;
-    to->nonfinite += s->nonfinite;
-    if (s->max > to->max || (s->max == to->max && s->max_at < to->max_at)) {
-        to->max = s->max;
-        to->max_at = s->max_at;
-    }
-}
-
-static struct sums folded(const struct apr_difference *d)
-{
-    return (struct sums){ .ab = apr_fold(d->ab), .aa = apr_fold(d->aa), .bb = apr_fold(d->bb), .d = apr_fold(d->d), .dd = apr_fold(d->dd),
-                          .max = d->max, .max_at = d->max_at, .identical = d->identical, .small = d->small, .medium = d->medium,
-                          .large = d->large, .nonfinite = d->nonfinite };
-}
 
 double cosine_of(const struct sums *s)
 {
@@ -80,252 +45,107 @@ double cosine_of(const struct sums *s)
     return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
-static bool is_worse(const struct worst *x, const struct worst *y)
+/* ---- pieces --------------------------------------------------------------------------------------------------------- */
+
+static bool by_bands(const struct pair *p, bool turned) { return turned || (p->view != NULL && apr_view_strided(p->view)); }
+
+static uint64_t rows_of(const struct pair *p)
 {
-    return x->diff > y->diff || (x->diff == y->diff && x->index < y->index);
+    const uint64_t count = comparable_count(p), ncol = p->a->ndim == 0 ? 1 : p->a->dim[p->a->ndim - 1];
+    return count == 0 ? 0 : count / ncol;
 }
 
-static void add_worst(struct partial *p, size_t most, const struct worst *w)
+static uint64_t pieces_of(const struct pair *p, bool turned)
 {
-    if (p->ntop == most && !is_worse(w, &p->top[most - 1]))
-        return;
-    size_t i = p->ntop < most ? p->ntop++ : most - 1;
-    for (; i > 0 && is_worse(w, &p->top[i - 1]); i--)
-        p->top[i] = p->top[i - 1];
-    p->top[i] = *w;
+    return by_bands(p, turned) ? (rows_of(p) + TILE - 1) / TILE : (comparable_count(p) + APR_CHUNK - 1) / APR_CHUNK;
 }
 
-/* index: of the first pair, in A; width, stride: after `width` pairs the index jumps to the next row, `stride` further on. */
-static void collect_worst(struct partial *p, size_t most, const double *a, const double *b, size_t n, uint64_t index, size_t width,
-                          uint64_t stride)
+static uint64_t unit_pieces(const struct pair *p, bool turned) { return by_bands(p, turned) ? 1 : UNIT_CHUNKS; }
+
+/* Pieces [first, first + n), as far as there are so many. */
+static enum apr_code measure_pieces(const struct compare *c, const struct pair *pair, bool turned, bool shortcut, uint64_t first, uint64_t n,
+                                    struct partial *p, struct apr_error *e)
 {
-    for (size_t i = 0; i < n; i++) {
-        const bool same = a[i] == b[i] || (isnan(a[i]) && isnan(b[i]));
-        const double diff = isfinite(a[i]) && isfinite(b[i]) ? fabs(a[i] - b[i]) : INFINITY;
-        if (!same)
-            add_worst(p, most, &(struct worst){ index + i / width * stride + i % width, a[i], b[i], diff });
+    struct sides s;
+    const uint64_t end = apr_min(first + n, pieces_of(pair, turned));
+    memset(p, 0, sizeof *p);
+    if (first >= end)
+        return APR_OK;
+    take_sides(&s, c->o, c->models, pair, turned);
+    if (!by_bands(pair, turned)) {
+        measure_linear(&s, first * APR_CHUNK, apr_min(end * APR_CHUNK, s.count), shortcut, p);
+        return APR_OK;
     }
-}
-
-static void add_partial(const struct compare *c, struct partial *to, const struct partial *p)
-{
-    add_sums(&to->sums, &p->sums);
-    to->equal |= p->equal;
-    to->differs |= p->differs;
-    to->undecodable |= p->undecodable;
-    for (size_t i = 0; i < p->ntop; i++)
-        add_worst(to, (size_t)c->o->top, &p->top[i]);
-}
-
-/* ---- reading -------------------------------------------------------------------------------------------------------- */
-
-/* The bytes of a map that one thread has read and not yet let go of. */
-struct window {
-    struct apr_bytes     map;
-    const unsigned char *from;
-    size_t               most;
-};
-
-static struct window window_on(const struct compare *c, const struct apr_model *m, const struct apr_tensor *t, uint64_t first)
-{
-    const uint64_t share = WINDOW_BYTES / c->o->cli.run.threads;
-    const size_t most = share < 65536 ? 65536 : share > 2 << 20 ? 2 << 20 : (size_t)share;
-    return (struct window){ m->file[t->file]->map, apr_element_bytes(t, first, 0).at, most };
-}
-
-static void read_up_to(struct window *w, struct apr_bytes done, bool last)
-{
-    const size_t n = (size_t)(done.at + done.n - w->from);
-    if (n < w->most && !last)
-        return;
-    apr_drop_behind(w->map, (struct apr_bytes){ w->from, n });
-    w->from += n;
-}
-
-/* A C64 tensor is compared as twice as many F32: its real and imaginary parts. */
-static struct apr_tensor as_reals(const struct apr_tensor *t)
-{
-    struct apr_tensor real = *t;
-    if (t->dtype == &apr_dtypes[APR_C64]) {
-        real.dtype = &apr_dtypes[APR_F32];
-        real.count *= 2;
-        real.row *= 2;
-    }
-    return real;
-}
-
-static bool same_encoding(const struct apr_tensor *a, const struct apr_tensor *b)
-{
-    const size_t head = a->dtype->head;
-    return a->dtype == b->dtype && a->row == b->row && a->swapped == b->swapped && a->data.n == b->data.n &&
-           (head == 0 || a->data.n == 0 || memcmp(a->data.at, b->data.at, head) == 0);
-}
-
-static void measure_piece(const struct compare *c, const struct apr_tensor *a, const struct apr_tensor *b, uint64_t at, size_t n,
-                          uint64_t in_chunk, struct apr_difference *lanes, struct partial *p)
-{
-    const struct apr_kernels *k = c->o->cli.run.kernels;
-    if (a->dtype->wide || b->dtype->wide || c->o->top > 0) {
-        double x[APR_PIECE], y[APR_PIECE];
-        apr_read_doubles(k, a, at, n, x);
-        apr_read_doubles(k, b, at, n, y);
-        k->difference_wide(x, y, n, in_chunk, lanes);
-        if (c->o->top > 0)
-            collect_worst(p, (size_t)c->o->top, x, y, n, at, n, 0);
-    } else {
-        float x[APR_PIECE], y[APR_PIECE];
-        apr_read_floats(k, a, at, n, x);
-        apr_read_floats(k, b, at, n, y);
-        k->difference(x, y, n, in_chunk, lanes);
-    }
-}
-
-/* Elements [first, end) of both, in linear order; first is a multiple of the chunk. */
-static void measure_linear(const struct compare *c, const struct pair *pair, uint64_t first, uint64_t end, struct partial *p)
-{
-    const struct apr_tensor a = as_reals(pair->a), b = as_reals(pair->b);
-    const bool encoded_alike = c->shortcut && same_encoding(&a, &b);
-    const bool decodable = apr_decodable(c->o->cli.run.kernels, &a) && apr_decodable(c->o->cli.run.kernels, &b);
-    struct window wa = window_on(c, c->a, &a, first), wb = window_on(c, c->b, &b, first);
-    for (uint64_t chunk = first; chunk < end; chunk += APR_CHUNK) {
-        const uint64_t n = apr_min(end - chunk, APR_CHUNK);
-        const struct apr_bytes in_a = apr_element_bytes(&a, chunk, n), in_b = apr_element_bytes(&b, chunk, n);
-        if (encoded_alike && memcmp(in_a.at, in_b.at, in_a.n) == 0) {
-            p->equal = true;
-            p->sums.identical += n;
-        } else if (!decodable) {
-            p->undecodable = true;
-        } else {
-            struct apr_difference lanes = { 0 };
-            p->differs = true;
-            for (uint64_t i = 0; i < n; i += APR_PIECE)
-                measure_piece(c, &a, &b, chunk + i, (size_t)apr_min(n - i, APR_PIECE), i, &lanes, p);
-            struct sums s = folded(&lanes);
-            s.max_at += chunk;
-            add_sums(&p->sums, &s);
-        }
-        read_up_to(&wa, in_a, chunk + n == end);
-        read_up_to(&wb, in_b, chunk + n == end);
-    }
-}
-
-/* ---- matrices, by tiles --------------------------------------------------------------------------------------------- */
-
-/* Rows [row, row + h) and columns [col, col + w) of matrix A, and what belongs to them in B: the same linear positions, or the
- * transposed ones. */
-static void read_tile(const struct compare *c, const struct pair *pair, bool turned, uint64_t row, size_t h, uint64_t col, size_t w,
-                      double *a, double *b)
-{
-    const struct apr_kernels *k = c->o->cli.run.kernels;
-    const uint64_t nrow = pair->a->dim[0], ncol = pair->a->dim[1];
-    double column[TILE];
-    for (size_t i = 0; i < h; i++) {
-        apr_read_doubles(k, pair->a, (row + i) * ncol + col, w, a + i * w);
-        if (!turned)
-            apr_read_doubles(k, pair->b, (row + i) * ncol + col, w, b + i * w);
-    }
-    for (size_t j = 0; turned && j < w; j++) {
-        apr_read_doubles(k, pair->b, (col + j) * nrow + row, h, column);
-        for (size_t i = 0; i < h; i++)
-            b[i * w + j] = column[i];
-    }
-}
-
-/* Lets go of what reading columns of B, or rows of both, has mapped. */
-static void drop_elements(const struct apr_model *m, const struct apr_tensor *t, uint64_t first, uint64_t n)
-{
-    apr_drop_behind(m->file[t->file]->map, apr_element_bytes(t, first, n));
-}
-
-/* Unit i is a band of tiles: rows [i * TILE, (i + 1) * TILE) of A against columns of B. */
-static enum apr_code measure_band(void *ctx, uint64_t i, void *slot, struct apr_error *e)
-{
-    const struct compare *c = ctx;
-    const struct pair *pair = c->pair;
-    const uint64_t nrow = pair->a->dim[0], ncol = pair->a->dim[1], row = i * TILE;
-    const size_t h = (size_t)apr_min(TILE, nrow - row);
     double *buffer = malloc(2 * TILE * TILE * sizeof *buffer);
-    struct partial *p = slot;
     if (buffer == NULL)
         return apr_no_memory(e);
-    memset(p, 0, sizeof *p);
-    for (uint64_t col = 0; col < ncol; col += TILE) {
-        const size_t w = (size_t)apr_min(TILE, ncol - col);
-        double *a = buffer, *b = buffer + TILE * TILE;
-        struct apr_difference lanes = { 0 };
-        read_tile(c, pair, true, row, h, col, w, a, b);
-        c->o->cli.run.kernels->difference_wide(a, b, h * w, 0, &lanes);
-        struct sums s = folded(&lanes);
-        s.max_at = (row + s.max_at / w) * ncol + col + s.max_at % w;
-        add_sums(&p->sums, &s);
-        if (c->o->top > 0)
-            collect_worst(p, (size_t)c->o->top, a, b, h * w, row * ncol + col, w, ncol);
-        drop_elements(c->b, pair->b, col * nrow, w * nrow);
-    }
-    drop_elements(c->a, pair->a, row * ncol, h * ncol);
-    p->differs = true;
+    for (uint64_t i = first; i < end; i++)
+        measure_band(&s, i * TILE, (size_t)apr_min(TILE, s.nrow - i * TILE), buffer, p);
     free(buffer);
     return APR_OK;
 }
 
-static enum apr_code take_band(void *ctx, uint64_t i, void *slot, struct apr_error *e)
+/* ---- one tensor once more ------------------------------------------------------------------------------------------- */
+
+struct again {
+    const struct compare *c;
+    const struct pair    *pair;
+    bool                  turned;
+    struct partial       *into;
+};
+
+static enum apr_code make_again(void *ctx, uint64_t i, void *slot, struct apr_error *e)
 {
-    struct compare *c = ctx;
+    const struct again *a = ctx;
+    const uint64_t n = unit_pieces(a->pair, a->turned);
+    return measure_pieces(a->c, a->pair, a->turned, false, i * n, n, slot, e);
+}
+
+static enum apr_code take_again(void *ctx, uint64_t i, void *slot, struct apr_error *e)
+{
+    const struct again *a = ctx;
     (void)i, (void)e;
-    add_partial(c, c->into, slot);
+    add_partial(a->into, slot, (size_t)a->c->o->top);
     return APR_OK;
 }
 
-static enum apr_code measure_turned(struct compare *c, const struct pair *pair, struct apr_error *e)
+/* The whole of one tensor, decoding what is equal too; turned: against the transpose. */
+static enum apr_code measure_again(const struct compare *c, const struct pair *pair, bool turned, struct partial *into, struct apr_error *e)
 {
-    struct compare one = *c;
-    one.pair = pair;
-    one.into = c->turned;
-    memset(c->turned, 0, sizeof *c->turned);
-    return apr_ordered(&c->o->cli.run, (pair->a->dim[0] + TILE - 1) / TILE, c->partial_bytes, measure_band, take_band, &one, e);
+    struct again a = { c, pair, turned, into };
+    const uint64_t n = unit_pieces(pair, turned);
+    memset(into, 0, sizeof *into);
+    return apr_ordered(c->run, (pieces_of(pair, turned) + n - 1) / n, c->partial_bytes, make_again, take_again, &a, e);
 }
 
 /* ---- the worst rows ------------------------------------------------------------------------------------------------- */
 
 struct row_job {
-    struct compare *c;
-    bool            turned;
+    struct compare    *c;
+    const struct pair *pair;
+    bool               turned;
 };
 
-static enum apr_code measure_rows(void *ctx, uint64_t i, void *slot, struct apr_error *e)
+static enum apr_code make_rows(void *ctx, uint64_t i, void *slot, struct apr_error *e)
 {
     const struct row_job *job = ctx;
-    const struct compare *c = job->c;
-    const struct pair *pair = c->pair;
-    const uint64_t nrow = pair->a->dim[0], ncol = pair->a->dim[1], row = i * TILE_ROWS;
-    const size_t h = (size_t)apr_min(TILE_ROWS, nrow - row);
-    struct apr_difference *lanes = calloc(TILE_ROWS, sizeof *lanes);
-    double *buffer = malloc(2 * TILE_ROWS * TILE * sizeof *buffer);
     struct worst_row *out = slot;
-    if (lanes == NULL || buffer == NULL) {
-        free(lanes);
-        free(buffer);
-        return apr_no_memory(e);
-    }
-    for (uint64_t col = 0; col < ncol; col += TILE) {
-        const size_t w = (size_t)apr_min(TILE, ncol - col);
-        double *a = buffer, *b = buffer + TILE_ROWS * TILE;
-        read_tile(c, pair, job->turned, row, h, col, w, a, b);
-        for (size_t r = 0; r < h; r++)
-            c->o->cli.run.kernels->difference_wide(a + r * w, b + r * w, w, col, &lanes[r]);
-        if (job->turned)
-            drop_elements(c->b, pair->b, col * nrow, w * nrow);
-    }
-    drop_elements(c->a, pair->a, row * ncol, h * ncol);
-    if (!job->turned)
-        drop_elements(c->b, pair->b, row * ncol, h * ncol);
-    for (size_t r = 0; r < h; r++) {
-        const struct sums s = folded(&lanes[r]);
-        out[r] = (struct worst_row){ row + r, s.nonfinite, ncol == 0 ? 0 : sqrt(s.dd / (double)ncol), s.max, cosine_of(&s) };
+    struct sides s;
+    take_sides(&s, job->c->o, job->c->models, job->pair, job->turned);
+    const uint64_t row = i * TILE;
+    const size_t h = (size_t)apr_min(TILE, s.nrow - row);
+    struct apr_difference *lanes = calloc(TILE, sizeof *lanes);
+    double *buffer = malloc(2 * TILE * TILE * sizeof *buffer);
+    const enum apr_code code = lanes == NULL || buffer == NULL ? apr_no_memory(e) : APR_OK;
+    if (code == APR_OK)
+        measure_rows(&s, row, h, buffer, lanes);
+    for (size_t r = 0; code == APR_OK && r < h; r++) {
+        const struct sums sums = folded(&lanes[r]);
+        out[r] = (struct worst_row){ row + r, sums.nonfinite, sqrt(sums.dd / (double)s.ncol), sums.max, cosine_of(&sums) };
     }
     free(lanes);
     free(buffer);
-    return APR_OK;
+    return code;
 }
 
 static bool is_worse_row(const struct worst_row *x, const struct worst_row *y)
@@ -337,8 +157,9 @@ static bool is_worse_row(const struct worst_row *x, const struct worst_row *y)
 
 static enum apr_code take_rows(void *ctx, uint64_t i, void *slot, struct apr_error *e)
 {
-    struct compare *c = ((struct row_job *)ctx)->c;
-    const uint64_t h = apr_min(TILE_ROWS, c->pair->a->dim[0] - i * TILE_ROWS);
+    const struct row_job *job = ctx;
+    struct compare *c = job->c;
+    const uint64_t h = apr_min(TILE, rows_of(job->pair) - i * TILE);
     const struct worst_row *row = slot;
     const size_t most = (size_t)c->o->rows;
     (void)e;
@@ -355,58 +176,9 @@ static enum apr_code take_rows(void *ctx, uint64_t i, void *slot, struct apr_err
 
 static enum apr_code find_worst_rows(struct compare *c, const struct pair *pair, bool turned, struct apr_error *e)
 {
-    struct compare one = *c;
-    struct row_job job = { &one, turned };
-    one.pair = pair;
-    one.nrows = 0;
-    const uint64_t n = (pair->a->dim[0] + TILE_ROWS - 1) / TILE_ROWS;
-    const enum apr_code code = apr_ordered(&c->o->cli.run, n, TILE_ROWS * sizeof(struct worst_row), measure_rows, take_rows, &job, e);
-    c->nrows = one.nrows;
-    return code;
-}
-
-/* ---- units ---------------------------------------------------------------------------------------------------------- */
-
-/* Values to compare, 0 when the two do not belong together. */
-static uint64_t comparable_count(const struct pair *p)
-{
-    const struct apr_tensor a = as_reals(p->a), b = as_reals(p->b);
-    return p->a->count == p->b->count && a.count == b.count ? a.count : 0;
-}
-
-static enum apr_code make_unit(void *ctx, uint64_t i, void *slot, struct apr_error *e)
-{
-    const struct compare *c = ctx;
-    const struct unit *u = &c->unit[i];
-    (void)e;
-    for (uint32_t k = 0; k < u->npair; k++) {
-        const struct pair *pair = &c->pair[u->pair + k];
-        struct partial *p = (struct partial *)((unsigned char *)slot + k * c->partial_bytes);
-        const uint64_t count = comparable_count(pair), first = u->chunk * APR_CHUNK;
-        memset(p, 0, sizeof *p);
-        if (count > 0)
-            measure_linear(c, pair, first, u->npair > 1 ? count : apr_min(count, first + u->nchunk * APR_CHUNK), p);
-    }
-    return APR_OK;
-}
-
-/* The whole of one tensor again, decoding what is equal too. */
-static enum apr_code measure_again(struct compare *c, const struct pair *pair, struct apr_error *e)
-{
-    const uint64_t nchunk = (comparable_count(pair) + APR_CHUNK - 1) / APR_CHUNK, n = (nchunk + UNIT_CHUNKS - 1) / UNIT_CHUNKS;
-    struct compare one = *c;
-    one.unit = malloc((size_t)n * sizeof *one.unit);
-    if (one.unit == NULL)
-        return apr_no_memory(e);
-    for (uint64_t i = 0; i < n; i++)
-        one.unit[i] = (struct unit){ 0, 1, i * UNIT_CHUNKS, UNIT_CHUNKS };
-    one.pair = pair;
-    one.shortcut = false;
-    one.into = c->linear;
-    memset(c->linear, 0, sizeof *c->linear);
-    const enum apr_code code = apr_ordered(&c->o->cli.run, n, c->partial_bytes, make_unit, take_band, &one, e);
-    free(one.unit);
-    return code;
+    struct row_job job = { c, pair, turned };
+    c->nrows = 0;
+    return apr_ordered(c->run, (rows_of(pair) + TILE - 1) / TILE, TILE * sizeof(struct worst_row), make_rows, take_rows, &job, e);
 }
 
 /* ---- one finished tensor -------------------------------------------------------------------------------------------- */
@@ -414,8 +186,10 @@ static enum apr_code measure_again(struct compare *c, const struct pair *pair, s
 static enum layout layout_of(const struct pair *p)
 {
     const struct apr_tensor *a = p->a, *b = p->b;
-    if (a->count != b->count || (comparable_count(p) == 0 && a->count > 0))
+    if (p->problem != NULL || (comparable_count(p) == 0 && (a->count > 0 || b->count > 0)))
         return LAYOUT_INCOMPATIBLE;
+    if (p->view != NULL)
+        return LAYOUT_SAME;
     if (a->ndim == b->ndim && memcmp(a->dim, b->dim, a->ndim * sizeof *a->dim) == 0)
         return LAYOUT_SAME;
     return a->ndim == 2 && b->ndim == 2 && a->dim[0] == b->dim[1] && a->dim[1] == b->dim[0] ? LAYOUT_REVERSED : LAYOUT_RESHAPED;
@@ -448,8 +222,8 @@ static void judge(struct row *r, const struct bounds *bounds)
 
 static void fill_row(struct row *r, const struct pair *p)
 {
-    *r = (struct row){ .name = p->a->name, .name_b = p->b->name, .ndim_a = p->a->ndim, .ndim_b = p->b->ndim, .dtype_a = p->a->dtype->name,
-                       .dtype_b = p->b->dtype->name, .layout = layout_of(p), .bytes = p->a->data.n + p->b->data.n,
+    *r = (struct row){ .name = p->name, .name_b = p->b->name, .ndim_a = p->a->ndim, .ndim_b = p->b->ndim, .dtype_a = p->a->dtype->name,
+                       .dtype_b = p->b->dtype->name, .transform = p->transform, .problem = p->problem, .layout = layout_of(p),
                        .cosine = NAN, .cosine_linear = NAN, .cosine_transposed = NAN, .rmse = NAN, .mean = NAN, .sqnr = NAN };
     memcpy(r->dim_a, p->a->dim, sizeof r->dim_a);
     memcpy(r->dim_b, p->b->dim, sizeof r->dim_b);
@@ -472,21 +246,21 @@ static enum apr_code finish_pair(struct compare *c, const struct pair *pair, str
 {
     struct row r;
     fill_row(&r, pair);
-    const struct bounds *bounds = bounds_for(c->o, r.name, r.name_b);
-    const bool matrix = pair->a->ndim == 2 && pair->b->ndim == 2 && pair->a->dtype != &apr_dtypes[APR_C64];
-    APR_TRY(apr_model_intact(c->a, e));
-    APR_TRY(apr_model_intact(c->b, e));
+    const struct bounds *bounds = bounds_for(c->o, pair->a->name, r.name_b);
+    const bool matrix = pair->a->ndim == 2 && pair->b->ndim == 2 && pair->view == NULL && pair->a->dtype != &apr_dtypes[APR_C64];
+    APR_TRY(apr_model_intact(c->models->a, e));
+    APR_TRY(apr_model_intact(c->models->b, e));
     if (c->linear->undecodable)
         r.error = "the values of this dtype cannot be decoded";
     if (was_compared(&r)) {
         if (c->linear->equal && c->linear->differs)
-            APR_TRY(measure_again(c, pair, e));
+            APR_TRY(measure_again(c, pair, false, c->linear, e));
         if (c->linear->equal && !c->linear->differs) /* nothing was decoded: any sum that is not zero stands for all of them */
             c->linear->sums.ab = c->linear->sums.aa = c->linear->sums.bb = 1;
         fill_numbers(&r, c->linear);
         const bool square = r.layout == LAYOUT_SAME && matrix && pair->a->dim[0] == pair->a->dim[1] && r.cosine < bounds->cosine;
         if (!c->o->no_transpose && matrix && (r.layout == LAYOUT_REVERSED || square)) {
-            APR_TRY(measure_turned(c, pair, e));
+            APR_TRY(measure_again(c, pair, true, c->turned, e));
             const double linear = r.cosine, turned = cosine_of(&c->turned->sums);
             if (turned > linear) {
                 fill_numbers(&r, c->turned);
@@ -495,18 +269,35 @@ static enum apr_code finish_pair(struct compare *c, const struct pair *pair, str
             r.cosine_linear = linear;
             r.cosine_transposed = turned;
         }
-        if (c->o->rows > 0 && matrix && r.sums.identical < r.count) {
+        if (c->o->rows > 0 && pair->a->ndim == 2 && pair->a->dtype != &apr_dtypes[APR_C64] && r.sums.identical < r.count) {
             APR_TRY(find_worst_rows(c, pair, r.layout == LAYOUT_TRANSPOSED, e));
             r.rows = c->rows;
             r.nrows = c->nrows;
         }
     }
     judge(&r, bounds);
-    APR_TRY(apr_model_intact(c->a, e));
-    APR_TRY(apr_model_intact(c->b, e));
+    APR_TRY(apr_model_intact(c->models->a, e));
+    APR_TRY(apr_model_intact(c->models->b, e));
     memset(c->linear, 0, sizeof *c->linear);
     return c->take(c->ctx, &r, e);
 }
+
+/* ---- units ---------------------------------------------------------------------------------------------------------- */
+
+static struct partial *partial_of(const struct compare *c, void *slot, size_t i) { return (struct partial *)((unsigned char *)slot + i * c->partial_bytes); }
+
+static enum apr_code make_unit(void *ctx, uint64_t i, void *slot, struct apr_error *e)
+{
+    const struct compare *c = ctx;
+    const struct unit *u = &c->unit[i];
+    for (uint32_t k = 0; k < u->npair; k++) {
+        const struct pair *pair = &c->pair[u->pair + k];
+        APR_TRY(measure_pieces(c, pair, false, true, u->first, u->npair > 1 ? pieces_of(pair, false) : u->n, partial_of(c, slot, k), e));
+    }
+    return APR_OK;
+}
+
+static uint64_t stored_bytes(const struct pair *p) { return p->a->data.n + (p->view == NULL ? p->b->data.n : p->a->data.n); }
 
 static enum apr_code take_unit(void *ctx, uint64_t i, void *slot, struct apr_error *e)
 {
@@ -514,14 +305,11 @@ static enum apr_code take_unit(void *ctx, uint64_t i, void *slot, struct apr_err
     const struct unit *u = &c->unit[i];
     for (uint32_t k = 0; k < u->npair; k++) {
         const struct pair *pair = &c->pair[u->pair + k];
-        const uint64_t count = comparable_count(pair), first = u->chunk * APR_CHUNK;
-        const uint64_t end = u->npair > 1 ? count : apr_min(count, first + u->nchunk * APR_CHUNK);
-        add_partial(c, c->linear, (const struct partial *)((const unsigned char *)slot + k * c->partial_bytes));
-        if (end > first) {
-            const double bytes = (double)(pair->a->data.n + pair->b->data.n);
-            apr_progress_add(c->o->cli.run.progress, (uint64_t)(bytes / (double)count * (double)(end - first)));
-        }
-        if (end == count)
+        const uint64_t all = pieces_of(pair, false), end = u->npair > 1 ? all : apr_min(all, u->first + u->n);
+        add_partial(c->linear, partial_of(c, slot, k), (size_t)c->o->top);
+        if (end > u->first)
+            apr_progress_add(c->o->cli.run.progress, (uint64_t)((double)stored_bytes(pair) / (double)all * (double)(end - u->first)));
+        if (end == all)
             APR_TRY(finish_pair(c, pair, e));
     }
     return APR_OK;
@@ -532,35 +320,35 @@ static enum apr_code plan_units(struct compare *c, size_t npair, struct apr_erro
     const size_t group = c->o->top > 0 ? 1 : GROUP_PAIRS;
     size_t room = npair;
     for (size_t i = 0; i < npair; i++)
-        room += (size_t)(comparable_count(&c->pair[i]) / APR_CHUNK / UNIT_CHUNKS);
+        room += (size_t)(pieces_of(&c->pair[i], false) / unit_pieces(&c->pair[i], false));
     c->unit = malloc((room + 1) * sizeof *c->unit);
     if (c->unit == NULL)
         return apr_no_memory(e);
-    for (size_t i = 0; i < npair;) {
-        const uint64_t nchunk = (comparable_count(&c->pair[i]) + APR_CHUNK - 1) / APR_CHUNK;
+    for (size_t i = 0, n; i < npair; i += n) {
         uint64_t elements = 0;
-        size_t n = 0;
-        while (i + n < npair && n < group && elements + comparable_count(&c->pair[i + n]) <= UNIT_CHUNKS * APR_CHUNK)
-            elements += comparable_count(&c->pair[i + n++]);
+        for (n = 0; i + n < npair && n < group && elements + comparable_count(&c->pair[i + n]) <= UNIT_CHUNKS * APR_CHUNK; n++)
+            elements += comparable_count(&c->pair[i + n]);
         if (n > 1) {
             c->unit[c->nunit++] = (struct unit){ (uint32_t)i, (uint32_t)n, 0, 0 };
-            i += n;
             continue;
         }
-        uint64_t chunk = 0;
+        n = 1;
+        const uint64_t all = pieces_of(&c->pair[i], false), each = unit_pieces(&c->pair[i], false);
+        uint64_t first = 0;
         do {
-            c->unit[c->nunit++] = (struct unit){ (uint32_t)i, 1, chunk, UNIT_CHUNKS };
-            chunk += UNIT_CHUNKS;
-        } while (chunk < nchunk);
-        i++;
+            c->unit[c->nunit++] = (struct unit){ (uint32_t)i, 1, first, each };
+            first += each;
+        } while (first < all);
     }
     return APR_OK;
 }
 
-enum apr_code compare_pairs(const struct options *o, const struct apr_model *a, const struct apr_model *b, const struct pair *pair,
-                            size_t npair, row_fn *take, void *ctx, struct apr_error *e)
+enum apr_code compare_pairs(const struct options *o, const struct models *models, const struct pair *pair, size_t npair, row_fn *take, void *ctx,
+                            struct apr_error *e)
 {
-    struct compare c = { .o = o, .a = a, .b = b, .pair = pair, .take = take, .ctx = ctx, .shortcut = true };
+    struct apr_run run = o->cli.run;
+    run.threads = (unsigned)apr_min(run.threads, MOST_READERS);
+    struct compare c = { .o = o, .run = &run, .models = models, .pair = pair, .take = take, .ctx = ctx };
     uint64_t bytes = 0;
     c.partial_bytes = sizeof(struct partial) + (size_t)o->top * sizeof(struct worst);
     c.linear = calloc(1, c.partial_bytes);
@@ -568,10 +356,10 @@ enum apr_code compare_pairs(const struct options *o, const struct apr_model *a, 
     c.rows = malloc(((size_t)o->rows + 1) * sizeof *c.rows);
     enum apr_code code = c.linear == NULL || c.turned == NULL || c.rows == NULL ? apr_no_memory(e) : plan_units(&c, npair, e);
     for (size_t i = 0; i < npair; i++)
-        bytes += pair[i].a->data.n + pair[i].b->data.n;
+        bytes += stored_bytes(&pair[i]);
     apr_progress_begin(o->cli.run.progress, "comparing", bytes);
     if (code == APR_OK)
-        code = apr_ordered(&o->cli.run, c.nunit, (o->top > 0 ? 1 : GROUP_PAIRS) * c.partial_bytes, make_unit, take_unit, &c, e);
+        code = apr_ordered(&run, c.nunit, (o->top > 0 ? 1 : GROUP_PAIRS) * c.partial_bytes, make_unit, take_unit, &c, e);
     apr_progress_end(o->cli.run.progress);
     free(c.linear);
     free(c.turned);

@@ -2,6 +2,7 @@
 #ifndef APR_DIFF_H
 #define APR_DIFF_H
 
+#include "bind.h"
 #include "cli.h"
 #include "core.h"
 #include "pattern.h"
@@ -29,6 +30,7 @@ struct options {
     struct bounds        bounds;        /* where no rule matches */
     struct rule         *rule;
     size_t               nrule;
+    struct apr_families *families;
     uint64_t             limit, top, rows;
     uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
     bool                 structure, metadata, subset, merge, jsonl, no_transpose;
@@ -43,18 +45,35 @@ const struct bounds *bounds_for(const struct options *o, struct apr_bytes name, 
 
 /* ---- what belongs to what ------------------------------------------------------------------------------------------- */
 
+/* A tensor of A and what it is compared with: b as it lies or, through a family, B's tensors of the same role in A's order.
+ *   name       of its row: a's, but that of b for a placeholder of a head that A does not have
+ *   b          the first of B's tensors
+ *   view       NULL: b as it lies; else `own` is how a's own values change
+ *   transform  the transforms between the two, "rope_permute"; NULL for none
+ *   problem    why the two cannot be compared although they belong together, or NULL */
 struct pair {
     const struct apr_tensor *a, *b;
+    struct apr_bytes         name;
+    const struct apr_view   *view, *own;
+    const char              *transform, *problem;
+};
+
+struct models {
+    const struct apr_model *a, *b;
 };
 
 /* Twins in byte order of A's names, and what has none, likewise in order. Views into the models. */
 struct match {
-    struct pair      *pair;
-    struct apr_bytes *only_a, *only_b;
-    size_t            npair, nonly_a, nonly_b;
+    struct pair             *pair;
+    struct apr_bytes        *only_a, *only_b;
+    size_t                   npair, nonly_a, nonly_b;
+    bool                     unmatched; /* a tensor without a twin fails the verdict */
+    const struct apr_family *either[2]; /* two families that the names fit and that disagree; NULL when it is clear */
+    struct apr_binding      *binding[2];
+    void                    *kept;      /* what pairs point to */
 };
 
-/* Pairs by name, or by name in the other dialect; filtered, limited and partitioned as the options say. APR_EARG when a filter matches
+/* Pairs by name, or through the models' family; filtered, limited and partitioned as the options say. APR_EARG when a filter matches
  * nothing. Free with free_match. */
 APR_MUST_CHECK enum apr_code match_models(struct match *m, const struct options *o, const struct apr_model *a, const struct apr_model *b,
                                           struct apr_error *e);
@@ -62,9 +81,6 @@ void free_match(struct match *m);
 
 /* Does a filter match the name, or is there none? */
 bool is_wanted(const struct options *o, struct apr_bytes name);
-
-/* A tensor that converters compute rather than carry over; its absence is no difference. */
-bool is_generated(struct apr_bytes name);
 
 /* ---- one compared tensor -------------------------------------------------------------------------------------------- */
 
@@ -93,11 +109,12 @@ struct row {
     struct apr_bytes        name, name_b;
     uint64_t                dim_a[APR_MAX_DIMS], dim_b[APR_MAX_DIMS];
     unsigned                ndim_a, ndim_b;
-    const char             *dtype_a, *dtype_b, *error; /* error: why the values could not be compared, or NULL */
+    const char             *dtype_a, *dtype_b, *transform;
+    const char             *error, *problem;           /* why values could not be decoded; why the two do not fit; or NULL */
     enum layout             layout;
     enum status             status;
     struct sums             sums;
-    uint64_t                count, bytes;              /* elements; bytes of both sides */
+    uint64_t                count;                     /* elements */
     double                  cosine, cosine_linear, cosine_transposed, rmse, mean, sqnr;
     bool                    pass, ignored, below;      /* below: under its cosine bound */
     const struct worst     *top;
@@ -112,8 +129,8 @@ static inline bool was_compared(const struct row *r) { return r->layout != LAYOU
 typedef enum apr_code row_fn(void *ctx, const struct row *row, struct apr_error *e);
 
 /* Compares all pairs and hands the rows to `take` on this thread, in order. */
-APR_MUST_CHECK enum apr_code compare_pairs(const struct options *o, const struct apr_model *a, const struct apr_model *b,
-                                           const struct pair *pair, size_t npair, row_fn *take, void *ctx, struct apr_error *e);
+APR_MUST_CHECK enum apr_code compare_pairs(const struct options *o, const struct models *models, const struct pair *pair, size_t npair,
+                                           row_fn *take, void *ctx, struct apr_error *e);
 
 double cosine_of(const struct sums *s);
 

@@ -32,12 +32,17 @@ static enum apr_code read_filters(struct options *o, const struct apr_texts *tex
     return APR_OK;
 }
 
-static bool matters(const struct options *o, const struct apr_bytes *name, size_t n)
+/* What the names alone cannot tell, told on stderr. */
+static void tell_ambiguity(const struct options *o, const struct match *m)
 {
-    for (size_t i = 0; i < n; i++)
-        if (!is_generated(name[i]) && !bounds_for(o, name[i], name[i])->ignore)
-            return true;
-    return false;
+    struct apr_error e;
+    if (m->either[1] == NULL || o->cli.quiet)
+        return;
+    apr_fail(&e, APR_OK, APR_NOWHERE, "its names fit the families %.*s and %.*s, which order rows differently, and neither model says which: "
+             "tensors are paired by equal names only", (int)m->either[0]->name.n, (const char *)m->either[0]->name.at, (int)m->either[1]->name.n,
+             (const char *)m->either[1]->name.at);
+    apr_error_in(&e, o->cli.operand[0]);
+    apr_cli_fail(&o->cli, &e);
 }
 
 static int diff_values(struct options *o, const struct apr_model *a, const struct apr_model *b)
@@ -50,14 +55,15 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
         apr_error_in(&e, o->cli.operand[0]);
         return fail_early(o, "apr-diff/1", &e);
     }
-    const bool unmatched = !o->subset && (matters(o, m.only_a, m.nonly_a) || matters(o, m.only_b, m.nonly_b));
-    const struct subject subject = { o->cli.operand[0], o->cli.operand[1], a->format->name, b->format->name, unmatched };
+    const struct models models = { a, b };
+    const struct subject subject = { o->cli.operand[0], o->cli.operand[1], a->format->name, b->format->name, m.unmatched };
     char *metadata = NULL;
     if (o->metadata)
         code = compare_metadata(&metadata, &a->meta, &b->meta, &e);
+    tell_ambiguity(o, &m);
     begin_report(&out, o, &subject);
     if (code == APR_OK)
-        code = compare_pairs(o, a, b, m.pair, m.npair, report_row, &out, &e);
+        code = compare_pairs(o, &models, m.pair, m.npair, report_row, &out, &e);
     const int exit_code = code == APR_OK ? end_report(&out, &m, apr_text(o->metadata ? metadata : "{}")) : fail_report(&out, &e);
     free(metadata);
     free_match(&m);
@@ -109,7 +115,15 @@ static int check_usage(struct options *o, const char *partition)
     return -1;
 }
 
-static int run(struct options *o, const struct apr_texts *filters, const char *partition, const char *tolerances)
+static enum apr_code read_families(struct options *o, const struct apr_texts *files, struct apr_error *e)
+{
+    APR_TRY(apr_families_new(&o->families, e));
+    for (size_t i = 0; i < files->n; i++)
+        APR_TRY(apr_families_add(o->families, files->text[i], &o->cli.run, e));
+    return APR_OK;
+}
+
+static int run(struct options *o, const struct apr_texts *filters, const struct apr_texts *families, const char *partition, const char *tolerances)
 {
     struct apr_error e;
     int exit_code = check_usage(o, partition);
@@ -123,6 +137,8 @@ static int run(struct options *o, const struct apr_texts *filters, const char *p
         code = read_tolerances(o, tolerances, &e);
     if (code != APR_OK)
         return fail_early(o, schema_of(o), &e);
+    if (read_families(o, families, &e) != APR_OK)
+        return fail_early(o, schema_of(o), &e);
     return o->merge ? merge_parts(o) : diff_files(o);
 }
 
@@ -134,12 +150,13 @@ static void free_options(struct options *o)
         apr_pattern_free(o->rule[i].match);
     free(o->filter);
     free(o->rule);
+    apr_families_free(o->families);
 }
 
 int main(int argc, char **argv)
 {
     struct options o = { .bounds = { .cosine = 0.999, .max_abs = INFINITY, .rmse = INFINITY } };
-    struct apr_texts filters = { 0 };
+    struct apr_texts filters = { 0 }, families = { 0 };
     const char *partition = NULL, *tolerances = NULL;
     bool accepted;
     const struct apr_option option[] = {
@@ -149,6 +166,7 @@ int main(int argc, char **argv)
         { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes", NULL },
         { "--max-rmse", APR_OPTION_REAL, &o.bounds.rmse, "F", "largest root mean square of a - b that passes", NULL },
         { "--tolerances", APR_OPTION_TEXT, &tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}", NULL },
+        { "--family-file", APR_OPTION_LIST, &families, "FILE", "a model family's contract of your own; repeatable", NULL },
         { "--subset", APR_OPTION_FLAG, &o.subset, NULL, "a tensor on one side only does not fail the verdict", NULL },
         { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "compare the metadata too, key by key", NULL },
         { "--structure", APR_OPTION_FLAG, &o.structure, NULL, "names, shapes, dtypes and metadata only; reads no tensor data", NULL },
@@ -171,7 +189,7 @@ int main(int argc, char **argv)
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)
-        exit_code = run(&o, &filters, partition, tolerances);
+        exit_code = run(&o, &filters, &families, partition, tolerances);
     free_options(&o);
     return apr_cli_finish(&o.cli, exit_code);
 }

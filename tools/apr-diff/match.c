@@ -1,69 +1,176 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind.h"
 #include "diff.h"
 #include "model.h"
 
-/* GGUF names and what HuggingFace checkpoints and APR files call the same. A leading "blk.N." stands for "model.layers.N.". */
-static const char *const whole_names[][2] = {
-    { "token_embd.weight", "model.embed_tokens.weight" },
-    { "output.weight", "lm_head.weight" },
-    { "output_norm.weight", "model.norm.weight" },
-};
-static const char *const layer_names[][2] = {
-    { "attn_q.", "self_attn.q_proj." },   { "attn_k.", "self_attn.k_proj." },       { "attn_v.", "self_attn.v_proj." },
-    { "attn_output.", "self_attn.o_proj." }, { "attn_norm.", "input_layernorm." },   { "ffn_norm.", "post_attention_layernorm." },
-    { "ffn_gate.", "mlp.gate_proj." },    { "ffn_up.", "mlp.up_proj." },            { "ffn_down.", "mlp.down_proj." },
-};
-static const char *const layer_prefix[2] = { "blk.", "model.layers." };
+#define MOST_TENSORS_OF_A_ROLE 4096 /* experts */
 
-static bool begins(struct apr_bytes s, const char *with)
+/* What matching two models takes. binding is NULL while no family is known. */
+struct matching {
+    struct match         *m;
+    const struct options *o;
+    const struct apr_model *model[2];
+    struct apr_binding   *binding[2];
+    bool                 *taken;        /* of B's tensors */
+    const struct apr_tensor **part;     /* room for one role's tensors */
+    struct apr_error     *e;
+};
+
+/* ---- memory --------------------------------------------------------------------------------------------------------- */
+
+/* Zeroed, and freed with the match. */
+static void *keep(struct matching *w, size_t n)
 {
-    const size_t n = strlen(with);
-    return s.n >= n && memcmp(s.at, with, n) == 0;
+    struct kept { struct kept *next; max_align_t bytes[]; } *k = calloc(1, sizeof *k + n);
+    if (k == NULL)
+        return NULL;
+    k->next = w->m->kept;
+    w->m->kept = k;
+    return k->bytes;
 }
 
-/* The name in the other dialect, into buffer; false when there is none. `from` is the dialect of name: 0 GGUF, 1 HuggingFace. */
-static bool translate(struct apr_bytes name, int from, char *buffer, size_t room, struct apr_bytes *out)
+void free_match(struct match *m)
 {
-    int n = -1;
-    for (size_t i = 0; i < APR_LENGTH(whole_names); i++)
-        if (apr_bytes_equal(name, apr_text(whole_names[i][from]))) {
-            *out = apr_text(whole_names[i][!from]);
-            return true;
+    while (m->kept != NULL) {
+        void *next = *(void **)m->kept;
+        free(m->kept);
+        m->kept = next;
+    }
+    free(m->pair);
+    free(m->only_a);
+    free(m->only_b);
+    apr_binding_free(m->binding[0]);
+    apr_binding_free(m->binding[1]);
+    *m = (struct match){ 0 };
+}
+
+/* ---- the family ----------------------------------------------------------------------------------------------------- */
+
+/* Binds both models to the family that either names, or that the names of both fit. */
+static enum apr_code find_family(struct matching *w)
+{
+    const struct apr_family *f = NULL, *either[2] = { 0 };
+    for (int i = 0; i < 2 && f == NULL; i++)
+        APR_TRY(apr_family_said(w->o->families, w->model[i], &f, w->e));
+    for (int i = 0; i < 2 && f == NULL && either[1] == NULL; i++)
+        APR_TRY(apr_family_guessed(w->o->families, w->model[i], &f, either, w->e));
+    w->m->either[0] = either[0];
+    w->m->either[1] = either[1];
+    if (f == NULL)
+        return APR_OK;
+    struct apr_binding *first;
+    APR_TRY(apr_bind(&first, f, w->model[0], NULL, w->e));
+    enum apr_code code = apr_bind(&w->m->binding[1], f, w->model[1], first, w->e);
+    if (code == APR_OK)
+        code = apr_bind(&w->m->binding[0], f, w->model[0], w->m->binding[1], w->e);
+    apr_binding_free(first);
+    w->binding[0] = w->m->binding[0];
+    w->binding[1] = w->m->binding[1];
+    return code;
+}
+
+/* ---- one pair through its role -------------------------------------------------------------------------------------- */
+
+/* "rope_permute", "stack", "transpose+split_rows"; NULL when nothing is moved or changed. */
+static enum apr_code describe(struct matching *w, struct pair *p, const struct apr_transform *const chain[2], const size_t n[2])
+{
+    char text[256] = "";
+    for (int side = 0; side < 2; side++)
+        for (size_t i = 0; i < n[side]; i++) {
+            const size_t at = strlen(text);
+            snprintf(text + at, sizeof text - at, "%s%s", at > 0 ? "+" : "", apr_op_word(chain[side][i].op));
         }
-    if (!begins(name, layer_prefix[from]))
-        return false;
-    const char *layer = (const char *)name.at + strlen(layer_prefix[from]), *end = (const char *)name.at + name.n, *digits = layer;
-    while (layer < end && *layer >= '0' && *layer <= '9')
-        layer++;
-    if (layer == digits || layer == end || *layer != '.')
-        return false;
-    const struct apr_bytes rest = { (const unsigned char *)layer + 1, (size_t)(end - layer - 1) };
-    for (size_t i = 0; n < 0 && i < APR_LENGTH(layer_names); i++)
-        if (begins(rest, layer_names[i][from])) {
-            const size_t skip = strlen(layer_names[i][from]);
-            n = snprintf(buffer, room, "%s%.*s.%s%.*s", layer_prefix[!from], (int)(layer - digits), digits, layer_names[i][!from],
-                         (int)(rest.n - skip), (const char *)rest.at + skip);
-        }
-    if (n < 0 || (size_t)n >= room)
-        return false;
-    *out = (struct apr_bytes){ (const unsigned char *)buffer, (size_t)n };
+    char *kept = text[0] == 0 ? NULL : keep(w, strlen(text) + 1);
+    if (text[0] != 0 && kept == NULL)
+        return apr_no_memory(w->e);
+    p->transform = kept == NULL ? NULL : strcpy(kept, text);
+    return APR_OK;
+}
+
+static enum apr_code problem(struct matching *w, struct pair *p, const char *text)
+{
+    char *kept = keep(w, strlen(text) + 1);
+    if (kept == NULL)
+        return apr_no_memory(w->e);
+    p->problem = strcpy(kept, text);
+    return APR_OK;
+}
+
+static const char *spell(const struct apr_tensor *t, char buffer[176]) { return apr_spell_shape(t->dim, t->ndim, buffer); }
+
+/* Has t the shape that the HuggingFace shape takes on its way through the chain? */
+static bool shape_fits(const struct apr_tensor *t, const struct apr_transform *chain, size_t n, uint64_t piece, const uint64_t *dim, unsigned ndim)
+{
+    uint64_t shape[APR_MAX_DIMS];
+    unsigned nshape = ndim;
+    memcpy(shape, dim, sizeof shape);
+    return apr_transform_shape(chain, n, piece, shape, &nshape) && nshape == t->ndim && memcmp(shape, t->dim, nshape * sizeof *shape) == 0;
+}
+
+/* The shape on the HuggingFace side: of the side that has it, else as the contract says. */
+static bool huggingface_shape(const struct matching *w, const struct apr_role *role, const struct apr_tensor *a, const struct apr_seat *seat_a,
+                              enum apr_dialect dialect_b, uint64_t *dim, unsigned *ndim)
+{
+    const struct apr_tensor *t = seat_a->dialect == APR_HF ? a : dialect_b == APR_HF ? w->part[0] : NULL;
+    if (t == NULL)
+        return apr_binding_shape(w->binding[0], role, dim, ndim);
+    memcpy(dim, t->dim, sizeof t->dim);
+    *ndim = t->ndim;
     return true;
 }
 
-static const struct apr_tensor *twin_of(const struct apr_tensor *t, const struct apr_model *other)
+static enum apr_code misshapen(struct matching *w, struct pair *p, const struct apr_role *role, const struct apr_tensor *t)
 {
-    char buffer[256];
-    struct apr_bytes name;
-    const struct apr_tensor *found = apr_model_find(other, t->name);
-    for (int from = 0; found == NULL && from < 2; from++)
-        if (translate(t->name, from, buffer, sizeof buffer, &name))
-            found = apr_model_find(other, name);
-    return found;
+    char text[768], a[176], b[176];
+    const struct apr_family *f = apr_binding_family(w->binding[0]);
+    snprintf(text, sizeof text, "family %.*s, role %.*s: shape %s does not belong to %s %s (%s, line %u)", (int)f->name.n, (const char *)f->name.at,
+             (int)role->name.n, (const char *)role->name.at, spell(p->a, a), t == p->a ? "this role, whose twin has" : "its twin's", spell(p->b, b), f->file,
+             role->line);
+    return problem(w, p, text);
 }
 
-bool is_generated(struct apr_bytes name) { return apr_bytes_equal(name, apr_text("rope_freqs.weight")); }
+/* Fills p->view: B's `n` tensors of the role, in w->part, in the order of A. */
+static enum apr_code look_through(struct matching *w, struct pair *p, const struct apr_role *role, const struct apr_seat *seat_a, size_t n)
+{
+    struct apr_transform chain_a[APR_MAX_STEPS], chain_b[APR_MAX_STEPS];
+    const struct apr_transform *const chain[2] = { chain_a, chain_b };
+    size_t length[2];
+    uint64_t dim[APR_MAX_DIMS] = { 0 };
+    unsigned ndim;
+    const enum apr_dialect dialect_b = apr_binding_dialect(w->binding[1], role, seat_a->layer);
+    struct apr_error why;
+    if (apr_binding_chain(w->binding[0], role, seat_a->dialect, chain_a, &length[0], &why) != APR_OK ||
+        apr_binding_chain(w->binding[1], role, dialect_b, chain_b, &length[1], &why) != APR_OK)
+        return problem(w, p, why.text);
+    const uint64_t piece = seat_a->dialect == APR_HF ? 0 : seat_a->piece;
+    if (!huggingface_shape(w, role, p->a, seat_a, dialect_b, dim, &ndim) || !shape_fits(p->a, chain_a, length[0], piece, dim, ndim))
+        return misshapen(w, p, role, p->a);
+    for (size_t i = 0; i < n; i++)
+        if (!shape_fits(w->part[i], chain_b, length[1], dialect_b == APR_HF ? 0 : i, dim, ndim)) {
+            p->b = w->part[i];
+            return misshapen(w, p, role, w->part[i]);
+        }
+    APR_TRY(describe(w, p, chain, length));
+    if (length[0] + length[1] == 0)
+        return APR_OK;
+    const struct apr_tensor **part = keep(w, n * sizeof *part);
+    struct apr_view *view = keep(w, sizeof *view);
+    if (part == NULL || view == NULL)
+        return apr_no_memory(w->e);
+    memcpy(part, w->part, n * sizeof *part);
+    *view = apr_view_of(part, n, seat_a->dialect == APR_HF ? seat_a->expert : seat_a->piece);
+    if (apr_view_back(view, chain_a, length[0], dim, ndim, &why) != APR_OK || apr_view_forth(view, chain_b, length[1], dim, ndim, &why) != APR_OK)
+        return problem(w, p, why.text);
+    struct apr_view *own = keep(w, sizeof *own);
+    if (own == NULL)
+        return apr_no_memory(w->e);
+    apr_view_exchange(view, own);
+    p->view = view;
+    p->own = own;
+    return APR_OK;
+}
 
 bool is_wanted(const struct options *o, struct apr_bytes name)
 {
@@ -73,12 +180,128 @@ bool is_wanted(const struct options *o, struct apr_bytes name)
     return yes;
 }
 
+/* Is a name of either side wanted? */
+static bool wanted(const struct options *o, struct apr_bytes a, const struct apr_tensor *const *part, size_t n)
+{
+    bool yes = is_wanted(o, a);
+    for (size_t i = 0; !yes && i < n; i++)
+        yes = is_wanted(o, part[i]->name);
+    return yes;
+}
+
+/* Pairs t of A with B's tensors of the role, when B has them all; *found says so. */
+static enum apr_code pair_role(struct matching *w, const struct apr_tensor *t, const struct apr_seat *seat, const struct apr_role *role,
+                               struct apr_bytes name, bool *found)
+{
+    const size_t n = apr_binding_parts(w->binding[1], role, seat->layer, w->part, MOST_TENSORS_OF_A_ROLE);
+    *found = n > 0;
+    for (size_t i = 0; i < n; i++)
+        w->taken[w->part[i] - w->model[1]->tensor] = true;
+    if (n == 0 || !wanted(w->o, name, w->part, n))
+        return APR_OK;
+    struct pair *p = &w->m->pair[w->m->npair++];
+    *p = (struct pair){ .a = t, .b = w->part[0], .name = name };
+    return look_through(w, p, role, seat, n);
+}
+
+/* ---- tied heads ----------------------------------------------------------------------------------------------------- */
+
+static const struct apr_role *embedding_role(const struct matching *w)
+{
+    return apr_family_role(apr_binding_family(w->binding[0]), apr_text("token_embd"));
+}
+
+static bool is_head(const struct apr_binding *b, const struct apr_tensor *t, struct apr_seat *seat)
+{
+    return apr_binding_seat(b, t, 0, seat) && apr_bytes_equal(seat->role->name, apr_text("output"));
+}
+
+/* A head of B where A has none of its own: A's embedding is its twin. */
+static enum apr_code pair_tied_head(struct matching *w, const struct apr_tensor *head, bool *found)
+{
+    const struct apr_tensor *embedding[1];
+    struct apr_seat seat;
+    *found = is_head(w->binding[1], head, &seat) && apr_binding_tied(w->binding[0]) && apr_binding_may_tie(w->binding[1]) &&
+             apr_binding_parts(w->binding[0], embedding_role(w), 0, embedding, 1) == 1;
+    if (!*found || !wanted(w->o, embedding[0]->name, &head, 1))
+        return APR_OK;
+    /* a placeholder is a name for the embedding, so it goes by its own */
+    w->m->pair[w->m->npair++] = (struct pair){ .a = embedding[0], .b = head, .name = head->tied ? head->name : embedding[0]->name };
+    return APR_OK;
+}
+
+/* ---- all of them ---------------------------------------------------------------------------------------------------- */
+
+static enum apr_code match_a(struct matching *w, const struct apr_tensor *t)
+{
+    bool found = false;
+    if (w->binding[0] != NULL) {
+        struct apr_seat seat;
+        for (size_t i = 0; !found && apr_binding_seat(w->binding[0], t, i, &seat); i++)
+            APR_TRY(pair_role(w, t, &seat, seat.role, t->name, &found));
+        if (!found && is_head(w->binding[0], t, &seat) && apr_binding_tied(w->binding[1]) && apr_binding_may_tie(w->binding[0]))
+            APR_TRY(pair_role(w, t, &seat, embedding_role(w), t->name, &found));
+    }
+    if (!found && is_wanted(w->o, t->name))
+        w->m->only_a[w->m->nonly_a++] = t->name;
+    return APR_OK;
+}
+
+static enum apr_code match_b(struct matching *w, const struct apr_tensor *t)
+{
+    bool found = false;
+    if (w->binding[1] != NULL)
+        APR_TRY(pair_tied_head(w, t, &found));
+    if (!found && is_wanted(w->o, t->name))
+        w->m->only_b[w->m->nonly_b++] = t->name;
+    return APR_OK;
+}
+
+static enum apr_code match_all(struct matching *w)
+{
+    const struct apr_model *a = w->model[0], *b = w->model[1];
+    size_t nsame = 0;
+    for (size_t i = 0; i < a->ntensor; i++) {
+        const struct apr_tensor *t = &a->tensor[i], *twin = apr_model_find(b, t->name);
+        if (twin == NULL)
+            continue;
+        w->taken[twin - b->tensor] = true;
+        nsame++;
+        if (is_wanted(w->o, t->name))
+            w->m->pair[w->m->npair++] = (struct pair){ .a = t, .b = twin, .name = t->name };
+    }
+    if (nsame < a->ntensor || nsame < b->ntensor)
+        APR_TRY(find_family(w));
+    for (size_t i = 0; nsame < a->ntensor && i < a->ntensor; i++)
+        if (apr_model_find(b, a->tensor[i].name) == NULL)
+            APR_TRY(match_a(w, &a->tensor[i]));
+    for (size_t i = 0; i < b->ntensor; i++)
+        if (!w->taken[i])
+            APR_TRY(match_b(w, &b->tensor[i]));
+    return APR_OK;
+}
+
+/* Does the absence of a twin fail the verdict? Not for what converters generate (one such name needs no family to be known), nor for
+ * what a rule ignores. */
+static bool matters(const struct matching *w, int side, struct apr_bytes name)
+{
+    const struct apr_binding *b = w->binding[side];
+    struct apr_seat seat;
+    const bool generated = apr_bytes_equal(name, apr_text("rope_freqs.weight")) ||
+                           (b != NULL && apr_binding_seat(b, apr_model_find(w->model[side], name), 0, &seat) && seat.role->generated);
+    return !w->o->subset && !generated && !bounds_for(w->o, name, name)->ignore;
+}
+
 static int by_name(const void *a, const void *b) { return apr_bytes_compare(*(const struct apr_bytes *)a, *(const struct apr_bytes *)b); }
 
-static int by_name_in_a(const void *a, const void *b)
+static int by_pair_name(const void *a, const void *b)
 {
-    return apr_bytes_compare(((const struct pair *)a)->a->name, ((const struct pair *)b)->a->name);
+    const struct pair *x = a, *y = b;
+    const int order = apr_bytes_compare(x->name, y->name);
+    return order != 0 ? order : apr_bytes_compare(x->b->name, y->b->name);
 }
+
+static uint64_t pair_bytes(const struct pair *p) { return p->a->data.n + (p->view == NULL ? p->b->data.n : p->a->data.n) + 1; }
 
 /* Keeps the share of this part: pair p goes where the bytes before it fall when all of them are cut into nparts equal lengths. */
 static void keep_part(struct match *m, uint64_t part, uint64_t nparts)
@@ -86,61 +309,43 @@ static void keep_part(struct match *m, uint64_t part, uint64_t nparts)
     uint64_t total = 0, before = 0;
     size_t kept = 0;
     for (size_t i = 0; i < m->npair; i++)
-        total += m->pair[i].a->data.n + m->pair[i].b->data.n + 1;
+        total += pair_bytes(&m->pair[i]);
     for (size_t i = 0; i < m->npair; i++) {
         const uint64_t share = (uint64_t)((unsigned __int128)before * nparts / total) + 1;
-        before += m->pair[i].a->data.n + m->pair[i].b->data.n + 1;
+        before += pair_bytes(&m->pair[i]);
         if (share == part)
             m->pair[kept++] = m->pair[i];
     }
     m->npair = kept;
 }
 
-enum apr_code match_models(struct match *m, const struct options *o, const struct apr_model *a, const struct apr_model *b,
-                           struct apr_error *e)
+enum apr_code match_models(struct match *m, const struct options *o, const struct apr_model *a, const struct apr_model *b, struct apr_error *e)
 {
-    bool *taken = calloc(b->ntensor + 1, sizeof *taken);
-    *m = (struct match){ .pair = malloc((a->ntensor + 1) * sizeof *m->pair),
+    *m = (struct match){ .pair = malloc((a->ntensor + b->ntensor + 1) * sizeof *m->pair),
                          .only_a = malloc((a->ntensor + 1) * sizeof *m->only_a),
                          .only_b = malloc((b->ntensor + 1) * sizeof *m->only_b) };
-    if (taken == NULL || m->pair == NULL || m->only_a == NULL || m->only_b == NULL) {
-        free(taken);
+    struct matching w = { .m = m, .o = o, .model = { a, b }, .taken = calloc(b->ntensor + 1, sizeof *w.taken),
+                          .part = malloc(MOST_TENSORS_OF_A_ROLE * sizeof *w.part), .e = e };
+    const bool memory = w.taken != NULL && w.part != NULL && m->pair != NULL && m->only_a != NULL && m->only_b != NULL;
+    enum apr_code code = memory ? match_all(&w) : apr_no_memory(e);
+    if (code == APR_OK && o->nfilter > 0 && m->npair + m->nonly_a + m->nonly_b == 0)
+        code = apr_fail(e, APR_EARG, APR_NOWHERE, "no tensor matches the filter");
+    for (size_t i = 0; code == APR_OK && i < m->nonly_a; i++)
+        m->unmatched |= matters(&w, 0, m->only_a[i]);
+    for (size_t i = 0; code == APR_OK && i < m->nonly_b; i++)
+        m->unmatched |= matters(&w, 1, m->only_b[i]);
+    free(w.taken);
+    free(w.part);
+    if (code != APR_OK) {
         free_match(m);
-        return apr_no_memory(e);
+        return code;
     }
-    for (size_t i = 0; i < a->ntensor; i++) {
-        const struct apr_tensor *t = &a->tensor[i], *twin = twin_of(t, b);
-        if (twin != NULL)
-            taken[twin - b->tensor] = true;
-        if (!is_wanted(o, t->name) && (twin == NULL || !is_wanted(o, twin->name)))
-            continue;
-        if (twin != NULL)
-            m->pair[m->npair++] = (struct pair){ t, twin };
-        else
-            m->only_a[m->nonly_a++] = t->name;
-    }
-    for (size_t i = 0; i < b->ntensor; i++)
-        if (!taken[i] && is_wanted(o, b->tensor[i].name))
-            m->only_b[m->nonly_b++] = b->tensor[i].name;
-    free(taken);
-    if (o->nfilter > 0 && m->npair + m->nonly_a + m->nonly_b == 0) {
-        free_match(m);
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "no tensor matches the filter");
-    }
-    qsort(m->pair, m->npair, sizeof *m->pair, by_name_in_a);
+    qsort(m->pair, m->npair, sizeof *m->pair, by_pair_name);
     qsort(m->only_a, m->nonly_a, sizeof *m->only_a, by_name);
-    qsort(m->only_b, m->nonly_b, sizeof *m->only_a, by_name);
+    qsort(m->only_b, m->nonly_b, sizeof *m->only_b, by_name);
     if (o->limit > 0 && m->npair > o->limit)
         m->npair = (size_t)o->limit;
     if (o->nparts > 0)
         keep_part(m, o->part, o->nparts);
     return APR_OK;
-}
-
-void free_match(struct match *m)
-{
-    free(m->pair);
-    free(m->only_a);
-    free(m->only_b);
-    *m = (struct match){ 0 };
 }

@@ -144,7 +144,8 @@ static void read_row(struct row *r, const json_t *json, struct worst *top, struc
     const double max = real_at(json, "max_diff");
     *r = (struct row){
         .name = name_at(json, "name"), .name_b = name_at(json, "name_b"), .dtype_a = text_at(json, "dtype_a"),
-        .dtype_b = text_at(json, "dtype_b"), .error = json_string_value(json_object_get(json, "error")),
+        .dtype_b = text_at(json, "dtype_b"), .error = json_string_value(json_object_get(json, "error")), .transform = json_string_value(json_object_get(json, "transform")),
+                       .problem = json_string_value(json_object_get(json, "problem")),
         .count = count_at(json, "element_count"), .cosine = real_at(json, "cosine_similarity"),
         .cosine_linear = real_at(json, "cosine_linear"), .cosine_transposed = real_at(json, "cosine_transposed"),
         .rmse = real_at(json, "rmse"), .mean = real_at(json, "mean_diff"), .sqnr = real_at(json, "sqnr_db"),

@@ -80,7 +80,7 @@ static void write_row(struct apr_out *j, const struct options *o, const struct r
     apr_out_text(j, "dtype_a", r->dtype_a);
     apr_out_text(j, "dtype_b", r->dtype_b);
     apr_out_text(j, "layout", layout_words[r->layout]);
-    apr_out_text(j, "transform", NULL);
+    apr_out_text(j, "transform", r->transform);
     apr_out_count(j, "element_count", r->count);
     apr_out_count(j, "identical_count", r->sums.identical);
     apr_out_count(j, "small_diff_count", r->sums.small);
@@ -104,6 +104,8 @@ static void write_row(struct apr_out *j, const struct options *o, const struct r
         apr_out_bool(j, "ignored", true);
     if (r->error != NULL)
         apr_out_text(j, "error", r->error);
+    if (r->problem != NULL)
+        apr_out_text(j, "problem", r->problem);
     if (o->top > 0)
         write_top(j, r);
     if (o->rows > 0)
@@ -176,8 +178,12 @@ static void print_row(FILE *to, const struct options *o, const struct row *r)
         fprintf(to, "  nonfinite mismatch: %llu", (unsigned long long)r->sums.nonfinite);
     if (r->ignored)
         fputs("  ignored", to);
+    if (r->transform != NULL)
+        fprintf(to, "  %s", r->transform);
     if (r->error != NULL)
         fprintf(to, "  %s", r->error);
+    if (r->problem != NULL)
+        fprintf(to, "  %s", r->problem);
     fputc('\n', to);
     print_details(to, r);
 }

@@ -114,7 +114,7 @@ static enum apr_code pair_files(struct match *m, const struct apr_tensor *a, con
     if (layer_a != layer_b)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "stage %s in A, %s in B: they are of different layers", APR_QUOTED(a->name),
                         APR_QUOTED(b->name));
-    m->pair[m->npair++] = (struct pair){ a, b };
+    m->pair[m->npair++] = (struct pair){ .a = a, .b = b, .name = a->name };
     return sizes_agree(a, b, e);
 }
 
@@ -131,7 +131,7 @@ static enum apr_code pair_stages(struct match *m, const struct apr_model *a, con
             m->only_b[m->nonly_b++] = y->name;
         } else {
             APR_TRY(sizes_agree(x, y, e));
-            m->pair[m->npair++] = (struct pair){ x, y };
+            m->pair[m->npair++] = (struct pair){ .a = x, .b = y, .name = x->name };
         }
         i += order <= 0;
         k += order >= 0;
@@ -236,7 +236,7 @@ int diff_traces(struct options *o, const struct apr_model *a, const struct apr_m
     } else if (!o->jsonl) {
         printf("%-5s %13s %13s %13s %12s  stage\n", "", "cosine", "max diff", "rms", "values");
     }
-    code = compare_pairs(o, a, b, m.pair, m.npair, take_stage, &report, &e);
+    code = compare_pairs(o, &(struct models){ a, b }, m.pair, m.npair, take_stage, &report, &e);
     report.pass &= o->subset || m.nonly_a + m.nonly_b == 0;
     if (o->jsonl) {
         apr_out_open(&report.json, NULL, '{');

@@ -1,0 +1,110 @@
+#include "config.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "json.h"
+#include "model.h"
+
+#define MOST_BYTES ((size_t)16 << 20)
+
+struct apr_config {
+    json_t *top, *inner;
+};
+
+/* Copies JSON into out (4/3 of its size at most) with the bare NaN and Infinity that Python writes as null; returns the length. */
+static size_t mend(char *out, struct apr_bytes text)
+{
+    static const char *const word[] = { "-Infinity", "Infinity", "NaN" };
+    bool string = false;
+    size_t n = 0;
+    for (size_t i = 0; i < text.n; i++) {
+        size_t k = string ? APR_LENGTH(word) : 0;
+        while (k < APR_LENGTH(word) && (strlen(word[k]) > text.n - i || memcmp(text.at + i, word[k], strlen(word[k])) != 0))
+            k++;
+        if (k < APR_LENGTH(word)) {
+            memcpy(out + n, "null", 4);
+            n += 4;
+            i += strlen(word[k]) - 1;
+            continue;
+        }
+        if (text.at[i] == '"')
+            string = !string;
+        else if (string && text.at[i] == '\\' && i + 1 < text.n)
+            out[n++] = (char)text.at[i++];
+        out[n++] = (char)text.at[i];
+    }
+    return n;
+}
+
+enum apr_code apr_config_new(struct apr_config **out, struct apr_bytes text, struct apr_error *e)
+{
+    static const char *const inner[] = { "text_config", "llm_config", "lm_config", "language_config" };
+    *out = NULL;
+    if (text.n > MOST_BYTES)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu bytes of configuration, at most %zu are read", text.n, MOST_BYTES);
+    struct apr_config *c = calloc(1, sizeof *c);
+    char *copy = malloc(text.n / 3 * 4 + 4);
+    if (c == NULL || copy == NULL) {
+        free(c);
+        free(copy);
+        return apr_no_memory(e);
+    }
+    enum apr_code code = apr_json_load(&c->top, (struct apr_bytes){ (const unsigned char *)copy, mend(copy, text) }, 0, e);
+    free(copy);
+    if (code == APR_OK && !json_is_object(c->top)) {
+        json_decref(c->top);
+        code = apr_fail(e, APR_ECORRUPT, 0, "a configuration is a JSON object");
+    }
+    if (code != APR_OK) {
+        free(c);
+        return code;
+    }
+    for (size_t i = 0; !json_is_object(c->inner) && i < APR_LENGTH(inner); i++)
+        c->inner = json_object_get(c->top, inner[i]);
+    *out = c;
+    return APR_OK;
+}
+
+void apr_config_free(struct apr_config *c)
+{
+    if (c == NULL)
+        return;
+    json_decref(c->top);
+    free(c);
+}
+
+static const json_t *follow(const json_t *from, struct apr_bytes path)
+{
+    const char *at = (const char *)path.at, *end = at + path.n;
+    while (from != NULL && at < end) {
+        const char *dot = memchr(at, '.', (size_t)(end - at));
+        const size_t n = (size_t)((dot == NULL ? end : dot) - at);
+        from = json_is_array(from) ? json_array_get(from, strtoul(at, NULL, 10)) : json_object_getn(from, at, n);
+        at += n + 1;
+    }
+    return json_is_null(from) ? NULL : from;
+}
+
+static const json_t *value_at(const struct apr_config *c, struct apr_bytes path)
+{
+    const json_t *v = c == NULL ? NULL : follow(c->inner, path);
+    return v != NULL || c == NULL ? v : follow(c->top, path);
+}
+
+bool apr_config_has(const struct apr_config *c, struct apr_bytes path) { return value_at(c, path) != NULL; }
+
+bool apr_config_number(const struct apr_config *c, struct apr_bytes path, double *value)
+{
+    const json_t *v = value_at(c, path);
+    *value = json_is_true(v) ? 1 : json_number_value(v);
+    return json_is_boolean(v) || json_is_number(v);
+}
+
+bool apr_config_string(const struct apr_config *c, struct apr_bytes path, struct apr_bytes *value)
+{
+    const json_t *v = value_at(c, path);
+    if (json_is_string(v))
+        *value = (struct apr_bytes){ (const unsigned char *)json_string_value(v), json_string_length(v) };
+    return json_is_string(v);
+}
