@@ -2,31 +2,24 @@
 #ifndef APR_BIND_H
 #define APR_BIND_H
 
-#include "family.h"
-
-/* What a tensor is for. piece: which of the role's names in that dialect. */
-struct apr_seat {
-    const struct apr_role *role;
-    uint32_t               layer, expert;
-    enum apr_dialect       dialect;
-    unsigned               piece;
-};
+#include "seats.h"
 
 struct apr_binding;
 
 /* The family that the model's own words name: config.json's architectures, general.architecture, APR metadata. *f is NULL when it says
  * nothing, or names one nobody knows. */
-APR_MUST_CHECK enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
+                                             struct apr_error *e);
 
 /* The family whose names fit all tensors, for models that say nothing. Where several fit and disagree on how tensors change between
  * dialects, *f is NULL and the two are named in *either; it is never guessed. */
 APR_MUST_CHECK enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
                                                 const struct apr_family *either[2], struct apr_error *e);
 
-/* Binds. Sizes come from config.json, metadata and shapes; from `other`, if not NULL, those that are still open (a bare SafeTensors
- * file beside a GGUF); then from the contract's defaults. The caller frees it with apr_binding_free. */
-APR_MUST_CHECK enum apr_code apr_bind(struct apr_binding **b, const struct apr_family *f, const struct apr_model *m, const struct apr_binding *other,
-                                      struct apr_error *e);
+/* Binds. Sizes come from config.json, metadata and shapes; from what `other`, if not NULL, was told (a bare SafeTensors file beside a
+ * GGUF); then from the contract's defaults. The model must outlive it, `other` need not. The caller frees it with apr_binding_free. */
+APR_MUST_CHECK enum apr_code apr_bind(struct apr_binding **b, const struct apr_family *f, const struct apr_model *m,
+                                      const struct apr_binding *other, struct apr_error *e);
 void apr_binding_free(struct apr_binding *b);
 
 const struct apr_family *apr_binding_family(const struct apr_binding *b);
@@ -34,6 +27,9 @@ const struct apr_family *apr_binding_family(const struct apr_binding *b);
 /* What t may be for, candidate number i: false behind the last, and for a stranger at once. Only roles that share names give more
  * than one; the first is the likeliest. */
 bool apr_binding_seat(const struct apr_binding *b, const struct apr_tensor *t, size_t i, struct apr_seat *seat);
+
+/* Does the contract drop t (`skip`)? It may have a seat all the same. */
+bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t);
 
 /* The tensor with that seat, or NULL. */
 const struct apr_tensor *apr_binding_find(const struct apr_binding *b, const struct apr_seat *seat);
@@ -43,7 +39,8 @@ enum apr_dialect apr_binding_dialect(const struct apr_binding *b, const struct a
 
 /* All tensors that together are the role in that layer, in order (experts, pieces); *n of them, 0 when one is missing. At most
  * `room`; NULL-free. */
-size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part, size_t room);
+size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part,
+                         size_t room);
 
 /* May the model's head be its embedding? False when its config.json says that it is not. And is it: does it store none of its own? */
 bool apr_binding_may_tie(const struct apr_binding *b);

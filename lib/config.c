@@ -5,6 +5,7 @@
 
 #include "json.h"
 #include "model.h"
+#include "source.h"
 
 #define MOST_BYTES ((size_t)16 << 20)
 
@@ -37,6 +38,23 @@ static size_t mend(char *out, struct apr_bytes text)
     return n;
 }
 
+static enum apr_code load(json_t **top, struct apr_bytes text, struct apr_error *e)
+{
+    char *copy = malloc(text.n / 3 * 4 + 4);
+    if (copy == NULL)
+        return apr_no_memory(e);
+    const size_t n = mend(copy, text);
+    enum apr_code code = apr_json_load(top, (struct apr_bytes){ (const unsigned char *)copy, n }, 0, e);
+    free(copy);
+    if (code != APR_OK && n != text.n)
+        e->at = APR_NOWHERE; /* it would be an offset in the copy */
+    if (code == APR_OK && !json_is_object(*top)) {
+        json_decref(*top);
+        code = apr_fail(e, APR_ECORRUPT, 0, "a configuration is a JSON object");
+    }
+    return code;
+}
+
 enum apr_code apr_config_new(struct apr_config **out, struct apr_bytes text, struct apr_error *e)
 {
     static const char *const inner[] = { "text_config", "llm_config", "lm_config", "language_config" };
@@ -44,18 +62,9 @@ enum apr_code apr_config_new(struct apr_config **out, struct apr_bytes text, str
     if (text.n > MOST_BYTES)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu bytes of configuration, at most %zu are read", text.n, MOST_BYTES);
     struct apr_config *c = calloc(1, sizeof *c);
-    char *copy = malloc(text.n / 3 * 4 + 4);
-    if (c == NULL || copy == NULL) {
-        free(c);
-        free(copy);
+    if (c == NULL)
         return apr_no_memory(e);
-    }
-    enum apr_code code = apr_json_load(&c->top, (struct apr_bytes){ (const unsigned char *)copy, mend(copy, text) }, 0, e);
-    free(copy);
-    if (code == APR_OK && !json_is_object(c->top)) {
-        json_decref(c->top);
-        code = apr_fail(e, APR_ECORRUPT, 0, "a configuration is a JSON object");
-    }
+    const enum apr_code code = load(&c->top, text, e);
     if (code != APR_OK) {
         free(c);
         return code;
@@ -66,6 +75,15 @@ enum apr_code apr_config_new(struct apr_config **out, struct apr_bytes text, str
     return APR_OK;
 }
 
+enum apr_code apr_config_of(struct apr_config **config, const struct apr_model *m, struct apr_error *e)
+{
+    *config = NULL;
+    const enum apr_code code = m->config == NULL ? APR_OK : apr_config_new(config, m->config->map, e);
+    if (code != APR_OK)
+        apr_error_in(e, m->config->path);
+    return code;
+}
+
 void apr_config_free(struct apr_config *c)
 {
     if (c == NULL)
@@ -74,13 +92,25 @@ void apr_config_free(struct apr_config *c)
     free(c);
 }
 
+/* Element number `digits` of an array. */
+static const json_t *element(const json_t *array, const char *digits, size_t n)
+{
+    size_t i = 0;
+    for (size_t k = 0; k < n; k++) {
+        if (digits[k] < '0' || digits[k] > '9' || k > 8)
+            return NULL;
+        i = 10 * i + (size_t)(digits[k] - '0');
+    }
+    return n == 0 ? NULL : json_array_get(array, i);
+}
+
 static const json_t *follow(const json_t *from, struct apr_bytes path)
 {
     const char *at = (const char *)path.at, *end = at + path.n;
     while (from != NULL && at < end) {
         const char *dot = memchr(at, '.', (size_t)(end - at));
         const size_t n = (size_t)((dot == NULL ? end : dot) - at);
-        from = json_is_array(from) ? json_array_get(from, strtoul(at, NULL, 10)) : json_object_getn(from, at, n);
+        from = json_is_array(from) ? element(from, at, n) : json_object_getn(from, at, n);
         at += n + 1;
     }
     return json_is_null(from) ? NULL : from;

@@ -11,6 +11,9 @@
 /* Whose names: HuggingFace, GGUF, or those that the reference program writes into APR files for some families. */
 enum apr_dialect { APR_HF, APR_GGUF, APR_REFERENCE, APR_NDIALECTS };
 
+#define APR_MAX_NUMBERS 4    /* in a name, {L} and {X} among them */
+#define APR_NAME_ROOM   1024 /* bytes of a name, and one more */
+
 /* A transform whose parameters are still expressions. */
 struct apr_role_transform {
     enum apr_op      op;
@@ -63,12 +66,13 @@ struct apr_family {
     unsigned                  nrename;
 };
 
-/* Parses and checks a contract: schema, known keys, unique roles and names, ops, every name in an expression a dim, no dim that needs
- * itself. Messages name the file and "line N". `file` and text must outlive it; free with apr_family_free. */
+/* Parses and checks a contract: schema, known keys, unique roles and names, ops and their parameters, every name in an expression a dim
+ * above it, every has(tensors.ROLE) a role. Messages name the file and "line N". `file` must outlive it; free with apr_family_free. */
 APR_MUST_CHECK enum apr_code apr_family_parse(struct apr_family **f, const char *file, struct apr_bytes text, struct apr_error *e);
 void apr_family_free(struct apr_family *f);
 
-/* The role of that name, or NULL. */
+/* The dim, the role of that name, or NULL. */
+const struct apr_dim *apr_family_dim(const struct apr_family *f, struct apr_bytes name);
 const struct apr_role *apr_family_role(const struct apr_family *f, struct apr_bytes name);
 
 /* The number of test vectors, and one of them: the model's name, the elements it must have and those the contract gives. False when
@@ -88,8 +92,8 @@ APR_MUST_CHECK enum apr_code apr_families_add(struct apr_families *all, const ch
 APR_MUST_CHECK enum apr_code apr_families_get(struct apr_families *all, size_t i, const struct apr_family **f, struct apr_error *e);
 
 /* The first whose detect list `key` ("architectures", "model_types", "gguf") holds `word`; *f is NULL when none does. */
-APR_MUST_CHECK enum apr_code apr_families_find(struct apr_families *all, const char *key, struct apr_bytes word, const struct apr_family **f,
-                                               struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_families_find(struct apr_families *all, const char *key, struct apr_bytes word,
+                                               const struct apr_family **f, struct apr_error *e);
 
 /* name into `room` bytes with {L} and {X} filled in; the length, or 0 when it does not fit. */
 size_t apr_role_spell(struct apr_bytes pattern, uint64_t layer, uint64_t expert, char *out, size_t room);

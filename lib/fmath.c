@@ -27,18 +27,17 @@ double apr_exp(double x)
     const double turns = x * 0x1.71547652b82fep+0;
     const int n = (int)(turns + (turns < 0 ? -0.5 : 0.5));
     const double r = x - n * LN2_HIGH - n * LN2_LOW;
-    double sum = 1, term = 1;
-    double terms[15];
+    double term[15] = { 1 }, small = 0;
     for (int i = 1; i < 15; i++)
-        terms[i] = term = term * r / i;
-    double small = 0;
+        term[i] = term[i - 1] * r / i;
     for (int i = 14; i > 0; i--)
-        small += terms[i];
-    sum += small;
+        small += term[i];
+    const double sum = 1 + small;
     return n < -1000 ? sum * two_to(n + 200) * two_to(-200) : n > 1000 ? sum * two_to(n - 200) * two_to(200) : sum * two_to(n);
 }
 
-/* x = m 2^n, sqrt(1/2) <= m < sqrt(2); ln m = 2 atanh(s), s = (m - 1) / (m + 1), by its series. */
+/* x = m 2^n, sqrt(1/2) <= m < sqrt(2), f = m - 1, s = f / (2 + f); ln m = 2 atanh(s) by its series, spelled
+ * f - (f^2 / 2 - s (f^2 / 2 + ...)) so that the largest term, f, is exact. */
 double apr_ln(double x)
 {
     if (isnan(x) || x < 0)
@@ -61,10 +60,9 @@ double apr_ln(double x)
         x /= 2;
         n++;
     }
-    const double s = (x - 1) / (x + 1), s2 = s * s;
+    const double f = x - 1, s = f / (2 + f), s2 = s * s, half = f * f / 2;
     double tail = 0;
     for (int i = 27; i > 1; i -= 2)
         tail = tail * s2 + 1.0 / i;
-    const double ln_m = 2 * s + 2 * s * s2 * tail;
-    return n * LN2_HIGH + (ln_m + n * LN2_LOW);
+    return n * LN2_HIGH - (half - (s * (half + 2 * s2 * tail) + n * LN2_LOW) - f);
 }

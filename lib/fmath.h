@@ -1,4 +1,5 @@
-/* exp and ln out of + - * / alone: libm's bits change with the CPU, these do not. Within 1 ulp of double; rounded to f32 by callers. */
+/* exp and ln out of + - * / alone: libm's bits change with the CPU, these do not. Within one unit in the last place of double; rounded
+ * to f32 by callers. */
 #ifndef APR_FMATH_H
 #define APR_FMATH_H
 

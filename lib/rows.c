@@ -8,9 +8,10 @@
 #include "source.h"
 
 static const char *const op_words[APR_NOPS] = {
-    [APR_OP_ROPE_PERMUTE] = "rope_permute", [APR_OP_TRANSPOSE] = "transpose",   [APR_OP_QKV_NEOX] = "qkv_neox",   [APR_OP_QKV_FALCON] = "qkv_falcon",
-    [APR_OP_STACK] = "stack",               [APR_OP_SPLIT_ROWS] = "split_rows", [APR_OP_SPLIT_COLS] = "split_cols", [APR_OP_MLA_SPLIT] = "mla_split",
-    [APR_OP_ROWS] = "rows",                 [APR_OP_SQUEEZE] = "squeeze",       [APR_OP_UNSQUEEZE] = "unsqueeze", [APR_OP_RESHAPE] = "reshape",
+    [APR_OP_ROPE_PERMUTE] = "rope_permute", [APR_OP_TRANSPOSE] = "transpose",   [APR_OP_QKV_NEOX] = "qkv_neox",
+    [APR_OP_QKV_FALCON] = "qkv_falcon",     [APR_OP_STACK] = "stack",           [APR_OP_SPLIT_ROWS] = "split_rows",
+    [APR_OP_SPLIT_COLS] = "split_cols",     [APR_OP_MLA_SPLIT] = "mla_split",   [APR_OP_ROWS] = "rows",
+    [APR_OP_SQUEEZE] = "squeeze",           [APR_OP_UNSQUEEZE] = "unsqueeze",   [APR_OP_RESHAPE] = "reshape",
     [APR_OP_ADD] = "add",                   [APR_OP_NEG_EXP] = "neg_exp",
 };
 
@@ -167,7 +168,10 @@ struct apr_view apr_view_of(const struct apr_tensor *const *part, size_t npart, 
 static bool moves_nothing(enum apr_op op) { return op == APR_OP_SQUEEZE || op == APR_OP_UNSQUEEZE || op == APR_OP_RESHAPE; }
 static bool changes_values(enum apr_op op) { return op == APR_OP_ADD || op == APR_OP_NEG_EXP; }
 
-static enum apr_code too_many(struct apr_error *e) { return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more transforms in a row than are taken"); }
+static enum apr_code too_many(struct apr_error *e)
+{
+    return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more transforms in a row than are taken");
+}
 
 /* Values come back the other way: what the step does to places is undone to them. To undo and do the same is nothing. */
 static enum apr_code add_value(struct apr_view *v, const struct apr_transform *t, bool forward, struct apr_error *e)
@@ -192,7 +196,8 @@ static bool undoes(const struct apr_step *last, const struct apr_step *s)
 }
 
 /* dim is the shape on the HuggingFace side of the step, and fits it. */
-static enum apr_code add_step(struct apr_view *v, const struct apr_transform *t, bool forward, const uint64_t *dim, unsigned ndim, struct apr_error *e)
+static enum apr_code add_step(struct apr_view *v, const struct apr_transform *t, bool forward, const uint64_t *dim, unsigned ndim,
+                              struct apr_error *e)
 {
     struct apr_step s = { .op = t->op, .forward = forward, .nn = t->nn };
     memcpy(s.n, t->n, t->nn * sizeof *t->n);
@@ -215,8 +220,8 @@ static enum apr_code add_step(struct apr_view *v, const struct apr_transform *t,
     return APR_OK;
 }
 
-static enum apr_code add_chain(struct apr_view *v, const struct apr_transform *t, size_t n, bool forward, const uint64_t *dim, unsigned ndim,
-                               struct apr_error *e)
+static enum apr_code add_chain(struct apr_view *v, const struct apr_transform *t, size_t n, bool forward, const uint64_t *dim,
+                               unsigned ndim, struct apr_error *e)
 {
     uint64_t shape[APR_MAX_STEPS + 1][APR_MAX_DIMS] = { { 0 } };
     unsigned nshape[APR_MAX_STEPS + 1];
@@ -240,12 +245,14 @@ static enum apr_code add_chain(struct apr_view *v, const struct apr_transform *t
     return APR_OK;
 }
 
-enum apr_code apr_view_forth(struct apr_view *v, const struct apr_transform *t, size_t n, const uint64_t *dim, unsigned ndim, struct apr_error *e)
+enum apr_code apr_view_forth(struct apr_view *v, const struct apr_transform *t, size_t n, const uint64_t *dim, unsigned ndim,
+                             struct apr_error *e)
 {
     return add_chain(v, t, n, true, dim, ndim, e);
 }
 
-enum apr_code apr_view_back(struct apr_view *v, const struct apr_transform *t, size_t n, const uint64_t *dim, unsigned ndim, struct apr_error *e)
+enum apr_code apr_view_back(struct apr_view *v, const struct apr_transform *t, size_t n, const uint64_t *dim, unsigned ndim,
+                            struct apr_error *e)
 {
     return add_chain(v, t, n, false, dim, ndim, e);
 }
@@ -408,9 +415,9 @@ static void take_some_rows(const struct apr_step *s, struct apr_place *p)
 struct apr_place apr_view_place(const struct apr_view *v, uint64_t e)
 {
     static void (*const take[APR_NOPS])(const struct apr_step *, struct apr_place *) = {
-        [APR_OP_ROPE_PERMUTE] = take_rows, [APR_OP_QKV_NEOX] = take_rows,    [APR_OP_QKV_FALCON] = take_rows, [APR_OP_TRANSPOSE] = take_transpose,
-        [APR_OP_STACK] = take_stack,       [APR_OP_SPLIT_ROWS] = take_split, [APR_OP_SPLIT_COLS] = take_split, [APR_OP_MLA_SPLIT] = take_mla,
-        [APR_OP_ROWS] = take_some_rows,
+        [APR_OP_ROPE_PERMUTE] = take_rows,      [APR_OP_QKV_NEOX] = take_rows,    [APR_OP_QKV_FALCON] = take_rows,
+        [APR_OP_TRANSPOSE] = take_transpose,    [APR_OP_STACK] = take_stack,      [APR_OP_SPLIT_ROWS] = take_split,
+        [APR_OP_SPLIT_COLS] = take_split,       [APR_OP_MLA_SPLIT] = take_mla,    [APR_OP_ROWS] = take_some_rows,
     };
     struct apr_place p = { v->first, e, UINT64_MAX, 1 };
     for (unsigned i = 0; i < v->nstep && p.part != NO_PART; i++)
@@ -507,7 +514,8 @@ void apr_reader_doubles(struct apr_reader *r, uint64_t first, size_t n, double *
 }
 
 /* Rows from the i-th on whose places at column col lie side by side, as those of a transposed matrix do. */
-static size_t side_by_side(const struct apr_view *v, uint64_t ncol, uint64_t row, size_t h, uint64_t col, size_t w, const struct apr_place *first)
+static size_t side_by_side(const struct apr_view *v, uint64_t ncol, uint64_t row, size_t h, uint64_t col, size_t w,
+                           const struct apr_place *first)
 {
     size_t n = 1;
     for (; n < h; n++) {
@@ -518,22 +526,38 @@ static size_t side_by_side(const struct apr_view *v, uint64_t ncol, uint64_t row
     return n;
 }
 
-void apr_reader_tile(struct apr_reader *r, uint64_t ncol, uint64_t row, size_t h, uint64_t col, size_t w, double *out)
-{
-    const struct apr_view *v = r->v;
-    double column[APR_PIECE];
-    for (size_t i = 0, n; i < h; i += n) {
-        const struct apr_place p = apr_view_place(v, (row + i) * ncol + col);
-        if (p.stride == 1 || p.run < w || p.part == v->npart) {
-            n = 1;
-            apr_reader_doubles(r, (row + i) * ncol + col, w, out + i * w);
-            continue;
-        }
-        n = side_by_side(v, ncol, row + i, h - i, col, w, &p);
-        for (size_t j = 0; j < w; j++) {
-            read_run(r, v->part[p.part], p.index + j * p.stride, n, true, column);
-            for (size_t k = 0; k < n; k++)
-                out[(i + k) * w + j] = v->nvalue > 0 ? (double)changed(v, (float)column[k]) : column[k];
-        }
+#define COLUMNS 16u /* read at a time, so that each line of a tile is written once */
+
+/* n rows by w columns from p on, whose columns are runs: read 16 columns, then written row by row. */
+#define SCATTER(name, type, wide)                                                                                          \
+    static void name(struct apr_reader *r, const struct apr_place *p, size_t n, size_t w, type *out)                       \
+    {                                                                                                                      \
+        type column[COLUMNS][APR_TILE];                                                                                    \
+        for (size_t j = 0; j < w; j += COLUMNS) {                                                                          \
+            const size_t now = w - j < COLUMNS ? w - j : COLUMNS;                                                          \
+            for (size_t k = 0; k < now; k++)                                                                               \
+                read_run(r, r->v->part[p->part], p->index + (j + k) * p->stride, n, wide, column[k]);                      \
+            for (size_t i = 0; i < n; i++)                                                                                 \
+                for (size_t k = 0; k < now; k++)                                                                           \
+                    out[i * w + j + k] = r->v->nvalue > 0 ? (type)changed(r->v, (float)column[k][i]) : column[k][i];       \
+        }                                                                                                                  \
     }
-}
+SCATTER(scatter_floats, float, false)
+SCATTER(scatter_doubles, double, true)
+
+#define READ_TILE(name, type, read_row, scatter)                                                                           \
+    void name(struct apr_reader *r, uint64_t ncol, uint64_t row, size_t h, uint64_t col, size_t w, type *out)              \
+    {                                                                                                                      \
+        for (size_t i = 0, n; i < h; i += n) {                                                                             \
+            const struct apr_place p = apr_view_place(r->v, (row + i) * ncol + col);                                       \
+            n = 1;                                                                                                         \
+            if (p.stride == 1 || p.run < w || p.part == r->v->npart) {                                                     \
+                read_row(r, (row + i) * ncol + col, w, out + i * w);                                                       \
+            } else {                                                                                                       \
+                n = side_by_side(r->v, ncol, row + i, h - i, col, w, &p);                                                  \
+                scatter(r, &p, n, w, out + i * w);                                                                         \
+            }                                                                                                              \
+        }                                                                                                                  \
+    }
+READ_TILE(apr_reader_tile_floats, float, apr_reader_floats, scatter_floats)
+READ_TILE(apr_reader_tile, double, apr_reader_doubles, scatter_doubles)

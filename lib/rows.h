@@ -108,8 +108,11 @@ void apr_reader_doubles(struct apr_reader *r, uint64_t first, size_t n, double *
 /* The bytes that hold elements [first, first + n) of a plain view, which count as read. */
 struct apr_bytes apr_reader_bytes(struct apr_reader *r, uint64_t first, size_t n);
 
-/* h rows of w (each at most APR_PIECE) of the view taken as a matrix of ncol columns, from (row, col) on; out is h x w. */
+/* h rows (at most APR_TILE) of w (at most APR_PIECE) of the view taken as a matrix of ncol columns, from (row, col) on; out is h x w.
+ * Floats only when no part is wide. */
+#define APR_TILE 256u
 void apr_reader_tile(struct apr_reader *r, uint64_t ncol, uint64_t row, size_t h, uint64_t col, size_t w, double *out);
+void apr_reader_tile_floats(struct apr_reader *r, uint64_t ncol, uint64_t row, size_t h, uint64_t col, size_t w, float *out);
 
 /* Lets go of what was read. */
 void apr_reader_drop(struct apr_reader *r);

@@ -1,0 +1,704 @@
+/* lib/bind.h: what tensors are for in each dialect, where sizes come from, and which family a model is of. */
+#include "support.h"
+
+#include <stdio.h>
+
+#include "bind.h"
+#include "format.h"
+#include "model.h"
+#include "source.h"
+
+/* ---- models of names and shapes alone ----------------------------------------------------------------------------- */
+
+struct model {
+    struct apr_model  m;
+    struct apr_source config;
+    size_t            meta_room;
+};
+
+static void model_begin(struct model *m, const char *format)
+{
+    *m = (struct model){ 0 };
+    for (size_t i = 0; m->m.format == NULL; i++)
+        if (strcmp(apr_formats[i]->name, format) == 0)
+            m->m.format = apr_formats[i];
+}
+
+static void model_config(struct model *m, const char *text)
+{
+    m->config = (struct apr_source){ .map = apr_text(text), .path = "config.json" };
+    m->m.config = &m->config;
+}
+
+static struct apr_value *model_key(struct model *m, const char *key)
+{
+    m->m.meta.entry = realloc(m->m.meta.entry, (m->m.meta.n + 1) * sizeof *m->m.meta.entry);
+    assert_non_null(m->m.meta.entry);
+    struct apr_meta_entry *entry = &m->m.meta.entry[m->m.meta.n++];
+    *entry = (struct apr_meta_entry){ .key = apr_text(key) };
+    return &entry->value;
+}
+
+static void model_string(struct model *m, const char *key, const char *text)
+{
+    *model_key(m, key) = (struct apr_value){ .type = APR_META_STRING, .text = apr_text(text) };
+}
+
+static void model_number(struct model *m, const char *key, uint64_t n)
+{
+    *model_key(m, key) = (struct apr_value){ .type = APR_META_U32, .u = n };
+}
+
+/* Names must stay; dims end with 0. */
+static void model_tensor(struct model *m, const char *name, uint64_t d0, uint64_t d1, uint64_t d2)
+{
+    if (m->m.ntensor == m->m.tensor_room) {
+        m->m.tensor_room = 2 * m->m.tensor_room + 16;
+        m->m.tensor = realloc(m->m.tensor, m->m.tensor_room * sizeof *m->m.tensor);
+        assert_non_null(m->m.tensor);
+    }
+    struct apr_tensor *t = &m->m.tensor[m->m.ntensor++];
+    *t = (struct apr_tensor){ .name = apr_text(name), .dtype = &apr_dtypes[APR_F32], .dim = { d0, d1, d2 } };
+    while (t->dim[t->ndim] != 0)
+        t->ndim++;
+}
+
+static const struct apr_tensor *tensor(const struct model *m, const char *name)
+{
+    for (size_t i = 0; i < m->m.ntensor; i++)
+        if (apr_bytes_equal(m->m.tensor[i].name, apr_text(name)))
+            return &m->m.tensor[i];
+    fail_msg("no tensor %s", name);
+    return NULL;
+}
+
+static void model_end(struct model *m)
+{
+    free(m->m.tensor);
+    free(m->m.meta.entry);
+}
+
+/* ---- families, bindings ------------------------------------------------------------------------------------------- */
+
+static struct apr_families *all;
+
+static int open_families(void **state)
+{
+    struct apr_error e;
+    (void)state;
+    return apr_families_new(&all, &e) == APR_OK ? 0 : -1;
+}
+
+static int close_families(void **state)
+{
+    (void)state;
+    apr_families_free(all);
+    return 0;
+}
+
+static const struct apr_family *family(const char *name)
+{
+    const struct apr_family *f;
+    struct apr_error e;
+    for (size_t i = 0; apr_families_get(all, i, &f, &e) == APR_OK && f != NULL; i++)
+        if (apr_bytes_equal(f->name, apr_text(name)))
+            return f;
+    fail_msg("no family %s", name);
+    return NULL;
+}
+
+static struct apr_binding *bind(const char *name, const struct model *m, const struct apr_binding *other)
+{
+    struct apr_binding *b;
+    struct apr_error e;
+    if (apr_bind(&b, family(name), &m->m, other, &e) != APR_OK)
+        fail_msg("%s", e.text);
+    return b;
+}
+
+static const struct apr_role *role(const struct apr_binding *b, const char *name)
+{
+    const struct apr_role *r = apr_family_role(apr_binding_family(b), apr_text(name));
+    if (r == NULL)
+        fail_msg("no role %s", name);
+    return r;
+}
+
+#define UNKNOWN UINT64_MAX
+
+static uint64_t size(const struct apr_binding *b, const char *text)
+{
+    struct apr_expr *x;
+    struct apr_error e;
+    uint64_t n;
+    if (apr_expr_new(&x, apr_text(text), &e) != APR_OK)
+        fail_msg("%s", e.text);
+    if (!apr_binding_size(b, x, &n))
+        n = UNKNOWN;
+    apr_expr_free(x);
+    return n;
+}
+
+static void sizes_are(const char *what, const struct apr_binding *b, const char *const *text, const uint64_t *n)
+{
+    for (size_t i = 0; text[i] != NULL; i++)
+        if (size(b, text[i]) != n[i])
+            fail_msg("%s: %s is %lld, not %lld", what, text[i], (long long)size(b, text[i]), (long long)n[i]);
+}
+
+/* ---- seats -------------------------------------------------------------------------------------------------------- */
+
+static void a_name_says_role_layer_expert_and_piece_in_each_dialect(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *family, *format, *name, *role;
+        uint32_t layer, expert;
+        enum apr_dialect dialect;
+        unsigned piece;
+    } rows[] = {
+        { "llama", "safetensors", "model.layers.7.self_attn.q_proj.weight", "attn_q", 7, 0, APR_HF, 0 },
+        { "llama", "safetensors", "layers.7.self_attn.q_proj.weight", "attn_q", 7, 0, APR_HF, 0 },
+        { "llama", "safetensors", "language_model.model.layers.7.self_attn.q_proj.weight", "attn_q", 7, 0, APR_HF, 0 },
+        { "llama", "safetensors", "lm_head.weight", "output", 0, 0, APR_HF, 0 },
+        { "llama", "safetensors", "model.layers.31.block_sparse_moe.experts.6.w2.weight", "ffn_down_exps", 31, 6, APR_HF, 0 },
+        { "llama", "safetensors", "blk.2.attn_k.weight", "attn_k", 2, 0, APR_GGUF, 0 },
+        { "llama", "gguf", "blk.999999999.attn_k.weight", "attn_k", 999999999, 0, APR_GGUF, 0 },
+        { "llama", "gguf", "rope_freqs.weight", "rope_freqs", 0, 0, APR_GGUF, 0 },
+        { "llama", "gguf", "blk.1000000000.attn_k.weight", NULL, 0, 0, APR_GGUF, 0 },
+        { "llama", "gguf", "blk.01.attn_k.weight", NULL, 0, 0, APR_GGUF, 0 },
+        { "llama", "gguf", "blk..attn_k.weight", NULL, 0, 0, APR_GGUF, 0 },
+        { "llama", "gguf", "blk.x.attn_k.weight", NULL, 0, 0, APR_GGUF, 0 },
+        { "llama", "gguf", "blk.{L}.attn_k.bias.", NULL, 0, 0, APR_GGUF, 0 },
+        { "llama", "gguf", "model.layers.7.self_attn.q_proj.weight", NULL, 0, 0, APR_GGUF, 0 },
+        { "llama", "safetensors", "1.2.3.4.5.6.7", NULL, 0, 0, APR_HF, 0 },
+        { "llama", "safetensors", "", NULL, 0, 0, APR_HF, 0 },
+        { "gpt2", "safetensors", "transformer.h.3.attn.c_attn.weight", "attn_qkv", 3, 0, APR_HF, 0 },
+        { "gpt2", "safetensors", "h.3.attn.c_attn.weight", "attn_qkv", 3, 0, APR_HF, 0 },
+        { "gpt2", "apr", "h.3.attn.c_attn.weight", "attn_qkv", 3, 0, APR_HF, 0 },
+        { "gpt2", "apr", "blk.3.attn_qkv.weight", "attn_qkv", 3, 0, APR_GGUF, 0 },
+        { "gpt2", "apr", "model.layers.3.self_attn.k_proj.weight", "attn_qkv", 3, 0, APR_REFERENCE, 1 },
+        { "gpt2", "apr", "model.layers.3.self_attn.v_proj.bias", "attn_qkv_bias", 3, 0, APR_REFERENCE, 2 },
+        { "deepseek2", "gguf", "blk.1.attn_v_b.weight", "attn_kv_b", 1, 0, APR_GGUF, 1 },
+        { "bert", "safetensors", "bert.embeddings.LayerNorm.gamma", "token_embd_norm", 0, 0, APR_HF, 0 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct model m;
+        struct apr_seat seat;
+        model_begin(&m, rows[i].format);
+        model_tensor(&m, rows[i].name, 4, 4, 0);
+        struct apr_binding *b = bind(rows[i].family, &m, NULL);
+        const bool seated = apr_binding_seat(b, &m.m.tensor[0], 0, &seat);
+        if (seated != (rows[i].role != NULL))
+            fail_msg("%s in %s: seated %d", rows[i].name, rows[i].family, seated);
+        if (seated && (!apr_bytes_equal(seat.role->name, apr_text(rows[i].role)) || seat.layer != rows[i].layer ||
+                       seat.expert != rows[i].expert ||
+                       seat.dialect != rows[i].dialect || seat.piece != rows[i].piece))
+            fail_msg("%s in %s: %.*s, layer %u, expert %u, dialect %d, piece %u", rows[i].name, rows[i].family, (int)seat.role->name.n,
+                     (const char *)seat.role->name.at, seat.layer, seat.expert, (int)seat.dialect, seat.piece);
+        if (seated)
+            assert_ptr_equal(apr_binding_find(b, &seat), &m.m.tensor[0]);
+        apr_binding_free(b);
+        model_end(&m);
+    }
+}
+
+/* Falcon 40B has two norms, and what others call attn_norm is its ln_mlp. */
+static void of_roles_that_share_a_name_the_one_whose_condition_holds_is_first(void **state)
+{
+    (void)state;
+    for (unsigned norms = 1; norms < 3; norms++) {
+        struct model m;
+        struct apr_seat first, second;
+        model_begin(&m, "gguf");
+        model_string(&m, "general.architecture", "falcon");
+        model_tensor(&m, "token_embd.weight", 9, 4, 0);
+        model_tensor(&m, "blk.0.attn_norm.weight", 4, 0, 0);
+        if (norms == 2)
+            model_tensor(&m, "blk.0.attn_norm_2.weight", 4, 0, 0);
+        struct apr_binding *b = bind("falcon", &m, NULL);
+        const struct apr_tensor *t = tensor(&m, "blk.0.attn_norm.weight");
+        assert_true(apr_binding_seat(b, t, 0, &first) && apr_binding_seat(b, t, 1, &second) && !apr_binding_seat(b, t, 2, &first));
+        assert_true(apr_binding_seat(b, t, 0, &first));
+        assert_ptr_equal(first.role, role(b, norms == 2 ? "attn_norm_mlp" : "attn_norm"));
+        assert_ptr_equal(second.role, role(b, norms == 2 ? "attn_norm" : "attn_norm_mlp"));
+        assert_ptr_equal(apr_binding_find(b, &first), t); /* whichever place they took, both are found */
+        assert_ptr_equal(apr_binding_find(b, &second), t);
+        apr_binding_free(b);
+        model_end(&m);
+    }
+}
+
+static void parts_are_complete_or_none(void **state)
+{
+    (void)state;
+    const struct apr_tensor *part[8];
+    struct model m, split;
+    model_begin(&m, "safetensors");
+    model_config(&m, "{\"num_local_experts\": 3}");
+    model_tensor(&m, "model.layers.0.block_sparse_moe.experts.2.w1.weight", 6, 4, 0);
+    model_tensor(&m, "model.layers.0.block_sparse_moe.experts.0.w1.weight", 6, 4, 0);
+    model_tensor(&m, "model.layers.0.block_sparse_moe.experts.1.w1.weight", 6, 4, 0);
+    model_tensor(&m, "model.layers.1.block_sparse_moe.experts.0.w1.weight", 6, 4, 0);
+    model_tensor(&m, "model.layers.1.block_sparse_moe.experts.2.w1.weight", 6, 4, 0);
+    struct apr_binding *b = bind("llama", &m, NULL);
+    const struct apr_role *gate = role(b, "ffn_gate_exps");
+    assert_int_equal(apr_binding_parts(b, gate, 0, part, 8), 3);
+    assert_true(part[0] == &m.m.tensor[1] && part[1] == &m.m.tensor[2] && part[2] == &m.m.tensor[0]);
+    assert_int_equal(apr_binding_parts(b, gate, 0, part, 2), 0);
+    assert_int_equal(apr_binding_parts(b, gate, 1, part, 8), 0);
+    assert_int_equal(apr_binding_parts(b, gate, 2, part, 8), 0);
+    assert_int_equal(apr_binding_dialect(b, gate, 0), APR_HF);
+    assert_int_equal(apr_binding_dialect(b, gate, 2), APR_NDIALECTS);
+    apr_binding_free(b);
+    model_end(&m);
+
+    model_begin(&split, "apr");
+    model_tensor(&split, "model.layers.0.self_attn.v_proj.weight", 4, 4, 0);
+    model_tensor(&split, "model.layers.0.self_attn.q_proj.weight", 4, 4, 0);
+    model_tensor(&split, "model.layers.0.self_attn.k_proj.weight", 4, 4, 0);
+    model_tensor(&split, "model.layers.1.self_attn.q_proj.weight", 4, 4, 0);
+    b = bind("gpt2", &split, NULL);
+    const struct apr_role *qkv = role(b, "attn_qkv");
+    assert_int_equal(apr_binding_parts(b, qkv, 0, part, 8), 3);
+    assert_true(part[0] == &split.m.tensor[1] && part[1] == &split.m.tensor[2] && part[2] == &split.m.tensor[0]);
+    assert_int_equal(apr_binding_parts(b, qkv, 1, part, 8), 0);
+    assert_int_equal(apr_binding_dialect(b, qkv, 0), APR_REFERENCE);
+    apr_binding_free(b);
+    model_end(&split);
+}
+
+/* An E that a file invents makes no loop. */
+static void a_hostile_number_of_experts_is_no_part(void **state)
+{
+    (void)state;
+    const struct apr_tensor *part[8];
+    struct model m;
+    model_begin(&m, "safetensors");
+    model_config(&m, "{\"num_local_experts\": 9007199254740991}");
+    model_tensor(&m, "model.layers.0.block_sparse_moe.experts.0.w1.weight", 6, 4, 0);
+    struct apr_binding *b = bind("llama", &m, NULL);
+    assert_int_equal(apr_binding_parts(b, role(b, "ffn_gate_exps"), 0, part, 8), 0);
+    apr_binding_free(b);
+    model_end(&m);
+}
+
+/* DeepSeek's last layer predicts further tokens: "model.layers.{N}.*" is dropped. */
+static void skip_globs_know_dims(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m, "safetensors");
+    model_config(&m, "{\"num_hidden_layers\": 2}");
+    model_tensor(&m, "model.layers.1.input_layernorm.weight", 4, 0, 0);
+    model_tensor(&m, "model.layers.2.input_layernorm.weight", 4, 0, 0);
+    model_tensor(&m, "model.layers.1.rotary_emb.inv_freq", 4, 0, 0);
+    struct apr_binding *b = bind("deepseek2", &m, NULL);
+    assert_false(apr_binding_skips(b, &m.m.tensor[0]));
+    assert_true(apr_binding_skips(b, &m.m.tensor[1]));
+    assert_true(apr_binding_skips(b, &m.m.tensor[2]));
+    apr_binding_free(b);
+    m.m.config = NULL;
+    b = bind("deepseek2", &m, NULL);
+    assert_false(apr_binding_skips(b, &m.m.tensor[1])); /* nobody says what N is */
+    assert_true(apr_binding_skips(b, &m.m.tensor[2]));
+    apr_binding_free(b);
+    model_end(&m);
+}
+
+/* ---- sizes -------------------------------------------------------------------------------------------------------- */
+
+static const char *const llama_sizes[] = { "A", "K", "D", "H", "N", "F", "V", "theta", NULL };
+
+static void sizes_come_from_what_the_model_says(void **state)
+{
+    (void)state;
+    struct model hf, gguf, apr;
+    model_begin(&hf, "safetensors");
+    model_config(&hf, "{\"num_attention_heads\": 8, \"num_key_value_heads\": 2, \"hidden_size\": 64, \"num_hidden_layers\": 3,"
+                      " \"intermediate_size\": 96, \"vocab_size\": 50, \"rope_parameters\": {\"rope_theta\": 500000.0}}");
+    struct apr_binding *b = bind("llama", &hf, NULL);
+    sizes_are("config.json", b, llama_sizes, (const uint64_t[]){ 8, 2, 8, 64, 3, 96, 50, 500000 });
+    apr_binding_free(b);
+
+    model_begin(&gguf, "gguf");
+    model_string(&gguf, "general.architecture", "llama");
+    model_number(&gguf, "llama.attention.head_count", 8);
+    model_number(&gguf, "llama.block_count", 3);
+    model_number(&gguf, "llama.embedding_length", 64);
+    model_number(&gguf, "qwen2.feed_forward_length", 99);
+    model_tensor(&gguf, "token_embd.weight", 50, 64, 0);
+    b = bind("llama", &gguf, NULL);
+    sizes_are("GGUF", b, llama_sizes, (const uint64_t[]){ 8, 8, 8, 64, 3, UNKNOWN, 50, 10000 });
+    apr_binding_free(b);
+
+    model_begin(&apr, "apr");
+    model_string(&apr, "architecture", "llama");
+    model_number(&apr, "num_heads", 8);
+    model_number(&apr, "num_kv_heads", 4);
+    model_number(&apr, "hidden_size", 64);
+    b = bind("llama", &apr, NULL);
+    sizes_are("APR", b, llama_sizes, (const uint64_t[]){ 8, 4, 8, 64, UNKNOWN, UNKNOWN, UNKNOWN, 10000 });
+    apr_binding_free(b);
+    model_end(&hf);
+    model_end(&gguf);
+    model_end(&apr);
+}
+
+static void a_bare_file_learns_from_its_shapes_and_from_the_other(void **state)
+{
+    (void)state;
+    struct model bare, gguf;
+    model_begin(&bare, "safetensors");
+    model_tensor(&bare, "model.embed_tokens.weight", 50, 64, 0);
+    model_tensor(&bare, "model.layers.0.mlp.gate_proj.weight", 96, 64, 0);
+    model_begin(&gguf, "gguf");
+    model_string(&gguf, "general.architecture", "llama");
+    model_number(&gguf, "llama.attention.head_count", 8);
+    model_number(&gguf, "llama.attention.head_count_kv", 2);
+    model_number(&gguf, "llama.feed_forward_length", 100);
+    struct apr_binding *alone = bind("llama", &bare, NULL), *other = bind("llama", &gguf, NULL), *b = bind("llama", &bare, other);
+    sizes_are("alone", alone, llama_sizes, (const uint64_t[]){ UNKNOWN, UNKNOWN, UNKNOWN, 64, UNKNOWN, 96, 50, 10000 });
+    sizes_are("with the other", b, llama_sizes, (const uint64_t[]){ 8, 2, 8, 64, UNKNOWN, 96, 50, 10000 });
+    apr_binding_free(other);
+    apr_binding_free(alone);
+    struct apr_binding *of_another = bind("qwen2", &gguf, NULL), *c = bind("llama", &bare, of_another);
+    assert_int_equal(size(c, "A"), UNKNOWN);
+    apr_binding_free(of_another);
+    apr_binding_free(c);
+    apr_binding_free(b);
+    model_end(&bare);
+    model_end(&gguf);
+}
+
+/* RoBERTa's GGUF lacks the first rows of the positions, which only config.json tells. */
+static void what_one_model_is_told_counts_before_the_defaults_of_the_other(void **state)
+{
+    (void)state;
+    static const char *const text[] = { "rows", "skipped", "kept", NULL };
+    struct model hf, gguf;
+    char config[] = "{\"model_type\": \"roberta\", \"max_position_embeddings\": 514, \"pad_token_id\": 1}";
+    model_begin(&hf, "safetensors");
+    model_config(&hf, config);
+    model_begin(&gguf, "gguf");
+    model_string(&gguf, "general.architecture", "bert");
+    model_number(&gguf, "bert.context_length", 512);
+    struct apr_binding *other = bind("bert", &hf, NULL), *b = bind("bert", &gguf, other);
+    apr_binding_free(other);
+    memset(config, 'x', sizeof config - 1); /* b keeps no view of it */
+    sizes_are("RoBERTa", b, text, (const uint64_t[]){ 514, 2, 512 });
+    assert_int_equal(size(b, "if(kind == 'roberta', 1, 0)"), 1);
+    apr_binding_free(b);
+    model_end(&hf);
+    model_end(&gguf);
+}
+
+static void formulas_come_before_shapes_and_rows_tell_their_number(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m, "gguf");
+    model_string(&m, "general.architecture", "falcon");
+    model_number(&m, "falcon.embedding_length", 64);
+    model_tensor(&m, "blk.0.ffn_up.weight", 255, 64, 0);
+    struct apr_binding *b = bind("falcon", &m, NULL);
+    assert_int_equal(size(b, "F"), 256);
+    apr_binding_free(b);
+    model_end(&m);
+    model_begin(&m, "gguf");
+    model_string(&m, "general.architecture", "gemma3");
+    model_tensor(&m, "token_embd.weight", 262144, 64, 0);
+    b = bind("gemma3", &m, NULL);
+    assert_int_equal(size(b, "T"), 262144);
+    assert_int_equal(size(b, "V"), 262144);
+    assert_int_equal(size(b, "A"), 8);
+    apr_binding_free(b);
+    model_end(&m);
+}
+
+static void conditions_see_tensors_metadata_and_configuration(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m, "gguf");
+    model_string(&m, "general.architecture", "llama");
+    model_tensor(&m, "output.weight", 50, 64, 0);
+    model_tensor(&m, "rope_freqs.weight", 4, 0, 0);
+    struct apr_binding *b = bind("llama", &m, NULL);
+    static const struct { const char *text; uint64_t n; } rows[] = {
+        { "has(tensors.output)", 1 }, { "has(tensors.token_embd)", 0 }, { "has(tensors.nothing)", 0 }, { "has(general.architecture)", 1 },
+        { "has(general)", 0 }, { "has(tensors)", 0 }, { "tied", 0 }, { "if(rope_kind == 'llama3', 1, 0)", 1 }, { "attn_bias", 0 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++)
+        if (size(b, rows[i].text) != rows[i].n)
+            fail_msg("%s", rows[i].text);
+    apr_binding_free(b);
+    model_end(&m);
+}
+
+static void hostile_values_are_not_known(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m, "gguf");
+    model_string(&m, "general.architecture", "llama");
+    model_string(&m, "llama.attention.head_count", "eight");
+    *model_key(&m, "llama.embedding_length") = (struct apr_value){ .type = APR_META_F32, .f = __builtin_nan("") };
+    *model_key(&m, "llama.feed_forward_length") = (struct apr_value){ .type = APR_META_I32, .i = -5 };
+    *model_key(&m, "llama.block_count") = (struct apr_value){ .type = APR_META_F64, .f = 1e300 };
+    struct apr_binding *b = bind("llama", &m, NULL);
+    sizes_are("hostile", b, llama_sizes, (const uint64_t[]){ UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, 10000 });
+    uint64_t dim[APR_MAX_DIMS];
+    unsigned ndim;
+    assert_false(apr_binding_shape(b, role(b, "attn_q"), dim, &ndim));
+    apr_binding_free(b);
+    model_end(&m);
+}
+
+/* ---- tied heads --------------------------------------------------------------------------------------------------- */
+
+static void a_head_is_tied_where_none_is_stored_and_none_is_due(void **state)
+{
+    (void)state;
+    static const struct { const char *what, *format, *config; bool embedding, head, tied; } rows[] = {
+        { "a GGUF without", "gguf", NULL, true, false, true },
+        { "a GGUF with", "gguf", NULL, true, true, false },
+        { "a GGUF without both", "gguf", NULL, false, false, false },
+        { "a checkpoint that says so", "safetensors", "{\"tie_word_embeddings\": true}", true, false, true },
+        { "a checkpoint that stores it all the same", "safetensors", "{\"tie_word_embeddings\": true}", true, true, false },
+        { "a checkpoint that denies it", "safetensors", "{\"tie_word_embeddings\": false}", true, false, false },
+        { "a checkpoint that says nothing", "safetensors", "{}", true, false, true },
+        { "a headless class", "safetensors", "{\"tie_word_embeddings\": false, \"architectures\": [\"LlamaModel\"]}", true, false, true },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct model m;
+        model_begin(&m, rows[i].format);
+        if (rows[i].config != NULL)
+            model_config(&m, rows[i].config);
+        if (rows[i].embedding)
+            model_tensor(&m, rows[i].config == NULL ? "token_embd.weight" : "model.embed_tokens.weight", 50, 64, 0);
+        if (rows[i].head)
+            model_tensor(&m, rows[i].config == NULL ? "output.weight" : "lm_head.weight", 50, 64, 0);
+        struct apr_binding *b = bind("llama", &m, NULL);
+        if (apr_binding_tied(b) != rows[i].tied)
+            fail_msg("%s", rows[i].what);
+        apr_binding_free(b);
+        model_end(&m);
+    }
+}
+
+/* ---- chains ------------------------------------------------------------------------------------------------------- */
+
+/* "rope_permute 8; ..." */
+static void chain_is(const struct apr_binding *b, const char *name, enum apr_dialect dialect, const char *expected)
+{
+    struct apr_transform t[APR_MAX_STEPS];
+    struct apr_error e;
+    char text[256] = "";
+    size_t n;
+    if (apr_binding_chain(b, role(b, name), dialect, t, &n, &e) != APR_OK)
+        fail_msg("%s: %s", name, e.text);
+    for (size_t i = 0; i < n; i++) {
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s", i > 0 ? "; " : "", apr_op_word(t[i].op));
+        for (unsigned k = 0; k < t[i].nn; k++)
+            snprintf(text + strlen(text), sizeof text - strlen(text), " %llu", (unsigned long long)t[i].n[k]);
+    }
+    assert_string_equal(text, expected);
+}
+
+static void chains_lead_to_each_dialect(void **state)
+{
+    (void)state;
+    struct model m;
+    model_begin(&m, "safetensors");
+    model_config(&m, "{\"num_attention_heads\": 8, \"num_key_value_heads\": 2}");
+    struct apr_binding *b = bind("llama", &m, NULL);
+    chain_is(b, "attn_q", APR_HF, "");
+    chain_is(b, "attn_q", APR_GGUF, "rope_permute 8");
+    chain_is(b, "attn_k", APR_GGUF, "rope_permute 2");
+    chain_is(b, "attn_v", APR_GGUF, "");
+    apr_binding_free(b);
+    m.m.config = NULL;
+    struct apr_transform t[APR_MAX_STEPS];
+    struct apr_error e;
+    size_t n;
+    b = bind("llama", &m, NULL);
+    assert_int_equal(apr_binding_chain(b, role(b, "attn_q"), APR_GGUF, t, &n, &e), APR_EARG);
+    assert_non_null(strstr(e.text, "attn_q"));
+    assert_non_null(strstr(e.text, "families/llama.yaml"));
+    apr_binding_free(b);
+    model_end(&m);
+}
+
+/* The reference keeps Conv1D matrices as they come, but not those that it took from a GGUF: mlp.up_proj tells. */
+static void the_references_gpt2_is_cut_the_way_it_lies(void **state)
+{
+    (void)state;
+    for (unsigned turned = 0; turned < 2; turned++) {
+        struct model m;
+        model_begin(&m, "apr");
+        model_number(&m, "hidden_size", 64);
+        model_tensor(&m, "model.layers.0.self_attn.o_proj.weight", 64, 64, 0);
+        model_tensor(&m, "model.layers.0.mlp.up_proj.weight", turned ? 256 : 64, turned ? 64 : 256, 0);
+        struct apr_binding *b = bind("gpt2", &m, NULL);
+        chain_is(b, "attn_qkv", APR_REFERENCE, turned ? "transpose; split_rows 64 64 64" : "split_cols 64 64 64");
+        chain_is(b, "attn_qkv_bias", APR_REFERENCE, "split_cols 64 64 64");
+        chain_is(b, "ffn_up", APR_REFERENCE, turned ? "transpose" : "");
+        chain_is(b, "attn_qkv", APR_GGUF, "transpose");
+        apr_binding_free(b);
+        model_end(&m);
+    }
+}
+
+/* ---- which family ------------------------------------------------------------------------------------------------- */
+
+static void family_is(const char *what, const struct apr_family *f, const char *name)
+{
+    if (name == NULL ? f != NULL : f == NULL || !apr_bytes_equal(f->name, apr_text(name)))
+        fail_msg("%s: %s, not %s", what, f == NULL ? "none" : f->file, name == NULL ? "none" : name);
+}
+
+static void a_model_says_its_family(void **state)
+{
+    (void)state;
+    static const struct { const char *format, *config, *key, *value, *family; } rows[] = {
+        { "safetensors", "{\"architectures\": [\"MistralForCausalLM\"]}", NULL, NULL, "llama" },
+        { "safetensors", "{\"architectures\": [\"Gemma3ForConditionalGeneration\"], \"text_config\": {}}", NULL, NULL, "gemma3" },
+        { "safetensors", "{\"architectures\": [\"Other\"], \"text_config\": {\"architectures\": [\"Qwen2ForCausalLM\"]}}", NULL, NULL,
+          "qwen2" },
+        { "safetensors", "{\"architectures\": [\"Other\"], \"model_type\": \"llama\"}", NULL, NULL, NULL },
+        { "safetensors", "{\"model_type\": \"llama\"}", NULL, NULL, "llama" },
+        { "safetensors", "{\"ssm_cfg\": {}}", NULL, NULL, "mamba" },
+        { "safetensors", "{\"ssm_cfg\": {\"layer\": \"Mamba2\"}}", NULL, NULL, "mamba2" },
+        { "safetensors", "{\"architectures\": []}", NULL, NULL, NULL },
+        { "safetensors", "{\"architectures\": [5]}", NULL, NULL, NULL },
+        { "safetensors", NULL, NULL, NULL, NULL },
+        { "gguf", NULL, "general.architecture", "qwen3moe", "qwen3moe" },
+        { "gguf", NULL, "general.architecture", "nothing", NULL },
+        { "gguf", NULL, "general.architecture", "", NULL },
+        { "apr", NULL, "hf_architecture", "Phi3ForCausalLM", "phi3" },
+        { "apr", NULL, "architecture", "gpt_neox", "gptneox" },
+        { "apr", NULL, "architecture", "gptneox", "gptneox" },
+        { "apr", NULL, "hf_model_type", "starcoder2", "starcoder2" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const struct apr_family *f;
+        struct apr_error e;
+        struct model m;
+        char what[32];
+        snprintf(what, sizeof what, "row %zu", i);
+        model_begin(&m, rows[i].format);
+        if (rows[i].config != NULL)
+            model_config(&m, rows[i].config);
+        if (rows[i].key != NULL)
+            model_string(&m, rows[i].key, rows[i].value);
+        assert_int_equal(apr_family_said(all, &m.m, &f, &e), APR_OK);
+        family_is(what, f, rows[i].family);
+        model_end(&m);
+    }
+}
+
+static void a_broken_configuration_is_named(void **state)
+{
+    (void)state;
+    const struct apr_family *f;
+    struct apr_error e = { 0 };
+    struct apr_binding *b;
+    struct model m;
+    model_begin(&m, "safetensors");
+    model_config(&m, "{\"architectures\": [}");
+    assert_int_equal(apr_family_said(all, &m.m, &f, &e), APR_ECORRUPT);
+    assert_string_equal(e.file, "config.json");
+    assert_int_equal(apr_bind(&b, family("llama"), &m.m, NULL, &e), APR_ECORRUPT);
+    assert_null(b);
+    model_end(&m);
+}
+
+static void names_tell_the_family_where_they_leave_no_doubt(void **state)
+{
+    (void)state;
+    static const struct { const char *name[4], *family, *either[2]; } rows[] = {
+        { { "h.0.attn.c_attn.weight", "h.0.ln_1.weight", "wte.weight" }, "gpt2", { "gpt2", NULL } },
+        { { "h.0.attn.c_attn.weight", "h.0.attn.bias", "wte.weight" }, "gpt2", { "gpt2", NULL } },
+        { { "gpt_neox.layers.0.attention.query_key_value.weight" }, "gptneox", { "gptneox", NULL } },
+        { { "weight", "bias" }, "linear", { "linear", NULL } },
+        { { "bias" }, NULL, { NULL, NULL } },
+        { { "coef_", "intercept_" }, "linear", { "linear", NULL } },
+        { { "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight" }, NULL, { "", "" } },
+        { { "blk.0.attn_q.weight", "blk.0.ffn_norm.weight" }, NULL, { "", "" } },
+        { { "model.layers.0.self_attn.q_proj.weight", "something.else" }, NULL, { NULL, NULL } },
+        { { "something.else" }, NULL, { NULL, NULL } },
+        { { NULL }, NULL, { NULL, NULL } },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const struct apr_family *f, *either[2];
+        struct apr_error e;
+        struct model m;
+        model_begin(&m, "safetensors");
+        for (size_t k = 0; k < 4 && rows[i].name[k] != NULL; k++)
+            model_tensor(&m, rows[i].name[k], 4, 4, 0);
+        assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
+        family_is(rows[i].name[0], f, rows[i].family);
+        for (size_t k = 0; k < 2; k++)
+            if (rows[i].either[k] == NULL || rows[i].either[k][0] != 0)
+                family_is(rows[i].name[0], either[k], rows[i].either[k]);
+            else
+                assert_non_null(either[k]);
+        model_end(&m);
+    }
+}
+
+/* ---- many tensors ------------------------------------------------------------------------------------------------- */
+
+/* Minutes, if any of it were quadratic. */
+static void a_hundred_thousand_tensors_bind(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    struct model m;
+    struct apr_seat seat;
+    const struct apr_family *f, *either[2];
+    struct apr_error e;
+    char (*name)[64] = malloc(N * sizeof *name);
+    assert_non_null(name);
+    model_begin(&m, "safetensors");
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(name[i], sizeof name[i], i % 2 ? "model.layers.%u.self_attn.q_proj.weight" : "model.layers.%u.mlp.up_proj.weight", i / 2);
+        model_tensor(&m, name[i], 4, 4, 0);
+    }
+    struct apr_binding *b = bind("llama", &m, NULL);
+    for (unsigned i = 0; i < N; i++) {
+        assert_true(apr_binding_seat(b, &m.m.tensor[i], 0, &seat) && seat.layer == i / 2);
+        assert_ptr_equal(apr_binding_find(b, &seat), &m.m.tensor[i]);
+    }
+    apr_binding_free(b);
+    assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
+    assert_true(f == NULL && either[1] != NULL);
+    model_end(&m);
+    free(name);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_name_says_role_layer_expert_and_piece_in_each_dialect),
+        cmocka_unit_test(of_roles_that_share_a_name_the_one_whose_condition_holds_is_first),
+        cmocka_unit_test(parts_are_complete_or_none),
+        cmocka_unit_test(a_hostile_number_of_experts_is_no_part),
+        cmocka_unit_test(skip_globs_know_dims),
+        cmocka_unit_test(sizes_come_from_what_the_model_says),
+        cmocka_unit_test(a_bare_file_learns_from_its_shapes_and_from_the_other),
+        cmocka_unit_test(what_one_model_is_told_counts_before_the_defaults_of_the_other),
+        cmocka_unit_test(formulas_come_before_shapes_and_rows_tell_their_number),
+        cmocka_unit_test(conditions_see_tensors_metadata_and_configuration),
+        cmocka_unit_test(hostile_values_are_not_known),
+        cmocka_unit_test(a_head_is_tied_where_none_is_stored_and_none_is_due),
+        cmocka_unit_test(chains_lead_to_each_dialect),
+        cmocka_unit_test(the_references_gpt2_is_cut_the_way_it_lies),
+        cmocka_unit_test(a_model_says_its_family),
+        cmocka_unit_test(a_broken_configuration_is_named),
+        cmocka_unit_test(names_tell_the_family_where_they_leave_no_doubt),
+        cmocka_unit_test(a_hundred_thousand_tensors_bind),
+    };
+    return cmocka_run_group_tests(tests, open_families, close_families);
+}

@@ -1,0 +1,721 @@
+/* lib/rows.h against plain loops written from the formulas, for random sizes: places, runs, readers, tiles, chains of both sides. */
+#include "support.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "chunk.h"
+#include "model.h"
+#include "rows.h"
+#include "source.h"
+
+static uint64_t seed;
+
+static uint64_t any(uint64_t from, uint64_t to)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return from + (seed >> 33) % (to - from + 1);
+}
+
+/* ---- the formulas ------------------------------------------------------------------------------------------------- */
+
+/* Arrays of one side. An element is the number that it has on the HuggingFace side: tensor * count + index. */
+struct side {
+    size_t n;
+    struct array {
+        uint64_t dim[APR_MAX_DIMS], count;
+        unsigned ndim;
+        uint32_t *id;
+    } a[APR_MAX_PARTS];
+};
+
+static void side_free(struct side *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        free(s->a[i].id);
+    s->n = 0;
+}
+
+/* The next array of a side; without dims it is a scalar. */
+static struct array *side_add(struct side *s, const uint64_t *dim, unsigned ndim)
+{
+    struct array *a = &s->a[s->n++];
+    a->ndim = ndim;
+    a->count = 1;
+    for (unsigned i = 0; i < ndim; i++)
+        a->count *= a->dim[i] = dim[i];
+    a->id = calloc(a->count + 1, sizeof *a->id);
+    assert_non_null(a->id);
+    return a;
+}
+
+static struct side huggingface(size_t n, const uint64_t *dim, unsigned ndim)
+{
+    struct side s = { 0 };
+    for (size_t k = 0; k < n; k++) {
+        struct array *a = side_add(&s, dim, ndim);
+        for (uint64_t i = 0; i < a->count; i++)
+            a->id[i] = (uint32_t)(k * a->count + i);
+    }
+    return s;
+}
+
+/* gguf[..] = hf[..], one transform. */
+static struct side formula(const struct apr_transform *t, const struct side *in)
+{
+    struct side out = { 0 };
+    const struct array *hf = &in->a[0];
+    const uint64_t *n = t->n, C = hf->ndim < 2 ? 1 : hf->dim[hf->ndim - 1], R = C == 0 ? 0 : hf->count / C;
+    uint64_t dim[APR_MAX_DIMS + 1];
+    memcpy(dim, hf->dim, sizeof hf->dim);
+    if (t->op == APR_OP_STACK) {
+        memmove(dim + 1, dim, hf->ndim * sizeof *dim);
+        dim[0] = n[0];
+        struct array *g = side_add(&out, dim, hf->ndim + 1);
+        for (uint64_t x = 0; x < n[0]; x++)
+            for (uint64_t i = 0; i < hf->count; i++)
+                g->id[x * hf->count + i] = in->a[x].id[i];
+        return out;
+    }
+    if (t->op == APR_OP_SPLIT_ROWS || t->op == APR_OP_SPLIT_COLS) {
+        const unsigned at = t->op == APR_OP_SPLIT_COLS || hf->ndim == 1 ? hf->ndim - 1 : hf->ndim - 2;
+        const uint64_t whole = hf->dim[at], inner = t->op == APR_OP_SPLIT_COLS || hf->ndim == 1 ? 1 : C,
+                       outer = hf->count / (whole * inner);
+        uint64_t before = 0;
+        for (unsigned k = 0; k < t->nn; before += n[k++]) {
+            dim[at] = n[k];
+            struct array *g = side_add(&out, dim, hf->ndim);
+            for (uint64_t o = 0; o < outer; o++)
+                for (uint64_t r = 0; r < n[k]; r++)
+                    for (uint64_t c = 0; c < inner; c++)
+                        g->id[(o * n[k] + r) * inner + c] = hf->id[(o * whole + before + r) * inner + c];
+        }
+        return out;
+    }
+    if (t->op == APR_OP_MLA_SPLIT) {
+        const uint64_t nope = n[1], v = n[2];
+        struct array *k_b = side_add(&out, (const uint64_t[]){ n[0], C, nope }, 3),
+                      *v_b = side_add(&out, (const uint64_t[]){ n[0], v, C }, 3);
+        for (uint64_t h = 0; h < n[0]; h++)
+            for (uint64_t r = 0; r < C; r++) {
+                for (uint64_t j = 0; j < nope; j++)
+                    k_b->id[(h * C + r) * nope + j] = hf->id[(h * (nope + v) + j) * C + r];
+                for (uint64_t j = 0; j < v; j++)
+                    v_b->id[(h * v + j) * C + r] = hf->id[(h * (nope + v) + nope + j) * C + r];
+            }
+        return out;
+    }
+    unsigned ndim = hf->ndim;
+    if (t->op == APR_OP_TRANSPOSE) {
+        dim[ndim - 1] = hf->dim[ndim - 2];
+        dim[ndim - 2] = hf->dim[ndim - 1];
+    }
+    if (t->op == APR_OP_ROWS)
+        dim[0] = n[1];
+    if (t->op == APR_OP_SQUEEZE)
+        memmove(dim + n[0], dim + n[0] + 1, (--ndim - n[0]) * sizeof *dim);
+    if (t->op == APR_OP_UNSQUEEZE) {
+        memmove(dim + n[0] + 1, dim + n[0], (ndim++ - n[0]) * sizeof *dim);
+        dim[n[0]] = 1;
+    }
+    if (t->op == APR_OP_RESHAPE)
+        memcpy(dim, n, (ndim = t->nn) * sizeof *dim);
+    struct array *g = side_add(&out, dim, ndim);
+    memcpy(g->id, hf->id, g->count * sizeof *g->id);
+    if (t->op == APR_OP_ROPE_PERMUTE) {
+        const uint64_t d = R / n[0];
+        for (uint64_t h = 0; h < n[0]; h++)
+            for (uint64_t p = 0; p < d; p++)
+                for (uint64_t c = 0; c < C; c++)
+                    g->id[(h * d + p) * C + c] = hf->id[(h * d + (p % 2) * (d / 2) + p / 2) * C + c];
+    }
+    if (t->op == APR_OP_QKV_NEOX) {
+        const uint64_t A = n[0], D = R / (3 * A), H = A * D;
+        for (uint64_t s = 0; s < 3; s++)
+            for (uint64_t h = 0; h < A; h++)
+                for (uint64_t j = 0; j < D; j++)
+                    for (uint64_t c = 0; c < C; c++)
+                        g->id[(s * H + h * D + j) * C + c] = hf->id[((h * 3 + s) * D + j) * C + c];
+    }
+    if (t->op == APR_OP_QKV_FALCON) {
+        const uint64_t A = n[0], K = n[1], m = A / K, D = R / (A + 2 * K);
+        for (uint64_t k = 0; k < K; k++)
+            for (uint64_t q = 0; q < m + 2; q++)
+                for (uint64_t j = 0; j < D; j++)
+                    for (uint64_t c = 0; c < C; c++) {
+                        const uint64_t row = q < m ? (k * m + q) * D + j : q == m ? (A + k) * D + j : (A + K + k) * D + j;
+                        g->id[row * C + c] = hf->id[((k * (m + 2) + q) * D + j) * C + c];
+                    }
+    }
+    if (t->op == APR_OP_TRANSPOSE) {
+        const uint64_t r = hf->dim[ndim - 2], c = hf->dim[ndim - 1];
+        for (uint64_t b = 0; b < hf->count / (r * c); b++)
+            for (uint64_t i = 0; i < r; i++)
+                for (uint64_t j = 0; j < c; j++)
+                    g->id[b * r * c + j * r + i] = hf->id[b * r * c + i * c + j];
+    }
+    if (t->op == APR_OP_ROWS)
+        memcpy(g->id, hf->id + n[0] * (hf->count / hf->dim[0]), g->count * sizeof *g->id);
+    return out;
+}
+
+static struct side formulas(const struct apr_transform *t, size_t n, size_t nhf, const uint64_t *dim, unsigned ndim)
+{
+    struct side s = huggingface(nhf, dim, ndim);
+    for (size_t i = 0; i < n; i++) {
+        struct side next = formula(&t[i], &s);
+        side_free(&s);
+        s = next;
+    }
+    return s;
+}
+
+/* ---- random chains ------------------------------------------------------------------------------------------------ */
+
+struct chain {
+    struct apr_transform t[APR_MAX_STEPS];
+    size_t               n, nhf;
+    uint64_t             dim[APR_MAX_DIMS];
+    unsigned             ndim;
+};
+
+static void shape_of(struct chain *c, unsigned ndim, uint64_t a, uint64_t b, uint64_t d)
+{
+    memcpy(c->dim, (const uint64_t[]){ a, b, d }, 3 * sizeof *c->dim);
+    c->ndim = ndim;
+}
+
+/* One op on a shape that it fits, of odd sizes; columns are a multiple of `cols`. */
+static struct chain random_chain(enum apr_op op, uint64_t cols)
+{
+    struct chain c = { .n = 1, .nhf = 1 };
+    struct apr_transform *t = &c.t[0];
+    const uint64_t r = any(1, 9), w = cols * any(1, 7);
+    *t = (struct apr_transform){ .op = op };
+    shape_of(&c, 2, r, w, 0);
+    switch (op) {
+    case APR_OP_ROPE_PERMUTE:
+    case APR_OP_QKV_NEOX:
+        t->n[t->nn++] = any(1, 5);
+        shape_of(&c, cols == 1 ? (unsigned)any(1, 2) : 2, t->n[0] * any(1, 5) * (op == APR_OP_ROPE_PERMUTE ? 2 : 3), w, 0);
+        break;
+    case APR_OP_QKV_FALCON:
+        t->n[1] = any(1, 3);
+        t->n[0] = t->n[1] * any(1, 4);
+        t->nn = 2;
+        shape_of(&c, cols == 1 ? (unsigned)any(1, 2) : 2, (t->n[0] + 2 * t->n[1]) * any(1, 5), w, 0);
+        break;
+    case APR_OP_TRANSPOSE:
+        if (any(0, 1))
+            shape_of(&c, 3, any(1, 3), r * (cols == 1 ? 1 : cols), w);
+        else
+            shape_of(&c, 2, r * cols, w, 0);
+        break;
+    case APR_OP_STACK:
+        t->n[t->nn++] = c.nhf = any(1, 5);
+        if (any(0, 1)) {
+            c.t[c.n++] = (struct apr_transform){ .op = APR_OP_TRANSPOSE };
+            c.dim[0] *= cols;
+        }
+        break;
+    case APR_OP_SPLIT_ROWS:
+    case APR_OP_SPLIT_COLS: {
+        const bool wide = op == APR_OP_SPLIT_COLS;
+        uint64_t whole = 0;
+        for (t->nn = 0; t->nn < 3; t->nn++)
+            whole += t->n[t->nn] = any(1, 6) * (wide ? cols : 1);
+        if (cols == 1 && any(0, 2) == 0)
+            shape_of(&c, 1, whole, 0, 0);
+        else if (any(0, 1))
+            shape_of(&c, 3, any(1, 3), wide ? r : whole, wide ? whole : w);
+        else
+            shape_of(&c, 2, wide ? r : whole, wide ? whole : w, 0);
+        if (c.ndim == 2 && any(0, 1)) { /* as of a Conv1D matrix: turned, then cut along the other side */
+            c.t[1] = *t;
+            c.t[1].op = wide ? APR_OP_SPLIT_ROWS : APR_OP_SPLIT_COLS;
+            c.t[0] = (struct apr_transform){ .op = APR_OP_TRANSPOSE };
+            c.n = 2;
+        }
+        break;
+    }
+    case APR_OP_MLA_SPLIT:
+        memcpy(t->n, (const uint64_t[]){ any(1, 4), cols * any(1, 5), any(1, 6) }, 3 * sizeof *t->n);
+        t->nn = 3;
+        shape_of(&c, 2, t->n[0] * (t->n[1] + t->n[2]), w, 0);
+        break;
+    case APR_OP_ROWS:
+        t->n[0] = any(0, r - 1);
+        t->n[1] = any(1, r - t->n[0]);
+        t->nn = 2;
+        break;
+    case APR_OP_SQUEEZE:
+        t->n[t->nn++] = 1;
+        shape_of(&c, 3, r, 1, w);
+        break;
+    case APR_OP_UNSQUEEZE:
+        t->n[t->nn++] = any(0, 2);
+        break;
+    case APR_OP_RESHAPE:
+        memcpy(t->n, (const uint64_t[]){ 2, r, w }, 3 * sizeof *t->n);
+        t->nn = 3;
+        shape_of(&c, 2, 2 * r, w, 0);
+        if (any(0, 1))
+            c.t[c.n++] = (struct apr_transform){ .op = APR_OP_TRANSPOSE };
+        break;
+    default:
+        c.n = 0;
+    }
+    return c;
+}
+
+/* ---- tensors ------------------------------------------------------------------------------------------------------ */
+
+/* A side as tensors of one dtype with random values, in a file. */
+struct stored {
+    struct apr_source       *s;
+    struct apr_model         m;
+    struct apr_tensor        t[APR_MAX_PARTS];
+    const struct apr_tensor *part[APR_MAX_PARTS];
+    size_t                   n;
+};
+
+static void random_block(struct test_bytes *b, const struct apr_dtype *d)
+{
+    if (d == &apr_dtypes[APR_F32])
+        test_floats(b, &(float){ (float)any(0, 100000) / 64 - 700 }, 1);
+    else
+        test_integer(b, 0x2000 + any(0, 0x1fff) + (any(0, 1) << 15), 2);
+    for (unsigned i = 0; d == &apr_dtypes[APR_Q8_0] && i < 32; i++)
+        test_integer(b, any(0, 255), 1);
+}
+
+static struct stored *store(const struct side *side, const struct apr_dtype *d)
+{
+    struct stored *s = calloc(1, sizeof *s);
+    struct test_bytes b = { 0 };
+    struct apr_error e;
+    size_t at[APR_MAX_PARTS];
+    assert_non_null(s);
+    test_text(&b, "?"); /* data is not aligned */
+    for (size_t k = 0; k < side->n; k++) {
+        at[k] = b.n;
+        for (uint64_t i = 0; i < side->a[k].count / d->block; i++)
+            random_block(&b, d);
+    }
+    if (apr_source_open(&s->s, test_file("stored", b.at, b.n), test_run_with(1), &e) != APR_OK)
+        fail_msg("%s", e.text);
+    s->m = (struct apr_model){ .file = &s->s, .nfile = 1 };
+    for (s->n = 0; s->n < side->n; s->n++) {
+        const struct array *a = &side->a[s->n];
+        struct apr_tensor *t = &s->t[s->n];
+        *t = (struct apr_tensor){ .dtype = d, .ndim = a->ndim, .count = a->count, .row = a->count };
+        memcpy(t->dim, a->dim, sizeof t->dim);
+        t->data = (struct apr_bytes){ s->s->map.at + at[s->n], (size_t)(a->count / d->block * d->bytes) };
+        s->part[s->n] = t;
+    }
+    test_free(&b);
+    return s;
+}
+
+static void stored_free(struct stored *s)
+{
+    apr_source_close(s->s);
+    free(s);
+}
+
+/* ---- places ------------------------------------------------------------------------------------------------------- */
+
+/* The view shows `to` (one array) by way of `from`: every element of every run; what from lacks is in no part. */
+static void places_are_right(const char *what, const struct apr_view *v, const struct array *to, const struct side *from)
+{
+    for (uint64_t e = 0; e < to->count; e++) {
+        const struct apr_place p = apr_view_place(v, e);
+        assert_true(p.run > 0 && p.part <= from->n);
+        for (uint64_t i = 0; i < p.run && e + i < to->count; i++) {
+            const uint64_t index = p.index + i * p.stride;
+            bool lost = true;
+            if (p.part < from->n) {
+                if (index >= from->a[p.part].count || from->a[p.part].id[index] != to->id[e + i])
+                    fail_msg("%s: element %llu + %llu lies at %llu of part %llu", what, (unsigned long long)e, (unsigned long long)i,
+                             (unsigned long long)index, (unsigned long long)p.part);
+                continue;
+            }
+            for (size_t k = 0; lost && k < from->n; k++)
+                for (uint64_t j = 0; lost && j < from->a[k].count; j++)
+                    lost = from->a[k].id[j] != to->id[e + i];
+            if (!lost)
+                fail_msg("%s: element %llu is said to be lost", what, (unsigned long long)(e + i));
+        }
+    }
+}
+
+static struct apr_view view_of(const struct apr_tensor *const *part, size_t npart, uint64_t first, const struct chain *c, bool forth)
+{
+    struct apr_view v = apr_view_of(part, npart, first);
+    struct apr_error e;
+    if ((forth ? apr_view_forth(&v, c->t, c->n, c->dim, c->ndim, &e) : apr_view_back(&v, c->t, c->n, c->dim, c->ndim, &e)) != APR_OK)
+        fail_msg("%s: %s", apr_op_word(c->t[0].op), e.text);
+    return v;
+}
+
+static void both_ways_each_transform_is_its_formula(void **state)
+{
+    (void)state;
+    for (seed = 1; seed < 4000; seed++) {
+        const uint64_t start = seed;
+        const enum apr_op op = (enum apr_op)any(0, APR_OP_RESHAPE);
+        const struct chain c = random_chain(op, 1);
+        struct side hf = huggingface(c.nhf, c.dim, c.ndim), gguf = formulas(c.t, c.n, c.nhf, c.dim, c.ndim);
+        for (size_t k = 0; k < gguf.n; k++) {
+            uint64_t dim[APR_MAX_DIMS];
+            unsigned ndim = c.ndim;
+            memcpy(dim, c.dim, sizeof dim);
+            assert_true(apr_transform_shape(c.t, c.n, k, dim, &ndim));
+            assert_int_equal(ndim, gguf.a[k].ndim);
+            assert_memory_equal(dim, gguf.a[k].dim, ndim * sizeof *dim);
+            const struct apr_view back = view_of(NULL, hf.n, k, &c, false);
+            places_are_right(apr_op_word(op), &back, &gguf.a[k], &hf);
+        }
+        for (size_t k = 0; k < hf.n; k++) {
+            const struct apr_view forth = view_of(NULL, gguf.n, k, &c, true);
+            places_are_right(apr_op_word(op), &forth, &hf.a[k], &gguf);
+        }
+        side_free(&hf);
+        side_free(&gguf);
+        seed = start;
+    }
+}
+
+/* Forward and then the inverse: HuggingFace's order again, but for rows that were cut off. */
+static void there_and_back_is_the_identity(void **state)
+{
+    (void)state;
+    for (seed = 1; seed < 3000; seed++) {
+        const uint64_t start = seed;
+        struct chain c = random_chain((enum apr_op)any(0, APR_OP_RESHAPE), 1);
+        struct side hf = huggingface(c.nhf, c.dim, c.ndim), gguf = formulas(c.t, c.n, c.nhf, c.dim, c.ndim);
+        for (size_t k = 0; k < hf.n; k++) {
+            struct apr_view v = view_of(NULL, hf.n, k, &c, true);
+            struct apr_error e;
+            if (c.n > 2 || apr_view_back(&v, c.t, c.n, c.dim, c.ndim, &e) != APR_OK)
+                continue;
+            for (uint64_t i = 0; i < hf.a[k].count; i++) {
+                const struct apr_place p = apr_view_place(&v, i);
+                if (p.part != hf.n || c.t[0].op != APR_OP_ROWS)
+                    assert_true(p.part == k && p.index == i);
+            }
+        }
+        for (size_t k = 0; k < gguf.n; k++) { /* the other way round nothing remains */
+            struct apr_view v = view_of(NULL, gguf.n, k, &c, false);
+            struct apr_error e;
+            assert_int_equal(apr_view_forth(&v, c.t, c.n, c.dim, c.ndim, &e), APR_OK);
+            assert_int_equal(v.nstep, 0);
+            assert_true(apr_view_plain(&v) == (k == 0));
+        }
+        side_free(&hf);
+        side_free(&gguf);
+        seed = start;
+    }
+}
+
+/* A's order through B's tensors: back along one chain, forth along another. */
+static void chains_of_two_models_compose(void **state)
+{
+    (void)state;
+    static const struct apr_transform one[] = {
+        { .op = APR_OP_ROPE_PERMUTE, .nn = 1, .n = { 2 } },        { .op = APR_OP_TRANSPOSE },
+        { .op = APR_OP_QKV_NEOX, .nn = 1, .n = { 2 } },            { .op = APR_OP_QKV_FALCON, .nn = 2, .n = { 4, 1 } },
+        { .op = APR_OP_SPLIT_ROWS, .nn = 3, .n = { 5, 6, 1 } },    { .op = APR_OP_SPLIT_COLS, .nn = 2, .n = { 4, 5 } },
+        { .op = APR_OP_MLA_SPLIT, .nn = 3, .n = { 3, 3, 1 } },     { .op = APR_OP_ROWS, .nn = 2, .n = { 2, 7 } },
+        { .op = APR_OP_RESHAPE, .nn = 3, .n = { 4, 3, 9 } },       { .op = APR_OP_STACK, .nn = 1, .n = { 1 } },
+    };
+    const uint64_t dim[APR_MAX_DIMS] = { 12, 9 };
+    for (size_t a = 0; a < APR_LENGTH(one); a++)
+        for (size_t b = 0; b < APR_LENGTH(one); b++)
+            for (unsigned turned = 0; turned < 2; turned++) {
+                struct chain x = { .t = { one[a] }, .n = 1, .nhf = 1, .dim = { 12, 9 }, .ndim = 2 };
+                struct chain y = { .t = { one[b] }, .n = 1, .nhf = 1, .dim = { 12, 9 }, .ndim = 2 };
+                if (turned && one[b].op == APR_OP_RESHAPE)
+                    y.t[y.n++] = one[1];
+                struct side in_a = formulas(x.t, x.n, 1, dim, 2), in_b = formulas(y.t, y.n, 1, dim, 2);
+                for (size_t k = 0; k < in_a.n; k++) {
+                    struct apr_view v = view_of(NULL, in_b.n, k, &x, false);
+                    struct apr_error e;
+                    char what[64];
+                    snprintf(what, sizeof what, "%s, then %s", apr_op_word(one[a].op), apr_op_word(one[b].op));
+                    assert_int_equal(apr_view_forth(&v, y.t, y.n, dim, 2, &e), APR_OK);
+                    places_are_right(what, &v, &in_a.a[k], &in_b);
+                }
+                side_free(&in_a);
+                side_free(&in_b);
+            }
+}
+
+/* ---- readers ------------------------------------------------------------------------------------------------------ */
+
+/* What the array should read as: the values of the stored side by their ids; 0 where none has them. */
+static double *expected(const struct array *to, const struct side *from, const struct stored *s, size_t nid)
+{
+    const struct apr_kernels *k = apr_kernels_for(APR_SCALAR);
+    double *by_id = calloc(nid + 1, sizeof *by_id), *out = calloc(to->count + 1, sizeof *out);
+    assert_true(by_id != NULL && out != NULL);
+    for (size_t p = 0; p < from->n; p++)
+        for (uint64_t i = 0; i < from->a[p].count; i++)
+            apr_read_doubles(k, &s->t[p], i, 1, &by_id[from->a[p].id[i]]);
+    for (uint64_t i = 0; i < to->count; i++)
+        out[i] = by_id[to->id[i]];
+    free(by_id);
+    return out;
+}
+
+static void reads_as(const char *what, const struct apr_view *v, const struct stored *s, const struct array *to, const double *want)
+{
+    static float floats[APR_PIECE];
+    static double doubles[APR_PIECE];
+    const struct apr_kernels *k = apr_kernels_for(apr_isa_best());
+    struct apr_reader r = apr_reader_on(k, &s->m, v, (size_t)any(1, 4096));
+    for (uint64_t e = 0, n; e < to->count; e += n) {
+        n = apr_min(to->count - e, any(1, 200));
+        apr_reader_floats(&r, e, (size_t)n, floats);
+        apr_reader_doubles(&r, e, (size_t)n, doubles);
+        for (uint64_t i = 0; i < n; i++)
+            if (floats[i] != (float)want[e + i] || doubles[i] != want[e + i])
+                fail_msg("%s: element %llu reads as %g and %g, not %g", what, (unsigned long long)(e + i), (double)floats[i], doubles[i],
+                         want[e + i]);
+    }
+    const uint64_t ncol = to->ndim == 0 ? 1 : to->dim[to->ndim - 1], nrow = to->count / ncol;
+    for (unsigned i = 0; i < 4; i++) {
+        const uint64_t row = any(0, nrow - 1), col = any(0, ncol - 1), h = any(1, apr_min(nrow - row, 20)),
+                       w = any(1, apr_min(ncol - col, 100));
+        apr_reader_tile(&r, ncol, row, (size_t)h, col, (size_t)w, doubles);
+        for (uint64_t y = 0; y < h; y++)
+            for (uint64_t x = 0; x < w; x++)
+                if (doubles[y * w + x] != want[(row + y) * ncol + col + x])
+                    fail_msg("%s: row %llu, column %llu of a tile is %g, not %g", what, (unsigned long long)(row + y),
+                             (unsigned long long)(col + x), doubles[y * w + x], want[(row + y) * ncol + col + x]);
+    }
+    apr_reader_drop(&r);
+}
+
+static bool whole_blocks(const struct side *s, const struct apr_dtype *d)
+{
+    bool yes = true;
+    for (size_t i = 0; i < s->n; i++)
+        yes &= s->a[i].ndim > 0 && s->a[i].dim[s->a[i].ndim - 1] % d->block == 0;
+    return yes;
+}
+
+static void readers_follow_places_for_every_dtype(void **state)
+{
+    (void)state;
+    static const enum apr_dtype_id dtype[] = { APR_F32, APR_F16, APR_Q8_0 };
+    for (seed = 1; seed < 900; seed++) {
+        const uint64_t start = seed;
+        const struct apr_dtype *d = &apr_dtypes[dtype[any(0, 2)]];
+        const struct chain c = random_chain((enum apr_op)any(0, APR_OP_RESHAPE), d->block);
+        struct side hf = huggingface(c.nhf, c.dim, c.ndim), gguf = formulas(c.t, c.n, c.nhf, c.dim, c.ndim);
+        const size_t nid = (size_t)(hf.n * hf.a[0].count);
+        for (unsigned forth = 0; forth < 2; forth++) {
+            const struct side *from = forth ? &gguf : &hf, *to = forth ? &hf : &gguf;
+            if (!whole_blocks(from, d))
+                continue;
+            struct stored *s = store(from, d);
+            for (size_t k = 0; k < to->n; k++) {
+                const struct apr_view v = view_of(s->part, s->n, k, &c, forth);
+                double *want = expected(&to->a[k], from, s, nid);
+                reads_as(apr_op_word(c.t[0].op), &v, s, &to->a[k], want);
+                free(want);
+            }
+            stored_free(s);
+        }
+        side_free(&hf);
+        side_free(&gguf);
+        seed = start;
+    }
+}
+
+static void a_plain_view_gives_bytes(void **state)
+{
+    (void)state;
+    seed = 1;
+    struct side hf = huggingface(1, (const uint64_t[]){ 3, 64 }, 2);
+    struct stored *s = store(&hf, &apr_dtypes[APR_Q8_0]);
+    const struct apr_view v = apr_view_of(s->part, 1, 0);
+    struct apr_reader r = apr_reader_on(apr_kernels_for(APR_SCALAR), &s->m, &v, 1000);
+    assert_true(apr_view_plain(&v) && !apr_view_strided(&v));
+    const struct apr_bytes b = apr_reader_bytes(&r, 64, 64);
+    assert_ptr_equal(b.at, s->t[0].data.at + 2 * 34);
+    assert_int_equal(b.n, 2 * 34);
+    apr_reader_drop(&r);
+    stored_free(s);
+    side_free(&hf);
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------- */
+
+static const struct apr_transform plus_one = { .op = APR_OP_ADD, .value = 1 }, minus_exp = { .op = APR_OP_NEG_EXP };
+
+static void values_change_forwards_and_back_in_f32(void **state)
+{
+    (void)state;
+    static const float w[] = { 0, -1, 1, 0.1f, -0.3f, 3.5f, 1e-9f };
+    struct side side = huggingface(1, (const uint64_t[]){ 7 }, 1);
+    struct stored *s = store(&side, &apr_dtypes[APR_F32]);
+    const struct chain add = { .t = { plus_one }, .n = 1, .dim = { 7 }, .ndim = 1 },
+                       exps = { .t = { minus_exp }, .n = 1, .dim = { 7 }, .ndim = 1 };
+    const struct chain both = { .t = { plus_one, minus_exp }, .n = 2, .dim = { 7 }, .ndim = 1 };
+    float copy[7], out[7];
+    double doubles[7];
+    memcpy(copy, w, sizeof w);
+    s->t[0].data.at = (const unsigned char *)copy;
+    struct apr_view v = view_of(s->part, 1, 0, &add, false); /* HuggingFace's values in GGUF's place */
+    struct apr_reader r = { .k = apr_kernels_for(APR_SCALAR), .m = &s->m, .v = &v, .most = 1 << 20 };
+    assert_false(apr_view_plain(&v));
+    apr_reader_floats(&r, 0, 7, out);
+    apr_reader_doubles(&r, 0, 7, doubles);
+    for (size_t i = 0; i < 7; i++) {
+        assert_true(out[i] == w[i] + 1.0f);
+        assert_true(doubles[i] == (double)(w[i] + 1.0f));
+    }
+    v = view_of(s->part, 1, 0, &exps, false);
+    apr_reader_floats(&r, 0, 7, out);
+    for (size_t i = 0; i < 7; i++)
+        assert_true(out[i] == (float)-exp((double)w[i]));
+    v = view_of(s->part, 1, 0, &both, false);
+    float sum[7];
+    apr_reader_floats(&r, 0, 7, sum);
+    for (size_t i = 0; i < 7; i++) /* in their order */
+        assert_true(sum[i] == (float)-exp((double)(w[i] + 1.0f)));
+    memcpy(copy, out, sizeof out);
+    v = view_of(s->part, 1, 0, &exps, true);
+    apr_reader_floats(&r, 0, 7, out);
+    for (size_t i = 0; i < 7; i++)
+        assert_true(fabsf(out[i] - w[i]) <= 1e-6f);
+    v = view_of(s->part, 1, 0, &add, true);
+    apr_reader_floats(&r, 0, 7, out);
+    for (size_t i = 0; i < 7; i++)
+        assert_true(out[i] == copy[i] - 1.0f);
+    r.part = NULL; /* memory of our own is not let go of */
+    stored_free(s);
+    side_free(&side);
+}
+
+static void exchange_compares_as_gguf_has_the_values(void **state)
+{
+    (void)state;
+    const struct apr_transform both[] = { plus_one, minus_exp, { .op = APR_OP_ADD, .value = 3 } };
+    const uint64_t dim[APR_MAX_DIMS] = { 7 };
+    struct apr_error e;
+    struct apr_view b = apr_view_of(NULL, 1, 0), own = { 0 };
+    assert_int_equal(apr_view_forth(&b, both, 3, dim, 1, &e), APR_OK); /* A is HuggingFace's, B GGUF's */
+    apr_view_exchange(&b, &own);
+    assert_int_equal(b.nvalue, 0);
+    assert_int_equal(own.nvalue, 3);
+    for (unsigned i = 0; i < 3; i++) { /* done from the last one on */
+        assert_true(own.value[i].forward);
+        assert_int_equal(own.value[i].op, both[2 - i].op);
+        assert_true(own.value[i].value == both[2 - i].value);
+    }
+    b = apr_view_of(NULL, 1, 0);
+    own = b;
+    assert_int_equal(apr_view_back(&b, both, 3, dim, 1, &e), APR_OK); /* the other way round B is made GGUF's */
+    apr_view_exchange(&b, &own);
+    assert_int_equal(b.nvalue, 3);
+    assert_int_equal(own.nvalue, 0);
+    assert_int_equal(apr_view_forth(&b, both, 3, dim, 1, &e), APR_OK); /* both GGUF's: nothing to do */
+    assert_int_equal(b.nvalue, 0);
+}
+
+/* ---- what does not fit -------------------------------------------------------------------------------------------- */
+
+static void shapes_that_do_not_fit_are_refused(void **state)
+{
+    (void)state;
+    static const struct { struct apr_transform t; uint64_t dim[3]; unsigned ndim; } rows[] = {
+        { { .op = APR_OP_ROPE_PERMUTE, .nn = 1, .n = { 0 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ROPE_PERMUTE, .nn = 1, .n = { 3 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ROPE_PERMUTE, .nn = 1, .n = { 4 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ROPE_PERMUTE, .nn = 1, .n = { 1 } }, { 0 }, 0 },
+        { { .op = APR_OP_TRANSPOSE }, { 4 }, 1 },                                 { { .op = APR_OP_TRANSPOSE }, { 0 }, 0 },
+        { { .op = APR_OP_QKV_NEOX, .nn = 1, .n = { 0 } }, { 6, 4 }, 2 },
+        { { .op = APR_OP_QKV_NEOX, .nn = 1, .n = { 4 } }, { 6, 4 }, 2 },
+        { { .op = APR_OP_QKV_NEOX, .nn = 1, .n = { UINT64_MAX } }, { 6, 4 }, 2 },
+        { { .op = APR_OP_QKV_FALCON, .nn = 2, .n = { 3, 2 } }, { 7, 4 }, 2 },
+        { { .op = APR_OP_QKV_FALCON, .nn = 2, .n = { 2, 0 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_QKV_FALCON, .nn = 2, .n = { 0, 2 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_QKV_FALCON, .nn = 2, .n = { UINT64_MAX, 1 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_STACK, .nn = 1, .n = { 0 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_STACK, .nn = 1, .n = { 1ull << 62 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SPLIT_ROWS, .nn = 2, .n = { 1, 2 } }, { 4, 4 }, 2 },     { { .op = APR_OP_SPLIT_ROWS, .nn = 0 }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SPLIT_ROWS, .nn = 2, .n = { UINT64_MAX, 5 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SPLIT_COLS, .nn = 1, .n = { 4 } }, { 0 }, 0 },
+        { { .op = APR_OP_MLA_SPLIT, .nn = 3, .n = { 2, 1, 2 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_MLA_SPLIT, .nn = 3, .n = { 1, 5, UINT64_MAX } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_MLA_SPLIT, .nn = 3, .n = { 0, 1, 2 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_MLA_SPLIT, .nn = 3, .n = { 1, 2, 2 } }, { 4 }, 1 },
+        { { .op = APR_OP_ROWS, .nn = 2, .n = { 3, 2 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ROWS, .nn = 2, .n = { 1, UINT64_MAX } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ROWS, .nn = 2, .n = { 0, 0 } }, { 0 }, 0 },
+        { { .op = APR_OP_SQUEEZE, .nn = 1, .n = { 1 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SQUEEZE, .nn = 1, .n = { 2 } }, { 4, 1 }, 2 },
+        { { .op = APR_OP_UNSQUEEZE, .nn = 1, .n = { 3 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_RESHAPE, .nn = 2, .n = { 4, 5 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_RESHAPE, .nn = 2, .n = { 1ull << 32, 1ull << 32 } }, { 0 }, 1 },
+        { { .op = APR_OP_ADD }, { 1ull << 32, 1ull << 32 }, 2 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_view v = apr_view_of(NULL, 1, 0);
+        struct apr_error e = { 0 };
+        uint64_t dim[APR_MAX_DIMS] = { 0 };
+        unsigned ndim = rows[i].ndim;
+        memcpy(dim, rows[i].dim, sizeof rows[i].dim);
+        if (apr_view_forth(&v, &rows[i].t, 1, dim, ndim, &e) != APR_EARG || strstr(e.text, apr_op_word(rows[i].t.op)) == NULL)
+            fail_msg("row %zu, %s: %s", i, apr_op_word(rows[i].t.op), e.text);
+        assert_int_equal(apr_view_back(&v, &rows[i].t, 1, dim, ndim, &e), APR_EARG);
+        assert_false(apr_transform_shape(&rows[i].t, 1, 0, dim, &ndim));
+    }
+}
+
+static void long_chains_are_refused(void **state)
+{
+    (void)state;
+    struct apr_transform t[APR_MAX_STEPS + 1], values[APR_MAX_STEPS];
+    const uint64_t dim[APR_MAX_DIMS] = { 3, 3 };
+    struct apr_view v = apr_view_of(NULL, 1, 0);
+    struct apr_error e;
+    for (size_t i = 0; i < APR_LENGTH(t); i++)
+        t[i] = (struct apr_transform){ .op = APR_OP_TRANSPOSE };
+    for (size_t i = 0; i < APR_LENGTH(values); i++)
+        values[i] = plus_one;
+    assert_int_equal(apr_view_forth(&v, t, APR_LENGTH(t), dim, 2, &e), APR_ELIMIT);
+    assert_int_equal(apr_view_forth(&v, t, APR_MAX_STEPS, dim, 2, &e), APR_OK);
+    assert_int_equal(apr_view_forth(&v, t, 1, dim, 2, &e), APR_ELIMIT);
+    assert_int_equal(apr_view_forth(&v, values, APR_MAX_STEPS, dim, 2, &e), APR_OK);
+    assert_int_equal(apr_view_forth(&v, &plus_one, 1, dim, 2, &e), APR_ELIMIT);
+}
+
+static void ops_have_names(void **state)
+{
+    (void)state;
+    for (unsigned op = 0; op < APR_NOPS; op++)
+        assert_int_equal(apr_op_named(apr_text(apr_op_word((enum apr_op)op))), op);
+    assert_int_equal(apr_op_named(apr_text("")), APR_NOPS);
+    assert_int_equal(apr_op_named(apr_text("stac")), APR_NOPS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(both_ways_each_transform_is_its_formula),
+        cmocka_unit_test(there_and_back_is_the_identity),
+        cmocka_unit_test(chains_of_two_models_compose),
+        cmocka_unit_test(readers_follow_places_for_every_dtype),
+        cmocka_unit_test(a_plain_view_gives_bytes),
+        cmocka_unit_test(values_change_forwards_and_back_in_f32),
+        cmocka_unit_test(exchange_compares_as_gguf_has_the_values),
+        cmocka_unit_test(shapes_that_do_not_fit_are_refused),
+        cmocka_unit_test(long_chains_are_refused),
+        cmocka_unit_test(ops_have_names),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
