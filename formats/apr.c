@@ -17,6 +17,7 @@
 #include "source.h"
 
 enum { HEADER = 64, ALIGN = 64, FOOTER = 4, SMALLEST_ENTRY = 20 };
+enum { CONTAINER = 1, INDEX, EXTENTS, METADATA }; /* stages of a checker */
 
 #define METADATA_MOST  100000000u    /* bytes */
 #define KEYS_MOST      100000u
@@ -104,7 +105,7 @@ static enum apr_code check_sections(const struct header *h, struct apr_error *e)
 static enum apr_code take_header(struct apr_bytes map, struct header *h, struct apr_error *e)
 {
     static const unsigned char zero[HEADER - 44];
-    APR_TRY(check_magic(map, e));
+    APR_TRY(apr_found(check_magic(map, e), e, CONTAINER, "apr.magic"));
     if (map.n < HEADER)
         return apr_fail(e, APR_ECORRUPT, map.n, "the file ends inside its header, which has %d bytes", HEADER);
     struct apr_cursor c = { .of = map, .at = 4 };
@@ -118,29 +119,34 @@ static enum apr_code take_header(struct apr_bytes map, struct header *h, struct 
     h->data_at = apr_u64(&c);
     const uint32_t stored = apr_u32(&c);
     h->reserved_used = memcmp(map.at + 44, zero, sizeof zero) != 0;
-    if (major != 2)
-        return apr_fail(e, APR_EUNSUPPORTED, 4, "version %u.%u is not read, only 2", major, h->minor);
+    if (major != 2) {
+        apr_fail(e, APR_EUNSUPPORTED, 4, "version %u.%u is not read, only 2", major, h->minor);
+        return apr_found(APR_EUNSUPPORTED, e, CONTAINER, "apr.version");
+    }
     const uint32_t crc = header_crc(map.at);
-    if (crc != stored)
-        return apr_fail(e, APR_ECORRUPT, 40, "the header's CRC is %08x, it says %08x", crc, stored);
+    if (crc != stored) {
+        apr_fail(e, APR_ECORRUPT, 40, "the header's CRC is %08x, it says %08x", crc, stored);
+        return apr_found(APR_ECORRUPT, e, CONTAINER, "apr.header.crc");
+    }
     if (h->flags & FLAG_ENCRYPTED)
         return apr_fail(e, APR_EUNSUPPORTED, 6, "the file is encrypted");
     if (h->flags & FLAG_COLUMN_MAJOR)
         return apr_fail(e, APR_EUNSUPPORTED, 6, "the tensors are marked as column-major: an import that forgot to turn the shapes round");
-    return check_sections(h, e);
+    return apr_found(check_sections(h, e), e, CONTAINER, "apr.sections");
 }
 
 static void note_header(struct apr_model *m, const struct header *h, bool packed)
 {
     const struct apr_bytes none = { 0 };
     if (h->flags & FLAGS_UNKNOWN)
-        apr_model_note(m, APR_WARNING, 1, "apr.flags", none, 6, "flags 0x%04x have bits that mean nothing", h->flags);
+        apr_model_note(m, APR_WARNING, CONTAINER, "apr.flags", none, 6, "flags 0x%04x have bits that mean nothing", h->flags);
     if ((h->flags & (FLAG_LZ4 | FLAG_ZSTD)) && !packed)
-        apr_model_note(m, APR_WARNING, 1, "apr.plain", none, 6, "flags 0x%04x say compressed, but it is not", h->flags);
+        apr_model_note(m, APR_WARNING, CONTAINER, "apr.plain", none, 6, "flags 0x%04x say compressed, but it is not", h->flags);
     if (h->reserved_used)
-        apr_model_note(m, APR_WARNING, 1, "apr.reserved", none, 44, "reserved bytes of the header are not zero");
+        apr_model_note(m, APR_WARNING, CONTAINER, "apr.reserved", none, 44, "reserved bytes of the header are not zero");
     if (h->data_at % ALIGN != 0)
-        apr_model_note(m, APR_FAULT, 3, "apr.align", none, 32, "the data begins at byte %llu, no multiple of %d", (ull)h->data_at, ALIGN);
+        apr_model_note(m, APR_FAULT, EXTENTS, "apr.align", none, 32, "the data begins at byte %llu, no multiple of %d",
+                       (ull)h->data_at, ALIGN);
 }
 
 /* ---- index ---------------------------------------------------------------------------------------------------------- */
@@ -207,14 +213,20 @@ static enum apr_code survey(struct apr_bytes map, const struct header *h, struct
             return apr_fail(e, APR_ELIMIT, now.at, "tensor %s has %u dimensions, more than %d", APR_QUOTED(now.name), now.ndim,
                             APR_MAX_DIMS);
         const int order = i == 0 ? -1 : apr_bytes_compare(before.name, now.name);
-        if (order == 0)
-            return apr_fail(e, APR_ECORRUPT, now.at, "tensor %s stands twice in the index", APR_QUOTED(now.name));
-        if (order > 0)
-            return apr_fail(e, APR_ECORRUPT, now.at, "the index is not in name order: %s stands behind %s", APR_QUOTED(now.name),
-                            APR_QUOTED(before.name));
-        if (!apr_round_up(now.size, ALIGN, &end) || !apr_add(now.offset, end, &end) || !apr_add(h->data_at, end, &end) || end > INT64_MAX)
-            return apr_fail(e, APR_ECORRUPT, now.at, "tensor %s: %llu bytes from %llu on end beyond any file", APR_QUOTED(now.name),
-                            (ull)now.size, (ull)now.offset);
+        if (order == 0) {
+            apr_fail(e, APR_ECORRUPT, now.at, "tensor %s stands twice in the index", APR_QUOTED(now.name));
+            return apr_found(APR_ECORRUPT, e, INDEX, "apr.dup_name");
+        }
+        if (order > 0) {
+            apr_fail(e, APR_ECORRUPT, now.at, "the index is not in name order: %s stands behind %s", APR_QUOTED(now.name),
+                     APR_QUOTED(before.name));
+            return apr_found(APR_ECORRUPT, e, INDEX, "apr.unsorted");
+        }
+        if (!apr_round_up(now.size, ALIGN, &end) || !apr_add(now.offset, end, &end) || !apr_add(h->data_at, end, &end) || end > INT64_MAX) {
+            apr_fail(e, APR_ECORRUPT, now.at, "tensor %s: %llu bytes from %llu on end beyond any file", APR_QUOTED(now.name),
+                     (ull)now.size, (ull)now.offset);
+            return apr_found(APR_ECORRUPT, e, EXTENTS, "apr.extent");
+        }
         if (end > x->end)
             x->end = end;
         if (now.size != 0 && embedding_rank(now.name) < best) {
@@ -294,17 +306,8 @@ static enum apr_code tie(struct apr_model *m, struct apr_tensor *t, struct entry
                         APR_QUOTED(x->name));
     APR_TRY(resolve(t, x, e));
     t->tied = true;
-    apr_model_note(m, APR_INFO, 2, "apr.placeholder", t->name, at, "has no bytes of its own: tied to %s", APR_QUOTED(x->name));
+    apr_model_note(m, APR_INFO, INDEX, "apr.placeholder", t->name, at, "has no bytes of its own: tied to %s", APR_QUOTED(x->name));
     return APR_OK;
-}
-
-/* C0, DEL or, as UTF-8, C1. */
-static bool has_control(struct apr_bytes name)
-{
-    for (size_t i = 0; i < name.n; i++)
-        if (name.at[i] < 0x20 || name.at[i] == 0x7F || (name.at[i] == 0xC2 && i + 1 < name.n && name.at[i + 1] < 0xA0))
-            return true;
-    return false;
 }
 
 static enum apr_code add_tensors(struct apr_model *m, struct apr_bytes map, const struct header *h, const struct extent *extent,
@@ -318,14 +321,15 @@ static enum apr_code add_tensors(struct apr_model *m, struct apr_bytes map, cons
         struct apr_tensor t = { .name = x.name, .ndim = x.ndim };
         memcpy(t.dim, x.dim, sizeof t.dim);
         if (is_placeholder(&x))
-            APR_TRY(tie(m, &t, &x, c, extent->embedding, e));
+            APR_TRY(apr_found(tie(m, &t, &x, c, extent->embedding, e), e, INDEX, "apr.placeholder.loose"));
         else
-            APR_TRY(resolve(&t, &x, e));
+            APR_TRY(apr_found(resolve(&t, &x, e), e, INDEX, "apr.dtype"));
         APR_TRY(apr_model_add(m, &t, h->data_at + x.offset, x.size, at, e));
-        if (has_control(t.name))
-            apr_model_note(m, APR_FAULT, 2, "apr.control_name", t.name, at, "control characters in the name");
+        if (apr_has_control(t.name))
+            apr_model_note(m, APR_FAULT, INDEX, "apr.control_name", t.name, at, "control characters in the name");
         if (!t.tied && x.offset % ALIGN != 0)
-            apr_model_note(m, APR_FAULT, 3, "apr.align", t.name, at, "begins at %llu of the data, no multiple of %d", (ull)x.offset, ALIGN);
+            apr_model_note(m, APR_FAULT, EXTENTS, "apr.align", t.name, at, "begins at %llu of the data, no multiple of %d",
+                           (ull)x.offset, ALIGN);
     }
     return APR_OK;
 }
@@ -344,9 +348,9 @@ static enum apr_code note_extents(struct apr_model *m, const struct header *h, s
         if (t->tied || t->data.n == 0)
             continue;
         if (begin < end)
-            apr_model_note(m, APR_FAULT, 3, "apr.overlap", t->name, begin, "begins inside tensor %s", APR_QUOTED(last->name));
+            apr_model_note(m, APR_FAULT, EXTENTS, "apr.overlap", t->name, begin, "begins inside tensor %s", APR_QUOTED(last->name));
         else if (begin - end >= ALIGN)
-            apr_model_note(m, APR_WARNING, 3, "apr.gap", t->name, end, "%llu unused bytes before it", (ull)(begin - end));
+            apr_model_note(m, APR_WARNING, EXTENTS, "apr.gap", t->name, end, "%llu unused bytes before it", (ull)(begin - end));
         if (begin + t->data.n > end) {
             end = begin + t->data.n;
             last = t;
@@ -360,13 +364,13 @@ static void note_ending(struct apr_model *m, uint64_t size, uint64_t end)
 {
     const struct apr_bytes none = { 0 };
     if (size < end)
-        apr_model_note(m, APR_FAULT, 3, "apr.unpadded", none, size, "the file ends %llu bytes before the padding of its last tensor does",
-                       (ull)(end - size));
+        apr_model_note(m, APR_FAULT, EXTENTS, "apr.unpadded", none, size,
+                       "the file ends %llu bytes before the padding of its last tensor does", (ull)(end - size));
     else if (size == end)
-        apr_model_note(m, APR_INFO, 1, "apr.footer.absent", none, end, "no CRC at the end");
+        apr_model_note(m, APR_INFO, CONTAINER, "apr.footer.absent", none, end, "no CRC at the end");
     else if (size != end + FOOTER)
-        apr_model_note(m, APR_FAULT, 3, "apr.trailing", none, end, "%llu bytes follow the data, where a CRC has %d", (ull)(size - end),
-                       FOOTER);
+        apr_model_note(m, APR_FAULT, EXTENTS, "apr.trailing", none, end, "%llu bytes follow the data, where a CRC has %d",
+                       (ull)(size - end), FOOTER);
 }
 
 /* ---- metadata ------------------------------------------------------------------------------------------------------- */
@@ -397,8 +401,8 @@ static enum apr_code drop_twins(struct apr_model *m, size_t fresh, uint64_t at, 
         if (!apr_bytes_equal(sorted[i - 1].key, sorted[i].key))
             continue;
         if (sorted[i - 1].number >= fresh)
-            apr_model_note(m, APR_WARNING, 4, "apr.metadata_twice", (struct apr_bytes){ 0 }, at, "the key %s stands twice, the last counts",
-                           APR_QUOTED(sorted[i].key));
+            apr_model_note(m, APR_WARNING, METADATA, "apr.metadata_twice", (struct apr_bytes){ 0 }, at,
+                           "the key %s stands twice, the last counts", APR_QUOTED(sorted[i].key));
         meta->entry[sorted[i - 1].number].key.at = NULL;
     }
     free(sorted);
@@ -449,8 +453,10 @@ static enum apr_code shards(const struct apr_model *m, unsigned *count, unsigned
         }
         apr_elements_end(&w);
     }
-    if (of > UINT32_MAX || (of > 1 && this >= of))
-        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "the metadata says shard %llu of %llu, counted from 0", (ull)this, (ull)of);
+    if (of > UINT32_MAX || (of > 1 && this >= of)) {
+        apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "the metadata says shard %llu of %llu, counted from 0", (ull)this, (ull)of);
+        return apr_found(APR_ECORRUPT, e, METADATA, "apr.sharding");
+    }
     *count = of < 2 ? 1 : (unsigned)of;
     *number = of < 2 ? 0 : (unsigned)this;
     return APR_OK;
@@ -531,22 +537,25 @@ static enum apr_code check_footer(struct apr_bytes map, uint64_t end, struct apr
         if (checksum(map, end, plain) == stored)
             return APR_OK;
     }
-    return apr_fail(e, APR_ECORRUPT, end, "the CRC at the end is wrong: it says %08x, the bytes before it have %08x", stored, crc);
+    apr_fail(e, APR_ECORRUPT, end, "the CRC at the end is wrong: it says %08x, the bytes before it have %08x", stored, crc);
+    return apr_found(APR_ECORRUPT, e, CONTAINER, "apr.footer.wrong");
 }
 
 static enum apr_code read(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
 {
     struct header h;
     struct extent x;
-    APR_TRY(take_header(s->map, &h, e));
+    APR_TRY(apr_found(take_header(s->map, &h, e), e, CONTAINER, "apr.header"));
     const bool packed = is_packed(s->map, &h);
     if (packed) {
-        APR_TRY(inflate(s, &h, &x, r, e));
+        APR_TRY(apr_found(inflate(s, &h, &x, r, e), e, CONTAINER, "apr.packed"));
         APR_TRY(check_footer(s->map, x.end, e));
     } else {
-        if (h.data_at > s->map.n)
-            return apr_fail(e, APR_ECORRUPT, 32, "the data begins at byte %llu, but the file has %zu", (ull)h.data_at, s->map.n);
-        APR_TRY(survey(s->map, &h, &x, e));
+        if (h.data_at > s->map.n) {
+            apr_fail(e, APR_ECORRUPT, 32, "the data begins at byte %llu, but the file has %zu", (ull)h.data_at, s->map.n);
+            return apr_found(APR_ECORRUPT, e, EXTENTS, "apr.data");
+        }
+        APR_TRY(apr_found(survey(s->map, &h, &x, e), e, INDEX, "apr.index"));
     }
     char *version = apr_model_alloc(m, sizeof "2.255");
     if (version == NULL)
@@ -554,7 +563,7 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     snprintf(version, sizeof "2.255", "2.%u", h.minor);
     m->version = version;
     note_header(m, &h, packed);
-    APR_TRY(add_metadata(m, s->map, &h, e));
+    APR_TRY(apr_found(add_metadata(m, s->map, &h, e), e, METADATA, "apr.metadata"));
     APR_TRY(add_tensors(m, s->map, &h, &x, e));
     APR_TRY(note_extents(m, &h, e));
     note_ending(m, s->map.n, x.end);

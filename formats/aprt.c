@@ -38,12 +38,16 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     struct apr_cursor c = apr_cursor_on(s->map);
     apr_take_bytes(&c, 4);
     const uint32_t layer = apr_u32(&c), count = apr_u32(&c);
-    if (c.bad)
-        return apr_fail(e, APR_ECORRUPT, s->map.n, "the header takes %u bytes, the file has %zu", HEADER, s->map.n);
+    if (c.bad) {
+        apr_fail(e, APR_ECORRUPT, s->map.n, "the header takes %u bytes, the file has %zu", HEADER, s->map.n);
+        return apr_found(APR_ECORRUPT, e, 1, "aprt.header");
+    }
     const uint64_t bytes = 4 * (uint64_t)count;
-    if (bytes > apr_left(&c))
-        return apr_fail(e, APR_ECORRUPT, 8, "%u values are promised, which take %llu bytes, but %zu follow", count,
-                        (unsigned long long)bytes, apr_left(&c));
+    if (bytes > apr_left(&c)) {
+        apr_fail(e, APR_ECORRUPT, 8, "%u values are promised, which take %llu bytes, but %zu follow", count, (unsigned long long)bytes,
+                 apr_left(&c));
+        return apr_found(APR_ECORRUPT, e, 3, "aprt.extent");
+    }
     const struct apr_bytes name = stage(s->path);
     struct apr_tensor t = { .dtype = &apr_dtypes[APR_F32], .ndim = 1, .dim = { count } };
     t.name = layer == UINT32_MAX ? apr_model_format(m, "%.*s", (int)name.n, (const char *)name.at)

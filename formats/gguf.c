@@ -284,17 +284,19 @@ static enum apr_code take_key(struct reader *r, struct keys *keys, uint64_t numb
     if (slot == NULL)
         return apr_no_memory(r->e);
     const bool known = slot->text.n != 0;
-    if (known && !slot->earlier)
-        return apr_fail(r->e, APR_ECORRUPT, r->key_at, "key %s stands twice, first at byte %zu", APR_QUOTED(r->key),
-                        (size_t)(slot->text.at - c->of.at) - 8);
+    if (known && !slot->earlier) {
+        apr_fail(r->e, APR_ECORRUPT, r->key_at, "key %s stands twice, first at byte %zu", APR_QUOTED(r->key),
+                 (size_t)(slot->text.at - c->of.at) - 8);
+        return apr_found(APR_ECORRUPT, r->e, STAGE_METADATA, "gguf.dup_key");
+    }
     keys->n += !known;
     *slot = (struct key){ r->key, false };
     if (type > APR_META_F64)
         return apr_fail(r->e, APR_ECORRUPT, type_at, "key %s: a value of type %" PRIu32 ", expected 0 to 12", APR_QUOTED(r->key), type);
 
     struct apr_value v;
-    APR_TRY(take_value(r, type, &v));
-    APR_TRY(obey(r, &v));
+    APR_TRY(apr_found(take_value(r, type, &v), r->e, STAGE_METADATA, "gguf.value"));
+    APR_TRY(apr_found(obey(r, &v), r->e, STAGE_METADATA, "gguf.reserved_key"));
     note_key(r);
     return known ? APR_OK : apr_model_meta(r->m, r->key, &v, r->e);
 }
@@ -391,17 +393,19 @@ static enum apr_code take_info(struct reader *r, uint64_t number, struct apr_ten
     t->dtype = apr_dtype_of_ggml(type);
     if (t->dtype == NULL) {
         const char *removed = apr_ggml_removed(type);
-        return apr_fail(r->e, APR_EUNSUPPORTED, type_at, "tensor %s: GGML type %" PRIu32 "%s%s%s", APR_QUOTED(t->name), type,
-                        removed ? ", " : "", removed ? removed : " is not known", removed ? ", was removed from the format" : "");
+        apr_fail(r->e, APR_EUNSUPPORTED, type_at, "tensor %s: GGML type %" PRIu32 "%s%s%s", APR_QUOTED(t->name), type,
+                 removed ? ", " : "", removed ? removed : " is not known", removed ? ", was removed from the format" : "");
+        return apr_found(APR_EUNSUPPORTED, r->e, STAGE_INDEX, "gguf.dtype");
     }
     const uint64_t row = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
     if (row % t->dtype->block != 0)
         return apr_fail(r->e, APR_ECORRUPT, at, "tensor %s: a row of %" PRIu64 " elements, expected whole %s blocks of %u",
                         APR_QUOTED(t->name), row, t->dtype->name, (unsigned)t->dtype->block);
-    if (*offset % r->alignment != 0)
-        return apr_fail(r->e, APR_ECORRUPT, offset_at, "tensor %s: offset %" PRIu64 ", expected a multiple of the alignment, %" PRIu64,
-                        APR_QUOTED(t->name), *offset, r->alignment);
-    return APR_OK;
+    if (*offset % r->alignment == 0)
+        return APR_OK;
+    apr_fail(r->e, APR_ECORRUPT, offset_at, "tensor %s: offset %" PRIu64 ", expected a multiple of the alignment, %" PRIu64,
+             APR_QUOTED(t->name), *offset, r->alignment);
+    return apr_found(APR_ECORRUPT, r->e, STAGE_EXTENTS, "gguf.align");
 }
 
 static void note_name(struct reader *r, struct apr_bytes name, uint64_t at)
@@ -469,7 +473,7 @@ static enum apr_code take_tensors(struct reader *r)
     struct apr_tensor t;
     uint64_t offset;
     for (uint64_t i = 0; i < r->ntensors; i++)
-        APR_TRY(take_info(r, i + 1, &t, &offset));
+        APR_TRY(apr_found(take_info(r, i + 1, &t, &offset), r->e, STAGE_INDEX, "gguf.info"));
     const uint64_t data = r->ntensors == 0 ? r->c.at : padded(r, r->c.at);
     if (data > r->c.of.n)
         return apr_fail(r->e, APR_ECORRUPT, r->c.at, "the data section begins at byte %" PRIu64 " (alignment %" PRIu64
@@ -482,11 +486,15 @@ static enum apr_code take_tensors(struct reader *r)
         if (!apr_add(data, offset, &place))
             place = UINT64_MAX;
         apr_tensor_measure(&t, &size);                  /* apr_model_add tells what does not fit 64 bits */
+        if (apr_model_find(r->m, t.name) != NULL) {
+            apr_fail(r->e, APR_ECORRUPT, at, "tensor %s: the name stands twice", APR_QUOTED(t.name));
+            return apr_found(APR_ECORRUPT, r->e, STAGE_INDEX, "gguf.dup_name");
+        }
         APR_TRY(apr_model_add(r->m, &t, place, size, at, r->e));
         note_name(r, t.name, at);
     }
     if (r->ntensors > 0)
-        return check_layout(r, data);
+        return apr_found(check_layout(r, data), r->e, STAGE_EXTENTS, "gguf.overlap");
     if (r->c.of.n > padded(r, data))
         apr_model_note(r->m, APR_WARNING, STAGE_EXTENTS, "gguf.trailing", no_tensor, data,
                        "%" PRIu64 " bytes follow the header of a file without tensors", r->c.of.n - data);
@@ -522,10 +530,10 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
 {
     (void)run;
     struct reader r = { .m = m, .c = apr_cursor_on(s->map), .e = e, .alignment = 32 };
-    APR_TRY(take_header(&r));
-    APR_TRY(take_keys(&r));
-    APR_TRY(check_split(&r));
-    APR_TRY(take_tensors(&r));
+    APR_TRY(apr_found(take_header(&r), e, STAGE_CONTAINER, "gguf.header"));
+    APR_TRY(apr_found(take_keys(&r), e, STAGE_METADATA, "gguf.key"));
+    APR_TRY(apr_found(check_split(&r), e, STAGE_METADATA, "gguf.split"));
+    APR_TRY(apr_found(take_tensors(&r), e, STAGE_EXTENTS, "gguf.data"));
     note_absence(&r);
     return APR_OK;
 }

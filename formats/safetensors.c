@@ -13,6 +13,8 @@
 #define PREFIX       8u
 #define HEADER_LIMIT 100000000u /* of the reference library, for readers and writers */
 
+enum { CONTAINER = 1, INDEX, EXTENTS, METADATA }; /* stages of a checker */
+
 /* One tensor of the header; begin and end count from the start of the data part.
  *   shape  its JSON array as spelled, read when the order of the data is known: 2 million entries fit a header
  *   at     file offsets of the entry's name and of its shape */
@@ -48,9 +50,9 @@ static bool probe(struct apr_bytes start, uint64_t size)
 /* Puts the name of the tensor before what is said already. */
 static enum apr_code in_tensor(struct apr_error *e, struct apr_bytes name)
 {
-    char text[sizeof e->text];
-    memcpy(text, e->text, sizeof text);
-    return apr_fail(e, e->code, e->at, "tensor %s: %s", APR_QUOTED(name), text);
+    const struct apr_error why = *e;
+    apr_fail(e, why.code, why.at, "tensor %s: %s", APR_QUOTED(name), why.text);
+    return apr_found(why.code, e, why.stage, why.finding);
 }
 
 /* ---- one entry ----------------------------------------------------------------------------------------------------- */
@@ -87,9 +89,10 @@ static enum apr_code read_dtype(struct apr_model *m, const struct apr_item *item
         return apr_fail(e, APR_ECORRUPT, item->value_at, "dtype: expected a string, found %s", APR_QUOTED(item->value));
     APR_TRY(apr_json_string(m, item->value, item->value_at, &name, e));
     t->dtype = apr_dtype_of_safetensors(name);
-    if (t->dtype == NULL)
-        return apr_fail(e, APR_EUNSUPPORTED, item->value_at, "dtype %s is none of SafeTensors (F32, BF16, F8_E4M3, ...)", APR_QUOTED(name));
-    return APR_OK;
+    if (t->dtype != NULL)
+        return APR_OK;
+    apr_fail(e, APR_EUNSUPPORTED, item->value_at, "dtype %s is none of SafeTensors (F32, BF16, F8_E4M3, ...)", APR_QUOTED(name));
+    return apr_found(APR_EUNSUPPORTED, e, INDEX, "st.dtype");
 }
 
 static enum apr_code read_offsets(const struct apr_item *item, struct entry *t, struct apr_error *e)
@@ -120,7 +123,7 @@ static enum apr_code read_field(struct apr_model *m, const struct apr_item *item
         field++;
     if (field == NFIELDS) {
         APR_TRY(apr_json_check(item->value, item->value_at, e));
-        apr_model_note(m, APR_WARNING, 2, "st.unknown_field", t->name, item->key_at,
+        apr_model_note(m, APR_WARNING, INDEX, "st.unknown_field", t->name, item->key_at,
                        "tensor %s: the field %s is not of SafeTensors, ignored", APR_QUOTED(t->name), APR_QUOTED(key));
         return APR_OK;
     }
@@ -217,7 +220,7 @@ static enum apr_code drop_twins(struct apr_model *m, size_t first, struct apr_er
             continue;
         struct apr_meta_entry *earlier = &entry[place[k].i];
         if (place[k].i >= first || !apr_bytes_equal(earlier->value.text, entry[place[k + 1].i].value.text))
-            apr_model_note(m, APR_WARNING, 4, "st.metadata_twice", (struct apr_bytes){ 0 }, PREFIX,
+            apr_model_note(m, APR_WARNING, METADATA, "st.metadata_twice", (struct apr_bytes){ 0 }, PREFIX,
                            "__metadata__: %s stands twice, the last one counts", APR_QUOTED(place[k].key));
         earlier->key.at = NULL;
     }
@@ -234,8 +237,8 @@ static enum apr_code read_entry(struct header *h, const struct apr_item *item, s
     struct entry t = { .at = item->key_at };
     APR_TRY(apr_json_string(h->m, item->key, item->key_at, &t.name, e));
     if (apr_bytes_equal(t.name, apr_text("__metadata__")))
-        return read_metadata(h, item, e);
-    if (read_fields(h->m, item, &t, e) != APR_OK)
+        return apr_found(read_metadata(h, item, e), e, METADATA, "st.metadata");
+    if (apr_found(read_fields(h->m, item, &t, e), e, INDEX, "st.entry") != APR_OK)
         return in_tensor(e, t.name);
     if (h->n == h->room) {
         const size_t room = h->room == 0 ? 64 : 2 * h->room;
@@ -271,7 +274,7 @@ static enum apr_code read_header(struct header *h, struct apr_bytes text, struct
     struct apr_walk w;
     APR_TRY(apr_walk_in(&w, text, PREFIX, '{', e));
     if (text.at[0] != '{')
-        apr_model_note(h->m, APR_WARNING, 1, "st.leading_space", (struct apr_bytes){ 0 }, PREFIX,
+        apr_model_note(h->m, APR_WARNING, CONTAINER, "st.leading_space", (struct apr_bytes){ 0 }, PREFIX,
                        "the header begins with white space, not with '{'");
     for (;;) {
         struct apr_item item;
@@ -301,12 +304,15 @@ static int by_range(const void *a, const void *b)
 static enum apr_code misplaced(const struct header *h, const struct entry *before, const struct entry *t, uint64_t expected,
                                struct apr_error *e)
 {
+    const bool gap = t->begin > expected;
     if (apr_model_find(h->m, t->name) != NULL)
-        return apr_fail(e, APR_ECORRUPT, t->at, "it stands twice");
+        return apr_found(apr_fail(e, APR_ECORRUPT, t->at, "it stands twice"), e, INDEX, "st.dup_name");
     if (before == NULL)
-        return apr_fail(e, APR_ECORRUPT, t->at, "a gap: it is the first, but begins at byte %" PRIu64 " of the data", t->begin);
-    return apr_fail(e, APR_ECORRUPT, t->at, "%s: it begins at byte %" PRIu64 " of the data, but %s before it ends at %" PRIu64,
-                    t->begin > expected ? "a gap" : "an overlap", t->begin, APR_QUOTED(before->name), expected);
+        apr_fail(e, APR_ECORRUPT, t->at, "a gap: it is the first, but begins at byte %" PRIu64 " of the data", t->begin);
+    else
+        apr_fail(e, APR_ECORRUPT, t->at, "%s: it begins at byte %" PRIu64 " of the data, but %s before it ends at %" PRIu64,
+                 gap ? "a gap" : "an overlap", t->begin, APR_QUOTED(before->name), expected);
+    return apr_found(APR_ECORRUPT, e, EXTENTS, gap ? "st.gap" : "st.overlap");
 }
 
 static enum apr_code measure(const struct entry *t, struct apr_tensor *out, struct apr_error *e)
@@ -334,10 +340,10 @@ static enum apr_code check_place(const struct header *h, const struct entry *bef
     const uint64_t expected = before == NULL ? 0 : before->end;
     if (t->begin != expected)
         return misplaced(h, before, t, expected, e);
-    if (t->end > h->data_bytes)
-        return apr_fail(e, APR_ECORRUPT, t->at, "it ends at byte %" PRIu64 " of the data, the file holds only %" PRIu64, t->end,
-                        h->data_bytes);
-    return APR_OK;
+    if (t->end <= h->data_bytes)
+        return APR_OK;
+    apr_fail(e, APR_ECORRUPT, t->at, "it ends at byte %" PRIu64 " of the data, the file holds only %" PRIu64, t->end, h->data_bytes);
+    return apr_found(APR_ECORRUPT, e, EXTENTS, "st.extent");
 }
 
 static enum apr_code read_layout(struct header *h, struct apr_error *e)
@@ -349,24 +355,26 @@ static enum apr_code read_layout(struct header *h, struct apr_error *e)
     for (size_t i = 0; i < h->n; i++) {
         const struct entry *t = &h->entry[i];
         struct apr_tensor out = { .name = t->name, .dtype = t->dtype };
-        if (check_place(h, before, t, e) != APR_OK || measure(t, &out, e) != APR_OK)
+        if (check_place(h, before, t, e) != APR_OK || apr_found(measure(t, &out, e), e, INDEX, "st.shape") != APR_OK)
             return in_tensor(e, t->name);
         APR_TRY(apr_model_add(h->m, &out, h->data_at + t->begin, t->end - t->begin, t->at, e));
+        if (apr_has_control(t->name))
+            apr_model_note(h->m, APR_FAULT, INDEX, "st.control_name", t->name, t->at, "control characters in the name");
         before = t;
     }
     const uint64_t end = before == NULL ? 0 : before->end;
     if (end == h->data_bytes)
         return APR_OK;
     if (before == NULL)
-        return apr_fail(e, APR_ECORRUPT, h->data_at, "%" PRIu64 " bytes of data, but the header names no tensor",
-                        h->data_bytes);
-    return apr_fail(e, APR_ECORRUPT, h->data_at + end, "%" PRIu64 " bytes follow the data of the last tensor, %s", h->data_bytes - end,
-                    APR_QUOTED(before->name));
+        apr_fail(e, APR_ECORRUPT, h->data_at, "%" PRIu64 " bytes of data, but the header names no tensor", h->data_bytes);
+    else
+        apr_fail(e, APR_ECORRUPT, h->data_at + end, "%" PRIu64 " bytes follow the data of the last tensor, %s", h->data_bytes - end,
+                 APR_QUOTED(before->name));
+    return apr_found(APR_ECORRUPT, e, EXTENTS, "st.trailing");
 }
 
-static enum apr_code read(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+static enum apr_code read_file(struct apr_model *m, const struct apr_source *s, struct apr_error *e)
 {
-    (void)r;
     struct apr_cursor c = apr_cursor_on(s->map);
     const uint64_t n = apr_u64(&c);
     if (c.bad)
@@ -378,11 +386,17 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     if (c.bad)
         return apr_fail(e, APR_ECORRUPT, 0, "a header of %" PRIu64 " bytes is promised, only %zu follow", n, left);
     struct header h = { .m = m, .first_meta = m->meta.n, .data_at = c.at, .data_bytes = apr_left(&c) };
-    enum apr_code code = read_header(&h, text, e);
+    enum apr_code code = apr_found(read_header(&h, text, e), e, CONTAINER, "st.syntax");
     if (code == APR_OK)
         code = read_layout(&h, e);
     free(h.entry);
     return code;
+}
+
+static enum apr_code read(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+{
+    (void)r;
+    return apr_found(read_file(m, s, e), e, CONTAINER, "st.header");
 }
 
 const struct apr_format apr_safetensors = { .name = "safetensors", .suffix = ".safetensors", .config = true, .probe = probe, .read = read };

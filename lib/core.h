@@ -30,10 +30,13 @@ enum apr_code {
 #define APR_NOWHERE UINT64_MAX
 
 /* What went wrong. text and file are UTF-8 without control characters, so they can be printed anywhere.
- *   at    byte offset in file, or APR_NOWHERE
- *   file  the path as the user would know it, "" while nobody has said */
+ *   at       byte offset in file, or APR_NOWHERE
+ *   finding  what a checker calls it ("gguf.dup_name", docs/findings.md), NULL when it is no word about a file; stage: of its ten
+ *   file     the path as the user would know it, "" while nobody has said */
 struct apr_error {
     enum apr_code code;
+    unsigned      stage;
+    const char   *finding;
     uint64_t      at;
     char          file[768];
     char          text[768];
@@ -49,6 +52,9 @@ struct apr_error {
 
 /* Fills e, returns code. The text is formatted, then made printable. */
 enum apr_code apr_fail(struct apr_error *e, enum apr_code code, uint64_t at, const char *format, ...) APR_PRINTF(4, 5);
+
+/* Returns code. When that is a fault of the file which has no name yet, it gets this one: the innermost call names it. */
+enum apr_code apr_found(enum apr_code code, struct apr_error *e, unsigned stage, const char *finding);
 
 /* APR_ENOMEM with a text. */
 enum apr_code apr_no_memory(struct apr_error *e);

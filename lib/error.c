@@ -54,9 +54,20 @@ enum apr_code apr_fail(struct apr_error *e, enum apr_code code, uint64_t at, con
     vsnprintf(raw, sizeof raw, format, arguments);
     va_end(arguments);
     e->code = code;
+    e->finding = NULL;
     e->at = at;
     e->file[0] = 0;
     make_printable(e->text, sizeof e->text, (const unsigned char *)raw, strlen(raw));
+    return code;
+}
+
+enum apr_code apr_found(enum apr_code code, struct apr_error *e, unsigned stage, const char *finding)
+{
+    const bool fault = code == APR_ECORRUPT || code == APR_EUNSUPPORTED || code == APR_ELIMIT;
+    if (fault && e->finding == NULL) {
+        e->stage = stage;
+        e->finding = finding;
+    }
     return code;
 }
 

@@ -7,6 +7,8 @@
 #include "model.h"
 #include "source.h"
 
+enum { STAGE_CONTAINER = 1, STAGE_EXTENTS = 3 }; /* of a checker */
+
 struct place {
     struct apr_bytes tensor, file;
     uint64_t         at;
@@ -186,14 +188,11 @@ static enum apr_code sort_places(struct apr_index *index, struct apr_error *e)
     return APR_OK;
 }
 
-enum apr_code apr_index_read(struct apr_index **out, struct apr_model *m, const struct apr_source *s, struct apr_error *e)
+static enum apr_code read_index(struct apr_index *index, struct apr_model *m, const struct apr_source *s, struct apr_error *e)
 {
     struct apr_walk w;
     struct apr_item item, map = { 0 }, shards = { 0 };
     bool more = true;
-    struct apr_index *index = *out = calloc(1, sizeof *index);
-    if (index == NULL)
-        return apr_no_memory(e);
     APR_TRY(apr_walk_in(&w, s->map, 0, '{', e));
     for (;;) {
         APR_TRY(apr_walk_next(&w, &item, &more, e));
@@ -213,6 +212,12 @@ enum apr_code apr_index_read(struct apr_index **out, struct apr_model *m, const 
     return sort_places(index, e);
 }
 
+enum apr_code apr_index_read(struct apr_index **out, struct apr_model *m, const struct apr_source *s, struct apr_error *e)
+{
+    *out = calloc(1, sizeof **out);
+    return *out == NULL ? apr_no_memory(e) : apr_found(read_index(*out, m, s, e), e, STAGE_CONTAINER, "index.syntax");
+}
+
 enum apr_code apr_index_explain(const struct apr_index *index, size_t shard, const struct apr_source *s, struct apr_error *e)
 {
     const struct place *p = index->place;
@@ -220,6 +225,8 @@ enum apr_code apr_index_explain(const struct apr_index *index, size_t shard, con
         p++;
     apr_fail(e, APR_EIO, p->at, "tensor %s should be in shard %s, which is not there", APR_QUOTED(p->tensor), APR_QUOTED(p->file));
     apr_error_in(e, s->path);
+    e->stage = STAGE_EXTENTS;
+    e->finding = "index.missing_shard";
     return APR_EIO;
 }
 
@@ -246,5 +253,5 @@ enum apr_code apr_index_check(const struct apr_index *index, const struct apr_mo
     }
     if (code != APR_OK)
         apr_error_in(e, s->path);
-    return code;
+    return apr_found(code, e, STAGE_EXTENTS, "index.shards");
 }

@@ -76,6 +76,14 @@ bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b)
     return a.n == b.n && (a.n == 0 || memcmp(a.at, b.at, a.n) == 0);
 }
 
+bool apr_has_control(struct apr_bytes name)
+{
+    for (size_t i = 0; i < name.n; i++)
+        if (name.at[i] < 0x20 || name.at[i] == 0x7F || (name.at[i] == 0xC2 && i + 1 < name.n && name.at[i + 1] < 0xA0))
+            return true;
+    return false;
+}
+
 struct apr_bytes apr_text(const char *s)
 {
     return (struct apr_bytes){ (const unsigned char *)s, strlen(s) };
@@ -144,6 +152,8 @@ enum apr_code apr_model_expect(struct apr_model *m, size_t n, struct apr_error *
     return APR_OK;
 }
 
+enum { STAGE_INDEX = 2, STAGE_EXTENTS }; /* of a checker */
+
 static enum apr_code check_name(struct apr_bytes name, uint64_t where, struct apr_error *e)
 {
     size_t step = 1;
@@ -163,19 +173,27 @@ enum apr_code apr_model_add(struct apr_model *m, const struct apr_tensor *given,
     struct apr_tensor t = *given;
     const struct apr_bytes map = m->file[m->nfile - 1]->map;
     uint64_t bytes, end;
-    APR_TRY(check_name(t.name, where, e));
-    if (!apr_tensor_measure(&t, &bytes))
-        return apr_fail(e, APR_ECORRUPT, where, "tensor %s: its dimensions multiply to more than 64 bits hold", APR_QUOTED(t.name));
-    if (bytes != size)
-        return apr_fail(e, APR_ECORRUPT, where, "tensor %s: %llu bytes of data, %llu elements of %s take %llu", APR_QUOTED(t.name),
-                        (unsigned long long)size, (unsigned long long)t.count, t.dtype->name, (unsigned long long)bytes);
-    if (!apr_add(offset, size, &end) || end > map.n)
-        return apr_fail(e, APR_ECORRUPT, where, "tensor %s: its %llu bytes from byte %llu on reach past the end of the file, which has %zu",
-                        APR_QUOTED(t.name), (unsigned long long)size, (unsigned long long)offset, map.n);
+    APR_TRY(apr_found(check_name(t.name, where, e), e, STAGE_INDEX, "tensor.name"));
+    if (!apr_tensor_measure(&t, &bytes)) {
+        apr_fail(e, APR_ECORRUPT, where, "tensor %s: its dimensions multiply to more than 64 bits hold", APR_QUOTED(t.name));
+        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.overflow");
+    }
+    if (bytes != size) {
+        apr_fail(e, APR_ECORRUPT, where, "tensor %s: %llu bytes of data, %llu elements of %s take %llu", APR_QUOTED(t.name),
+                 (unsigned long long)size, (unsigned long long)t.count, t.dtype->name, (unsigned long long)bytes);
+        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.size");
+    }
+    if (!apr_add(offset, size, &end) || end > map.n) {
+        apr_fail(e, APR_ECORRUPT, where, "tensor %s: its %llu bytes from byte %llu on reach past the end of the file, which has %zu",
+                 APR_QUOTED(t.name), (unsigned long long)size, (unsigned long long)offset, map.n);
+        return apr_found(APR_ECORRUPT, e, STAGE_EXTENTS, "tensor.extent");
+    }
     APR_TRY(apr_model_expect(m, 1, e));
     const size_t slot = slot_of(m, t.name);
-    if (m->slot[slot] != 0)
-        return apr_fail(e, APR_ECORRUPT, where, "tensor %s: the name stands twice", APR_QUOTED(t.name));
+    if (m->slot[slot] != 0) {
+        apr_fail(e, APR_ECORRUPT, where, "tensor %s: the name stands twice", APR_QUOTED(t.name));
+        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.dup_name");
+    }
     t.data = (struct apr_bytes){ map.at + offset, (size_t)size };
     t.file = (unsigned)m->nfile - 1;
     m->slot[slot] = (uint32_t)m->ntensor + 1;

@@ -46,6 +46,7 @@ APR_MUST_CHECK enum apr_code apr_model_intact(const struct apr_model *m, struct 
 
 int  apr_bytes_compare(struct apr_bytes a, struct apr_bytes b);  /* memcmp order, shorter first */
 bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b);
+bool apr_has_control(struct apr_bytes name);                      /* C0, DEL or, as UTF-8, C1 */
 struct apr_bytes apr_text(const char *s);                        /* without its terminator */
 
 #endif
