@@ -15,6 +15,7 @@ static void fill(void)
             if (apr_dtypes[i].init)
                 apr_dtypes[i].init(k, k->isa);
         apr_difference_init(k, k->isa);
+        apr_moments_init(k, k->isa);
     }
 }
 

@@ -29,12 +29,36 @@ struct apr_difference {
 typedef void apr_difference_fn(const float *a, const float *b, size_t n, uint64_t first, struct apr_difference *into);
 typedef void apr_difference_wide_fn(const double *a, const double *b, size_t n, uint64_t first, struct apr_difference *into);
 
+/* Power sums of one chunk about a centre while it is read: element i of the chunk goes to lane i % 16. Over finite values only. */
+struct apr_moments {
+    double   d1[APR_LANES], d2[APR_LANES], d3[APR_LANES], d4[APR_LANES];
+    double   min[APR_LANES], max[APR_LANES]; /* of either zero, the sign is not defined */
+    uint64_t zeros, nans, infs, plus; /* plus: positive ones among the infinities */
+};
+
+/* No values: zeros, and infinities for min and max. */
+struct apr_moments apr_no_moments(void);
+
+/* Adds n values; n is a multiple of 16 in all calls for a chunk but the last. */
+typedef void apr_moments_fn(const float *x, size_t n, double centre, struct apr_moments *into);
+typedef void apr_moments_wide_fn(const double *x, size_t n, double centre, struct apr_moments *into);
+
+#define APR_BINS 65536u
+
+/* bin[i] is (x[i] - base) * scale without its fraction; 65535 for that and more, 0 for less than 1 and for NaN. */
+typedef void apr_bins_fn(const float *x, size_t n, double base, double scale, uint16_t *bin);
+typedef void apr_bins_wide_fn(const double *x, size_t n, double base, double scale, uint16_t *bin);
+
 struct apr_kernels {
     enum apr_isa            isa;
     apr_decode_fn          *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
     apr_decode_wide_fn     *decode_wide[APR_NDTYPES]; /* for dtypes marked wide */
     apr_difference_fn      *difference;
     apr_difference_wide_fn *difference_wide;
+    apr_moments_fn         *moments;
+    apr_moments_wide_fn    *moments_wide;
+    apr_bins_fn            *bins;
+    apr_bins_wide_fn       *bins_wide;
 };
 
 /* The table for a level; the CPU must have it (apr_isa_has). Valid forever, the same at every call. */

@@ -324,6 +324,62 @@ static void doubles_beyond_a_float_differ_at_every_level_as_in_scalar(void **sta
     }
 }
 
+/* Over the sign of a zero that is a lowest or highest value nobody promised anything. */
+static void unsign_zeros(struct apr_moments *m)
+{
+    for (unsigned l = 0; l < APR_LANES; l++) {
+        m->min[l] += 0.0;
+        m->max[l] += 0.0;
+    }
+}
+
+static void every_level_gives_the_moments_and_bins_of_scalar(void **state)
+{
+    (void)state;
+    static const float odd[] = { 0, -0.0f, NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1e-45f };
+    const struct apr_kernels *const scalar = apr_kernels_for(APR_SCALAR);
+    const size_t most = 4096;
+    float *x_end = (void *)guarded(most * sizeof(float));
+    double *wide_end = (void *)guarded(most * sizeof(double));
+    uint16_t *bin_end = (void *)guarded(most * sizeof(uint16_t)), *wanted_bin = malloc(most * sizeof *wanted_bin);
+    seed = 4;
+    FOR_LEVELS(k) {
+        for (size_t run = 0; run < 300; run++) {
+            const size_t n = run % 100, count = n < 70 ? n : most - 16 * n % 1500 - n % 16, half = count / 32 * 16;
+            const unsigned odd_every = run < 100 ? 0 : run < 200 ? 16 : 3000;
+            float *x = x_end - count;
+            double *wide = wide_end - count;
+            uint16_t *bin = bin_end - count;
+            for (size_t i = 0; i < count; i++)
+                wide[i] = x[i] = odd_every && next() % odd_every == 0 ? odd[next() % APR_LENGTH(odd)] : (float)(int64_t)next() * 0x1p-62f;
+            struct apr_moments got = apr_no_moments(), got_wide = got, wanted = got;
+            for (unsigned part = 0; part < 2; part++) { /* so that there are sums already */
+                const size_t at = part ? half : 0, now = part ? count - half : half;
+                scalar->moments(x + at, now, 0.25, &wanted);
+                k->moments(x + at, now, 0.25, &got);
+                k->moments_wide(wide + at, now, 0.25, &got_wide);
+            }
+            unsign_zeros(&wanted);
+            unsign_zeros(&got);
+            unsign_zeros(&got_wide);
+            assert_memory_equal(&got, &wanted, sizeof got);
+            assert_memory_equal(&got_wide, &wanted, sizeof got);
+            const double scale = run % 2 ? 20000 : 1e300;
+            scalar->bins(x, count, -1.5, scale, wanted_bin);
+            for (unsigned w = 0; w < 2; w++) {
+                memset(bin, 0xff, count * sizeof *bin);
+                if (w)
+                    k->bins_wide(wide, count, -1.5, scale, bin);
+                else
+                    k->bins(x, count, -1.5, scale, bin);
+                if (count)
+                    assert_memory_equal(bin, wanted_bin, count * sizeof *bin);
+            }
+        }
+    }
+    free(wanted_bin);
+}
+
 static void lanes_fold_in_halves(void **state)
 {
     (void)state;
@@ -343,6 +399,7 @@ int main(void)
         cmocka_unit_test(differences_are_those_of_numpy),
         cmocka_unit_test(every_level_gives_the_differences_of_scalar),
         cmocka_unit_test(doubles_beyond_a_float_differ_at_every_level_as_in_scalar),
+        cmocka_unit_test(every_level_gives_the_moments_and_bins_of_scalar),
         cmocka_unit_test(lanes_fold_in_halves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

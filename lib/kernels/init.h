@@ -17,6 +17,7 @@ void apr_fours_init(struct apr_kernels *k, enum apr_isa isa);      /* IQ4_NL IQ4
 void apr_few_init(struct apr_kernels *k, enum apr_isa isa);        /* Q1_0 Q2_0 TQ1_0 TQ2_0 */
 void apr_apr_init(struct apr_kernels *k, enum apr_isa isa);        /* APR_Q4 APR_Q8 */
 void apr_difference_init(struct apr_kernels *k, enum apr_isa isa); /* of no dtype */
+void apr_moments_init(struct apr_kernels *k, enum apr_isa isa);    /* likewise: moments and bins */
 
 /* The same entries set to SIMD bodies, by the functions above: see x86/ and arm/. Each is there on its own machine only. */
 #ifdef __x86_64__
@@ -36,6 +37,7 @@ void apr_k_x86(struct apr_kernels *k);
 void apr_fours_x86(struct apr_kernels *k);
 void apr_apr_x86(struct apr_kernels *k);
 void apr_difference_x86(struct apr_kernels *k, enum apr_isa isa);
+void apr_moments_x86(struct apr_kernels *k, enum apr_isa isa);
 void apr_half_neon(struct apr_kernels *k);
 void apr_small_neon(struct apr_kernels *k);
 void apr_q32_neon(struct apr_kernels *k);
@@ -43,6 +45,7 @@ void apr_k_neon(struct apr_kernels *k);
 void apr_fours_neon(struct apr_kernels *k);
 void apr_apr_neon(struct apr_kernels *k);
 void apr_difference_neon(struct apr_kernels *k);
+void apr_moments_neon(struct apr_kernels *k);
 
 /* For small functions of SIMD bodies: a call would be refused where it crosses target attributes, and undo constants. */
 #define INLINE __attribute__((always_inline)) static inline
@@ -51,9 +54,13 @@ void apr_difference_neon(struct apr_kernels *k);
 #define APR_SMALL  0.001
 #define APR_MEDIUM 0.01
 
-/* For pairs that SIMD bodies leave over. */
+/* For what SIMD bodies leave over. */
 apr_difference_fn      apr_difference_scalar;
 apr_difference_wide_fn apr_difference_wide_scalar;
+apr_moments_fn         apr_moments_scalar;
+apr_moments_wide_fn    apr_moments_wide_scalar;
+apr_bins_fn            apr_bins_scalar;
+apr_bins_wide_fn       apr_bins_wide_scalar;
 
 static inline uint16_t apr_load16(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
