@@ -48,6 +48,13 @@ static void turn_block(const struct apr_dtype *d, unsigned char *block)
             turn(block + f->at + i * width, width);
 }
 
+void apr_turn_blocks(const struct apr_tensor *t, struct apr_bytes blocks, unsigned char *out)
+{
+    memcpy(out, blocks.at, blocks.n);
+    for (size_t i = 0; i < blocks.n; i += t->dtype->bytes)
+        turn_block(t->dtype, out + i);
+}
+
 static size_t value_bytes(const struct apr_tensor *t)
 {
     return t->dtype->wide ? sizeof(double) : sizeof(float);
@@ -74,9 +81,7 @@ static void decode(const struct apr_kernels *k, const struct apr_tensor *t, cons
     unsigned char turned[SWAPPED_BYTES];
     for (size_t left = n / d->block; left;) {
         const size_t blocks_now = left < most ? left : most;
-        memcpy(turned, blocks, blocks_now * d->bytes);
-        for (size_t i = 0; i < blocks_now; i++)
-            turn_block(d, turned + i * d->bytes);
+        apr_turn_blocks(t, (struct apr_bytes){ blocks, blocks_now * d->bytes }, turned);
         decode_native(k, t, turned, blocks_now * d->block, out);
         blocks += blocks_now * d->bytes;
         out = (unsigned char *)out + blocks_now * d->block * value_bytes(t);

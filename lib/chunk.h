@@ -18,4 +18,7 @@ void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, u
 /* The bytes that hold elements [first, first + n): whole blocks. */
 struct apr_bytes apr_element_bytes(const struct apr_tensor *t, uint64_t first, uint64_t n);
 
+/* Whole blocks of a tensor marked swapped, turned round to little-endian: as many bytes into out. */
+void apr_turn_blocks(const struct apr_tensor *t, struct apr_bytes blocks, unsigned char *out);
+
 #endif

@@ -96,7 +96,9 @@ static void wrap(const char *text, size_t at, size_t from)
 static void print_options(const struct apr_option *row, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        size_t at = (size_t)printf("  %s%s%s", row[i].name, row[i].argument ? " " : "", row[i].argument ? row[i].argument : "");
+        const bool maybe = row[i].kind == APR_OPTION_MAYBE;
+        const char *argument = row[i].argument ? row[i].argument : "";
+        size_t at = (size_t)printf("  %s%s%s%s", row[i].name, maybe ? "[=" : *argument ? " " : "", argument, maybe ? "]" : "");
         if (at + 2 > HELP_AT) {
             putchar('\n');
             at = 0;
@@ -223,6 +225,11 @@ static int store(const struct apr_cli *c, const struct apr_option *o, const char
             return apr_cli_usage(c, "%s wants one of %s, not \"%s\"", o->name, o->argument, text);
         *(unsigned *)o->to = index;
         break;
+    case APR_OPTION_MAYBE:
+        if (text && !read_choice(text, o->argument, &index))
+            return apr_cli_usage(c, "%s takes nothing or one of =%s, not \"%s\"", o->name, o->argument, text);
+        *(unsigned *)o->to = text ? 2 + index : 1;
+        break;
     }
     return -1;
 }
@@ -265,8 +272,9 @@ static int take_option(const struct parse *p, int argc, char **argv, int *i)
 
     if (!o)
         return apr_cli_usage(p->c, "unknown option %.*s", (int)apr_min(n, 256), word);
-    const bool bare = o->kind == APR_OPTION_FLAG || o->kind == APR_OPTION_UNSET;
-    if (bare && equals)
+    const bool flag = o->kind == APR_OPTION_FLAG || o->kind == APR_OPTION_UNSET;
+    const bool bare = flag || (o->kind == APR_OPTION_MAYBE && !equals);
+    if (flag && equals)
         return apr_cli_usage(p->c, "%s takes no argument", o->name);
     if (!bare && !equals && *i + 1 == argc)
         return apr_cli_usage(p->c, "%s wants an argument: %s", o->name, o->argument);

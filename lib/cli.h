@@ -10,9 +10,10 @@ enum { APR_EXIT_YES = 0, APR_EXIT_NO = 1, APR_EXIT_NONE = 2 };
  *   FLAG   no argument; bool set to true       UNSET   no argument; bool set to false
  *   COUNT  uint64_t, decimal                   SIZE    uint64_t, with k M G T, Ki Mi Gi Ti
  *   REAL   double, finite                      TEXT    const char *
- *   LIST   struct apr_texts, repeatable        CHOICE  unsigned: index into the words of `argument`, "name|cosine|rmse" */
+ *   LIST   struct apr_texts, repeatable        CHOICE  unsigned: index into the words of `argument`, "name|cosine|rmse"
+ *   MAYBE  unsigned: 1 alone, 2 + index with "=WORD"; never takes the next word */
 enum apr_option_kind { APR_OPTION_FLAG, APR_OPTION_UNSET, APR_OPTION_COUNT, APR_OPTION_SIZE, APR_OPTION_REAL, APR_OPTION_TEXT, APR_OPTION_LIST,
-                       APR_OPTION_CHOICE };
+                       APR_OPTION_CHOICE, APR_OPTION_MAYBE };
 
 struct apr_texts {
     const char **text;
