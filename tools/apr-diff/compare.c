@@ -57,7 +57,7 @@ static uint64_t rows_of(const struct pair *p)
 
 static uint64_t pieces_of(const struct pair *p, bool turned)
 {
-    return by_bands(p, turned) ? (rows_of(p) + TILE - 1) / TILE : (comparable_count(p) + APR_CHUNK - 1) / APR_CHUNK;
+    return by_bands(p, turned) ? (rows_of(p) + TILE_ROWS - 1) / TILE_ROWS : (comparable_count(p) + APR_CHUNK - 1) / APR_CHUNK;
 }
 
 static uint64_t unit_pieces(const struct pair *p, bool turned) { return by_bands(p, turned) ? 1 : UNIT_CHUNKS; }
@@ -76,11 +76,11 @@ static enum apr_code measure_pieces(const struct compare *c, const struct pair *
         measure_linear(&s, first * APR_CHUNK, apr_min(end * APR_CHUNK, s.count), shortcut, p);
         return APR_OK;
     }
-    double *buffer = malloc(2 * TILE * TILE * sizeof *buffer);
+    double *buffer = malloc(TILE_BUFFER * sizeof *buffer);
     if (buffer == NULL)
         return apr_no_memory(e);
     for (uint64_t i = first; i < end; i++)
-        measure_band(&s, i * TILE, (size_t)apr_min(TILE, s.nrow - i * TILE), buffer, p);
+        measure_band(&s, i * TILE_ROWS, (size_t)apr_min(TILE_ROWS, s.nrow - i * TILE_ROWS), buffer, p);
     free(buffer);
     return APR_OK;
 }
@@ -132,10 +132,10 @@ static enum apr_code make_rows(void *ctx, uint64_t i, void *slot, struct apr_err
     struct worst_row *out = slot;
     struct sides s;
     take_sides(&s, job->c->o, job->c->models, job->pair, job->turned);
-    const uint64_t row = i * TILE;
-    const size_t h = (size_t)apr_min(TILE, s.nrow - row);
-    struct apr_difference *lanes = calloc(TILE, sizeof *lanes);
-    double *buffer = malloc(2 * TILE * TILE * sizeof *buffer);
+    const uint64_t row = i * TILE_ROWS;
+    const size_t h = (size_t)apr_min(TILE_ROWS, s.nrow - row);
+    struct apr_difference *lanes = calloc(TILE_ROWS, sizeof *lanes);
+    double *buffer = malloc(TILE_BUFFER * sizeof *buffer);
     const enum apr_code code = lanes == NULL || buffer == NULL ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK)
         measure_rows(&s, row, h, buffer, lanes);
@@ -159,7 +159,7 @@ static enum apr_code take_rows(void *ctx, uint64_t i, void *slot, struct apr_err
 {
     const struct row_job *job = ctx;
     struct compare *c = job->c;
-    const uint64_t h = apr_min(TILE, rows_of(job->pair) - i * TILE);
+    const uint64_t h = apr_min(TILE_ROWS, rows_of(job->pair) - i * TILE_ROWS);
     const struct worst_row *row = slot;
     const size_t most = (size_t)c->o->rows;
     (void)e;
@@ -178,7 +178,7 @@ static enum apr_code find_worst_rows(struct compare *c, const struct pair *pair,
 {
     struct row_job job = { c, pair, turned };
     c->nrows = 0;
-    return apr_ordered(c->run, (rows_of(pair) + TILE - 1) / TILE, TILE * sizeof(struct worst_row), make_rows, take_rows, &job, e);
+    return apr_ordered(c->run, (rows_of(pair) + TILE_ROWS - 1) / TILE_ROWS, TILE_ROWS * sizeof(struct worst_row), make_rows, take_rows, &job, e);
 }
 
 /* ---- one finished tensor -------------------------------------------------------------------------------------------- */
@@ -223,7 +223,7 @@ static void judge(struct row *r, const struct bounds *bounds)
 static void fill_row(struct row *r, const struct pair *p)
 {
     *r = (struct row){ .name = p->name, .name_b = p->b->name, .ndim_a = p->a->ndim, .ndim_b = p->b->ndim, .dtype_a = p->a->dtype->name,
-                       .dtype_b = p->b->dtype->name, .transform = p->transform, .problem = p->problem, .layout = layout_of(p),
+                       .dtype_b = p->b->dtype->name, .pair = p, .transform = p->transform, .problem = p->problem, .layout = layout_of(p),
                        .cosine = NAN, .cosine_linear = NAN, .cosine_transposed = NAN, .rmse = NAN, .mean = NAN, .sqnr = NAN };
     memcpy(r->dim_a, p->a->dim, sizeof r->dim_a);
     memcpy(r->dim_b, p->b->dim, sizeof r->dim_b);

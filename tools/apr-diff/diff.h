@@ -35,6 +35,7 @@ struct options {
     uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
     bool                 structure, metadata, subset, merge, jsonl, no_transpose;
     unsigned             sort;
+    const char          *html;          /* the page to write, or NULL */
 };
 
 /* Reads a tolerance file into o->rule; its errors name the line. */
@@ -117,6 +118,8 @@ struct row {
     uint64_t                count;                     /* elements */
     double                  cosine, cosine_linear, cosine_transposed, rmse, mean, sqnr;
     bool                    pass, ignored, below;      /* below: under its cosine bound */
+    const struct pair      *pair;                      /* NULL for a row of a merged part, which has top as JSON in top_raw */
+    struct apr_bytes        top_raw;
     const struct worst     *top;
     size_t                  ntop;
     const struct worst_row *rows;
@@ -170,7 +173,9 @@ struct summary {
     const char *first_error;
 };
 
-/* A report being written to stdout, as text, JSON or JSON Lines. */
+struct page;
+
+/* A report being written to stdout, as text, JSON or JSON Lines, and into a page. */
 struct output {
     const struct options *o;
     struct subject        subject;
@@ -178,9 +183,11 @@ struct output {
     struct summary        sum;
     struct text_row      *kept;        /* text rows that wait to be sorted */
     size_t                nkept, room;
+    struct page          *page;        /* or NULL */
 };
 
-void begin_report(struct output *out, const struct options *o, const struct subject *subject);
+/* A failure is that of the page; the report is then to be ended with fail_report. */
+APR_MUST_CHECK enum apr_code begin_report(struct output *out, const struct options *o, const struct subject *subject, struct apr_error *e);
 
 /* A row_fn. */
 enum apr_code report_row(void *output, const struct row *row, struct apr_error *e);
@@ -200,6 +207,20 @@ int fail_report(struct output *out, const struct apr_error *e);
 
 /* For a failure before any report began: {"schema": ..., "error": ...} with --json, and stderr. Returns the exit code. */
 int fail_early(const struct options *o, const char *schema, const struct apr_error *e);
+
+/* ---- the page (--html) ----------------------------------------------------------------------------------------------- */
+
+/* Begins the page at o->html. *page is to be freed with free_page, after a failure too; without end_page nothing remains of it. */
+APR_MUST_CHECK enum apr_code begin_page(struct page **page, const struct options *o, const struct subject *subject, struct apr_error *e);
+void free_page(struct page *page); /* NULL is nothing */
+
+/* Where the report goes that the page holds, as JSON; its rows are given to page_row too. */
+struct apr_out *page_data(struct page *page);
+APR_MUST_CHECK enum apr_code page_row(struct page *page, const struct row *r, struct apr_error *e);
+
+/* Writes the rest and puts the page into its place. why: the error the report ends with, or NULL. */
+APR_MUST_CHECK enum apr_code end_page(struct page *page, const struct output *out, const struct match *m, bool pass, const struct apr_error *why,
+                                      struct apr_error *e);
 
 /* ---- other reports -------------------------------------------------------------------------------------------------- */
 

@@ -58,10 +58,10 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
     const struct models models = { a, b };
     const struct subject subject = { o->cli.operand[0], o->cli.operand[1], a->format->name, b->format->name, m.unmatched };
     char *metadata = NULL;
-    if (o->metadata)
-        code = compare_metadata(&metadata, &a->meta, &b->meta, &e);
     tell_ambiguity(o, &m);
-    begin_report(&out, o, &subject);
+    code = begin_report(&out, o, &subject, &e);
+    if (code == APR_OK && o->metadata)
+        code = compare_metadata(&metadata, &a->meta, &b->meta, &e);
     if (code == APR_OK)
         code = compare_pairs(o, &models, m.pair, m.npair, report_row, &out, &e);
     const int exit_code = code == APR_OK ? end_report(&out, &m, apr_text(o->metadata ? metadata : "{}")) : fail_report(&out, &e);
@@ -87,6 +87,8 @@ static int diff_files(struct options *o)
                         o->cli.operand[1], is_trace(b) ? "a trace" : "a model");
         apr_error_in(&e, o->cli.operand[0]);
     }
+    if (code == APR_OK && is_trace(a) && o->html != NULL)
+        code = apr_fail(&e, APR_EARG, APR_NOWHERE, "--html shows models, and these are traces");
     if (code != APR_OK)
         exit_code = fail_early(o, schema_of(o), &e);
     else if (o->structure)
@@ -110,6 +112,8 @@ static int check_usage(struct options *o, const char *partition)
         return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, not %s", APR_QUOTED(apr_text(partition)));
     if (partition != NULL && o->structure)
         return apr_cli_usage(&o->cli, "--partition shares out values; --structure reads none");
+    if (o->html != NULL && o->structure)
+        return apr_cli_usage(&o->cli, "--html shows values; --structure reads none");
     if (o->top > MOST_WORST || o->rows > MOST_WORST)
         return apr_cli_usage(&o->cli, "--top and --rows go up to %d", MOST_WORST);
     return -1;
@@ -175,6 +179,7 @@ int main(int argc, char **argv)
         { "--sort", APR_OPTION_CHOICE, &o.sort, "name|cosine|rmse|max", "order of the text rows, worst first", NULL },
         { "--no-transpose", APR_OPTION_FLAG, &o.no_transpose, NULL, "compare in linear order only, never a transpose", NULL },
         { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary", NULL },
+        { "--html", APR_OPTION_TEXT, &o.html, "FILE", "write the report as a page too", NULL },
         { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors", NULL },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands", NULL },
         { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared", NULL },

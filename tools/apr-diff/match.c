@@ -281,15 +281,17 @@ static enum apr_code match_all(struct matching *w)
     return APR_OK;
 }
 
-/* Does the absence of a twin fail the verdict? Not for what converters generate (one such name needs no family to be known), nor for
- * what a rule ignores. */
+/* Does the absence of a twin fail the verdict? Not for what converters generate (one such name needs no family to be known) or drop, nor
+ * for what a rule ignores. */
 static bool matters(const struct matching *w, int side, struct apr_bytes name)
 {
     const struct apr_binding *b = w->binding[side];
+    const struct apr_tensor *t = apr_model_find(w->model[side], name);
     struct apr_seat seat;
     const bool generated = apr_bytes_equal(name, apr_text("rope_freqs.weight")) ||
-                           (b != NULL && apr_binding_seat(b, apr_model_find(w->model[side], name), 0, &seat) && seat.role->generated);
-    return !w->o->subset && !generated && !bounds_for(w->o, name, name)->ignore;
+                           (b != NULL && apr_binding_seat(b, t, 0, &seat) && seat.role->generated);
+    const bool dropped = b != NULL && apr_binding_skips(b, t);
+    return !w->o->subset && !generated && !dropped && !bounds_for(w->o, name, name)->ignore;
 }
 
 static int by_name(const void *a, const void *b) { return apr_bytes_compare(*(const struct apr_bytes *)a, *(const struct apr_bytes *)b); }

@@ -122,7 +122,8 @@ void take_sides(struct sides *s, const struct options *o, const struct models *m
     s->count = comparable_count(pair);
     s->ncol = pair->a->ndim == 0 ? 1 : pair->a->dim[pair->a->ndim - 1];
     s->nrow = s->ncol == 0 ? 0 : s->count / s->ncol;
-    s->alike = apr_view_plain(&s->view_a) && apr_view_plain(&s->view_b) && same_encoding(&s->a, &s->b);
+    s->plain = apr_view_plain(&s->view_a) && apr_view_plain(&s->view_b);
+    s->alike = s->plain && same_encoding(&s->a, &s->b);
     s->strided = apr_view_strided(&s->view_b);
     s->decodable = apr_decodable(k, &s->a);
     s->wide = s->a.dtype->wide;
@@ -171,6 +172,54 @@ static void measure_piece(const struct sides *s, struct apr_reader *ra, struct a
     }
 }
 
+/* Elements decoded at a time where both sides lie in one run: few enough that the memory's own look-ahead, and the lines asked for
+ * here, arrive while the piece before is measured. */
+#define STRETCH 512u
+#define AHEAD   2048u /* bytes */
+
+/* Are the elements whole blocks in one run, in this machine's byte order? */
+static bool is_run(const struct apr_tensor *t, uint64_t n) { return !t->swapped && t->row == t->count && !t->dtype->wide && n % t->dtype->block == 0; }
+
+static void ask_for(const unsigned char *at, size_t n)
+{
+    for (size_t i = 0; i < n; i += 64)
+        __builtin_prefetch(at + AHEAD + i, 0, 2);
+}
+
+/* A chunk whose values on both sides are one run of floats as stored: decoded and measured without leaving the first cache. */
+static void measure_run(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t chunk, size_t n, struct apr_difference *lanes)
+{
+    const struct apr_kernels *k = ra->k;
+    const struct apr_dtype *da = s->a.dtype, *db = s->b.dtype;
+    apr_decode_fn *const decode_a = k->decode[da - apr_dtypes], *const decode_b = k->decode[db - apr_dtypes];
+    const unsigned char *a = apr_reader_bytes(ra, chunk, n).at, *b = apr_reader_bytes(rb, chunk, n).at;
+    float x[STRETCH], y[STRETCH];
+    for (size_t i = 0; i < n; i += STRETCH) {
+        const size_t now = n - i < STRETCH ? n - i : STRETCH, bytes_a = now / da->block * da->bytes, bytes_b = now / db->block * db->bytes;
+        ask_for(a, bytes_a);
+        ask_for(b, bytes_b);
+        decode_a(s->a.data.at, a, now, x);
+        decode_b(s->b.data.at, b, now, y);
+        k->difference(x, y, now, i, lanes);
+        a += bytes_a;
+        b += bytes_b;
+    }
+}
+
+static void measure_chunk(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t chunk, size_t n, struct partial *p)
+{
+    struct apr_difference lanes = { 0 };
+    p->differs = true;
+    if (s->plain && s->o->top == 0 && is_run(&s->a, n) && is_run(&s->b, n))
+        measure_run(s, ra, rb, chunk, n, &lanes);
+    else
+        for (size_t i = 0; i < n; i += APR_PIECE)
+            measure_piece(s, ra, rb, chunk + i, (size_t)apr_min(n - i, APR_PIECE), i, &lanes, p);
+    struct sums sums = folded(&lanes);
+    sums.max_at += chunk;
+    add_sums(&p->sums, &sums);
+}
+
 void measure_linear(const struct sides *s, uint64_t first, uint64_t end, bool shortcut, struct partial *p)
 {
     const struct apr_kernels *k = s->o->cli.run.kernels;
@@ -183,13 +232,7 @@ void measure_linear(const struct sides *s, uint64_t first, uint64_t end, bool sh
         } else if (!s->decodable) {
             p->undecodable = true;
         } else {
-            struct apr_difference lanes = { 0 };
-            p->differs = true;
-            for (uint64_t i = 0; i < n; i += APR_PIECE)
-                measure_piece(s, &ra, &rb, chunk + i, (size_t)apr_min(n - i, APR_PIECE), i, &lanes, p);
-            struct sums sums = folded(&lanes);
-            sums.max_at += chunk;
-            add_sums(&p->sums, &sums);
+            measure_chunk(s, &ra, &rb, chunk, (size_t)n, p);
         }
     }
     apr_reader_drop(&ra);
@@ -198,24 +241,39 @@ void measure_linear(const struct sides *s, uint64_t first, uint64_t end, bool sh
 
 /* ---- by tiles ------------------------------------------------------------------------------------------------------- */
 
+/* Columns [col, col + w) of the band, as doubles or, where no value needs one, as floats. */
+static void measure_tile(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t row, size_t h, uint64_t col, size_t w,
+                         void *buffer, struct apr_difference *lanes)
+{
+    const struct apr_kernels *k = ra->k;
+    if (s->wide || s->o->top > 0) {
+        double *a = buffer, *b = a + h * w;
+        apr_reader_tile(ra, s->ncol, row, h, col, w, a);
+        apr_reader_tile(rb, s->ncol, row, h, col, w, b);
+        k->difference_wide(a, b, h * w, 0, lanes);
+    } else {
+        float *a = buffer, *b = a + h * w;
+        apr_reader_tile_floats(ra, s->ncol, row, h, col, w, a);
+        apr_reader_tile_floats(rb, s->ncol, row, h, col, w, b);
+        k->difference(a, b, h * w, 0, lanes);
+    }
+}
+
 void measure_band(const struct sides *s, uint64_t row, size_t h, double *buffer, struct partial *p)
 {
     const struct apr_kernels *k = s->o->cli.run.kernels;
     struct apr_reader ra = apr_reader_on(k, s->model_a, &s->view_a, window(s)), rb = apr_reader_on(k, s->model_b, &s->view_b, window(s));
-    double *a = buffer, *b = buffer + TILE * TILE;
     p->undecodable = !s->decodable;
     p->differs = s->decodable;
-    for (uint64_t col = 0; s->decodable && col < s->ncol; col += TILE) {
-        const size_t w = (size_t)apr_min(TILE, s->ncol - col);
+    for (uint64_t col = 0; s->decodable && col < s->ncol; col += TILE_COLUMNS) {
+        const size_t w = (size_t)apr_min(TILE_COLUMNS, s->ncol - col);
         struct apr_difference lanes = { 0 };
-        apr_reader_tile(&ra, s->ncol, row, h, col, w, a);
-        apr_reader_tile(&rb, s->ncol, row, h, col, w, b);
-        k->difference_wide(a, b, h * w, 0, &lanes);
+        measure_tile(s, &ra, &rb, row, h, col, w, buffer, &lanes);
         struct sums sums = folded(&lanes);
         sums.max_at = (row + sums.max_at / w) * s->ncol + col + sums.max_at % w;
         add_sums(&p->sums, &sums);
         if (s->o->top > 0)
-            collect_worst(p, (size_t)s->o->top, a, b, h * w, row * s->ncol + col, w, s->ncol);
+            collect_worst(p, (size_t)s->o->top, buffer, buffer + h * w, h * w, row * s->ncol + col, w, s->ncol);
     }
     apr_reader_drop(&ra);
     apr_reader_drop(&rb);
@@ -225,9 +283,9 @@ void measure_rows(const struct sides *s, uint64_t row, size_t h, double *buffer,
 {
     const struct apr_kernels *k = s->o->cli.run.kernels;
     struct apr_reader ra = apr_reader_on(k, s->model_a, &s->view_a, window(s)), rb = apr_reader_on(k, s->model_b, &s->view_b, window(s));
-    double *a = buffer, *b = buffer + TILE * TILE;
-    for (uint64_t col = 0; col < s->ncol; col += TILE) {
-        const size_t w = (size_t)apr_min(TILE, s->ncol - col);
+    for (uint64_t col = 0; col < s->ncol; col += TILE_COLUMNS) {
+        const size_t w = (size_t)apr_min(TILE_COLUMNS, s->ncol - col);
+        double *a = buffer, *b = a + h * w;
         apr_reader_tile(&ra, s->ncol, row, h, col, w, a);
         apr_reader_tile(&rb, s->ncol, row, h, col, w, b);
         for (size_t r = 0; r < h; r++)

@@ -6,7 +6,9 @@
 #include "diff.h"
 #include "rows.h"
 
-#define TILE 128u /* rows and columns of a tile of a matrix */
+#define TILE_ROWS    APR_TILE /* of a tile of a matrix */
+#define TILE_COLUMNS 256u
+#define TILE_BUFFER  (2 * TILE_ROWS * TILE_COLUMNS)
 
 /* What was found out about a tensor, or about some of it. top has room for options.top elements.
  *   equal, differs  some elements were equal by their bytes and not decoded; some were decoded */
@@ -30,7 +32,7 @@ struct sides {
     const struct apr_tensor *part_a[1], *part_b[1];
     struct apr_view          view_a, view_b;
     uint64_t                 count, nrow, ncol; /* of A; a vector is one row */
-    bool                     alike, decodable, wide, strided;
+    bool                     plain, alike, decodable, wide, strided;
 };
 
 /* turned: B's matrix is read transposed. The sides must not be copied. */
@@ -42,10 +44,10 @@ uint64_t comparable_count(const struct pair *p);
 /* Measures elements [first, end) in linear order; first is a multiple of APR_CHUNK. shortcut: equal bytes need no decoding. */
 void measure_linear(const struct sides *s, uint64_t first, uint64_t end, bool shortcut, struct partial *p);
 
-/* Measures rows [row, row + h) by tiles; h <= TILE. buffer has room for 2 * TILE * TILE. */
+/* Measures rows [row, row + h) by tiles; h <= TILE_ROWS. buffer has room for TILE_BUFFER doubles. */
 void measure_band(const struct sides *s, uint64_t row, size_t h, double *buffer, struct partial *p);
 
-/* Measures each of rows [row, row + h) on its own; h <= TILE. */
+/* Measures each of rows [row, row + h) on its own; h <= TILE_ROWS. */
 void measure_rows(const struct sides *s, uint64_t row, size_t h, double *buffer, struct apr_difference *lanes);
 
 #endif

@@ -173,6 +173,22 @@ static void read_row(struct row *r, const json_t *json, struct worst *top, struc
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------ */
 
+/* The text of a row's "top", which is carried over as it is. */
+static enum apr_code find_top(const struct apr_item *row, struct apr_bytes *top, struct apr_error *e)
+{
+    struct apr_walk w;
+    struct apr_item item;
+    bool more = true;
+    APR_TRY(apr_walk_in(&w, row->value, row->value_at, '{', e));
+    for (;;) {
+        APR_TRY(apr_walk_next(&w, &item, &more, e));
+        if (!more)
+            return APR_OK;
+        if (apr_bytes_equal(item.key, apr_text("\"top\"")))
+            *top = item.value;
+    }
+}
+
 static enum apr_code report_rows(struct output *out, struct options *o, const struct part *p, struct apr_error *e)
 {
     struct apr_walk w;
@@ -191,6 +207,9 @@ static enum apr_code report_rows(struct output *out, struct options *o, const st
         enum apr_code code = top == NULL || rows == NULL ? apr_no_memory(e) : APR_OK;
         if (code == APR_OK) {
             read_row(&row, json, top, rows);
+            code = find_top(&item, &row.top_raw, e);
+        }
+        if (code == APR_OK) {
             o->top = json_object_get(json, "top") != NULL;
             o->rows = json_object_get(json, "rows") != NULL;
             code = report_row(out, &row, e);
@@ -244,7 +263,7 @@ static int merge_all(struct options *o, struct part *part, size_t n)
                                          text_at(top, "format_b"),
                                          json_is_true(json_object_get(json_object_get(top, "partition"), "unmatched_fails")) };
         o->bounds.cosine = real_at(top, "threshold");
-        begin_report(&out, o, &subject);
+        code = begin_report(&out, o, &subject, &e);
         for (size_t i = 0; code == APR_OK && i < n; i++)
             code = report_rows(&out, o, &part[i], &e);
         out.sum.below = 0;

@@ -2,7 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block.h"
+#include "chunk.h"
 #include "diff.h"
+#include "json.h"
 #include "model.h"
 
 struct text_row {
@@ -36,21 +39,50 @@ static uint64_t index_in_b(const struct row *r, uint64_t index)
     return r->layout == LAYOUT_TRANSPOSED ? index % r->dim_a[1] * r->dim_a[0] + index / r->dim_a[1] : index;
 }
 
-static void write_top(struct apr_out *j, const struct row *r)
+/* The block that holds an element, taken apart; nothing for a type without blocks. */
+static void write_block(struct apr_out *j, const char *key, const struct apr_kernels *k, const struct apr_tensor *t, uint64_t index)
+{
+    if (t->dtype->block > 1 && !t->swapped)
+        apr_out_block(j, key, k, t->dtype, apr_element_bytes(t, index, 1).at);
+}
+
+static void write_blocks(struct apr_out *j, const struct options *o, const struct row *r, uint64_t index)
+{
+    const struct pair *p = r->pair;
+    write_block(j, "block_a", o->cli.run.kernels, p->a, index);
+    if (p->view == NULL) {
+        write_block(j, "block_b", o->cli.run.kernels, p->b, index_in_b(r, index));
+        return;
+    }
+    const struct apr_place place = apr_view_place(p->view, index);
+    if (place.part < p->view->npart)
+        write_block(j, "block_b", o->cli.run.kernels, p->view->part[place.part], place.index);
+}
+
+static void write_element(struct apr_out *j, const struct options *o, const struct row *r, size_t i)
 {
     const unsigned parts = strcmp(r->dtype_a, apr_dtypes[APR_C64].name) == 0 ? 2 : 1;
-    apr_out_open(j, "top", '[');
-    for (size_t i = 0; i < r->ntop; i++) {
-        const struct worst *w = &r->top[i];
-        apr_out_open(j, NULL, '{');
-        apr_out_count(j, "index", w->index);
-        write_index(j, "index_a", w->index, r->dim_a, r->ndim_a, parts);
-        write_index(j, "index_b", index_in_b(r, w->index), r->dim_b, r->ndim_b, parts);
-        apr_out_real(j, "a", w->a);
-        apr_out_real(j, "b", w->b);
-        apr_out_real(j, "abs_diff", w->diff);
-        apr_out_close(j, '}');
+    const struct worst *w = &r->top[i];
+    apr_out_open(j, NULL, '{');
+    apr_out_count(j, "index", w->index);
+    write_index(j, "index_a", w->index, r->dim_a, r->ndim_a, parts);
+    write_index(j, "index_b", index_in_b(r, w->index), r->dim_b, r->ndim_b, parts);
+    apr_out_real(j, "a", w->a);
+    apr_out_real(j, "b", w->b);
+    apr_out_real(j, "abs_diff", w->diff);
+    write_blocks(j, o, r, w->index);
+    apr_out_close(j, '}');
+}
+
+static void write_top(struct apr_out *j, const struct options *o, const struct row *r)
+{
+    if (r->pair == NULL) {
+        apr_out_raw(j, "top", r->top_raw);
+        return;
     }
+    apr_out_open(j, "top", '[');
+    for (size_t i = 0; i < r->ntop; i++)
+        write_element(j, o, r, i);
     apr_out_close(j, ']');
 }
 
@@ -107,7 +139,7 @@ static void write_row(struct apr_out *j, const struct options *o, const struct r
     if (r->problem != NULL)
         apr_out_text(j, "problem", r->problem);
     if (o->top > 0)
-        write_top(j, r);
+        write_top(j, o, r);
     if (o->rows > 0)
         write_rows(j, r);
     apr_out_close(j, '}');
@@ -141,10 +173,45 @@ static void print_cosine(FILE *to, double v)
         fprintf(to, "%12.9f", v > 1 - 5e-10 ? 1 - 1e-9 : v);
 }
 
-static void print_details(FILE *to, const struct row *r)
+bool close_text(FILE *to, char *const *text) { return fclose(to) == 0 && *text != NULL; }
+
+/* The blocks around worst element number i, as their JSON: one line a side. */
+static void print_blocks(FILE *to, const struct options *o, const struct row *r, size_t i)
 {
-    for (size_t i = 0; i < r->ntop; i++)
+    char *text = NULL;
+    size_t n = 0;
+    struct apr_walk w, members;
+    struct apr_item item = { .value = r->top_raw };
+    struct apr_error never;
+    bool more = true;
+    if (r->pair != NULL) {
+        FILE *memory = open_memstream(&text, &n);
+        if (memory == NULL)
+            return;
+        write_element(&(struct apr_out){ .to = memory }, o, r, i);
+        if (!close_text(memory, &text))
+            return;
+        item.value = (struct apr_bytes){ (const unsigned char *)text, n };
+    } else if (apr_walk_in(&w, r->top_raw, 0, '[', &never) == APR_OK) {
+        for (size_t k = 0; more && k <= i; k++)
+            more = apr_walk_next(&w, &item, &more, &never) == APR_OK && more;
+    }
+    more = apr_walk_in(&members, item.value, 0, '{', &never) == APR_OK;
+    while (more && apr_walk_next(&members, &item, &more, &never) == APR_OK && more)
+        if (apr_bytes_equal(item.key, apr_text("\"block_a\"")) || apr_bytes_equal(item.key, apr_text("\"block_b\""))) {
+            fprintf(to, "      block %c  ", item.key.at[7] == 'a' ? 'A' : 'B');
+            apr_out_raw(&(struct apr_out){ .to = to }, NULL, item.value);
+            fputc('\n', to);
+        }
+    free(text);
+}
+
+static void print_details(FILE *to, const struct options *o, const struct row *r)
+{
+    for (size_t i = 0; i < r->ntop; i++) {
         fprintf(to, "    element %llu: %.9g against %.9g\n", (unsigned long long)r->top[i].index, r->top[i].a, r->top[i].b);
+        print_blocks(to, o, r, i);
+    }
     for (size_t i = 0; i < r->nrows; i++) {
         fprintf(to, "    row %llu: rmse %.6g, max %.6g, cosine %.9f", (unsigned long long)r->rows[i].row, r->rows[i].rmse, r->rows[i].max,
                 r->rows[i].cosine);
@@ -185,10 +252,8 @@ static void print_row(FILE *to, const struct options *o, const struct row *r)
     if (r->problem != NULL)
         fprintf(to, "  %s", r->problem);
     fputc('\n', to);
-    print_details(to, r);
+    print_details(to, o, r);
 }
-
-bool close_text(FILE *to, char *const *text) { return fclose(to) == 0 && *text != NULL; }
 
 static enum apr_code keep_text(struct output *out, const struct row *r, struct apr_error *e)
 {
@@ -244,9 +309,8 @@ static void print_kept(struct output *out)
 
 /* ---- the report ----------------------------------------------------------------------------------------------------- */
 
-static void write_subject(struct output *out)
+static void write_subject(const struct output *out, struct apr_out *j)
 {
-    struct apr_out *j = &out->json;
     apr_out_text(j, "schema", "apr-diff/1");
     apr_out_text(j, "model_a", out->subject.model_a);
     apr_out_text(j, "model_b", out->subject.model_b);
@@ -254,23 +318,35 @@ static void write_subject(struct output *out)
     apr_out_text(j, "format_b", out->subject.format_b);
 }
 
-void begin_report(struct output *out, const struct options *o, const struct subject *subject)
+static void begin_json(const struct output *out, struct apr_out *j)
 {
-    *out = (struct output){ .o = o, .subject = *subject, .json = { .to = stdout }, .sum.min_cosine = NAN };
-    if (o->jsonl)
-        return;
-    if (o->cli.json) {
-        apr_out_open(&out->json, NULL, '{');
-        write_subject(out);
-        apr_out_open(&out->json, "results", '[');
-        return;
-    }
+    apr_out_open(j, NULL, '{');
+    write_subject(out, j);
+    apr_out_open(j, "results", '[');
+}
+
+static void print_heading(const struct options *o, const struct subject *subject)
+{
     printf("A  ");
     apr_print_bytes(stdout, apr_text(subject->model_a));
     printf("  (%s)\nB  ", subject->format_a);
     apr_print_bytes(stdout, apr_text(subject->model_b));
     printf("  (%s)\n\n%s%-15s %12s%13s%13s  %-15s %-16s %s%s\n", subject->format_b, apr_style(o->cli.colour, APR_BOLD), "status", "cosine",
            "max diff", "rmse", "dtypes", "shape", "tensor", apr_style(o->cli.colour, APR_PLAIN));
+}
+
+enum apr_code begin_report(struct output *out, const struct options *o, const struct subject *subject, struct apr_error *e)
+{
+    *out = (struct output){ .o = o, .subject = *subject, .json = { .to = stdout }, .sum.min_cosine = NAN };
+    if (!o->cli.json)
+        print_heading(o, subject);
+    else if (!o->jsonl)
+        begin_json(out, &out->json);
+    if (o->html == NULL)
+        return APR_OK;
+    APR_TRY(begin_page(&out->page, o, subject, e));
+    begin_json(out, page_data(out->page));
+    return APR_OK;
 }
 
 /* Replaces *copy, which holds a name (no NUL in it). */
@@ -297,6 +373,10 @@ enum apr_code report_row(void *output, const struct row *r, struct apr_error *e)
         s->min_cosine = r->cosine;
         APR_TRY(remember(&s->min_name, r->name, e));
     }
+    if (out->page != NULL) {
+        write_row(page_data(out->page), out->o, r);
+        APR_TRY(page_row(out->page, r, e));
+    }
     if (out->o->cli.json) {
         write_row(&out->json, out->o, r);
         if (out->o->jsonl)
@@ -319,9 +399,8 @@ void write_names(struct apr_out *j, const char *key, const struct apr_bytes *nam
 
 static bool passes(const struct output *out) { return out->sum.failed == 0 && !out->subject.unmatched; }
 
-static void write_summary(struct output *out, const struct match *m, struct apr_bytes metadata)
+static void write_summary(const struct output *out, struct apr_out *j, const struct match *m, struct apr_bytes metadata)
 {
-    struct apr_out *j = &out->json;
     const struct summary *s = &out->sum;
     write_names(j, "only_in_a", m->only_a, m->nonly_a);
     write_names(j, "only_in_b", m->only_b, m->nonly_b);
@@ -395,6 +474,7 @@ static void free_output(struct output *out)
     free(out->kept);
     free(out->sum.min_name);
     free(out->sum.error_name);
+    free_page(out->page);
 }
 
 /* The error that rows without values add up to. */
@@ -405,6 +485,17 @@ static enum apr_code row_error(const struct output *out, struct apr_error *e)
     return APR_EUNSUPPORTED;
 }
 
+/* why: what the report ends with, or NULL. */
+static void end_json(const struct output *out, struct apr_out *j, const struct match *m, struct apr_bytes metadata, const struct apr_error *why)
+{
+    if (j->depth > 1)
+        apr_out_close(j, ']');
+    write_summary(out, j, m, metadata);
+    if (why != NULL)
+        apr_out_error(j, why);
+    apr_out_close(j, '}');
+}
+
 int end_report(struct output *out, const struct match *m, struct apr_bytes metadata)
 {
     const bool json = out->o->cli.json;
@@ -412,23 +503,26 @@ int end_report(struct output *out, const struct match *m, struct apr_bytes metad
     enum apr_code code = APR_OK;
     if (out->o->jsonl) {
         apr_out_open(&out->json, NULL, '{');
-        write_subject(out);
-    } else if (json) {
-        apr_out_close(&out->json, ']');
+        write_subject(out, &out->json);
     }
-    if (json) {
-        write_summary(out, m, metadata);
-    } else {
+    if (!json) {
         print_kept(out);
         code = print_metadata(metadata, &e);
         print_summary(out, m);
     }
     if (code == APR_OK && out->sum.first_error != NULL)
         code = row_error(out, &e);
+    if (out->page != NULL) {
+        const struct apr_error *why = code == APR_OK ? NULL : &e;
+        struct apr_error of_page;
+        end_json(out, page_data(out->page), m, metadata, why);
+        if (end_page(out->page, out, m, passes(out), why, &of_page) != APR_OK && code == APR_OK) {
+            code = of_page.code;
+            e = of_page;
+        }
+    }
     if (json) {
-        if (code != APR_OK)
-            apr_out_error(&out->json, &e);
-        apr_out_close(&out->json, '}');
+        end_json(out, &out->json, m, metadata, code == APR_OK ? NULL : &e);
         apr_out_line(&out->json);
     }
     const int exit_code = code != APR_OK ? apr_cli_fail(&out->o->cli, &e) : passes(out) ? APR_EXIT_YES : APR_EXIT_NO;
