@@ -1,0 +1,520 @@
+/* apr-inspect --check: each finding with one planted fault, and nothing to say about what is sound. */
+#include "support.h"
+
+#include <glob.h>
+#include <math.h>
+#include <regex.h>
+#include <stdio.h>
+
+/* ---- a tiny llama --------------------------------------------------------------------------------------------------- */
+
+enum { U32 = 4, I32 = 5, F32 = 6, STRING = 8, ARRAY = 9 };
+enum { H = 32, V = 7 }; /* one head, one layer, all widths 32 */
+
+/* A key, as text: numbers are spelled, an array's elements are parted by '|'. element: of an array. */
+struct key {
+    const char *name;
+    unsigned    type, element;
+    const char *value;
+};
+
+static const struct key keys[] = {
+    { "general.architecture", STRING, 0, "llama" },
+    { "llama.block_count", U32, 0, "1" },
+    { "llama.context_length", U32, 0, "64" },
+    { "llama.embedding_length", U32, 0, "32" },
+    { "llama.feed_forward_length", U32, 0, "32" },
+    { "llama.attention.head_count", U32, 0, "1" },
+    { "llama.attention.head_count_kv", U32, 0, "1" },
+    { "llama.attention.layer_norm_rms_epsilon", F32, 0, "0.00001" },
+    { "llama.rope.freq_base", F32, 0, "10000" },
+    { "tokenizer.ggml.model", STRING, 0, "gpt2" },
+    { "tokenizer.ggml.tokens", ARRAY, STRING, "<s>|</s>|a|b|c|ab|abc" },
+    { "tokenizer.ggml.token_type", ARRAY, I32, "3|3|1|1|1|1|1" },
+    { "tokenizer.ggml.merges", ARRAY, STRING, "a b|ab c" },
+    { "tokenizer.ggml.bos_token_id", U32, 0, "0" },
+};
+
+enum fill { NORMAL, ZEROS, CONSTANT, A_NAN, DEAD_ROW, SPARSE, LOUD };
+
+struct weight {
+    const char *name;
+    uint64_t    rows; /* 0: a vector of H */
+    enum fill   fill;
+};
+
+static const struct weight weights[] = {
+    { "token_embd.weight", V, NORMAL },          { "output_norm.weight", 0, NORMAL },       { "output.weight", V, NORMAL },
+    { "blk.0.attn_norm.weight", 0, NORMAL },     { "blk.0.attn_q.weight", H, NORMAL },      { "blk.0.attn_k.weight", H, NORMAL },
+    { "blk.0.attn_v.weight", H, NORMAL },        { "blk.0.attn_output.weight", H, NORMAL }, { "blk.0.ffn_norm.weight", 0, NORMAL },
+    { "blk.0.ffn_gate.weight", H, NORMAL },      { "blk.0.ffn_up.weight", H, NORMAL },      { "blk.0.ffn_down.weight", H, NORMAL },
+};
+
+/* What is planted: a key put in the place of its namesake (value NULL: left out) or added, likewise a weight (dropped when `drop`). */
+struct edit {
+    struct key    key;
+    struct weight weight;
+    bool          drop;
+};
+
+static void put_string(struct test_bytes *b, const char *s, size_t n)
+{
+    test_integer(b, n, 8);
+    test_put(b, s, n);
+}
+
+static void put_scalar(struct test_bytes *b, unsigned type, const char *s, size_t n)
+{
+    char text[64];
+    if (type == STRING) {
+        put_string(b, s, n);
+        return;
+    }
+    snprintf(text, sizeof text, "%.*s", (int)n, s);
+    const float real = strtof(text, NULL);
+    if (type == F32)
+        test_floats(b, &real, 1);
+    else
+        test_integer(b, strtoull(text, NULL, 10), 4);
+}
+
+static void put_key(struct test_bytes *b, const struct key *k)
+{
+    put_string(b, k->name, strlen(k->name));
+    test_integer(b, k->type, 4);
+    if (k->type != ARRAY) {
+        put_scalar(b, k->type, k->value, strlen(k->value));
+        return;
+    }
+    uint64_t n = 1;
+    for (const char *s = k->value; *s != 0; s++)
+        n += *s == '|';
+    test_integer(b, k->element, 4);
+    test_integer(b, n, 8);
+    for (const char *s = k->value;; s++) {
+        const size_t length = strcspn(s, "|");
+        put_scalar(b, k->element, s, length);
+        s += length;
+        if (*s == 0)
+            return;
+    }
+}
+
+/* n floats around 0, the same at every run. */
+static void put_values(struct test_bytes *b, size_t n, enum fill fill)
+{
+    static uint32_t seed = 1;
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 1664525 + 1013904223;
+        float v = ((float)(seed >> 8) / 8388608.0f - 1) / 8;
+        if (fill == ZEROS || (fill == DEAD_ROW && i / H == 3) || (fill == SPARSE && i % 8 != 0))
+            v = 0;
+        if (fill == CONSTANT)
+            v = 0.25f;
+        if (fill == A_NAN && i == H + 4)
+            v = NAN;
+        test_floats(b, &(float){ fill == LOUD ? 50 * v : v }, 1);
+    }
+}
+
+static void put_info(struct test_bytes *b, const char *name, uint64_t rows, uint64_t columns, unsigned type, uint64_t offset)
+{
+    put_string(b, name, strlen(name));
+    test_integer(b, rows == 0 ? 1 : 2, 4);
+    test_integer(b, columns, 8);
+    if (rows != 0)
+        test_integer(b, rows, 8);
+    test_integer(b, type, 4);
+    test_integer(b, offset, 8);
+}
+
+static void put_header(struct test_bytes *b, uint64_t ntensors, uint64_t nkeys)
+{
+    test_text(b, "GGUF");
+    test_integer(b, 3, 4);
+    test_integer(b, ntensors, 8);
+    test_integer(b, nkeys, 8);
+}
+
+static size_t edited_keys(const struct edit *x, struct key out[APR_LENGTH(keys) + 1])
+{
+    size_t n = 0;
+    bool placed = x->key.name == NULL;
+    for (size_t i = 0; i < APR_LENGTH(keys); i++) {
+        const bool hit = x->key.name != NULL && strcmp(keys[i].name, x->key.name) == 0;
+        placed |= hit;
+        if (!hit || x->key.value != NULL)
+            out[n++] = hit ? x->key : keys[i];
+    }
+    if (!placed)
+        out[n++] = x->key;
+    return n;
+}
+
+static size_t edited_weights(const struct edit *x, struct weight out[APR_LENGTH(weights) + 1])
+{
+    size_t n = 0;
+    bool placed = x->weight.name == NULL;
+    for (size_t i = 0; i < APR_LENGTH(weights); i++) {
+        const bool hit = x->weight.name != NULL && strcmp(weights[i].name, x->weight.name) == 0;
+        placed |= hit;
+        if (!hit || !x->drop)
+            out[n++] = hit ? x->weight : weights[i];
+    }
+    if (!placed)
+        out[n++] = x->weight;
+    return n;
+}
+
+static const char *llama(const struct edit *x)
+{
+    struct test_bytes b = { 0 };
+    struct key k[APR_LENGTH(keys) + 1];
+    struct weight w[APR_LENGTH(weights) + 1];
+    const size_t nkeys = edited_keys(x, k), nweights = edited_weights(x, w);
+    uint64_t offset = 0;
+    put_header(&b, nweights, nkeys);
+    for (size_t i = 0; i < nkeys; i++)
+        put_key(&b, &k[i]);
+    for (size_t i = 0; i < nweights; i++) {
+        put_info(&b, w[i].name, w[i].rows, H, 0, offset);
+        offset += 4 * H * (w[i].rows == 0 ? 1 : w[i].rows);
+    }
+    test_align(&b, 32);
+    for (size_t i = 0; i < nweights; i++)
+        put_values(&b, H * (w[i].rows == 0 ? 1 : w[i].rows), w[i].fill);
+    const char *path = test_file("llama.gguf", b.at, b.n);
+    test_free(&b);
+    return path;
+}
+
+/* ---- asking --------------------------------------------------------------------------------------------------------- */
+
+/* Expects the exit code and, unless code is NULL, a finding with that code (and tensor, unless NULL); without code, none at all. */
+static void expect(const char *what, const char *path, const char *check, int code, const char *finding, const char *tensor)
+{
+    char wanted[256];
+    struct test_answer a = test_tool("apr-inspect", check, "--json", path, NULL);
+    if (finding == NULL)
+        snprintf(wanted, sizeof wanted, "\"findings\":[]");
+    else
+        snprintf(wanted, sizeof wanted, tensor == NULL ? "\"code\":\"%s\"," : "\"code\":\"%s\",\"tensor\":\"%s\"", finding, tensor);
+    if (a.exit != code)
+        fail_msg("%s: exit %d, expected %d: %s%s", what, a.exit, code, (const char *)a.out.at, (const char *)a.err.at);
+    if (!test_says(&a.out, wanted))
+        fail_msg("%s: no %s in %s", what, wanted, (const char *)a.out.at);
+    test_answer_free(&a);
+}
+
+static void a_sound_model_has_nothing_to_be_found(void **state)
+{
+    (void)state;
+    static const struct edit none = { .drop = false };
+    expect("a tiny llama", llama(&none), "--check", 0, NULL, NULL);
+    expect("a checkpoint", "fixtures/qwen2", "--check", 0, NULL, NULL);
+}
+
+static void each_planted_fault_is_named(void **state)
+{
+    (void)state;
+    static const char up[] = "blk.0.ffn_up.weight", embedding[] = "token_embd.weight";
+    static const struct {
+        const char *what;
+        struct edit edit;
+        int         exit;
+        const char *code, *tensor;
+    } rows[] = {
+        { "no block_count", { .key = { "llama.block_count", U32, 0, NULL } }, 1, "meta.missing", NULL },
+        { "an architecture that is a number", { .key = { "general.architecture", U32, 0, "7" } }, 1, "meta.type", NULL },
+        { "a head_count that is a string", { .key = { "llama.attention.head_count", STRING, 0, "one" } }, 1, "meta.type", NULL },
+        { "a head_count of 0", { .key = { "llama.attention.head_count", U32, 0, "0" } }, 1, "meta.value", NULL },
+        { "a base that is NaN", { .key = { "llama.rope.freq_base", F32, 0, "nan" } }, 1, "meta.value", NULL },
+        { "a base below 0", { .key = { "llama.rope.freq_base", F32, 0, "-1" } }, 1, "meta.value", NULL },
+        { "heads shared unevenly", { .key = { "llama.attention.head_count_kv", U32, 0, "3" } }, 1, "meta.heads", NULL },
+        { "a missing tensor", { .weight = { up, 0, NORMAL }, .drop = true }, 1, "contract.missing", up },
+        { "a tensor of another shape", { .weight = { up, 16, NORMAL } }, 1, "contract.shape", up },
+        { "a stranger", { .weight = { "blk.0.mystery.weight", 8, NORMAL } }, 1, "contract.stranger", "blk.0.mystery.weight" },
+        { "a layer too many", { .weight = { "blk.1.ffn_up.weight", H, NORMAL } }, 1, "contract.stranger", "blk.1.ffn_up.weight" },
+        { "layers that are not there", { .key = { "llama.block_count", U32, 0, "3" } }, 1, "contract.layers", NULL },
+        { "a family nobody knows", { .key = { "general.architecture", STRING, 0, "nobody" } }, 0, "contract.unknown", NULL },
+        { "no tokens", { .key = { "tokenizer.ggml.tokens", ARRAY, 0, NULL } }, 1, "vocab.absent", NULL },
+        { "tokens that are numbers", { .key = { "tokenizer.ggml.tokens", ARRAY, U32, "1|2" } }, 1, "vocab.type", NULL },
+        { "fewer tokens than rows", { .key = { "tokenizer.ggml.tokens", ARRAY, STRING, "<s>|</s>|a|b|c|ab" } }, 1, "vocab.size", NULL },
+        { "a token twice", { .key = { "tokenizer.ggml.tokens", ARRAY, STRING, "<s>|a|a|b|c|ab|abc" } }, 1, "vocab.duplicate", NULL },
+        { "token types for some", { .key = { "tokenizer.ggml.token_type", ARRAY, I32, "3|3|1" } }, 1, "vocab.length", NULL },
+        { "an id out of range", { .key = { "tokenizer.ggml.bos_token_id", U32, 0, "7" } }, 1, "vocab.special", NULL },
+        { "an id that is a string", { .key = { "tokenizer.ggml.bos_token_id", STRING, 0, "<s>" } }, 1, "vocab.type", NULL },
+        { "a merge of one part", { .key = { "tokenizer.ggml.merges", ARRAY, STRING, "a b|abc" } }, 1, "vocab.merge", NULL },
+        { "a merge to no token", { .key = { "tokenizer.ggml.merges", ARRAY, STRING, "a b|b c" } }, 0, "vocab.merge_unknown", NULL },
+        { "no merges", { .key = { "tokenizer.ggml.merges", ARRAY, 0, NULL } }, 1, "vocab.merges_absent", NULL },
+        { "a NaN", { .weight = { up, H, A_NAN } }, 1, "values.nonfinite", up },
+        { "a matrix of zeros", { .weight = { up, H, ZEROS } }, 1, "values.zero", up },
+        { "a norm of zeros", { .weight = { "output_norm.weight", 0, ZEROS } }, 0, "values.zero", "output_norm.weight" },
+        { "a constant matrix", { .weight = { up, H, CONSTANT } }, 1, "values.constant", up },
+        { "a dead row", { .weight = { embedding, V, DEAD_ROW } }, 0, "values.dead_rows", embedding },
+        { "a matrix mostly of zeros", { .weight = { up, H, SPARSE } }, 0, "values.sparse", up },
+        { "an embedding mostly of zeros", { .weight = { embedding, V, SPARSE } }, 1, "values.sparse", embedding },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++)
+        expect(rows[i].what, llama(&rows[i].edit), "--check", rows[i].exit, rows[i].code, rows[i].tensor);
+}
+
+static void fast_reads_no_data(void **state)
+{
+    (void)state;
+    static const struct edit nan = { .weight = { "blk.0.ffn_up.weight", H, A_NAN } };
+    expect("a NaN", llama(&nan), "--check=fast", 0, NULL, NULL);
+}
+
+/* ---- blocks --------------------------------------------------------------------------------------------------------- */
+
+/* A GGUF of one tensor of two rows of `columns`, of blocks of the byte `fill`, with bytes put into the second row. */
+static const char *blocks(unsigned type, uint64_t columns, size_t row_bytes, unsigned char fill, size_t at, const char *patch, size_t n)
+{
+    struct test_bytes b = { 0 };
+    put_header(&b, 1, 0);
+    put_info(&b, "t", 2, columns, type, 0);
+    test_align(&b, 32);
+    const size_t begin = b.n;
+    test_zeros(&b, 2 * row_bytes);
+    memset(b.at + begin, fill, 2 * row_bytes);
+    memcpy(b.at + begin + row_bytes + at, patch, n);
+    const char *path = test_file("blocks.gguf", b.at, b.n);
+    test_free(&b);
+    return path;
+}
+
+static void scales_and_codes_of_blocks_are_seen_undecoded(void **state)
+{
+    (void)state;
+    static const struct {
+        const char   *what;
+        unsigned      type;
+        uint64_t      columns;
+        size_t        bytes, at;
+        unsigned char fill;
+        const char   *patch;
+        size_t        n;
+        const char   *code;
+    } rows[] = {
+        { "Q8_0 with a scale of NaN", 8, 32, 34, 0, 1, "\x00\x7e", 2, "values.scale" },
+        { "Q4_K with an infinite minimum", 12, 256, 144, 2, 1, "\x00\xfc", 2, "values.scale" },
+        { "Q6_K with an infinite scale", 14, 256, 210, 208, 1, "\x00\x7c", 2, "values.scale" },
+        { "MXFP4 with the exponent 255", 39, 32, 17, 0, 1, "\xff", 1, "values.scale" },
+        { "NVFP4 with a scale of NaN", 40, 64, 36, 3, 1, "\x7f", 1, "values.scale" },
+        { "IQ1_M with a scale put together to NaN", 29, 256, 56, 48, 1, "\x00\x10\x00\x00\x00\xc0\x00\x70", 8, "values.scale" },
+        { "Q8_0 with the code -128", 8, 32, 34, 9, 1, "\x80", 1, "codec.foreign" },
+        { "Q8_0 with a scale below 0", 8, 32, 34, 0, 1, "\x00\xbc", 2, "codec.foreign" },
+        { "Q8_0 whose largest code is 1", 8, 32, 34, 4, 1, "\x00", 1, "codec.loose" },
+        { "TQ1_0 with a byte between digits", 34, 256, 54, 0, 0, "\x01", 1, "codec.foreign" },
+        { "TQ2_0 with a fourth level", 35, 256, 66, 0, 0, "\x30", 1, "codec.foreign" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const char *path = blocks(rows[i].type, rows[i].columns, rows[i].bytes, rows[i].fill, rows[i].at, rows[i].patch, rows[i].n);
+        struct test_answer a = test_tool("apr-inspect", "--check", "--json", path, NULL);
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "\"code\":\"%s\",\"tensor\":\"t\"", rows[i].code);
+        if (!test_says(&a.out, wanted))
+            fail_msg("%s: no %s in %s", rows[i].what, wanted, (const char *)a.out.at);
+        test_answer_free(&a);
+    }
+}
+
+/* ---- SafeTensors ---------------------------------------------------------------------------------------------------- */
+
+static const char *safetensors(const char *name, const char *header, const struct test_bytes *data)
+{
+    struct test_bytes b = { 0 };
+    test_integer(&b, strlen(header), 8);
+    test_text(&b, header);
+    test_put(&b, data->at, data->n);
+    const char *path = test_file(name, b.at, b.n);
+    test_free(&b);
+    return path;
+}
+
+static void a_layer_unlike_its_siblings_stands_out(void **state)
+{
+    (void)state;
+    struct test_bytes header = { 0 }, data = { 0 };
+    for (unsigned i = 0; i < 16; i++) {
+        char entry[128];
+        snprintf(entry, sizeof entry, "%c\"layers.%u.w\":{\"dtype\":\"F32\",\"shape\":[8,32],\"data_offsets\":[%zu,%zu]}",
+                 i == 0 ? '{' : ',', i, data.n, data.n + 1024);
+        test_text(&header, entry);
+        put_values(&data, 256, i == 9 ? LOUD : NORMAL);
+    }
+    test_text(&header, "}");
+    const char *path = safetensors("layers.safetensors", (const char *)header.at, &data);
+    expect("one layer is loud", path, "--check", 0, "layers.outlier", "layers.9.w");
+    struct test_answer a = test_tool("apr-inspect", "--check", "--json", path, NULL);
+    assert_false(test_says(&a.out, "\"tensor\":\"layers.8.w\""));
+    test_answer_free(&a);
+    test_free(&header);
+    test_free(&data);
+}
+
+/* A checkpoint of one tensor with a file beside it. */
+static void what_lies_beside_a_checkpoint_is_checked(void **state)
+{
+    (void)state;
+    static const char config[] = "{\"architectures\":[\"LlamaForCausalLM\"],\"vocab_size\":4,\"hidden_size\":32,\"num_hidden_layers\":0,"
+                                 "\"num_attention_heads\":\"two\",\"bos_token_id\":9}";
+    static const char tokenizer[] = "{\"model\":{\"vocab\":{\"a\":0,\"b\":1,\"c\":1,\"d\":5},\"merges\":[[\"a\",\"b\"],[\"a\"]]}}";
+    static const char embedding[] = "{\"model.embed_tokens.weight\":{\"dtype\":\"F32\",\"shape\":[4,32],\"data_offsets\":[0,512]}}";
+    static const struct {
+        const char *file, *text, *code;
+    } rows[] = {
+        { "config.json", "{,}", "config.syntax" },
+        { "config.json", "{}", "config.architecture" },
+        { "config.json", config, "config.type" },
+        { "config.json", config, "config.missing" },
+        { "config.json", config, "meta.value" },
+        { "config.json", config, "vocab.special" },
+        { "tokenizer.json", "\xff\xfe", "vocab.syntax" },
+        { "tokenizer.json", "[]", "vocab.syntax" },
+        { "tokenizer.json", "{}", "vocab.absent" },
+        { "tokenizer.json", tokenizer, "vocab.size" },
+        { "tokenizer.json", tokenizer, "vocab.merge" },
+        { "tokenizer.json", tokenizer, "vocab.merge_unknown" },
+        { "tokenizer_config.json", "{\"a\":}", "vocab.syntax" },
+    };
+    struct test_bytes data = { 0 };
+    put_values(&data, 4 * H, NORMAL);
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char name[64], beside[64], wanted[64];
+        snprintf(name, sizeof name, "beside-%zu/model.safetensors", i);
+        snprintf(beside, sizeof beside, "beside-%zu/%s", i, rows[i].file);
+        snprintf(wanted, sizeof wanted, "\"code\":\"%s\"", rows[i].code);
+        test_file(beside, rows[i].text, strlen(rows[i].text));
+        const char *path = safetensors(name, embedding, &data);
+        struct test_answer a = test_tool("apr-inspect", "--check", "--json", path, NULL);
+        if (!test_says(&a.out, wanted))
+            fail_msg("%s: no %s in %s%s", rows[i].text, wanted, (const char *)a.out.at, (const char *)a.err.at);
+        test_answer_free(&a);
+    }
+    test_free(&data);
+}
+
+/* ---- what cannot be opened ------------------------------------------------------------------------------------------ */
+
+static void a_file_that_cannot_be_opened_is_one_finding(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what, *header;
+        size_t      nvalues;
+        const char *code, *tensor;
+    } rows[] = {
+        { "no JSON", "{", 8, "st.syntax", NULL },
+        { "a gap", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[4,20]}}", 5, "st.gap", "a" },
+        { "a hole at the end", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", 5, "st.trailing", NULL },
+        { "too short", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", 3, "st.extent", "a" },
+        { "an odd dtype", "{\"a\":{\"dtype\":\"F99\",\"shape\":[4],\"data_offsets\":[0,16]}}", 4, "st.dtype", "a" },
+        { "a shape of another size", "{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,16]}}", 4, "st.shape", "a" },
+        { "no dtype", "{\"a\":{\"shape\":[4],\"data_offsets\":[0,16]}}", 4, "st.entry", "a" },
+        { "metadata of numbers", "{\"__metadata__\":{\"a\":1}}", 0, "st.metadata", NULL },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_bytes data = { 0 };
+        test_text(&data, "");
+        put_values(&data, rows[i].nvalues, NORMAL);
+        expect(rows[i].what, safetensors("broken.safetensors", rows[i].header, &data), "--check", 2, rows[i].code, rows[i].tensor);
+        test_free(&data);
+    }
+    static const struct {
+        const char *good;
+        size_t      at;
+        const char *patch, *code;
+    } edits[] = {
+        { "fixtures/qwen2.apr", 0, "APRN", "apr.magic" },
+        { "fixtures/qwen2.apr", 8, "\x07", "apr.header.crc" },
+        { "fixtures/qwen2-q8_0.gguf", 4, "\x09", "gguf.header" },
+        { "fixtures/qwen2-q8_0.gguf", 0, "hello", "file.format" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(edits); i++) {
+        struct test_bytes b = test_load(edits[i].good);
+        memcpy(b.at + edits[i].at, edits[i].patch, strlen(edits[i].patch));
+        expect(edits[i].good, test_file("edited", b.at, b.n), "--check", 2, edits[i].code, NULL);
+        test_free(&b);
+    }
+    expect("no file", "no/such/file", "--check", 2, "file.unreadable", NULL);
+}
+
+static void a_wrong_footer_is_no_absent_one(void **state)
+{
+    (void)state;
+    struct test_bytes b = test_load("fixtures/qwen2.apr");
+    b.at[b.n - 1] ^= 0xFF;
+    expect("a wrong footer", test_file("footer.apr", b.at, b.n), "--check", 1, "apr.footer.wrong", NULL);
+    expect("a wrong footer, unseen", test_file("footer.apr", b.at, b.n), "--check=fast", 0, "vocab.absent", NULL);
+    expect("no footer", test_file("footer.apr", b.at, b.n - 4), "--check", 0, "apr.footer.absent", NULL);
+    test_free(&b);
+}
+
+/* ---- the page ------------------------------------------------------------------------------------------------------- */
+
+/* Calls f for each code in the text that stands between two `quote` characters. */
+static void each_code(const char *text, char quote, void (*f)(const char *code, void *ctx), void *ctx)
+{
+    char pattern[160];
+    regex_t code;
+    regmatch_t at[3];
+    static const char prefix[] = "apr|gguf|st|aprt|index|file|tensor|meta|config|contract|vocab|values|layers|codec";
+    snprintf(pattern, sizeof pattern, "%c((%s)(\\.[a-z_]+)+)%c", quote, prefix, quote);
+    assert_int_equal(regcomp(&code, pattern, REG_EXTENDED), 0);
+    for (; regexec(&code, text, APR_LENGTH(at), at, 0) == 0; text += at[0].rm_eo) {
+        char name[64];
+        snprintf(name, sizeof name, "%.*s", (int)(at[1].rm_eo - at[1].rm_so), text + at[1].rm_so);
+        const char *dot = strrchr(name, '.');
+        if (strcmp(dot, ".h") != 0 && strcmp(dot, ".json") != 0)
+            f(name, ctx);
+    }
+    regfree(&code);
+}
+
+static void expect_in(const char *code, void *text)
+{
+    const struct test_bytes *b = text;
+    char bare[80], quoted[80];
+    snprintf(bare, sizeof bare, "`%s`", code);
+    snprintf(quoted, sizeof quoted, "\"%s\"", code);
+    if (!test_says(b, bare) && !test_says(b, quoted))
+        fail_msg("%s stands on one side only: docs/findings.md, or the source", code);
+}
+
+static void every_code_is_on_the_page_and_none_other(void **state)
+{
+    (void)state;
+    struct test_bytes page = test_load("docs/findings.md"), source = { 0 };
+    glob_t files;
+    assert_int_equal(glob("lib/*.c", 0, NULL, &files), 0);
+    assert_int_equal(glob("formats/*.c", GLOB_APPEND, NULL, &files), 0);
+    assert_int_equal(glob("tools/apr-inspect/check*.c", GLOB_APPEND, NULL, &files), 0);
+    for (size_t i = 0; i < files.gl_pathc; i++) {
+        struct test_bytes one = test_load(files.gl_pathv[i]);
+        test_put(&source, one.at, one.n);
+        test_free(&one);
+    }
+    each_code((const char *)source.at, '"', expect_in, &page);
+    each_code((const char *)page.at, '`', expect_in, &source);
+    globfree(&files);
+    test_free(&page);
+    test_free(&source);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_sound_model_has_nothing_to_be_found),
+        cmocka_unit_test(each_planted_fault_is_named),
+        cmocka_unit_test(fast_reads_no_data),
+        cmocka_unit_test(scales_and_codes_of_blocks_are_seen_undecoded),
+        cmocka_unit_test(a_layer_unlike_its_siblings_stands_out),
+        cmocka_unit_test(what_lies_beside_a_checkpoint_is_checked),
+        cmocka_unit_test(a_file_that_cannot_be_opened_is_one_finding),
+        cmocka_unit_test(a_wrong_footer_is_no_absent_one),
+        cmocka_unit_test(every_code_is_on_the_page_and_none_other),
+    };
+    return cmocka_run_group_tests_name("check", tests, NULL, NULL);
+}

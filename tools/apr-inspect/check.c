@@ -1,0 +1,107 @@
+/* Stages 1 to 3 as the readers left them, and the order of all ten. */
+#include "check.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "format.h"
+#include "meta.h"
+#include "model.h"
+#include "source.h"
+
+bool has_weights(const struct apr_model *m)
+{
+    return strcmp(m->format->name, "aprt") != 0 && !apr_bytes_equal(apr_meta_string(&m->meta, "general.type"), apr_text("imatrix"));
+}
+
+/* ---- what readers noted --------------------------------------------------------------------------------------------- */
+
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+/* The text with its place before it: a shard's name where there are several, the byte where there is one. */
+static enum apr_code add_placed(struct inspection *x, const struct apr_note *note, struct apr_error *e)
+{
+    const bool sharded = x->m->nfile > 1;
+    const char *file = sharded ? last_part(x->m->file[note->file]->path) : "";
+    char byte[40] = "";
+    if (note->at != APR_NOWHERE)
+        snprintf(byte, sizeof byte, "at byte %llu: ", (unsigned long long)note->at);
+    return add_finding(&x->findings, note->severity, note->stage, note->code, note->tensor, e, "%s%s%s%s", file, sharded ? ": " : "", byte,
+                       note->text);
+}
+
+static enum apr_code add_notes(struct inspection *x, unsigned stage, struct apr_error *e)
+{
+    for (size_t i = 0; i < x->m->nnote; i++)
+        if (x->m->note[i].stage == stage)
+            APR_TRY(add_placed(x, &x->m->note[i], e));
+    return APR_OK;
+}
+
+/* Checksums over all of the bytes, where the format has them. */
+static enum apr_code verify_files(struct inspection *x, struct apr_error *e)
+{
+    const struct apr_model *m = x->m;
+    for (size_t i = 0; m->format->verify != NULL && i < m->nfile; i++) {
+        struct apr_error why;
+        const enum apr_code code = m->format->verify(m, m->file[i], &why);
+        apr_error_in(&why, m->file[i]->path);
+        if (code != APR_OK && why.finding == NULL) {
+            *e = why;
+            return code;
+        }
+        if (code != APR_OK)
+            APR_TRY(finding_of_error(&x->findings, &why, e));
+    }
+    return APR_OK;
+}
+
+/* ---- an error as a finding ------------------------------------------------------------------------------------------ */
+
+/* The name that a message begins with, `tensor "NAME"`, when it is whole and was not made printable. */
+static struct apr_bytes named_tensor(const char *text)
+{
+    const char *quote = strncmp(text, "tensor \"", 8) == 0 ? strchr(text + 8, '"') : NULL;
+    const size_t n = quote == NULL ? 0 : (size_t)(quote - text) - 8;
+    const bool whole = n > 0 && n < sizeof ((struct apr_quoted *)NULL)->text - 16 && memchr(text + 8, '\\', n) == NULL;
+    return whole ? (struct apr_bytes){ (const unsigned char *)text + 8, n } : no_tensor;
+}
+
+enum apr_code finding_of_error(struct findings *f, const struct apr_error *why, struct apr_error *e)
+{
+    const bool named = why->finding != NULL;
+    char byte[40] = "";
+    if (why->code == APR_ENOMEM || why->code == APR_EARG)
+        return APR_OK;
+    if (why->at != APR_NOWHERE)
+        snprintf(byte, sizeof byte, "at byte %llu: ", (unsigned long long)why->at);
+    APR_TRY(add_finding(f, APR_FAULT, named ? why->stage : STAGE_CONTAINER, named ? why->finding : "file.unreadable", no_tensor, e,
+                        "%s: %s%s", last_part(why->file), byte, why->text));
+    struct finding *added = &f->at[f->n - 1];
+    const char *text = strstr(added->text, why->text);
+    added->tensor = text == NULL ? no_tensor : named_tensor(text);
+    return APR_OK;
+}
+
+/* ---- the ten stages ------------------------------------------------------------------------------------------------- */
+
+enum apr_code check_model(struct inspection *x, struct apr_error *e)
+{
+    APR_TRY(add_notes(x, STAGE_CONTAINER, e));
+    if (x->o->check == CHECK_ALL)
+        APR_TRY(verify_files(x, e));
+    APR_TRY(add_notes(x, STAGE_INDEX, e));
+    APR_TRY(add_notes(x, STAGE_EXTENTS, e));
+    APR_TRY(check_index(x, e));
+    APR_TRY(add_notes(x, STAGE_METADATA, e));
+    APR_TRY(check_metadata(x, e));
+    APR_TRY(check_contract(x, e));
+    APR_TRY(check_tokenizer(x, e));
+    if (x->o->check == CHECK_ALL)
+        APR_TRY(check_values(x, e));
+    return apr_model_intact(x->m, e);
+}

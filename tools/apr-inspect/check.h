@@ -1,0 +1,55 @@
+/* The stages of --check (cli.md 3.1), a file for a few of each. Every function adds what it finds to x->findings. */
+#ifndef APR_INSPECT_CHECK_H
+#define APR_INSPECT_CHECK_H
+
+#include "inspect.h"
+
+struct apr_source;
+
+enum { STAGE_CONTAINER = 1, STAGE_INDEX, STAGE_EXTENTS, STAGE_METADATA, STAGE_CONTRACT, STAGE_TOKENIZER, STAGE_VALUES, STAGE_DEGENERATE,
+       STAGE_DISTRIBUTION, STAGE_ROUND_TRIP };
+
+static const struct apr_bytes no_tensor = { 0 };
+
+/* Of findings that may be as many as tensors or tokens, so many are told one by one. */
+#define MOST_ALIKE 100
+
+APR_MUST_CHECK enum apr_code check_index(struct inspection *x, struct apr_error *e);     /* 3: index.json against shards */
+APR_MUST_CHECK enum apr_code check_metadata(struct inspection *x, struct apr_error *e);  /* 4 */
+APR_MUST_CHECK enum apr_code check_contract(struct inspection *x, struct apr_error *e);  /* 5 */
+APR_MUST_CHECK enum apr_code check_tokenizer(struct inspection *x, struct apr_error *e); /* 6 */
+APR_MUST_CHECK enum apr_code check_values(struct inspection *x, struct apr_error *e);    /* 7 to 10: one pass over the data */
+
+/* Opens the file of that name beside a checkpoint; *s is NULL when there is none, or the model has no folder. */
+APR_MUST_CHECK enum apr_code open_beside(const struct inspection *x, const char *name, struct apr_source **s, struct apr_error *e);
+
+/* Is it a model of weights, not a trace or an importance matrix? */
+bool has_weights(const struct apr_model *m);
+
+/* ---- check_blocks.c: a block seen without decoding it ----------------------------------------------------------------- */
+
+/* Of some blocks, those whose scale is no finite number, those with a code that no encoder writes, and those that come back as other
+ * bytes when their values are encoded again; and the first of each. field: where the first bad scale stands. */
+struct block_tally {
+    uint64_t    bad, first_bad, foreign, first_foreign, loose, first_loose;
+    const char *field;
+};
+
+uint64_t block_count(const struct apr_tensor *t);
+
+/* Adds blocks [first, end) of t. Any thread. */
+void tally_blocks(const struct apr_tensor *t, uint64_t first, uint64_t end, struct block_tally *b);
+void merge_tally(struct block_tally *into, const struct block_tally *b);
+
+/* ---- check_layers.c: stage 9 ------------------------------------------------------------------------------------------ */
+
+/* Moments of a tensor's finite values; `usable` when they say something. */
+struct moments {
+    double mean, std;
+    bool   usable;
+};
+
+/* moments: one for each tensor of the model. */
+APR_MUST_CHECK enum apr_code check_layers(struct inspection *x, const struct moments *moments, struct apr_error *e);
+
+#endif

@@ -1,0 +1,218 @@
+/* Stage 5: the model against its family's contract: every tensor there, of the right shape, and no other. */
+#include "check.h"
+
+#include <string.h>
+
+#include "format.h"
+#include "model.h"
+
+#define MOST_LAYERS 65536u
+
+#define SAY(c, severity, code, tensor, ...) add_finding(&(c)->x->findings, severity, STAGE_CONTRACT, code, tensor, (c)->e, __VA_ARGS__)
+
+/* dialect: the one most tensors are named in. nlayer: layers to look at; said: those the metadata gives, 0 when it gives none. */
+struct contract {
+    struct inspection *x;
+    struct apr_error  *e;
+    enum apr_dialect   dialect;
+    uint64_t           nlayer, said;
+    size_t             nmissing, nstranger;
+};
+
+static bool is_layered(const struct apr_role *r)
+{
+    for (unsigned d = 0; d < APR_NDIALECTS; d++)
+        if (r->nknown[d] > 0)
+            return memmem(r->known[d][0].at, r->known[d][0].n, "{L}", 3) != NULL;
+    return false;
+}
+
+/* The value of a size or condition; `otherwise` when it is not known. */
+static uint64_t size_or(const struct contract *c, const struct apr_expr *x, uint64_t otherwise)
+{
+    uint64_t n;
+    return x != NULL && apr_binding_size(c->x->binding, x, &n) ? n : otherwise;
+}
+
+/* ---- what is missing ------------------------------------------------------------------------------------------------ */
+
+static enum apr_code add_missing(struct contract *c, const struct apr_seat *s)
+{
+    const struct apr_family *f = c->x->family;
+    char text[APR_NAME_ROOM];
+    const size_t n = apr_role_spell(s->role->known[s->dialect][s->piece], s->layer, s->expert, text, sizeof text);
+    if (++c->nmissing > MOST_ALIKE)
+        return APR_OK;
+    const struct apr_bytes name = apr_model_format(c->x->m, "%.*s", (int)n, text);
+    if (name.at == NULL)
+        return apr_no_memory(c->e);
+    return SAY(c, APR_FAULT, "contract.missing", name, "tensor %s is not there; family %.*s needs it as %.*s", APR_QUOTED(name),
+               (int)f->name.n, (const char *)f->name.at, (int)s->role->name.n, (const char *)s->role->name.at);
+}
+
+static uint64_t piece_count(const struct contract *c, const struct apr_role *r, enum apr_dialect d)
+{
+    const struct apr_role_transform *last = r->ntransform == 0 ? NULL : &r->transform[r->ntransform - 1];
+    if (d != APR_HF)
+        return r->nknown[d];
+    return last != NULL && last->op == APR_OP_STACK ? size_or(c, last->n[0], 0) : 1;
+}
+
+/* Every piece and expert that makes up the role in that layer. */
+static enum apr_code check_role(struct contract *c, const struct apr_role *r, uint32_t layer)
+{
+    struct apr_seat s = { .role = r, .layer = layer, .dialect = apr_binding_dialect(c->x->binding, r, layer) };
+    const bool absent = s.dialect == APR_NDIALECTS;
+    if (absent)
+        s.dialect = r->nknown[c->dialect] > 0 ? c->dialect : APR_HF;
+    if (r->nknown[s.dialect] == 0)
+        return APR_OK;
+    const uint64_t n = piece_count(c, r, s.dialect);
+    for (uint64_t i = 0; i < n && c->nmissing <= MOST_ALIKE; i++) {
+        if (s.dialect == APR_HF)
+            s.expert = (uint32_t)i;
+        else
+            s.piece = (unsigned)i;
+        if (absent || apr_binding_find(c->x->binding, &s) == NULL)
+            APR_TRY(add_missing(c, &s));
+    }
+    return APR_OK;
+}
+
+static bool is_required(const struct contract *c, const struct apr_role *r)
+{
+    return !r->generated && (r->when == NULL || size_or(c, r->when, 0) != 0) && (r->optional == NULL || size_or(c, r->optional, 1) == 0);
+}
+
+static enum apr_code check_presence(struct contract *c)
+{
+    const struct apr_family *f = c->x->family;
+    for (size_t i = 0; i < f->nrole && c->nmissing <= MOST_ALIKE; i++) {
+        const struct apr_role *r = &f->role[i];
+        if (!is_required(c, r))
+            continue;
+        if (!is_layered(r)) {
+            APR_TRY(check_role(c, r, 0));
+            continue;
+        }
+        const uint64_t from = size_or(c, r->layers[0], 0), step = size_or(c, r->layers[2], 1);
+        const uint64_t to = apr_min(c->nlayer, r->layers[1] == NULL ? c->nlayer : size_or(c, r->layers[1], 0));
+        for (uint64_t layer = from; layer < to && step > 0 && c->nmissing <= MOST_ALIKE; layer += step)
+            APR_TRY(check_role(c, r, (uint32_t)layer));
+    }
+    if (c->nmissing <= MOST_ALIKE)
+        return APR_OK;
+    return SAY(c, APR_FAULT, "contract.missing", no_tensor, "more tensors are not there than the %d named", MOST_ALIKE);
+}
+
+/* ---- what is there -------------------------------------------------------------------------------------------------- */
+
+/* The shape the contract wants of a tensor in that seat; false when a size is not known. */
+static bool wanted_shape(const struct contract *c, const struct apr_seat *s, uint64_t *dim, unsigned *ndim)
+{
+    struct apr_transform chain[APR_MAX_STEPS];
+    struct apr_error ignored;
+    size_t n;
+    return apr_binding_shape(c->x->binding, s->role, dim, ndim) &&
+           apr_binding_chain(c->x->binding, s->role, s->dialect, chain, &n, &ignored) == APR_OK &&
+           apr_transform_shape(chain, n, s->piece, dim, ndim);
+}
+
+/* A GGUF may leave out leading dims of 1, or write them. */
+static bool same_shape(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
+{
+    while (na > 0 && *a == 1)
+        a++, na--;
+    while (nb > 0 && *b == 1)
+        b++, nb--;
+    return na == nb && memcmp(a, b, na * sizeof *a) == 0;
+}
+
+static enum apr_code add_shape(struct contract *c, const struct apr_tensor *t, const struct apr_role *r, const uint64_t *dim, unsigned ndim)
+{
+    char has[176], wants[176];
+    return SAY(c, APR_FAULT, "contract.shape", t->name, "tensor %s has the shape %s, family %.*s wants %s for %.*s", APR_QUOTED(t->name),
+               apr_spell_shape(t->dim, t->ndim, has), (int)c->x->family->name.n, (const char *)c->x->family->name.at,
+               apr_spell_shape(dim, ndim, wants), (int)r->name.n, (const char *)r->name.at);
+}
+
+static enum apr_code add_stranger(struct contract *c, const struct apr_tensor *t, const char *why)
+{
+    if (++c->nstranger > MOST_ALIKE + 1)
+        return APR_OK;
+    if (c->nstranger > MOST_ALIKE)
+        return SAY(c, APR_FAULT, "contract.stranger", no_tensor, "more tensors do not belong there than the %d named", MOST_ALIKE);
+    return SAY(c, APR_FAULT, "contract.stranger", t->name, "tensor %s %s family %.*s", APR_QUOTED(t->name), why, (int)c->x->family->name.n,
+               (const char *)c->x->family->name.at);
+}
+
+/* One of the roles that t may have must fit. */
+static enum apr_code check_tensor(struct contract *c, const struct apr_tensor *t)
+{
+    struct apr_seat s, first;
+    uint64_t dim[APR_MAX_DIMS];
+    unsigned ndim;
+    if (apr_binding_skips(c->x->binding, t))
+        return APR_OK;
+    if (!apr_binding_seat(c->x->binding, t, 0, &first))
+        return add_stranger(c, t, "is unknown to");
+    if (is_layered(first.role) && c->said > 0 && first.layer >= c->said)
+        return add_stranger(c, t, "is of a layer beyond those of");
+    for (size_t i = 0; apr_binding_seat(c->x->binding, t, i, &s); i++)
+        if (!wanted_shape(c, &s, dim, &ndim) || same_shape(dim, ndim, t->dim, t->ndim))
+            return APR_OK;
+    return wanted_shape(c, &first, dim, &ndim) ? add_shape(c, t, first.role, dim, ndim) : APR_OK;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+
+/* The dialect, and the layers: those that the model has, as far as its metadata wants them. */
+static enum apr_code survey(struct contract *c)
+{
+    const struct apr_model *m = c->x->m;
+    size_t named[APR_NDIALECTS] = { 0 };
+    uint64_t last = 0;
+    struct apr_expr *n;
+    struct apr_seat s;
+    APR_TRY(apr_expr_new(&n, apr_text("N"), c->e));
+    c->said = apr_family_dim(c->x->family, apr_text("N")) == NULL ? 0 : size_or(c, n, 0);
+    apr_expr_free(n);
+    for (size_t i = 0; i < m->ntensor; i++)
+        if (apr_binding_seat(c->x->binding, &m->tensor[i], 0, &s)) {
+            named[s.dialect]++;
+            if (is_layered(s.role) && s.layer + (uint64_t)1 > last && !apr_binding_skips(c->x->binding, &m->tensor[i]))
+                last = s.layer + (uint64_t)1;
+        }
+    for (unsigned d = 0; d < APR_NDIALECTS; d++)
+        if (named[d] > named[c->dialect])
+            c->dialect = (enum apr_dialect)d;
+    c->nlayer = apr_min(MOST_LAYERS, c->said > 0 ? apr_min(c->said, last) : last);
+    if (c->said <= last)
+        return APR_OK;
+    return SAY(c, APR_FAULT, "contract.layers", no_tensor, "the metadata says %llu layers, there are tensors of %llu",
+               (unsigned long long)c->said, (unsigned long long)last);
+}
+
+static enum apr_code add_unknown(struct inspection *x, struct apr_error *e)
+{
+    const struct apr_bytes word = architecture_of(x);
+    if (word.n == 0)
+        return add_finding(&x->findings, APR_INFO, STAGE_CONTRACT, "contract.unknown", no_tensor, e,
+                           "the model does not say what it is: its tensors are held against no contract");
+    return add_finding(&x->findings, APR_INFO, STAGE_CONTRACT, "contract.unknown", no_tensor, e,
+                       "no family is known for %s: its tensors are held against no contract", APR_QUOTED(word));
+}
+
+enum apr_code check_contract(struct inspection *x, struct apr_error *e)
+{
+    struct contract c = { .x = x, .e = e, .dialect = strcmp(x->m->format->name, "gguf") == 0 ? APR_GGUF : APR_HF };
+    if (!has_weights(x->m))
+        return APR_OK;
+    if (x->binding == NULL)
+        return add_unknown(x, e);
+    APR_TRY(survey(&c));
+    APR_TRY(check_presence(&c));
+    for (size_t i = 0; i < x->m->ntensor; i++)
+        APR_TRY(check_tensor(&c, &x->m->tensor[i]));
+    return APR_OK;
+}

@@ -1,0 +1,350 @@
+/* Stages 7 to 10: one pass over the data, in chunks on all threads, judged tensor by tensor in the order of the file. */
+#include "check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chunk.h"
+#include "dtype.h"
+#include "format.h"
+#include "model.h"
+#include "parallel.h"
+#include "progress.h"
+#include "source.h"
+
+#define DEAD_SQUARES 1e-12 /* a row whose L2 norm is below 1e-6 */
+
+/* What is known of some values of a tensor.
+ *   n, mean, squares  of the finite ones: their number, mean and sum of squared distances from it
+ *   first_bad         the first that is NaN or infinite
+ *   dead, first_dead  rows that are as good as zero */
+struct tally {
+    uint64_t           n, zeros, nans, infs, first_bad, dead, first_dead;
+    double             mean, squares, min, max;
+    struct block_tally blocks;
+};
+
+/* A tensor's share of the work: chunks of `chunk` elements, which are whole rows where rows are looked at (`row` long, else 0). */
+struct job {
+    const struct apr_tensor *t;
+    uint64_t                 task, nchunk, chunk, row;
+};
+
+struct pass {
+    struct inspection *x;
+    struct job        *job;
+    size_t             njob;
+    uint64_t           ntask;
+    size_t             now;      /* the job whose chunks are being taken */
+    struct tally       sum;      /* of its chunks so far */
+    struct moments    *moments;
+    struct findings    degenerate, round_trip;
+};
+
+/* ---- what a tensor is ----------------------------------------------------------------------------------------------- */
+
+static bool contains(struct apr_bytes name, const char *word) { return memmem(name.at, name.n, word, strlen(word)) != NULL; }
+
+static bool is_embedding(struct apr_bytes name)
+{
+    static const char *const word[] = { "embed", "embd", "wte.", "wpe.", "lm_head" };
+    for (size_t i = 0; i < APR_LENGTH(word); i++)
+        if (contains(name, word[i]))
+            return true;
+    return apr_bytes_equal(name, apr_text("output.weight"));
+}
+
+static bool is_integer(const struct apr_dtype *d)
+{
+    const enum apr_dtype_id id = apr_dtype_id(d);
+    return id >= APR_I64 && id <= APR_BOOL;
+}
+
+/* Norms, biases, scalars: that they are constant, or zero, may be meant. */
+static bool is_vector(const struct apr_tensor *t)
+{
+    unsigned sides = 0;
+    for (unsigned i = 0; i < t->ndim; i++)
+        sides += t->dim[i] > 1;
+    return sides < 2 || contains(t->name, "norm") || contains(t->name, "bias") || contains(t->name, "ln_");
+}
+
+/* A norm that is stored less 1, so that zeros are its neutral value. */
+static bool is_stored_less_one(const struct inspection *x, const struct apr_tensor *t)
+{
+    struct apr_seat s;
+    return x->binding != NULL && apr_binding_seat(x->binding, t, 0, &s) && s.dialect != APR_GGUF && s.role->ntransform > 0 &&
+           s.role->transform[0].op == APR_OP_ADD;
+}
+
+/* ---- one chunk ------------------------------------------------------------------------------------------------------ */
+
+struct row_state {
+    uint64_t length, at, number;
+    double   squares;
+};
+
+static void end_row(struct row_state *r, struct tally *t)
+{
+    if (r->squares < DEAD_SQUARES && t->dead++ == 0)
+        t->first_dead = r->number;
+    r->number++;
+    r->at = 0;
+    r->squares = 0;
+}
+
+/* Adds n values, from element `first` on; sums are of distances from `about`, which keeps small spreads around large means. */
+static void add_values(struct tally *t, struct row_state *row, const double *v, size_t n, uint64_t first, double about, double sum[2])
+{
+    for (size_t i = 0; i < n; i++) {
+        if (isfinite(v[i])) {
+            const double d = v[i] - about;
+            sum[0] += d;
+            sum[1] += d * d;
+            t->n++;
+            t->zeros += v[i] == 0;
+            t->min = v[i] < t->min ? v[i] : t->min;
+            t->max = v[i] > t->max ? v[i] : t->max;
+        } else {
+            if (t->nans + t->infs == 0)
+                t->first_bad = first + i;
+            t->nans += isnan(v[i]) != 0;
+            t->infs += isinf(v[i]) != 0;
+        }
+        if (row->length > 0) {
+            row->squares += v[i] * v[i];
+            if (++row->at == row->length)
+                end_row(row, t);
+        }
+    }
+}
+
+static const struct job *job_of(const struct pass *p, uint64_t task)
+{
+    size_t low = 0, high = p->njob;
+    while (high - low > 1) {
+        const size_t middle = (low + high) / 2;
+        if (p->job[middle].task <= task)
+            low = middle;
+        else
+            high = middle;
+    }
+    return &p->job[low];
+}
+
+/* A chunk has as large a share of the blocks as it has of the chunks; so each block is seen once, whoever decodes it. */
+static uint64_t block_share(uint64_t nblock, uint64_t i, uint64_t of) { return nblock / of * i + nblock % of * i / of; }
+
+static enum apr_code make(void *ctx, uint64_t task, void *slot, struct apr_error *e)
+{
+    const struct pass *p = ctx;
+    const struct job *j = job_of(p, task);
+    const struct apr_kernels *k = p->x->o->cli.run.kernels;
+    const uint64_t part = task - j->task, begin = part * j->chunk, end = apr_min(begin + j->chunk, j->t->count), nblock = block_count(j->t);
+    struct row_state row = { .length = j->row, .number = j->row > 0 ? begin / j->row : 0 };
+    struct tally t = { .min = INFINITY, .max = -INFINITY };
+    double v[APR_PIECE], about = 0, sum[2] = { 0, 0 };
+    (void)e;
+    for (uint64_t at = begin; at < end && apr_decodable(k, j->t); at += APR_PIECE) {
+        const size_t n = (size_t)apr_min(APR_PIECE, end - at);
+        apr_read_doubles(k, j->t, at, n, v);
+        if (at == begin && isfinite(v[0]))
+            about = v[0];
+        add_values(&t, &row, v, n, at, about, sum);
+    }
+    if (t.n > 0) {
+        t.mean = about + sum[0] / (double)t.n;
+        t.squares = fmax(0, sum[1] - sum[0] * sum[0] / (double)t.n);
+    }
+    tally_blocks(j->t, block_share(nblock, part, j->nchunk), block_share(nblock, part + 1, j->nchunk), &t.blocks);
+    apr_drop_behind(p->x->m->file[j->t->file]->map, apr_element_bytes(j->t, begin, end - begin));
+    memcpy(slot, &t, sizeof t);
+    return APR_OK;
+}
+
+static void merge(struct tally *into, const struct tally *t)
+{
+    const double n = (double)into->n, m = (double)t->n, apart = t->mean - into->mean;
+    if (m > 0) {
+        into->mean += apart * m / (n + m);
+        into->squares += t->squares + apart * apart * n * m / (n + m);
+    }
+    if (into->nans + into->infs == 0)
+        into->first_bad = t->first_bad;
+    if (into->dead == 0)
+        into->first_dead = t->first_dead;
+    into->n += t->n;
+    into->zeros += t->zeros;
+    into->nans += t->nans;
+    into->infs += t->infs;
+    into->dead += t->dead;
+    into->min = t->min < into->min ? t->min : into->min;
+    into->max = t->max > into->max ? t->max : into->max;
+    merge_tally(&into->blocks, &t->blocks);
+}
+
+/* ---- one tensor ----------------------------------------------------------------------------------------------------- */
+
+typedef unsigned long long ull;
+
+static const char *spell_place(const struct apr_tensor *t, uint64_t element, char buffer[176])
+{
+    uint64_t place[APR_MAX_DIMS];
+    for (unsigned d = t->ndim; d-- > 0; element /= t->dim[d])
+        place[d] = element % t->dim[d];
+    return apr_spell_shape(place, t->ndim, buffer);
+}
+
+static enum apr_code judge_finite(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
+{
+    const struct tally *s = &p->sum;
+    struct findings *f = &p->x->findings;
+    char place[176];
+    if (s->blocks.bad > 0)
+        return add_finding(f, APR_FAULT, STAGE_VALUES, "values.scale", t->name, e,
+                           "tensor %s: %llu of %llu blocks of %s have a scale that is NaN or infinite, the first is block %llu (%s)",
+                           APR_QUOTED(t->name), (ull)s->blocks.bad, (ull)block_count(t), t->dtype->name, (ull)s->blocks.first_bad,
+                           s->blocks.field);
+    if (s->nans + s->infs > 0)
+        return add_finding(f, APR_FAULT, STAGE_VALUES, "values.nonfinite", t->name, e,
+                           "tensor %s: %llu NaN and %llu infinite of %llu values, the first at %s", APR_QUOTED(t->name), (ull)s->nans,
+                           (ull)s->infs, (ull)t->count, spell_place(t, s->first_bad, place));
+    if (!apr_decodable(p->x->o->cli.run.kernels, t))
+        return add_finding(f, APR_INFO, STAGE_VALUES, "values.undecoded", t->name, e, "tensor %s: values of type %s are not looked at",
+                           APR_QUOTED(t->name), t->dtype->name);
+    return APR_OK;
+}
+
+static enum apr_code judge_zeros(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
+{
+    const struct tally *s = &p->sum;
+    struct findings *f = &p->degenerate;
+    const bool vector = is_vector(t), embedding = is_embedding(t->name);
+    const double zeros = (double)s->zeros / (double)t->count;
+    char value[32];
+    if (s->zeros == t->count) {
+        if (contains(t->name, "bias") || is_stored_less_one(p->x, t))
+            return APR_OK;
+        return add_finding(f, vector ? APR_WARNING : APR_FAULT, STAGE_DEGENERATE, "values.zero", t->name, e,
+                           "tensor %s: all of its %llu values are 0", APR_QUOTED(t->name), (ull)t->count);
+    }
+    if (vector)
+        return APR_OK;
+    if (s->min == s->max && s->n == t->count)
+        return add_finding(f, APR_FAULT, STAGE_DEGENERATE, "values.constant", t->name, e, "tensor %s: all of its %llu values are %s",
+                           APR_QUOTED(t->name), (ull)t->count, apr_spell_real(s->min, value));
+    if (zeros > (embedding ? 0.5 : 0.8))
+        APR_TRY(add_finding(f, embedding ? APR_FAULT : APR_WARNING, STAGE_DEGENERATE, "values.sparse", t->name, e,
+                            "tensor %s: %.1f %% of its values are 0, more than %d %%", APR_QUOTED(t->name), 100 * zeros,
+                            embedding ? 50 : 80));
+    if (s->dead == 0)
+        return APR_OK;
+    return add_finding(f, APR_WARNING, STAGE_DEGENERATE, "values.dead_rows", t->name, e,
+                       "tensor %s: %llu of %llu rows are 0, the first is row %llu", APR_QUOTED(t->name), (ull)s->dead, (ull)t->dim[0],
+                       (ull)s->first_dead);
+}
+
+static enum apr_code judge_codes(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
+{
+    const struct block_tally *b = &p->sum.blocks;
+    if (b->foreign > 0)
+        APR_TRY(add_finding(&p->round_trip, APR_WARNING, STAGE_ROUND_TRIP, "codec.foreign", t->name, e,
+                            "tensor %s: %llu of %llu blocks of %s hold a code that no encoder writes, the first is block %llu",
+                            APR_QUOTED(t->name), (ull)b->foreign, (ull)block_count(t), t->dtype->name, (ull)b->first_foreign));
+    if (b->loose > 0)
+        APR_TRY(add_finding(&p->round_trip, APR_INFO, STAGE_ROUND_TRIP, "codec.loose", t->name, e,
+                            "tensor %s: %llu of %llu blocks of %s, decoded and encoded again, give other bytes, the first is block %llu",
+                            APR_QUOTED(t->name), (ull)b->loose, (ull)block_count(t), t->dtype->name, (ull)b->first_loose));
+    return APR_OK;
+}
+
+static enum apr_code judge(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
+{
+    const bool weights = has_weights(p->x->m) && !is_integer(t->dtype) && !(p->x->binding != NULL && apr_binding_skips(p->x->binding, t));
+    struct moments *m = &p->moments[t - p->x->m->tensor];
+    APR_TRY(judge_finite(p, t, e));
+    if (weights && p->sum.n > 0) {
+        m->mean = p->sum.mean;
+        m->std = sqrt(p->sum.squares / (double)p->sum.n);
+        m->usable = p->sum.n == t->count && p->sum.min < p->sum.max;
+        APR_TRY(judge_zeros(p, t, e));
+    }
+    return judge_codes(p, t, e);
+}
+
+static enum apr_code take(void *ctx, uint64_t task, void *slot, struct apr_error *e)
+{
+    struct pass *p = ctx;
+    struct job *j = &p->job[p->now];
+    struct tally t;
+    memcpy(&t, slot, sizeof t);
+    if (task == j->task)
+        p->sum = t;
+    else
+        merge(&p->sum, &t);
+    apr_progress_add(p->x->o->cli.run.progress, j->t->data.n / j->nchunk);
+    if (task + 1 < j->task + j->nchunk)
+        return APR_OK;
+    p->now++;
+    return judge(p, j->t, e);
+}
+
+/* ---- the pass ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t plan(struct pass *p)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < p->x->m->ntensor; i++) {
+        const struct apr_tensor *t = &p->x->m->tensor[i];
+        if (t->count == 0 || t->tied || !is_chosen(p->x->o, t))
+            continue;
+        const bool rows = t->ndim == 2 && t->dim[1] <= APR_CHUNK && is_embedding(t->name);
+        struct job *j = &p->job[p->njob++];
+        *j = (struct job){ .t = t, .task = p->ntask, .chunk = APR_CHUNK };
+        if (rows) {
+            j->row = t->dim[1];
+            j->chunk = APR_CHUNK / j->row * j->row;
+        }
+        j->nchunk = (t->count - 1) / j->chunk + 1;
+        p->ntask += j->nchunk;
+        bytes += t->data.n;
+    }
+    return bytes;
+}
+
+static enum apr_code append(struct findings *into, struct findings *more, struct apr_error *e)
+{
+    enum apr_code code = APR_OK;
+    for (size_t i = 0; i < more->n; i++) {
+        const struct finding *f = &more->at[i];
+        if (code == APR_OK)
+            code = add_finding(into, f->severity, f->stage, f->code, f->tensor, e, "%s", f->text);
+        free(f->text);
+    }
+    free(more->at);
+    return code;
+}
+
+enum apr_code check_values(struct inspection *x, struct apr_error *e)
+{
+    struct pass p = { .x = x };
+    const struct apr_run *r = &x->o->cli.run;
+    p.job = calloc(x->m->ntensor + 1, sizeof *p.job);
+    p.moments = calloc(x->m->ntensor + 1, sizeof *p.moments);
+    enum apr_code code = p.job == NULL || p.moments == NULL ? apr_no_memory(e) : APR_OK;
+    if (code == APR_OK) {
+        apr_progress_begin(r->progress, "checking", plan(&p));
+        code = apr_ordered(r, p.ntask, sizeof(struct tally), make, take, &p, e);
+        apr_progress_end(r->progress);
+    }
+    const enum apr_code degenerate = append(&x->findings, &p.degenerate, e);
+    if (code == APR_OK)
+        code = degenerate;
+    if (code == APR_OK)
+        code = check_layers(x, p.moments, e);
+    const enum apr_code round_trip = append(&x->findings, &p.round_trip, e);
+    free(p.job);
+    free(p.moments);
+    return code == APR_OK ? round_trip : code;
+}

@@ -1,0 +1,151 @@
+/* The parts of apr-inspect. */
+#ifndef APR_INSPECT_H
+#define APR_INSPECT_H
+
+#include "bind.h"
+#include "cli.h"
+#include "config.h"
+#include "core.h"
+#include "hash.h"
+#include "pattern.h"
+#include "report.h"
+#include "stats.h"
+
+/* ---- what the user wants -------------------------------------------------------------------------------------------- */
+
+enum check_kind { CHECK_NONE, CHECK_ALL, CHECK_FAST };
+
+struct options {
+    struct apr_cli       cli;
+    struct apr_pattern **filter;
+    size_t               nfilter;
+    bool                 tensors, metadata, full, stats, hash, tree, tokenizer, hex, blocks, textconv;
+    enum check_kind      check;
+    const char          *get, *tensor, *slice, *html, *manifest, *verify; /* NULL: not asked for */
+    uint64_t             depth;                                            /* of the tree; 0: all */
+};
+
+/* ---- a model under inspection --------------------------------------------------------------------------------------- */
+
+/* One thing that is wrong, or worth a word. stage 1..10 (cli.md 3.1). code is stable ("gguf.gap") and listed in docs/findings.md. */
+struct finding {
+    enum apr_severity severity;
+    unsigned          stage;
+    const char       *code;
+    struct apr_bytes  tensor;  /* or empty */
+    char             *text;    /* owned; printable */
+};
+
+struct findings {
+    struct finding *at;
+    size_t          n, room;
+};
+
+struct inspection {
+    const struct options    *o;
+    const char              *path;
+    struct apr_model        *m;
+    struct apr_families     *families;
+    const struct apr_family *family;   /* NULL: not known */
+    struct apr_binding      *binding;  /* NULL: not known, or not asked for (is_bound) */
+    struct apr_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */
+    struct apr_error         config_error;
+    struct findings          findings;
+};
+
+/* Opens the model at path and finds its family; binds it where an option asks for that. Close it with end_inspection, after a failure
+ * too. */
+APR_MUST_CHECK enum apr_code begin_inspection(struct inspection *x, const struct options *o, struct apr_families *families,
+                                              const char *path, struct apr_error *e);
+void end_inspection(struct inspection *x);
+
+/* What the file itself says it is: general.architecture, config.json's architectures or model_type, APR's hf_architecture. Or empty. */
+struct apr_bytes architecture_of(const struct inspection *x);
+
+/* "2.0"; "" where the format has no version. */
+static inline const char *version_of(const struct apr_model *m) { return m->version == NULL ? "" : m->version; }
+
+/* What the file itself has for a tensor: for a placeholder no bytes, which APR calls F32. */
+static inline uint64_t stored_bytes(const struct apr_tensor *t) { return t->tied ? 0 : t->data.n; }
+static inline const struct apr_dtype *stored_dtype(const struct apr_tensor *t) { return t->tied ? &apr_dtypes[APR_F32] : t->dtype; }
+
+/* The members of config.json as metadata, free at->entry; none when it is absent or broken. */
+APR_MUST_CHECK enum apr_code config_metadata(const struct inspection *x, struct apr_meta *config, struct apr_error *e);
+
+/* Adds a finding; the text is formatted and made printable. */
+APR_MUST_CHECK enum apr_code add_finding(struct findings *f, enum apr_severity severity, unsigned stage, const char *code, struct apr_bytes tensor,
+                                         struct apr_error *e, const char *format, ...) APR_PRINTF(7, 8);
+
+/* Is the tensor chosen by --filter? */
+bool is_chosen(const struct options *o, const struct apr_tensor *t);
+
+/* ---- scan.c: everything that reads tensor data, in one pass, in parallel, rows in the order of the file's index ------ */
+
+/* What one tensor was found to be. stats and hash are filled when they were asked for. */
+struct scanned {
+    const struct apr_tensor *t;
+    struct apr_stats         stats;
+    struct apr_digest        hash, value_hash;
+    bool                     decodable;
+};
+
+typedef enum apr_code scan_fn(void *ctx, const struct scanned *row, struct apr_error *e);
+
+enum { SCAN_STATS = 1, SCAN_HASH = 2 };
+
+/* Reads the chosen tensors and calls take for each, on this thread, in the model's order. */
+APR_MUST_CHECK enum apr_code scan_tensors(const struct inspection *x, unsigned what, scan_fn *take, void *ctx, struct apr_error *e);
+
+/* ---- check.c: the ten stages ----------------------------------------------------------------------------------------- */
+
+/* Runs the stages that o->check asks for and adds what it finds, worst first nowhere: in order of stage. */
+APR_MUST_CHECK enum apr_code check_model(struct inspection *x, struct apr_error *e);
+
+/* For a file that could not be opened: the finding that its error amounts to (stage and code from what the error says). */
+APR_MUST_CHECK enum apr_code finding_of_error(struct findings *f, const struct apr_error *why, struct apr_error *e);
+
+/* ---- show.c and its neighbours: each returns the exit code ----------------------------------------------------------- */
+
+int show_overview(struct inspection *x);   /* with no option; one screen */
+int show_json(struct inspection *x);       /* --json with anything: one object */
+int show_tensors(struct inspection *x);    /* --tensors, --stats, --hash as text */
+int show_metadata(struct inspection *x);
+int show_value(struct inspection *x);      /* --get */
+int show_tree(struct inspection *x);
+int show_tokenizer(struct inspection *x);
+int show_tensor(struct inspection *x);     /* --tensor [--slice] [--hex] [--blocks] */
+int show_findings(struct inspection *x);   /* --check as text; 1 when a finding is a fault */
+int show_textconv(struct inspection *x);   /* --textconv */
+int write_manifest(struct inspection *x);  /* --manifest */
+int verify_manifest(struct inspection *x); /* --verify */
+int write_page(struct inspection *x);      /* --html */
+
+/* For a model that could not be opened: {"schema", "files", "findings" (with --check), "error"}, and the error on stderr. */
+int fail_json(struct inspection *x, struct apr_error *why);
+
+/* ---- members of the JSON object ------------------------------------------------------------------------------------- */
+
+/* Opens the object with what is known of any file; all that x->o asks for; one row of "tensors". */
+void begin_object(struct apr_out *j, const struct inspection *x);
+APR_MUST_CHECK enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_code, struct apr_error *e);
+void write_row(struct apr_out *j, const struct inspection *x, const struct scanned *row);
+
+APR_MUST_CHECK enum apr_code write_tensors(struct apr_out *j, struct inspection *x, struct apr_error *e);
+APR_MUST_CHECK enum apr_code write_tree(struct apr_out *j, const struct inspection *x, struct apr_error *e);
+APR_MUST_CHECK enum apr_code write_tokenizer(struct apr_out *j, const struct inspection *x, struct apr_error *e);
+APR_MUST_CHECK enum apr_code write_tensor(struct apr_out *j, const struct inspection *x, struct apr_error *e);   /* --tensor */
+APR_MUST_CHECK enum apr_code write_value(struct apr_out *j, const struct inspection *x, bool *found, struct apr_error *e); /* --get */
+APR_MUST_CHECK enum apr_code write_metadata(struct apr_out *j, const struct inspection *x, struct apr_error *e);
+
+/* ---- for people ----------------------------------------------------------------------------------------------------- */
+
+/* 1344768 -> "1.34 M": three digits and k, M, G, T. */
+const char *spell_count(uint64_t n, char buffer[32]);
+
+/* The shortest spelling of a float that reads back. */
+const char *spell_float(double v, char buffer[32]);
+
+/* One value in at most about `columns` columns, made safe; longer ones end in "...". */
+void print_value(FILE *to, const struct apr_value *v, size_t columns);
+
+#endif

@@ -1,0 +1,139 @@
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "inspect.h"
+#include "json.h"
+#include "meta.h"
+#include "model.h"
+#include "open.h"
+#include "source.h"
+
+/* ---- opening -------------------------------------------------------------------------------------------------------- */
+
+/* A broken config.json leaves a model that can be looked at: what is wrong with it is kept, not raised. */
+static enum apr_code read_config(struct inspection *x, struct apr_error *e)
+{
+    if (x->m->config == NULL)
+        return APR_OK;
+    if (apr_config_new(&x->config, x->m->config->map, &x->config_error) == APR_OK)
+        return APR_OK;
+    apr_error_in(&x->config_error, x->m->config->path);
+    if (x->config_error.code != APR_ENOMEM)
+        return APR_OK;
+    *e = x->config_error;
+    return e->code;
+}
+
+static enum apr_code find_family(struct inspection *x, struct apr_error *e)
+{
+    const struct apr_family *either[2];
+    if (x->config_error.code == APR_OK)
+        APR_TRY(apr_family_said(x->families, x->m, &x->family, e));
+    if (!x->o->check && x->o->html == NULL)
+        return APR_OK;
+    if (x->family == NULL && x->config_error.code == APR_OK)
+        APR_TRY(apr_family_guessed(x->families, x->m, &x->family, either, e));
+    return x->family == NULL ? APR_OK : apr_bind(&x->binding, x->family, x->m, NULL, e);
+}
+
+enum apr_code begin_inspection(struct inspection *x, const struct options *o, struct apr_families *families, const char *path,
+                               struct apr_error *e)
+{
+    *x = (struct inspection){ .o = o, .path = path, .families = families };
+    APR_TRY(apr_open(&x->m, path, &o->cli.run, e));
+    enum apr_code code = read_config(x, e);
+    if (code == APR_OK)
+        code = find_family(x, e);
+    if (code != APR_OK)
+        apr_error_in(e, path);
+    return code;
+}
+
+void end_inspection(struct inspection *x)
+{
+    for (size_t i = 0; i < x->findings.n; i++)
+        free(x->findings.at[i].text);
+    free(x->findings.at);
+    apr_binding_free(x->binding);
+    apr_config_free(x->config);
+    apr_close(x->m);
+}
+
+/* ---- asking --------------------------------------------------------------------------------------------------------- */
+
+struct apr_bytes architecture_of(const struct inspection *x)
+{
+    static const char *const path[] = { "architectures.0", "model_type" };
+    static const char *const key[] = { "general.architecture", "hf_architecture", "architecture", "model_type" };
+    struct apr_bytes word;
+    for (size_t i = 0; i < APR_LENGTH(path); i++)
+        if (apr_config_string(x->config, apr_text(path[i]), &word))
+            return word;
+    for (size_t i = 0; i < APR_LENGTH(key); i++) {
+        word = apr_meta_string(&x->m->meta, key[i]);
+        if (word.n > 0)
+            return word;
+    }
+    return (struct apr_bytes){ 0 };
+}
+
+/* Bare NaN is no JSON: a text that has it counts up to there. */
+enum apr_code config_metadata(const struct inspection *x, struct apr_meta *config, struct apr_error *e)
+{
+    struct apr_walk walk, start;
+    struct apr_item item;
+    struct apr_error ignored;
+    bool more = true;
+    *config = (struct apr_meta){ 0 };
+    if (x->config == NULL || apr_walk_in(&start, x->m->config->map, 0, '{', &ignored) != APR_OK)
+        return APR_OK;
+    for (walk = start; apr_walk_next(&walk, &item, &more, &ignored) == APR_OK && more;)
+        config->room++;
+    config->entry = calloc(config->room + 1, sizeof *config->entry);
+    if (config->entry == NULL)
+        return apr_no_memory(e);
+    for (walk = start; config->n < config->room && apr_walk_next(&walk, &item, &more, &ignored) == APR_OK; config->n++) {
+        struct apr_meta_entry *entry = &config->entry[config->n];
+        if (apr_json_string(x->m, item.key, item.key_at, &entry->key, &ignored) != APR_OK ||
+            apr_json_value(x->m, item.value, item.value_at, &entry->value, &ignored) != APR_OK)
+            break;
+    }
+    return APR_OK;
+}
+
+bool is_chosen(const struct options *o, const struct apr_tensor *t)
+{
+    for (size_t i = 0; i < o->nfilter; i++)
+        if (apr_pattern_matches(o->filter[i], t->name))
+            return true;
+    return o->nfilter == 0;
+}
+
+/* ---- findings ------------------------------------------------------------------------------------------------------- */
+
+enum apr_code add_finding(struct findings *f, enum apr_severity severity, unsigned stage, const char *code, struct apr_bytes tensor,
+                          struct apr_error *e, const char *format, ...)
+{
+    struct apr_error printable;
+    char text[sizeof printable.text];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    apr_fail(&printable, APR_OK, APR_NOWHERE, "%s", text);
+    if (f->n == f->room) {
+        const size_t room = f->room == 0 ? 16 : 2 * f->room;
+        struct finding *more = realloc(f->at, room * sizeof *more);
+        if (more == NULL)
+            return apr_no_memory(e);
+        f->at = more;
+        f->room = room;
+    }
+    char *kept = strdup(printable.text);
+    if (kept == NULL)
+        return apr_no_memory(e);
+    f->at[f->n++] = (struct finding){ severity, stage, code, tensor, kept };
+    return APR_OK;
+}

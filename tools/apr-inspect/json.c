@@ -1,0 +1,157 @@
+/* --json: whatever was asked for, as one object. */
+#include <math.h>
+
+#include "dtype.h"
+#include "format.h"
+#include "inspect.h"
+#include "model.h"
+#include "source.h"
+
+static void write_name(struct apr_out *j, const char *key, struct apr_bytes s)
+{
+    if (s.n > 0)
+        apr_out_bytes(j, key, s);
+    else
+        apr_out_null(j, key);
+}
+
+static void write_files(struct apr_out *j, const struct inspection *x)
+{
+    apr_out_open(j, "files", '[');
+    for (size_t i = 0; i < (x->m == NULL ? 1 : x->m->nfile); i++) {
+        apr_out_open(j, NULL, '{');
+        apr_out_text(j, "path", x->m == NULL ? x->path : x->m->file[i]->path);
+        if (x->m == NULL)
+            apr_out_null(j, "size");
+        else
+            apr_out_count(j, "size", x->m->file[i]->stored);
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+}
+
+static void write_totals(struct apr_out *j, const struct apr_model *m)
+{
+    struct {
+        uint64_t tensors, elements, bytes;
+    } of[APR_NDTYPES] = { 0 };
+    uint64_t elements = 0, bytes = 0;
+    for (size_t i = 0; i < m->ntensor; i++) {
+        const struct apr_tensor *t = &m->tensor[i];
+        const enum apr_dtype_id id = apr_dtype_id(stored_dtype(t));
+        of[id].tensors++;
+        of[id].elements += t->count;
+        of[id].bytes += stored_bytes(t);
+        elements += t->count;
+        bytes += stored_bytes(t);
+    }
+    apr_out_count(j, "parameters", elements);
+    apr_out_count(j, "tensor_count", m->ntensor);
+    apr_out_count(j, "tensor_bytes", bytes);
+    apr_out_real(j, "bits_per_weight", elements > 0 ? 8 * (double)bytes / (double)elements : NAN);
+    apr_out_open(j, "dtypes", '[');
+    for (size_t i = 0; i < APR_NDTYPES; i++) {
+        if (of[i].tensors == 0)
+            continue;
+        apr_out_open(j, NULL, '{');
+        apr_out_text(j, "dtype", apr_dtypes[i].name);
+        apr_out_count(j, "tensors", of[i].tensors);
+        apr_out_count(j, "elements", of[i].elements);
+        apr_out_count(j, "bytes", of[i].bytes);
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+}
+
+static void write_findings(struct apr_out *j, const struct findings *f)
+{
+    static const char *const word[] = { [APR_INFO] = "info", [APR_WARNING] = "warning", [APR_FAULT] = "error" };
+    apr_out_open(j, "findings", '[');
+    for (size_t i = 0; i < f->n; i++) {
+        apr_out_open(j, NULL, '{');
+        apr_out_count(j, "stage", f->at[i].stage);
+        apr_out_text(j, "severity", word[f->at[i].severity]);
+        apr_out_text(j, "code", f->at[i].code);
+        write_name(j, "tensor", f->at[i].tensor);
+        apr_out_text(j, "text", f->at[i].text);
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+}
+
+static enum apr_code write_check(struct apr_out *j, struct inspection *x, int *exit_code, struct apr_error *e)
+{
+    const enum apr_code code = check_model(x, e);
+    write_findings(j, &x->findings);
+    for (size_t i = 0; i < x->findings.n; i++)
+        if (x->findings.at[i].severity == APR_FAULT)
+            *exit_code = APR_EXIT_NO;
+    return code;
+}
+
+void begin_object(struct apr_out *j, const struct inspection *x)
+{
+    apr_out_open(j, NULL, '{');
+    apr_out_text(j, "schema", "apr-inspect/1");
+    write_files(j, x);
+}
+
+static int end_object(struct apr_out *j, const struct inspection *x, enum apr_code code, int exit_code, struct apr_error *e)
+{
+    if (code != APR_OK) {
+        apr_error_in(e, x->path);
+        apr_out_error(j, e);
+        exit_code = apr_cli_fail(&x->o->cli, e);
+    }
+    apr_out_close(j, '}');
+    apr_out_line(j);
+    return exit_code;
+}
+
+enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_code, struct apr_error *e)
+{
+    const struct options *o = x->o;
+    bool found;
+    apr_out_text(j, "format", x->m->format->name);
+    write_name(j, "format_version", apr_text(version_of(x->m)));
+    write_name(j, "family", x->family == NULL ? (struct apr_bytes){ 0 } : x->family->name);
+    write_name(j, "architecture", architecture_of(x));
+    write_totals(j, x->m);
+    APR_TRY(write_metadata(j, x, e));
+    if (o->get != NULL) {
+        APR_TRY(write_value(j, x, &found, e));
+        if (!found)
+            *exit_code = APR_EXIT_NO;
+    }
+    if (o->tensors || o->stats || o->hash)
+        APR_TRY(write_tensors(j, x, e));
+    if (o->tensor != NULL)
+        APR_TRY(write_tensor(j, x, e));
+    if (o->tree)
+        APR_TRY(write_tree(j, x, e));
+    if (o->tokenizer)
+        APR_TRY(write_tokenizer(j, x, e));
+    if (o->check != CHECK_NONE)
+        APR_TRY(write_check(j, x, exit_code, e));
+    return apr_model_intact(x->m, e);
+}
+
+int show_json(struct inspection *x)
+{
+    struct apr_out j = { .to = stdout };
+    struct apr_error e;
+    int exit_code = APR_EXIT_YES;
+    begin_object(&j, x);
+    const enum apr_code code = write_members(&j, x, &exit_code, &e);
+    return end_object(&j, x, code, exit_code, &e);
+}
+
+int fail_json(struct inspection *x, struct apr_error *why)
+{
+    struct apr_out j = { .to = stdout };
+    struct apr_error e;
+    begin_object(&j, x);
+    if (x->o->check != CHECK_NONE && finding_of_error(&x->findings, why, &e) == APR_OK)
+        write_findings(&j, &x->findings);
+    return end_object(&j, x, why->code, APR_EXIT_NONE, why);
+}

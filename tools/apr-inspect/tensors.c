@@ -1,0 +1,215 @@
+/* --tensors, --stats, --hash: one tensor after the other, as text and as JSON. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "inspect.h"
+#include "model.h"
+#include "source.h"
+
+#define WIDEST 40 /* columns of a name in a table; longer ones push their row to the right */
+
+static const unsigned percents[APR_NPERCENTILES] = { 1, 5, 25, 50, 75, 95, 99 };
+
+/* What the rows share. */
+struct listing {
+    struct inspection      *x;
+    struct apr_out         *json;
+    size_t                  width;
+    struct apr_model_digest digest;
+};
+
+static unsigned asked(const struct options *o) { return (o->stats ? SCAN_STATS : 0u) | (o->hash ? SCAN_HASH : 0u); }
+
+/* Some of the tensors are no model. */
+static bool has_model_hash(const struct options *o) { return o->hash && o->nfilter == 0; }
+
+/* ---- JSON ----------------------------------------------------------------------------------------------------------- */
+
+static void write_stats(struct apr_out *j, const struct scanned *row)
+{
+    const struct apr_stats *s = &row->stats;
+    if (!row->decodable) {
+        apr_out_text(j, "error", "values of this type are not decoded");
+        return;
+    }
+    apr_out_count(j, "count", s->count);
+    apr_out_real(j, "min", s->min);
+    apr_out_real(j, "max", s->max);
+    apr_out_real(j, "mean", s->mean);
+    apr_out_real(j, "std", s->std);
+    apr_out_real(j, "rms", s->rms);
+    apr_out_count(j, "zero_count", s->zeros);
+    apr_out_count(j, "nan_count", s->nans);
+    apr_out_count(j, "inf_count", s->infs);
+    for (size_t i = 0; i < APR_NPERCENTILES; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "p%u", percents[i]);
+        apr_out_real(j, key, s->percentile[i]);
+    }
+    apr_out_bool(j, "percentiles_exact", s->exact);
+    apr_out_real(j, "kurtosis", s->kurtosis);
+    apr_out_counts(j, "histogram", s->spark, APR_SPARK_BINS);
+}
+
+void write_row(struct apr_out *j, const struct inspection *x, const struct scanned *row)
+{
+    const struct apr_tensor *t = row->t;
+    char hex[33];
+    apr_out_open(j, NULL, '{');
+    apr_out_bytes(j, "name", t->name);
+    apr_out_text(j, "dtype", stored_dtype(t)->name);
+    apr_out_counts(j, "shape", t->dim, t->ndim);
+    apr_out_count(j, "file", t->file);
+    apr_out_count(j, "offset", apr_tensor_offset(x->m, t));
+    apr_out_count(j, "size", stored_bytes(t));
+    if (t->tied)
+        apr_out_bool(j, "tied", true);
+    if (x->o->stats)
+        write_stats(j, row);
+    if (x->o->hash) {
+        apr_out_text(j, "hash", apr_digest_spell(row->hash, hex));
+        apr_out_text(j, "value_hash", row->decodable ? apr_digest_spell(row->value_hash, hex) : NULL);
+    }
+    apr_out_close(j, '}');
+}
+
+/* ---- text ----------------------------------------------------------------------------------------------------------- */
+
+/* A column of eight heights for each bin, the highest bin full. */
+static void print_spark(const uint64_t bin[APR_SPARK_BINS])
+{
+    static const char *const height[] = { " ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" };
+    uint64_t most = 1;
+    for (size_t i = 0; i < APR_SPARK_BINS; i++)
+        most = bin[i] > most ? bin[i] : most;
+    for (size_t i = 0; i < APR_SPARK_BINS; i++)
+        fputs(height[bin[i] == 0 ? 0 : 1 + (size_t)(7 * (double)bin[i] / (double)most)], stdout);
+}
+
+static void print_real(const char *label, double v)
+{
+    if (isnan(v))
+        printf("  %s -", label);
+    else
+        printf("  %s %.6g", label, v);
+}
+
+static void print_stats(const struct scanned *row, bool colour)
+{
+    const struct apr_stats *s = &row->stats;
+    if (!row->decodable) {
+        puts("    values of this type are not decoded");
+        return;
+    }
+    printf("  ");
+    print_real("min", s->min);
+    print_real("max", s->max);
+    print_real("mean", s->mean);
+    print_real("std", s->std);
+    print_real("rms", s->rms);
+    print_real("kurtosis", s->kurtosis);
+    printf("\n    zeros %" PRIu64, s->zeros);
+    const bool bad = s->nans + s->infs > 0;
+    printf("%s  NaN %" PRIu64 "  Inf %" PRIu64 "%s\n    percentiles %s", apr_style(bad && colour, APR_RED), s->nans, s->infs,
+           apr_style(bad && colour, APR_PLAIN), s->exact ? "(exact)" : "(4096 bins)");
+    for (size_t i = 0; i < APR_NPERCENTILES; i++)
+        if (isnan(s->percentile[i]))
+            printf("  %u: -", percents[i]);
+        else
+            printf("  %u: %.4g", percents[i], s->percentile[i]);
+    printf("\n    [");
+    print_spark(s->spark);
+    puts("]");
+}
+
+static void print_row(const struct listing *l, const struct scanned *row)
+{
+    const struct apr_tensor *t = row->t;
+    const size_t columns = apr_columns(t->name);
+    char shape[176], hex[33];
+    apr_print_bytes(stdout, t->name);
+    printf("%*s  %-7s %-16s", columns < l->width ? (int)(l->width - columns) : 0, "", stored_dtype(t)->name,
+           apr_spell_shape(t->dim, t->ndim, shape));
+    if (l->x->m->nfile > 1)
+        printf(" %4u", t->file);
+    printf(" %12" PRIu64 " %11" PRIu64 "%s\n", apr_tensor_offset(l->x->m, t), stored_bytes(t), t->tied ? "  tied" : "");
+    if (l->x->o->stats)
+        print_stats(row, l->x->o->cli.colour);
+    if (l->x->o->hash) {
+        printf("    bytes  %s\n", apr_digest_spell(row->hash, hex));
+        printf("    values %s\n", row->decodable ? apr_digest_spell(row->value_hash, hex) : "-");
+    }
+}
+
+static void print_header(const struct listing *l)
+{
+    const struct apr_model *m = l->x->m;
+    const bool colour = l->x->o->cli.colour;
+    if (m->nfile > 1)
+        for (size_t i = 0; i < m->nfile; i++) {
+            printf("file %zu  ", i);
+            apr_print_bytes(stdout, apr_text(m->file[i]->path));
+            putchar('\n');
+        }
+    printf("%s%-*s  %-7s %-16s%s %12s %11s%s\n", apr_style(colour, APR_BOLD), (int)l->width, "tensor", "dtype", "shape",
+           m->nfile > 1 ? " file" : "", "offset", "size", apr_style(colour, APR_PLAIN));
+}
+
+/* ---- rows ----------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code take_row(void *listing, const struct scanned *row, struct apr_error *e)
+{
+    struct listing *l = listing;
+    (void)e;
+    if (l->x->o->hash)
+        apr_model_digest_add(&l->digest, row->t, row->hash);
+    if (l->json != NULL)
+        write_row(l->json, l->x, row);
+    else
+        print_row(l, row);
+    return APR_OK;
+}
+
+static enum apr_code list(struct listing *l, struct apr_error *e)
+{
+    const struct apr_model *m = l->x->m;
+    if (asked(l->x->o) != 0)
+        return scan_tensors(l->x, asked(l->x->o), take_row, l, e);
+    for (size_t i = 0; i < m->ntensor; i++)
+        if (is_chosen(l->x->o, &m->tensor[i]))
+            APR_TRY(take_row(l, &(struct scanned){ .t = &m->tensor[i] }, e));
+    return APR_OK;
+}
+
+enum apr_code write_tensors(struct apr_out *j, struct inspection *x, struct apr_error *e)
+{
+    struct listing l = { .x = x, .json = j };
+    char hex[33];
+    apr_out_open(j, "tensors", '[');
+    const enum apr_code code = list(&l, e);
+    apr_out_close(j, ']');
+    if (code == APR_OK && has_model_hash(x->o))
+        apr_out_text(j, "model_hash", apr_digest_spell(apr_model_digest_end(&l.digest), hex));
+    return code;
+}
+
+int show_tensors(struct inspection *x)
+{
+    struct listing l = { .x = x };
+    struct apr_error e;
+    char hex[33];
+    for (size_t i = 0; i < x->m->ntensor; i++) {
+        const size_t columns = is_chosen(x->o, &x->m->tensor[i]) ? apr_columns(x->m->tensor[i].name) : 0;
+        l.width = columns > l.width ? columns : l.width;
+    }
+    l.width = l.width > WIDEST ? WIDEST : l.width < 6 ? 6 : l.width;
+    print_header(&l);
+    if (list(&l, &e) != APR_OK) {
+        apr_error_in(&e, x->path);
+        return apr_cli_fail(&x->o->cli, &e);
+    }
+    if (has_model_hash(x->o))
+        printf("\nmodel  %s\n", apr_digest_spell(apr_model_digest_end(&l.digest), hex));
+    return APR_EXIT_YES;
+}

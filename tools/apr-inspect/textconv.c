@@ -1,0 +1,94 @@
+/* --textconv: a model as text for git diff: what differs stands on a line of its own, and nothing else moves. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "format.h"
+#include "inspect.h"
+#include "meta.h"
+#include "model.h"
+
+#define SHORT 16 /* elements of an array that are spelled out; of a longer one its digest tells */
+
+struct line {
+    const struct apr_tensor *t;
+    struct apr_digest        hash;
+};
+
+struct lines {
+    struct line            *at;
+    size_t                  n;
+    struct apr_model_digest model;
+};
+
+static enum apr_code keep_line(void *ctx, const struct scanned *row, struct apr_error *e)
+{
+    struct lines *l = ctx;
+    (void)e;
+    l->at[l->n++] = (struct line){ row->t, row->hash };
+    apr_model_digest_add(&l->model, row->t, row->hash);
+    return APR_OK;
+}
+
+static int by_name(const void *x, const void *y)
+{
+    return apr_bytes_compare(((const struct line *)x)->t->name, ((const struct line *)y)->t->name);
+}
+
+static int by_key(const void *x, const void *y)
+{
+    return apr_bytes_compare(((const struct apr_meta_entry *)x)->key, ((const struct apr_meta_entry *)y)->key);
+}
+
+static void print_metadata(const struct apr_meta_entry *entry)
+{
+    const struct apr_value *v = &entry->value;
+    char digits[33];
+    apr_print_bytes(stdout, entry->key);
+    printf("  %s  ", apr_meta_type_word(v->type));
+    if (v->type == APR_META_ARRAY && apr_meta_length(v) > SHORT) {
+        printf("%llu elements  %s\n", (unsigned long long)apr_meta_length(v), apr_digest_spell(apr_digest_of(v->text), digits));
+        return;
+    }
+    struct apr_out out = { .to = stdout };
+    apr_out_value(&out, NULL, v, SHORT);
+    putchar('\n');
+}
+
+static void print_lines(const struct inspection *x, const struct apr_meta_entry *meta, const struct lines *l)
+{
+    char digits[33], shape[176];
+    const char *const version = version_of(x->m);
+    printf("format  %s%s%s\n", x->m->format->name, *version != 0 ? " " : "", version);
+    printf("model  %s\n\n", apr_digest_spell(apr_model_digest_end(&l->model), digits));
+    for (size_t i = 0; i < x->m->meta.n; i++)
+        print_metadata(&meta[i]);
+    puts("");
+    for (size_t i = 0; i < l->n; i++) {
+        const struct apr_tensor *t = l->at[i].t;
+        apr_print_bytes(stdout, t->name);
+        printf("  %s %s  %s\n", t->dtype->name, apr_spell_shape(t->dim, t->ndim, shape), apr_digest_spell(l->at[i].hash, digits));
+    }
+}
+
+/* Sorted, so that a file which was written anew in another order shows what changed and not what moved. */
+int show_textconv(struct inspection *x)
+{
+    const struct apr_meta *meta = &x->m->meta;
+    struct lines l = { .at = malloc((x->m->ntensor + 1) * sizeof *l.at) };
+    struct apr_meta_entry *sorted = malloc((meta->n + 1) * sizeof *sorted);
+    struct apr_error e;
+    enum apr_code code = l.at == NULL || sorted == NULL ? apr_no_memory(&e) : scan_tensors(x, SCAN_HASH, keep_line, &l, &e);
+    if (code == APR_OK) {
+        if (meta->n > 0)
+            memcpy(sorted, meta->entry, meta->n * sizeof *sorted);
+        qsort(sorted, meta->n, sizeof *sorted, by_key);
+        qsort(l.at, l.n, sizeof *l.at, by_name);
+        print_lines(x, sorted, &l);
+    }
+    free(l.at);
+    free(sorted);
+    if (code == APR_OK)
+        return APR_EXIT_YES;
+    apr_error_in(&e, x->path);
+    return apr_cli_fail(&x->o->cli, &e);
+}
