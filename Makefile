@@ -31,6 +31,7 @@ ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -pthread $(WARNINGS) $(FLA
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 SOURCES := $(wildcard lib/*.c lib/kernels/*.c lib/kernels/*/*.c formats/*.c)
 HEADERS := $(wildcard lib/*.h)
+PAGES   := lib/page.css lib/page.js $(wildcard tools/*/page.js)
 TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 LIBRARY := $(BUILD)/libaprtools.a
@@ -47,6 +48,10 @@ $(BUILD)/families.o: $(BUILD)/families.c
 $(BUILD)/grids.h: lib/kernels/grids.jq data/iq-grids.json
 	@mkdir -p $(@D) && jq -rf $^ >$@.part && mv $@.part $@
 $(call obj,$(wildcard lib/kernels/*.c lib/kernels/*/*.c)): | $(BUILD)/grids.h
+# Styles and scripts of pages as C string literals, to be included.
+$(PAGES:%=$(BUILD)/%.h): $(BUILD)/%.h: %
+	@mkdir -p $(@D) && sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $< >$@.part && mv $@.part $@
+$(call obj,lib/page.c $(wildcard tools/*/page.c)): | $(PAGES:%=$(BUILD)/%.h)
 
 $(BUILD)/tests/%.o $(BUILD)/bench/%.o: ALL_CFLAGS += -iquote tests -DAPR_BUILD='"$(BUILD)"'
 $(BUILD)/%.o: %.c
