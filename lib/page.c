@@ -1,15 +1,10 @@
-/* HTML pages: head, escaping, tables, and a file that appears whole or not at all. */
+/* HTML pages: head, escaping, tables. */
 #include "page.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define MOST_NAMES 200
 
@@ -20,90 +15,12 @@ static const char shared_script[] =
 #include "lib/page.js.h"
     ;
 
-/* ---- the file ------------------------------------------------------------------------------------------------------- */
-
-static enum apr_code refused(const struct apr_page *p, int why, struct apr_error *e)
-{
-    apr_fail(e, APR_EIO, APR_NOWHERE, "cannot be written: %s", strerror(why));
-    apr_error_in(e, p->target);
-    return APR_EIO;
-}
-
-/* A device or a pipe cannot be replaced: it is written as it is, and p->part stays NULL. */
-static enum apr_code open_part(struct apr_page *p, struct apr_error *e)
-{
-    struct stat st;
-    const bool is_special = stat(p->target, &st) == 0 && !S_ISREG(st.st_mode);
-    if (!is_special && asprintf(&p->part, "%s.%ld.part", p->target, (long)getpid()) < 0) {
-        p->part = NULL;
-        return apr_no_memory(e);
-    }
-    const int fd = is_special ? open(p->target, O_WRONLY | O_CLOEXEC) : open(p->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) {
-        const int why = errno;
-        free(p->part);
-        p->part = NULL;
-        return refused(p, why, e);
-    }
-    p->to = fdopen(fd, "w");
-    if (p->to == NULL) {
-        close(fd);
-        return apr_no_memory(e);
-    }
-    return APR_OK;
-}
-
-/* The rename lasts once the folder it happened in is on disk. */
-static void sync_folder(char *path)
-{
-    const int fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    fsync(fd);
-    close(fd);
-}
-
-static void forget(struct apr_page *p)
-{
-    free(p->target);
-    free(p->part);
-    *p = (struct apr_page){ .to = NULL };
-}
-
 void apr_page_drop(struct apr_page *p)
 {
     if (p->data.to != NULL)
         fclose(p->data.to);
-    if (p->to != NULL)
-        fclose(p->to);
-    if (p->part != NULL)
-        unlink(p->part);
-    forget(p);
-}
-
-static enum apr_code put_in_place(struct apr_page *p, struct apr_error *e)
-{
-    errno = 0;
-    bool good = fflush(p->to) == 0 && !ferror(p->to) && (p->part == NULL || fsync(fileno(p->to)) == 0);
-    int why = errno;
-    if (fclose(p->to) != 0 && good) {
-        good = false;
-        why = errno;
-    }
-    p->to = NULL;
-    if (good && p->part != NULL && rename(p->part, p->target) != 0) {
-        good = false;
-        why = errno;
-    }
-    if (!good) {
-        refused(p, why == 0 ? EIO : why, e);
-        apr_page_drop(p);
-        return APR_EIO;
-    }
-    if (p->part != NULL)
-        sync_folder(p->part);
-    forget(p);
-    return APR_OK;
+    apr_replace_drop(&p->file);
+    *p = (struct apr_page){ .to = NULL };
 }
 
 /* ---- the data ------------------------------------------------------------------------------------------------------- */
@@ -130,17 +47,13 @@ static const char head[] =
 
 enum apr_code apr_page_begin(struct apr_page *p, const char *path, const char *title, struct apr_error *e)
 {
-    *p = (struct apr_page){ .target = realpath(path, NULL) }; /* a link's goal is replaced, not the link */
-    if (p->target == NULL)
-        p->target = strdup(path);
-    enum apr_code code = p->target == NULL ? apr_no_memory(e) : open_part(p, e);
-    if (code == APR_OK) {
-        p->data.to = fopencookie(p->to, "w", (cookie_io_functions_t){ .write = write_data });
-        code = p->data.to == NULL ? apr_no_memory(e) : APR_OK;
-    }
-    if (code != APR_OK) {
+    *p = (struct apr_page){ .to = NULL };
+    APR_TRY(apr_replace_begin(&p->file, path, e));
+    p->to = p->file.to;
+    p->data.to = fopencookie(p->to, "w", (cookie_io_functions_t){ .write = write_data });
+    if (p->data.to == NULL) {
         apr_page_drop(p);
-        return code;
+        return apr_no_memory(e);
     }
     fputs(head, p->to);
     fputs("<title>", p->to);
@@ -160,7 +73,7 @@ void apr_page_body(struct apr_page *p)
 enum apr_code apr_page_end(struct apr_page *p, const char *script, struct apr_error *e)
 {
     fprintf(p->to, "<script>\n%s%s</script>\n</body>\n</html>\n", shared_script, script);
-    return put_in_place(p, e);
+    return apr_replace_end(&p->file, e);
 }
 
 /* ---- the body ------------------------------------------------------------------------------------------------------- */

@@ -6,13 +6,13 @@
 #include <stdio.h>
 
 #include "core.h"
+#include "replace.h"
 #include "report.h"
 
 struct apr_page {
-    FILE          *to;        /* HTML goes here, between apr_page_body and apr_page_end */
-    struct apr_out data;      /* JSON goes here, between apr_page_begin and apr_page_body */
-    /* private */
-    char          *target, *part;
+    FILE                  *to;   /* HTML goes here, between apr_page_body and apr_page_end */
+    struct apr_out         data; /* JSON goes here, between apr_page_begin and apr_page_body */
+    struct apr_replacement file; /* private */
 };
 
 /* Begins a page that will lie at path; a file that is there stays until apr_page_end. */

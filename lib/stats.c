@@ -55,25 +55,25 @@ static uint64_t key_of(double v)
     return bits >> 63 ? ~bits : bits | UINT64_C(1) << 63;
 }
 
-/* By one byte of the key after the other, from the lowest; a byte that all keys share (most do, where values were halves) needs no pass. */
+/* By eight bits of the keys after the other, from the lowest; bits in which all keys agree are passed over, most of them where values
+ * were halves. */
 static void sort(double *value, double *scratch, size_t n)
 {
-    static const size_t bytes = sizeof(uint64_t);
-    size_t count[sizeof(uint64_t)][256] = { { 0 } };
     double *from = value, *to = scratch;
-    for (size_t i = 0; i < n; i++)
-        for (size_t b = 0; b < bytes; b++)
-            count[b][key_of(value[i]) >> 8 * b & 0xff]++;
-    for (size_t b = 0; b < bytes; b++) {
-        if (count[b][key_of(value[0]) >> 8 * b & 0xff] == n)
-            continue;
+    uint64_t differ = 0;
+    for (size_t i = 1; i < n; i++)
+        differ |= key_of(value[i]) ^ key_of(value[0]);
+    for (unsigned shift = 0; shift < 64 && differ >> shift != 0; shift += 8) {
+        shift += (unsigned)__builtin_ctzll(differ >> shift);
+        size_t place[256] = { 0 };
+        for (size_t i = 0; i < n; i++)
+            place[key_of(from[i]) >> shift & 0xff]++;
         for (size_t i = 0, before = 0; i < 256; i++) {
-            const size_t here = count[b][i];
-            count[b][i] = before;
-            before += here;
+            before += place[i];
+            place[i] = before - place[i];
         }
         for (size_t i = 0; i < n; i++)
-            to[count[b][key_of(from[i]) >> 8 * b & 0xff]++] = from[i];
+            to[place[key_of(from[i]) >> shift & 0xff]++] = from[i];
         double *const sorted = to;
         to = from;
         from = sorted;

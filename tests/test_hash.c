@@ -207,7 +207,8 @@ static void what_is_no_manifest_is_told_with_its_byte(void **state)
         { "{\"schema\":\"apr-manifest/1\",\"tensors\":[]} x", "at byte " },
     };
     for (size_t i = 0; i < APR_LENGTH(row); i++) {
-        struct test_answer a = test_tool("apr-inspect", "fixtures/qwen2", "--verify", test_file("none", row[i].text, strlen(row[i].text)), NULL);
+        const char *const path = test_file("none", row[i].text, strlen(row[i].text));
+        struct test_answer a = test_tool("apr-inspect", "fixtures/qwen2", "--verify", path, NULL);
         if (a.exit != 2 || !test_says(&a.err, row[i].why))
             fail_msg("%s: exit %d, %s", row[i].text, a.exit, (const char *)a.err.at);
         assert_int_equal(a.out.n, 0);

@@ -9,7 +9,6 @@
 
 #define WIDEST 40 /* columns of a name in a table; longer ones push their row to the right */
 
-static const unsigned percents[APR_NPERCENTILES] = { 1, 5, 25, 50, 75, 95, 99 };
 
 /* What the rows share. */
 struct listing {
@@ -44,7 +43,7 @@ static void write_stats(struct apr_out *j, const struct scanned *row)
     apr_out_count(j, "inf_count", s->infs);
     for (size_t i = 0; i < APR_NPERCENTILES; i++) {
         char key[8];
-        snprintf(key, sizeof key, "p%u", percents[i]);
+        snprintf(key, sizeof key, "p%u", apr_percentiles[i]);
         apr_out_real(j, key, s->percentile[i]);
     }
     apr_out_bool(j, "percentiles_exact", s->exact);
@@ -115,9 +114,9 @@ static void print_stats(const struct scanned *row, bool colour)
            apr_style(bad && colour, APR_PLAIN), s->exact ? "(exact)" : "(4096 bins)");
     for (size_t i = 0; i < APR_NPERCENTILES; i++)
         if (isnan(s->percentile[i]))
-            printf("  %u: -", percents[i]);
+            printf("  %u: -", apr_percentiles[i]);
         else
-            printf("  %u: %.4g", percents[i], s->percentile[i]);
+            printf("  %u: %.4g", apr_percentiles[i], s->percentile[i]);
     printf("\n    [");
     print_spark(s->spark);
     puts("]");
