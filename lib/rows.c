@@ -441,7 +441,7 @@ void apr_reader_drop(struct apr_reader *r)
     r->part = NULL;
 }
 
-static struct apr_bytes keep_track(struct apr_reader *r, const struct apr_tensor *part, uint64_t first, uint64_t n)
+struct apr_bytes apr_reader_touch(struct apr_reader *r, const struct apr_tensor *part, uint64_t first, uint64_t n)
 {
     const struct apr_bytes b = apr_element_bytes(part, first, n);
     const bool same = r->part == part;
@@ -456,8 +456,6 @@ static struct apr_bytes keep_track(struct apr_reader *r, const struct apr_tensor
     r->high = high;
     return b;
 }
-
-struct apr_bytes apr_reader_bytes(struct apr_reader *r, uint64_t first, size_t n) { return keep_track(r, r->v->part[0], first, n); }
 
 /* From the stored side on: places were sought the other way round, so the last op that was added comes first. In f32, as converters do. */
 static float changed(const struct apr_view *v, float x)
@@ -475,7 +473,7 @@ static float changed(const struct apr_view *v, float x)
 /* n elements of a part, side by side, as floats or doubles. */
 static void read_run(struct apr_reader *r, const struct apr_tensor *part, uint64_t first, size_t n, bool doubles, void *out)
 {
-    keep_track(r, part, first, n);
+    apr_reader_touch(r, part, first, n);
     if (doubles)
         apr_read_doubles(r->k, part, first, n, out);
     else

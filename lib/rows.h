@@ -105,8 +105,8 @@ struct apr_reader apr_reader_on(const struct apr_kernels *k, const struct apr_mo
 void apr_reader_floats(struct apr_reader *r, uint64_t first, size_t n, float *out);
 void apr_reader_doubles(struct apr_reader *r, uint64_t first, size_t n, double *out);
 
-/* The bytes that hold elements [first, first + n) of a plain view, which count as read. */
-struct apr_bytes apr_reader_bytes(struct apr_reader *r, uint64_t first, size_t n);
+/* The bytes that hold elements [first, first + n) of one of the view's parts, which count as read. */
+struct apr_bytes apr_reader_touch(struct apr_reader *r, const struct apr_tensor *part, uint64_t first, uint64_t n);
 
 /* h rows (at most APR_TILE) of w (at most APR_PIECE) of the view taken as a matrix of ncol columns, from (row, col) on; out is h x w.
  * Floats only when no part is wide. */

@@ -122,8 +122,7 @@ void take_sides(struct sides *s, const struct options *o, const struct models *m
     s->count = comparable_count(pair);
     s->ncol = pair->a->ndim == 0 ? 1 : pair->a->dim[pair->a->ndim - 1];
     s->nrow = s->ncol == 0 ? 0 : s->count / s->ncol;
-    s->plain = apr_view_plain(&s->view_a) && apr_view_plain(&s->view_b);
-    s->alike = s->plain && same_encoding(&s->a, &s->b);
+    s->alike = apr_view_plain(&s->view_a) && apr_view_plain(&s->view_b) && same_encoding(&s->a, &s->b);
     s->strided = apr_view_strided(&s->view_b);
     s->decodable = apr_decodable(k, &s->a);
     s->wide = s->a.dtype->wide;
@@ -145,7 +144,7 @@ static bool equal_bytes(struct apr_reader *a, struct apr_reader *b, uint64_t fir
 {
     for (uint64_t i = 0; i < n; i += APR_PIECE) {
         const size_t now = (size_t)apr_min(n - i, APR_PIECE);
-        const struct apr_bytes x = apr_reader_bytes(a, first + i, now), y = apr_reader_bytes(b, first + i, now);
+        const struct apr_bytes x = apr_reader_touch(a, a->v->part[0], first + i, now), y = apr_reader_touch(b, b->v->part[0], first + i, now);
         if (memcmp(x.at, y.at, x.n) != 0)
             return false;
     }
@@ -177,8 +176,34 @@ static void measure_piece(const struct sides *s, struct apr_reader *ra, struct a
 #define STRETCH 512u
 #define AHEAD   2048u /* bytes */
 
-/* Are the elements whole blocks in one run, in this machine's byte order? */
-static bool is_run(const struct apr_tensor *t, uint64_t n) { return !t->swapped && t->row == t->count && !t->dtype->wide && n % t->dtype->block == 0; }
+/* Are n elements from `first` on whole blocks in one run, in this machine's byte order? */
+static bool is_run(const struct apr_tensor *t, uint64_t first, uint64_t n)
+{
+    const uint64_t block = t->dtype->block;
+    return !t->swapped && t->row == t->count && !t->dtype->wide && first % block == 0 && n % block == 0;
+}
+
+/* How many elements of B from `at` on, of at most n, lie in one run, and where. */
+static size_t run_of_b(const struct sides *s, uint64_t at, size_t n, struct apr_place *p)
+{
+    *p = apr_view_place(&s->view_b, at);
+    return p->run < n ? (size_t)p->run : n;
+}
+
+/* Does a chunk of A meet runs of B, all of them whole blocks and whole sets of lanes? So do rows in another order. */
+static bool meets_runs(const struct sides *s, uint64_t chunk, size_t n)
+{
+    if (!apr_view_plain(&s->view_a) || s->view_b.nvalue > 0 || s->strided || s->o->top > 0)
+        return false;
+    for (size_t i = 0, now; i < n; i += now) {
+        struct apr_place p;
+        now = run_of_b(s, chunk + i, n - i, &p);
+        if (p.part == s->view_b.npart || !is_run(&s->a, chunk + i, now) || !is_run(s->view_b.part[p.part], p.index, now) ||
+            (now % APR_LANES != 0 && i + now < n))
+            return false;
+    }
+    return true;
+}
 
 static void ask_for(const unsigned char *at, size_t n)
 {
@@ -186,21 +211,23 @@ static void ask_for(const unsigned char *at, size_t n)
         __builtin_prefetch(at + AHEAD + i, 0, 2);
 }
 
-/* A chunk whose values on both sides are one run of floats as stored: decoded and measured without leaving the first cache. */
-static void measure_run(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t chunk, size_t n, struct apr_difference *lanes)
+/* Elements [at, at + n), a run on both sides: decoded and measured without leaving the first cache. */
+static void measure_run(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t at, size_t n, const struct apr_place *p,
+                        uint64_t in_chunk, struct apr_difference *lanes)
 {
     const struct apr_kernels *k = ra->k;
-    const struct apr_dtype *da = s->a.dtype, *db = s->b.dtype;
+    const struct apr_tensor *part = s->view_b.part[p->part];
+    const struct apr_dtype *da = s->a.dtype, *db = part->dtype;
     apr_decode_fn *const decode_a = k->decode[da - apr_dtypes], *const decode_b = k->decode[db - apr_dtypes];
-    const unsigned char *a = apr_reader_bytes(ra, chunk, n).at, *b = apr_reader_bytes(rb, chunk, n).at;
-    float x[STRETCH], y[STRETCH];
+    const unsigned char *a = apr_reader_touch(ra, &s->a, at, n).at, *b = apr_reader_touch(rb, part, p->index, n).at;
+    _Alignas(64) float x[STRETCH], y[STRETCH];
     for (size_t i = 0; i < n; i += STRETCH) {
         const size_t now = n - i < STRETCH ? n - i : STRETCH, bytes_a = now / da->block * da->bytes, bytes_b = now / db->block * db->bytes;
         ask_for(a, bytes_a);
         ask_for(b, bytes_b);
         decode_a(s->a.data.at, a, now, x);
-        decode_b(s->b.data.at, b, now, y);
-        k->difference(x, y, now, i, lanes);
+        decode_b(part->data.at, b, now, y);
+        k->difference(x, y, now, in_chunk + i, lanes);
         a += bytes_a;
         b += bytes_b;
     }
@@ -210,11 +237,16 @@ static void measure_chunk(const struct sides *s, struct apr_reader *ra, struct a
 {
     struct apr_difference lanes = { 0 };
     p->differs = true;
-    if (s->plain && s->o->top == 0 && is_run(&s->a, n) && is_run(&s->b, n))
-        measure_run(s, ra, rb, chunk, n, &lanes);
-    else
+    if (meets_runs(s, chunk, n)) {
+        struct apr_place place;
+        for (size_t i = 0, now; i < n; i += now) {
+            now = run_of_b(s, chunk + i, n - i, &place);
+            measure_run(s, ra, rb, chunk + i, now, &place, i, &lanes);
+        }
+    } else {
         for (size_t i = 0; i < n; i += APR_PIECE)
             measure_piece(s, ra, rb, chunk + i, (size_t)apr_min(n - i, APR_PIECE), i, &lanes, p);
+    }
     struct sums sums = folded(&lanes);
     sums.max_at += chunk;
     add_sums(&p->sums, &sums);

@@ -32,7 +32,7 @@ struct sides {
     const struct apr_tensor *part_a[1], *part_b[1];
     struct apr_view          view_a, view_b;
     uint64_t                 count, nrow, ncol; /* of A; a vector is one row */
-    bool                     plain, alike, decodable, wide, strided;
+    bool                     alike, decodable, wide, strided;
 };
 
 /* turned: B's matrix is read transposed. The sides must not be copied. */
