@@ -1,9 +1,8 @@
 # Builds the apr tools. `make` for the programs, `make demo` to see one at work, `make check` to test them all.
-#   MODE=release|asan|tsan   CC=gcc|clang   WERROR=1   PREFIX=/usr/local   DESTDIR=   FUZZ_SECONDS=60
+#   MODE=release|asan|tsan   CC=gcc|clang   WERROR=1   PREFIX=/usr/local   DESTDIR=   FUZZ_SECONDS=60   BENCH="--baseline FILE"
 MODE    ?= release
 BUILD   := build/$(MODE)
 PREFIX  ?= /usr/local
-FUZZ_SECONDS ?= 60
 
 PACKAGES  = libzstd liblz4 yaml-0.1 libxxhash jansson libdeflate
 DEBIAN    = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libcmocka-dev
@@ -34,13 +33,14 @@ HEADERS := $(wildcard lib/*.h)
 PAGES   := lib/page.css lib/page.js $(wildcard tools/*/page.js)
 TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair
 LIBRARY := $(BUILD)/libaprtools.a
 
 all: $(TOOLS)
 $(LIBRARY): $(call obj,$(SOURCES)) $(BUILD)/families.o
 	@rm -f $@ && ar rcs $@ $^
 
-# The families' contracts as C strings; the codebooks of quantized types as C.
+# The families' contracts as C strings; the codebooks of quantized types as C; styles and scripts of pages as string literals.
 $(BUILD)/families.c: lib/embed.sh $(sort $(wildcard families/*.yaml))
 	@mkdir -p $(@D) && sh $^ >$@.part && mv $@.part $@
 $(BUILD)/families.o: $(BUILD)/families.c
@@ -48,7 +48,6 @@ $(BUILD)/families.o: $(BUILD)/families.c
 $(BUILD)/grids.h: lib/kernels/grids.jq data/iq-grids.json
 	@mkdir -p $(@D) && jq -rf $^ >$@.part && mv $@.part $@
 $(call obj,$(wildcard lib/kernels/*.c lib/kernels/*/*.c)): | $(BUILD)/grids.h
-# Styles and scripts of pages as C string literals, to be included.
 $(PAGES:%=$(BUILD)/%.h): $(BUILD)/%.h: %
 	@mkdir -p $(@D) && sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $< >$@.part && mv $@.part $@
 $(call obj,lib/page.c $(wildcard tools/*/page.c)): | $(PAGES:%=$(BUILD)/%.h)
@@ -57,25 +56,21 @@ $(BUILD)/tests/%.o $(BUILD)/bench/%.o: ALL_CFLAGS += -iquote tests -DAPR_BUILD='
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
-
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/tests/support.o $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lcmocka
 $(BUILD)/tests/test_fuzz: $(BUILD)/tests/fuzz/open.o
+$(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_faults: $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c
-	@mkdir -p $(@D)
-	$(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
-$(BUILD)/bench/bench: $(BUILD)/bench/bench.o $(LIBRARY)
-	$(CC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
-
+	mkdir -p $(@D) && $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
+$(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)
+$(BENCHES): %: %.o $(LIBRARY)
+	$(CC) $(ALL_CFLAGS) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 .SECONDEXPANSION:
 $(BUILD)/apr-%: $$(call obj,$$(wildcard tools/apr-$$*/*.c)) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
-
 $(BUILD)/headers/%.ok: lib/%.h $(HEADERS)
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -fsyntax-only -x c -include $< /dev/null && touch $@
-
+	mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -fsyntax-only -x c -include $< /dev/null && touch $@
 check: all $(patsubst lib/%.h,$(BUILD)/headers/%.ok,$(HEADERS)) $(TESTS)
 	@printf '%s\n' $(TESTS) | xargs -P 2 -I{} sh -c '{} >{}.log 2>&1 || { cat {}.log; echo "make check: {} failed"; exit 1; }'
 	@echo "all $(words $(TESTS)) test programs pass ($(MODE))"
@@ -85,19 +80,18 @@ demo: all
 	@sed -n 's/^\$$ //p; /^```$$/q' README.md | \
 	while IFS= read -r line; do echo "$$ $$line"; PATH="$(CURDIR)/$(BUILD):$$PATH" sh -c "$$line" </dev/null 2>&1; done
 
-bench: all $(BUILD)/bench/bench
-	$(BUILD)/bench/bench && sh bench/peers.sh $(BUILD)
+bench: all $(BENCHES)
+	rm -f $(BUILD)/bench.json && $(BUILD)/bench/bench --json $(BUILD)/bench.json $(BENCH) && sh bench/peers.sh $(BUILD) $(BENCH)
 
 fuzz:
 	$(MAKE) MODE=fuzz CC=clang build/fuzz/fuzz && mkdir -p build/fuzz/corpus
-	build/fuzz/fuzz -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -artifact_prefix=build/fuzz/ build/fuzz/corpus fixtures
+	build/fuzz/fuzz -max_total_time=$(or $(FUZZ_SECONDS),60) -rss_limit_mb=1024 -artifact_prefix=build/fuzz/ build/fuzz/corpus fixtures
 build/fuzz/fuzz: build/fuzz/tests/fuzz/open.o build/fuzz/libaprtools.a
 	$(CC) $(ALL_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 install: all
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(TOOLS)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/apr-tools README.md $(wildcard docs/*.md)
-
 clean:
 	rm -rf build
 -include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,8 +1,8 @@
-/* Speed of the kernels: every dtype's decoder and the differences, at every level of this CPU, on pieces as large as apr-diff hands
- * them, which stay in the first cache of one core. Each figure is the median of many samples; noise is how far apart the quartiles
- * are. GB are those of encoded input.
+/* Speed of the kernels: every dtype's decoder, the differences, the moments, at every level of this CPU, on pieces as large as the tools
+ * hand them, which stay in the first cache of one core. All rows are measured in turn, round by round; each figure is the median, noise
+ * is how far apart the quartiles are, and the bars are the distribution from the fastest to the slowest. GB are those of encoded input.
  *
- *     bench [WORD]...     only rows that have one of the words as job, dtype or level */
+ *     bench [OPTION]... [WORD]...     only rows that have one of the words as job, dtype or level; options as those of times */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,15 +10,29 @@
 
 #include "chunk.h"
 #include "kernels.h"
+#include "rounds.h"
 
 #define SAMPLES        101
 #define SAMPLE_SECONDS 50e-6
+#define MOST_ROWS      (APR_NISA * (APR_NDTYPES + 8))
 
 static unsigned char blocks[APR_PIECE * 8 + 64];
 static float  a[APR_PIECE], near_a[APR_PIECE], far_a[APR_PIECE];
 static double wide_a[APR_PIECE], wide_near[APR_PIECE], wide_far[APR_PIECE];
 
-static char **words;
+struct row {
+    const char               *job, *what;
+    const struct apr_kernels *k;
+    void                    (*pass)(const struct apr_kernels *k, size_t id);
+    size_t                    id;
+    double                    elements, bytes;
+    unsigned                  passes;
+};
+
+static struct row       rows[MOST_ROWS];
+static struct bench_job jobs[MOST_ROWS];
+static size_t           nrows;
+static char           **words;
 
 static double now(void)
 {
@@ -27,8 +41,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* What is timed: a piece decoded, a chunk compared. */
-typedef void pass_fn(const struct apr_kernels *k, size_t id);
+/* What is timed: a piece decoded or taken into bins, a chunk compared or summed. */
 
 static void decode(const struct apr_kernels *k, size_t id)
 {
@@ -54,18 +67,50 @@ static void difference_wide(const struct apr_kernels *k, size_t far)
         k->difference_wide(wide_a, far ? wide_far : wide_near, APR_PIECE, first, &d);
 }
 
-static double seconds(pass_fn *pass, const struct apr_kernels *k, size_t id, unsigned passes)
+static void moments(const struct apr_kernels *k, size_t id)
+{
+    (void)id;
+    struct apr_moments m = apr_no_moments();
+    for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
+        k->moments(a, APR_PIECE, 0.5, &m);
+}
+
+static void moments_wide(const struct apr_kernels *k, size_t id)
+{
+    (void)id;
+    struct apr_moments m = apr_no_moments();
+    for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
+        k->moments_wide(wide_a, APR_PIECE, 0.5, &m);
+}
+
+static uint16_t bin[APR_PIECE];
+
+static void bins(const struct apr_kernels *k, size_t id)
+{
+    (void)id;
+    k->bins(a, APR_PIECE, 0, APR_BINS, bin);
+}
+
+static void bins_wide(const struct apr_kernels *k, size_t id)
+{
+    (void)id;
+    k->bins_wide(wide_a, APR_PIECE, 0, APR_BINS, bin);
+}
+
+static double seconds(const struct row *r)
 {
     const double begin = now();
-    for (unsigned i = 0; i < passes; i++)
-        pass(k, id);
+    for (unsigned i = 0; i < r->passes; i++)
+        r->pass(r->k, r->id);
     return now() - begin;
 }
 
-static int by_value(const void *x, const void *y)
+/* The pass before warms the caches, which the row before has filled with its own. */
+static double once(struct bench_job *job)
 {
-    const double v = *(const double *)x, w = *(const double *)y;
-    return (v > w) - (v < w);
+    const struct row *const r = job->what;
+    r->pass(r->k, r->id);
+    return seconds(r) / r->passes;
 }
 
 static bool wanted(const char *word)
@@ -76,33 +121,46 @@ static bool wanted(const char *word)
     return *words == NULL;
 }
 
-static void row(const char *job, const char *what, const struct apr_kernels *k, pass_fn *pass, size_t id, double elements, double bytes)
+static void add(struct row row)
 {
-    if (!wanted(job) && !wanted(what) && !wanted(apr_isa_word(k->isa)))
+    const char *const isa = apr_isa_word(row.k->isa);
+    if (!wanted(row.job) && !wanted(row.what) && !wanted(isa))
         return;
-    unsigned passes = 1;
-    while (seconds(pass, k, id, passes) < SAMPLE_SECONDS)
-        passes *= 2;
-    double sample[SAMPLES];
-    for (unsigned i = 0; i < SAMPLES; i++)
-        sample[i] = seconds(pass, k, id, passes) / passes;
-    qsort(sample, SAMPLES, sizeof *sample, by_value);
-    const double median = sample[SAMPLES / 2], spread = sample[SAMPLES * 3 / 4] - sample[SAMPLES / 4];
-    printf("%-10s  %-13s %-7s %7.2f GB/s %7.2f elements/ns  noise %4.1f%%\n", job, what, apr_isa_word(k->isa), bytes / median / 1e9,
-           elements / median / 1e9, 100 * spread / median);
+    for (row.passes = 1; seconds(&row) < SAMPLE_SECONDS; row.passes *= 2)
+        ;
+    struct bench_job *const j = &jobs[nrows];
+    snprintf(j->name, sizeof j->name, "%s %s %s", row.job, row.what, isa);
+    j->what = &rows[nrows];
+    rows[nrows++] = row;
 }
 
-static void level(const struct apr_kernels *k)
+static void add_level(const struct apr_kernels *k)
 {
+    const double floats = APR_CHUNK * sizeof(float), doubles = APR_CHUNK * sizeof(double);
     for (size_t id = 0; id < APR_NDTYPES; id++) {
         const struct apr_dtype *const d = &apr_dtypes[id];
         if (k->decode[id] != NULL || k->decode_wide[id] != NULL)
-            row("decode", d->name, k, decode, id, APR_PIECE, (double)APR_PIECE / d->block * d->bytes);
+            add((struct row){ "decode", d->name, k, decode, id, APR_PIECE, (double)APR_PIECE / d->block * d->bytes, 0 });
     }
-    row("difference", "float, near", k, difference, 0, APR_CHUNK, 2.0 * APR_CHUNK * sizeof(float));
-    row("difference", "float, far", k, difference, 1, APR_CHUNK, 2.0 * APR_CHUNK * sizeof(float));
-    row("difference", "double, near", k, difference_wide, 0, APR_CHUNK, 2.0 * APR_CHUNK * sizeof(double));
-    row("difference", "double, far", k, difference_wide, 1, APR_CHUNK, 2.0 * APR_CHUNK * sizeof(double));
+    add((struct row){ "difference", "float, near", k, difference, 0, APR_CHUNK, 2 * floats, 0 });
+    add((struct row){ "difference", "float, far", k, difference, 1, APR_CHUNK, 2 * floats, 0 });
+    add((struct row){ "difference", "double, near", k, difference_wide, 0, APR_CHUNK, 2 * doubles, 0 });
+    add((struct row){ "difference", "double, far", k, difference_wide, 1, APR_CHUNK, 2 * doubles, 0 });
+    add((struct row){ "moments", "float", k, moments, 0, APR_CHUNK, floats, 0 });
+    add((struct row){ "moments", "double", k, moments_wide, 0, APR_CHUNK, doubles, 0 });
+    add((struct row){ "bins", "float", k, bins, 0, APR_PIECE, APR_PIECE * sizeof(float), 0 });
+    add((struct row){ "bins", "double", k, bins_wide, 0, APR_PIECE, APR_PIECE * sizeof(double), 0 });
+}
+
+static void print(const struct bench_settings *s, const struct bench_job *job)
+{
+    const struct row *const r = job->what;
+    const struct bench_summary t = bench_summarize(job->sample, job->n);
+    char shape[BENCH_ART];
+    bench_histogram(job->sample, job->n, shape);
+    printf("%-10s  %-13s %-7s %7.2f GB/s %7.2f elements/ns  noise %4.1f%%  %s\n", r->job, r->what, apr_isa_word(r->k->isa),
+           r->bytes / t.median / 1e9, r->elements / t.median / 1e9, 100 * (t.third_quartile - t.quartile) / t.median, shape);
+    bench_print_against_baseline(s, job);
 }
 
 /* Near: all differences are small. Far: of every size. */
@@ -123,10 +181,19 @@ static void fill(void)
 
 int main(int argc, char **argv)
 {
-    words = argv + (argc > 0);
+    struct bench_settings s = { .rounds = SAMPLES, .seconds = 1 };
+    const int first = bench_parse(&s, argc, argv, "[WORD]...");
+    if (first < 0)
+        return 2;
+    words = argv + first;
     fill();
     for (int isa = APR_SCALAR; isa < APR_NISA; isa++)
         if (apr_isa_has((enum apr_isa)isa))
-            level(apr_kernels_for((enum apr_isa)isa));
-    return 0;
+            add_level(apr_kernels_for((enum apr_isa)isa));
+    bench_measure(&s, jobs, nrows, once);
+    for (size_t i = 0; i < nrows; i++)
+        print(&s, &jobs[i]);
+    const bool kept = bench_keep(&s, jobs, nrows);
+    json_decref(s.earlier);
+    return kept ? 0 : 2;
 }

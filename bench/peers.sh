@@ -1,41 +1,64 @@
 #!/bin/sh
-# Whole commands against their peers on files of GIB gibibytes (default 1): sh bench/peers.sh build/release [GIB]
-# cmp reads both files and compares bytes; numpy, where python3 has it with safetensors, computes cosine and largest difference.
+# Whole commands against their peers, on a model of 0.6 GB in BF16 and its copies: sh bench/peers.sh BUILD [OPTION of times]...
+#   PAIR="LAYERS HIDDEN FEED_FORWARD VOCABULARY"   another size (bench/pair.c)      PYTHON=...   one that has numpy
+# Peers that are not installed are left out: apr diff (the reference), numpy, llama-quantize.
 set -eu
-bin=$1 gib=${2:-1}
+build=$1
+shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 2' HUP INT TERM
 
-# NAME TEXT: one BF16 tensor of that text over and over, which reads as small numbers
-model() {
-    rows=$((gib * 65536))
-    json="{\"w\":{\"dtype\":\"BF16\",\"shape\":[$rows,8192],\"data_offsets\":[0,$((rows * 16384))]}}"
-    { printf "\\$(printf %o ${#json})\\0\\0\\0\\0\\0\\0\\0%s" "$json"
-      yes "$2" | tr '\n' '=' | head -c $((rows * 16384)); } >"$work/$1.safetensors"
-}
-model a 0123456789:
-model same 0123456789:
-model other 0123456789
+# shellcheck disable=SC2086  # four words
+"$build/bench/pair" "$work" ${PAIR:-4 1792 4864 48128}
+a=$work/model.safetensors b=$work/model-q4_k.gguf
+same=$work/same.safetensors other=$work/other.safetensors
+cp "$a" "$same"
+# One value in thirteen is changed; the header, which has no control characters behind its length, is not.
+{ head -c 8 "$a"; tail -c +9 "$a" | LC_ALL=C tr '\020-\037' '\021-\037\020'; } >"$other"
 
-timed() {
-    label=$1; shift
-    begin=$(date +%s%N)
-    "$@" >/dev/null || true
-    printf '%-32s %6d ms\n' "$label" $((($(date +%s%N) - begin) / 1000000))
-}
-a=$work/a.safetensors
-for threads in 1 "$(nproc)"; do
-    timed "apr-diff, equal, $threads threads" "$bin/apr-diff" --threads "$threads" "$a" "$work/same.safetensors"
-    timed "apr-diff, different, $threads threads" "$bin/apr-diff" --threads "$threads" "$a" "$work/other.safetensors"
-done
-timed "cmp, equal" cmp "$a" "$work/same.safetensors"
-if python3 -c 'import numpy, safetensors' 2>/dev/null; then
-    timed "numpy, different" python3 - "$a" "$work/other.safetensors" <<'PYTHON'
+cat >"$work/measure.py" <<'PYTHON'
 import sys, numpy as np
 def floats(path):
     head = 8 + int.from_bytes(open(path, "rb").read(8), "little")
-    return (np.memmap(path, "<u2", "r", head).astype("<u4") << 16).view("<f4")
+    return np.memmap(path, "<u2", "r", head)
 x, y = map(floats, sys.argv[1:])
-print(x @ y / np.sqrt((x @ x) * (y @ y)), np.abs(x - y).max())
+xy = xx = yy = most = 0
+for at in range(0, len(x), 1 << 20):
+    p, q = ((v[at:at + (1 << 20)].astype("<u4") << 16).view("<f4") for v in (x, y))
+    xy, xx, yy, most = xy + float(p @ q), xx + float(p @ p), yy + float(q @ q), max(most, np.abs(p - q).max())
+print(xy / np.sqrt(xx * yy), most)
 PYTHON
-fi
+
+differs='[ $? = 1 ]'
+
+# WHAT FILE: that file against a, by everyone who can
+compare() {
+    what=$1 file=$2
+    shift 2
+    has_cpus=$(nproc)
+    printf '\n%s\n\n' "$what"
+    set -- "$@" "$what, apr-diff=$build/apr-diff --json $a $file || $differs"
+    [ "$has_cpus" = 1 ] || set -- "$@" "$what, apr-diff --threads 1=$build/apr-diff --json --threads 1 $a $file || $differs"
+    set -- "$@" "$what, cat both=cat $a $file"
+    case $file in
+    *.gguf)
+        if command -v llama-quantize >/dev/null; then
+            set -- "$@" "$what, llama-quantize one to Q8_0=llama-quantize --allow-requantize $file $work/out.gguf Q8_0 $has_cpus"
+        fi ;;
+    *)
+        if [ "$file" = "$same" ]; then
+            set -- "$@" "$what, cmp=cmp $a $file"
+        fi
+        if "${PYTHON:-python3}" -c 'import numpy' 2>/dev/null; then
+            set -- "$@" "$what, numpy=${PYTHON:-python3} $work/measure.py $a $file"
+        fi ;;
+    esac
+    if command -v apr >/dev/null; then
+        set -- "$@" "$what, apr diff=apr diff $a $file --values --limit 339 --json"
+    fi
+    "$build/bench/times" --json "$build/bench.json" "$@"
+}
+compare "BF16, equal files" "$same" "$@"
+compare "BF16, one in thirteen differs" "$other" "$@"
+compare "BF16 and Q4_K" "$b" "$@"
