@@ -92,8 +92,8 @@ build/fuzz/fuzz: build/fuzz/tests/fuzz/open.o build/fuzz/libaprtools.a
 install: all
 	install -D -t $(DESTDIR)$(PREFIX)/bin $(TOOLS)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/apr-tools README.md $(wildcard docs/*.md)
-clean:
-	rm -rf build
+check-arm: ; bash .ci/arm
+clean: ; rm -rf build
 -include $(shell find build -name '*.d' 2>/dev/null)
-.PHONY: all demo check bench fuzz install clean
+.PHONY: all demo check check-arm bench fuzz install clean
 .SECONDARY:
