@@ -175,8 +175,11 @@ static void gguf_head(FILE *f, uint64_t layers, uint64_t h, uint64_t ff)
     const struct {
         const char *key;
         uint64_t    value;
-    } kv[] = { { "qwen2.block_count", layers }, { "qwen2.context_length", 32768 }, { "qwen2.embedding_length", h }, { "qwen2.feed_forward_length", ff },
-               { "qwen2.attention.head_count", h / HEAD }, { "qwen2.attention.head_count_kv", h / HEAD / GROUP }, { "general.file_type", 15 } };
+    } kv[] = {
+        { "qwen2.block_count", layers }, { "qwen2.context_length", 32768 }, { "qwen2.embedding_length", h },
+        { "qwen2.feed_forward_length", ff }, { "qwen2.attention.head_count", h / HEAD },
+        { "qwen2.attention.head_count_kv", h / HEAD / GROUP }, { "general.file_type", 15 },
+    };
     uint64_t at = 0;
     put(f, "GGUF", 4);
     put_integer(f, 3, 4);

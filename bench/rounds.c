@@ -1,11 +1,13 @@
 #include "rounds.h"
 
 #include <getopt.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define SCHEMA "apr-bench/1"
 #define SURE   0.01 /* p below which a difference is one */
+#define DRIFT  0.05 /* by so much of its time a machine itself changes from one run to the next */
 
 /* ---- settings ------------------------------------------------------------------------------------------------------- */
 
@@ -70,16 +72,21 @@ void bench_measure(const struct bench_settings *s, struct bench_job *job, size_t
 
 /* ---- comparing ------------------------------------------------------------------------------------------------------ */
 
-void bench_print_verdict(const struct bench_job *job, const char *than, const double *earlier, size_t n)
+static void print_verdict(const struct bench_job *job, const char *than, const double *earlier, size_t n, double least)
 {
     const struct bench_test test = bench_mann_whitney(job->sample, job->n, earlier, n);
     const double now = bench_summarize(job->sample, job->n).median, then = bench_summarize(earlier, n).median;
-    if (test.p >= SURE)
+    if (test.p >= SURE || fabs(now / then - 1) <= least)
         printf("    no difference from %s (%.3f of its time, p %.2g)\n", than, now / then, test.p);
     else if (now < then)
         printf("    faster than %s: %.3f of its time, %.2f times as fast (p %.2g)\n", than, now / then, then / now, test.p);
     else
         printf("    slower than %s: %.3f times its time (p %.2g)\n", than, now / then, test.p);
+}
+
+void bench_print_verdict(const struct bench_job *job, const char *than, const double *other, size_t n)
+{
+    print_verdict(job, than, other, n, 0);
 }
 
 void bench_print_against_baseline(const struct bench_settings *s, const struct bench_job *job)
@@ -90,7 +97,7 @@ void bench_print_against_baseline(const struct bench_settings *s, const struct b
     for (size_t i = 0; i < json_array_size(kept) && n < BENCH_MOST; i++)
         earlier[n++] = json_number_value(json_array_get(kept, i));
     if (n > 0 && job->n > 0)
-        bench_print_verdict(job, "the baseline", earlier, n);
+        print_verdict(job, "the baseline", earlier, n, DRIFT);
 }
 
 /* ---- keeping -------------------------------------------------------------------------------------------------------- */

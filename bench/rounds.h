@@ -37,10 +37,10 @@ int bench_parse(struct bench_settings *s, int argc, char **argv, const char *ope
 /* One round that does not count, then the others. */
 void bench_measure(const struct bench_settings *s, struct bench_job *job, size_t n, bench_once_fn *once);
 
-/* A line: faster, slower or no difference from n earlier samples, by how much, and how sure that is. */
-void bench_print_verdict(const struct bench_job *job, const char *than, const double *earlier, size_t n);
+/* A line: faster, slower or no difference from n other samples of the same run, by how much, and how sure that is. */
+void bench_print_verdict(const struct bench_job *job, const char *than, const double *other, size_t n);
 
-/* The same against the baseline; nothing where that has no such job. */
+/* The same against the baseline, where a twentieth is no difference yet; nothing where that has no such job. */
 void bench_print_against_baseline(const struct bench_settings *s, const struct bench_job *job);
 
 /* Puts the jobs into the files that the settings name, beside what else they hold. False after a message. */

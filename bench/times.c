@@ -42,7 +42,8 @@ static double run(struct bench_job *job)
         return -1;
     const double took = now() - begin;
     if (status != 0) {
-        fprintf(stderr, "%s: %s %d\n", job->name, WIFEXITED(status) ? "exit" : "signal", WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+        const bool left = WIFEXITED(status);
+        fprintf(stderr, "%s: %s %d\n", job->name, left ? "exit" : "signal", left ? WEXITSTATUS(status) : WTERMSIG(status));
         return -1;
     }
     job->cpu = in_seconds(used.ru_utime) + in_seconds(used.ru_stime);
@@ -59,8 +60,8 @@ static void print(const struct bench_settings *s, const struct bench_job *job, c
     const struct bench_summary t = bench_summarize(job->sample, job->n);
     bench_sparkline(job->sample, job->n, line);
     bench_histogram(job->sample, job->n, bins);
-    printf("%s\n    %.4f s, 95 %% sure within %.4f .. %.4f; p95 %.4f; cpu %.2f s; peak %.0f MiB\n", job->name, t.median, t.low, t.high, t.p95,
-           job->cpu, job->peak / (1 << 20));
+    printf("%s\n    %.4f s, 95 %% sure within %.4f .. %.4f; p95 %.4f; cpu %.2f s; peak %.0f MiB\n", job->name, t.median, t.low,
+           t.high, t.p95, job->cpu, job->peak / (1 << 20));
     printf("    %zu runs %s   %.4f %s %.4f\n", job->n, line, t.least, bins, t.most);
     if (job != first && first->n > 0)
         bench_print_verdict(job, first->name, first->sample, first->n);
@@ -74,6 +75,8 @@ int main(int argc, char **argv)
     const size_t n = first < 0 ? 0 : (size_t)(argc - first);
     struct bench_job *const job = calloc(n + 1, sizeof *job);
     bool good = job != NULL && n > 0;
+    if (first >= 0 && n == 0)
+        fprintf(stderr, "%s: NAME=COMMAND is wanted\n", argv[0]);
     for (size_t i = 0; good && i < n; i++) {
         const char *const text = argv[(size_t)first + i], *const equals = strchr(text, '=');
         good = equals != NULL && equals > text;

@@ -1,5 +1,5 @@
-/* Expected numbers are numpy's (quantile, histogram) and scipy's: mannwhitneyu(method="asymptotic"), and bootstrap(method="percentile") of the median
- * with 100,000 resamples at three seeds, which all agree. */
+/* Expected numbers are numpy's (quantile, histogram) and scipy's: mannwhitneyu(method="asymptotic"), and bootstrap(method="percentile") of
+ * the median with 100,000 resamples at three seeds, which all agree. */
 #include "support.h"
 
 #include <math.h>
