@@ -1,4 +1,4 @@
-/* Expected numbers are numpy's (quantile, histogram) and scipy's: mannwhitneyu(method="asymptotic"), and bootstrap(method="percentile") of
+/* Expected numbers are numpy's (quantile) and scipy's: mannwhitneyu(method="asymptotic"), and bootstrap(method="percentile") of
  * the median with 100,000 resamples at three seeds, which all agree. */
 #include "support.h"
 
