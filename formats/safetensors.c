@@ -240,14 +240,10 @@ static enum apr_code read_entry(struct header *h, const struct apr_item *item, s
         return apr_found(read_metadata(h, item, e), e, METADATA, "st.metadata");
     if (apr_found(read_fields(h->m, item, &t, e), e, INDEX, "st.entry") != APR_OK)
         return in_tensor(e, t.name);
-    if (h->n == h->room) {
-        const size_t room = h->room == 0 ? 64 : 2 * h->room;
-        struct entry *more = realloc(h->entry, room * sizeof *more);
-        if (more == NULL)
-            return apr_no_memory(e);
-        h->entry = more;
-        h->room = room;
-    }
+    struct entry *more = apr_grown(h->entry, &h->room, h->n, 64, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    h->entry = more;
     h->entry[h->n++] = t;
     return APR_OK;
 }

@@ -78,28 +78,20 @@ static enum apr_code check_shard_name(struct apr_bytes name, uint64_t at, struct
 
 static enum apr_code add_place(struct apr_index *index, struct place p, struct apr_error *e)
 {
-    if (index->nplace == index->room) {
-        const size_t room = index->room == 0 ? 256 : 2 * index->room;
-        struct place *more = realloc(index->place, room * sizeof *more);
-        if (more == NULL)
-            return apr_no_memory(e);
-        index->place = more;
-        index->room = room;
-    }
+    struct place *more = apr_grown(index->place, &index->room, index->nplace, 256, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    index->place = more;
     index->place[index->nplace++] = p;
     return APR_OK;
 }
 
 static enum apr_code add_listed(struct apr_index *index, struct apr_bytes name, struct apr_error *e)
 {
-    if (index->nlisted == index->listed_room) {
-        const size_t room = index->listed_room == 0 ? 16 : 2 * index->listed_room;
-        struct apr_bytes *more = realloc(index->listed, room * sizeof *more);
-        if (more == NULL)
-            return apr_no_memory(e);
-        index->listed = more;
-        index->listed_room = room;
-    }
+    struct apr_bytes *more = apr_grown(index->listed, &index->listed_room, index->nlisted, 16, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    index->listed = more;
     index->listed[index->nlisted++] = name;
     return APR_OK;
 }

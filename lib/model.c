@@ -84,6 +84,15 @@ bool apr_has_control(struct apr_bytes name)
     return false;
 }
 
+void *apr_grown(void *array, size_t *room, size_t n, size_t first, size_t size)
+{
+    const size_t wanted = n < *room ? *room : *room == 0 ? first : 2 * *room;
+    void *grown = n < *room ? array : realloc(array, wanted * size);
+    if (grown != NULL)
+        *room = wanted;
+    return grown;
+}
+
 struct apr_bytes apr_text(const char *s)
 {
     return (struct apr_bytes){ (const unsigned char *)s, strlen(s) };
@@ -239,14 +248,10 @@ uint32_t *apr_model_by_offset(const struct apr_model *m, unsigned file, size_t *
 enum apr_code apr_model_meta(struct apr_model *m, struct apr_bytes key, const struct apr_value *v, struct apr_error *e)
 {
     struct apr_meta *meta = &m->meta;
-    if (meta->n == meta->room) {
-        const size_t room = meta->room == 0 ? 64 : 2 * meta->room;
-        struct apr_meta_entry *more = realloc(meta->entry, room * sizeof *more);
-        if (more == NULL)
-            return apr_no_memory(e);
-        meta->entry = more;
-        meta->room = room;
-    }
+    struct apr_meta_entry *more = apr_grown(meta->entry, &meta->room, meta->n, 64, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    meta->entry = more;
     meta->entry[meta->n++] = (struct apr_meta_entry){ key, *v };
     return APR_OK;
 }
@@ -268,14 +273,10 @@ void apr_model_note(struct apr_model *m, enum apr_severity severity, unsigned st
     const struct apr_bytes kept = apr_model_format(m, "%s", printable.text);
     if (kept.at == NULL)
         return;
-    if (m->nnote == m->note_room) {
-        const size_t room = m->note_room == 0 ? 8 : 2 * m->note_room;
-        struct apr_note *more = realloc(m->note, room * sizeof *more);
-        if (more == NULL)
-            return;
-        m->note = more;
-        m->note_room = room;
-    }
+    struct apr_note *more = apr_grown(m->note, &m->note_room, m->nnote, 8, sizeof *more);
+    if (more == NULL)
+        return;
+    m->note = more;
     m->note[m->nnote++] = (struct apr_note){ .severity = severity, .stage = stage, .code = code, .tensor = tensor, .at = at,
                                              .file = m->nfile == 0 ? 0 : (unsigned)m->nfile - 1, .text = (const char *)kept.at };
 }

@@ -44,6 +44,10 @@ uint64_t apr_tensor_offset(const struct apr_model *m, const struct apr_tensor *t
 /* An error when a file of the model shrank under its map (zeros were read in its place), APR_OK else. */
 APR_MUST_CHECK enum apr_code apr_model_intact(const struct apr_model *m, struct apr_error *e);
 
+/* The array with room for one element behind its n: as it was, or moved by realloc with *room doubled (`first` at the start). NULL when
+ * memory is out; the array and *room are then as they were. */
+void *apr_grown(void *array, size_t *room, size_t n, size_t first, size_t size);
+
 int  apr_bytes_compare(struct apr_bytes a, struct apr_bytes b);  /* memcmp order, shorter first */
 bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b);
 bool apr_has_control(struct apr_bytes name);                      /* C0, DEL or, as UTF-8, C1 */

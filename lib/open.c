@@ -193,16 +193,12 @@ static enum apr_code add_stage(struct stage_files *found, char *path, struct apr
 {
     if (path == NULL)
         return apr_no_memory(e);
-    if (found->n == found->room) {
-        const size_t room = found->room == 0 ? 64 : 2 * found->room;
-        char **more = realloc(found->path, room * sizeof *more);
-        if (more == NULL) {
-            free(path);
-            return apr_no_memory(e);
-        }
-        found->path = more;
-        found->room = room;
+    char **more = apr_grown(found->path, &found->room, found->n, 64, sizeof *more);
+    if (more == NULL) {
+        free(path);
+        return apr_no_memory(e);
     }
+    found->path = more;
     found->path[found->n++] = path;
     return APR_OK;
 }

@@ -234,14 +234,10 @@ bool apr_seats_skips(const struct apr_seats *s, const struct apr_tensor *t, cons
 
 static enum apr_code add_seat(struct apr_seats *s, size_t tensor, const struct apr_seat *seat, struct apr_error *e)
 {
-    if (s->n == s->room) {
-        const size_t room = s->room == 0 ? s->model->ntensor + 64 : 2 * s->room;
-        struct seated *more = realloc(s->seated, room * sizeof *more);
-        if (more == NULL)
-            return apr_no_memory(e);
-        s->seated = more;
-        s->room = room;
-    }
+    struct seated *more = apr_grown(s->seated, &s->room, s->n, s->model->ntensor + 64, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    s->seated = more;
     s->seated[s->n++] = (struct seated){ *seat, (uint32_t)tensor };
     s->present[seat->role - s->family->role] |= !s->model->tensor[tensor].tied;
     return APR_OK;

@@ -193,14 +193,6 @@ static size_t page_size(void)
     return n;
 }
 
-void apr_read_ahead(struct apr_bytes range)
-{
-    const size_t page = page_size();
-    const uintptr_t begin = (uintptr_t)range.at / page * page;
-    if (range.n > 0)
-        madvise((void *)begin, (size_t)((uintptr_t)range.at + range.n - begin), MADV_WILLNEED);
-}
-
 /* A fault on a mapped file maps the pages in the page cache around it too, within a window of this size. */
 #define FAULT_AROUND 65536
 

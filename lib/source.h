@@ -27,13 +27,11 @@ int apr_temporary(const struct apr_run *r, struct apr_error *e);
 /* All n bytes to fd; APR_EIO otherwise. */
 APR_MUST_CHECK enum apr_code apr_write_all(int fd, const void *bytes, size_t n, struct apr_error *e);
 
-/* Puts what fd holds (at least prefix + n bytes, a private file of ours) in the place of s->map. The descriptor is closed in any case. */
+/* Puts what fd holds (at least n bytes, a private file of ours) in the place of s->map. The descriptor is closed in any case. */
 APR_MUST_CHECK enum apr_code apr_source_replace(struct apr_source *s, int fd, uint64_t n, struct apr_error *e);
 
-/* Hints on a range of a source's map. `ahead` starts reading pages that will be wanted; `behind` lets go of those that were read,
- * so that resident memory does not grow with the file: the range and what a fault mapped around it, but nothing outside the map.
- * Harmless to whoever reads there meanwhile. */
-void apr_read_ahead(struct apr_bytes range);
+/* Lets go of pages that were read, so that resident memory does not grow with the file: the range and what a fault mapped around it,
+ * but nothing outside the map. Harmless to whoever reads there meanwhile. */
 void apr_drop_behind(struct apr_bytes map, struct apr_bytes range);
 
 /* For a SIGBUS handler, and async-signal-safe: when `address` lies in a map, puts zero pages from there to its end, marks its

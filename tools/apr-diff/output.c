@@ -257,14 +257,10 @@ static void print_row(FILE *to, const struct options *o, const struct row *r)
 
 static enum apr_code keep_text(struct output *out, const struct row *r, struct apr_error *e)
 {
-    if (out->nkept == out->room) {
-        const size_t room = out->room == 0 ? 256 : 2 * out->room;
-        struct text_row *more = realloc(out->kept, room * sizeof *more);
-        if (more == NULL)
-            return apr_no_memory(e);
-        out->kept = more;
-        out->room = room;
-    }
+    struct text_row *more = apr_grown(out->kept, &out->room, out->nkept, 256, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    out->kept = more;
     struct text_row *k = &out->kept[out->nkept];
     size_t n = 0;
     *k = (struct text_row){ .order = out->nkept, .cosine = r->cosine, .rmse = r->rmse, .max = was_compared(r) ? r->sums.max : NAN };

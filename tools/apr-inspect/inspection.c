@@ -123,14 +123,10 @@ enum apr_code add_finding(struct findings *f, enum apr_severity severity, unsign
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     apr_fail(&printable, APR_OK, APR_NOWHERE, "%s", text);
-    if (f->n == f->room) {
-        const size_t room = f->room == 0 ? 16 : 2 * f->room;
-        struct finding *more = realloc(f->at, room * sizeof *more);
-        if (more == NULL)
-            return apr_no_memory(e);
-        f->at = more;
-        f->room = room;
-    }
+    struct finding *more = apr_grown(f->at, &f->room, f->n, 16, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    f->at = more;
     char *kept = strdup(printable.text);
     if (kept == NULL)
         return apr_no_memory(e);
