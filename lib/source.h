@@ -10,7 +10,7 @@ struct apr_source {
     struct apr_bytes   map;
     uint64_t           stored;
     const char        *path;
-    volatile int       shrank;   /* set by apr_source_patch */
+    _Atomic int        shrank;   /* set by apr_source_patch */
     struct apr_source *next;     /* of all open ones, for apr_source_patch */
 };
 
