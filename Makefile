@@ -25,12 +25,12 @@ CFLAGS  ?= -g
 FOUND   := $(shell pkg-config --cflags $(PACKAGES))
 LIBS    := $(shell pkg-config --libs $(PACKAGES)) -lm -pthread
 # -iquote, not -I: <math.h> and <yaml.h> are the system's, "yaml.h" is ours.
-ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -pthread $(WARNINGS) $(FLAGS_$(MODE)) -iquote lib -iquote $(BUILD) $(FOUND) $(CFLAGS)
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -pthread $(WARNINGS) $(FLAGS_$(MODE)) -iquote lib -iquote $(BUILD)/lib -iquote $(BUILD) $(FOUND) $(CFLAGS)
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
-SOURCES := $(wildcard lib/*.c lib/kernels/*.c lib/kernels/*/*.c formats/*.c)
-HEADERS := $(wildcard lib/*.h)
-PAGES   := lib/page.css lib/page.js $(wildcard tools/*/page.js)
+SOURCES := $(wildcard lib/*/*.c lib/values/kernels/*.c lib/values/kernels/*/*.c formats/*.c)
+HEADERS := $(wildcard lib/*/*.h)
+PAGES   := lib/ui/page.css lib/ui/page.js $(wildcard tools/*/page.js)
 TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair
@@ -41,16 +41,16 @@ $(LIBRARY): $(call obj,$(SOURCES)) $(BUILD)/families.o
 	@rm -f $@ && ar rcs $@ $^
 
 # The families' contracts as C strings; the codebooks of quantized types as C; styles and scripts of pages as string literals.
-$(BUILD)/families.c: lib/embed.sh $(sort $(wildcard families/*.yaml))
+$(BUILD)/families.c: lib/family/embed.sh $(sort $(wildcard families/*.yaml))
 	@mkdir -p $(@D) && sh $^ >$@.part && mv $@.part $@
 $(BUILD)/families.o: $(BUILD)/families.c
 	$(CC) $(ALL_CFLAGS) -c -o $@ $<
-$(BUILD)/grids.h: lib/kernels/grids.jq data/iq-grids.json
+$(BUILD)/lib/values/kernels/grids.h: lib/values/kernels/grids.jq data/iq-grids.json
 	@mkdir -p $(@D) && jq -rf $^ >$@.part && mv $@.part $@
-$(call obj,$(wildcard lib/kernels/*.c lib/kernels/*/*.c)): | $(BUILD)/grids.h
+$(call obj,$(wildcard lib/values/kernels/*.c lib/values/kernels/*/*.c)): | $(BUILD)/lib/values/kernels/grids.h
 $(PAGES:%=$(BUILD)/%.h): $(BUILD)/%.h: %
 	@mkdir -p $(@D) && sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $< >$@.part && mv $@.part $@
-$(call obj,lib/page.c $(wildcard tools/*/page.c)): | $(PAGES:%=$(BUILD)/%.h)
+$(call obj,lib/ui/page.c $(wildcard tools/*/page.c)): | $(PAGES:%=$(BUILD)/%.h)
 
 $(BUILD)/tests/%.o $(BUILD)/bench/%.o: ALL_CFLAGS += -iquote tests -DAPR_BUILD='"$(BUILD)"'
 $(BUILD)/%.o: %.c
@@ -70,7 +70,7 @@ $(BENCHES): %: %.o $(LIBRARY)
 $(BUILD)/apr-%: $$(call obj,$$(wildcard tools/apr-$$*/*.c)) $(LIBRARY)
 	$(CC) $(ALL_CFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/headers/%.ok: lib/%.h $(HEADERS)
-	mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -fsyntax-only -x c -include $< /dev/null && touch $@
+	@mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -fsyntax-only -x c -include $< /dev/null && touch $@
 check: all $(patsubst lib/%.h,$(BUILD)/headers/%.ok,$(HEADERS)) $(TESTS)
 	@printf '%s\n' $(TESTS) | xargs -P 2 -I{} sh -c '{} >{}.log 2>&1 || { cat {}.log; echo "make check: {} failed"; exit 1; }'
 	@echo "all $(words $(TESTS)) test programs pass ($(MODE))"

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "chunk.h"
-#include "kernels.h"
+#include "values/chunk.h"
+#include "values/kernels.h"
 #include "rounds.h"
 
 #define SAMPLES        101

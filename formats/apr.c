@@ -7,14 +7,14 @@
 
 #include <libdeflate.h>
 
-#include "cursor.h"
-#include "dtype.h"
-#include "format.h"
-#include "inflate.h"
-#include "json.h"
-#include "meta.h"
-#include "model.h"
-#include "source.h"
+#include "base/cursor.h"
+#include "values/dtype.h"
+#include "model/format.h"
+#include "files/inflate.h"
+#include "model/json.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "files/source.h"
 
 enum { HEADER = 64, ALIGN = 64, FOOTER = 4, SMALLEST_ENTRY = 20 };
 enum { CONTAINER = 1, INDEX, EXTENTS, METADATA }; /* stages of a checker */

@@ -1,10 +1,10 @@
 /* APRT, one saved activation: | "APRT" | u32 layer, 0xFFFFFFFF for the whole model | u32 n | n f32, little-endian | */
 #include <string.h>
 
-#include "cursor.h"
-#include "format.h"
-#include "model.h"
-#include "source.h"
+#include "base/cursor.h"
+#include "model/format.h"
+#include "model/model.h"
+#include "files/source.h"
 
 #define HEADER 12u
 

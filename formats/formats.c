@@ -1,4 +1,4 @@
-#include "format.h"
+#include "model/format.h"
 
 extern const struct apr_format apr_gguf, apr_apr, apr_aprt, apr_safetensors;
 

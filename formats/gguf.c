@@ -10,12 +10,12 @@
 
 #include <xxhash.h>
 
-#include "cursor.h"
-#include "dtype.h"
-#include "format.h"
-#include "meta.h"
-#include "model.h"
-#include "source.h"
+#include "base/cursor.h"
+#include "values/dtype.h"
+#include "model/format.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "files/source.h"
 
 #define LEAST_KEY    (8 + 1 + 4 + 1)      /* bytes of the smallest entries there can be: a count is held against them */
 #define LEAST_TENSOR (8 + 4 + 4 + 8)

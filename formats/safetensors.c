@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cursor.h"
-#include "dtype.h"
-#include "format.h"
-#include "json.h"
-#include "model.h"
-#include "source.h"
+#include "base/cursor.h"
+#include "values/dtype.h"
+#include "model/format.h"
+#include "model/json.h"
+#include "model/model.h"
+#include "files/source.h"
 
 #define PREFIX       8u
 #define HEADER_LIMIT 100000000u /* of the reference library, for readers and writers */
@@ -191,7 +191,7 @@ static enum apr_code read_metadata(struct header *h, const struct apr_item *meta
     }
 }
 
-/* Metadata keys, so that twins stand together, the earlier first. */
+/* Metadata keys, so that equal ones stand together, the earlier first. */
 struct place {
     struct apr_bytes key;
     size_t           i;

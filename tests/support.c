@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "kernels.h"
-#include "open.h"
+#include "values/kernels.h"
+#include "model/open.h"
 
 /* ---- bytes --------------------------------------------------------------------------------------------------------- */
 

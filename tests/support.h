@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #undef test_free /* cmocka has a macro of that name */
 
-#include "core.h"
+#include "base/core.h"
 
 /* A growing run of bytes. Every put returns where it began. Free with test_free. Little-endian, unless big is set. */
 struct test_bytes {

@@ -4,11 +4,11 @@
 #include <lz4.h>
 #include <zstd.h>
 
-#include "format.h"
-#include "meta.h"
-#include "model.h"
-#include "open.h"
-#include "source.h"
+#include "model/format.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "model/open.h"
+#include "files/source.h"
 
 /* ---- files by hand ------------------------------------------------------------------------------------------------- */
 

@@ -1,9 +1,9 @@
 /* formats/aprt.c: one saved activation. */
 #include "support.h"
 
-#include "format.h"
-#include "model.h"
-#include "open.h"
+#include "model/format.h"
+#include "model/model.h"
+#include "model/open.h"
 
 #define WHOLE_MODEL 0xffffffffu
 

@@ -1,12 +1,12 @@
-/* lib/bind.h: what tensors are for in each dialect, where sizes come from, and which family a model is of. */
+/* lib/family/bind.h: what tensors are for in each dialect, where sizes come from, and which family a model is of. */
 #include "support.h"
 
 #include <stdio.h>
 
-#include "bind.h"
-#include "format.h"
-#include "model.h"
-#include "source.h"
+#include "family/bind.h"
+#include "model/format.h"
+#include "model/model.h"
+#include "files/source.h"
 
 /* ---- models of names and shapes alone ----------------------------------------------------------------------------- */
 
@@ -146,7 +146,7 @@ static void sizes_are(const char *what, const struct apr_binding *b, const char 
             fail_msg("%s: %s is %lld, not %lld", what, text[i], (long long)size(b, text[i]), (long long)n[i]);
 }
 
-/* ---- seats -------------------------------------------------------------------------------------------------------- */
+/* ---- meanings -------------------------------------------------------------------------------------------------------- */
 
 static void a_name_says_role_layer_expert_and_piece_in_each_dialect(void **state)
 {
@@ -155,7 +155,7 @@ static void a_name_says_role_layer_expert_and_piece_in_each_dialect(void **state
         const char *family, *format, *name, *role;
         uint32_t layer, expert;
         enum apr_dialect dialect;
-        unsigned piece;
+        unsigned part;
     } rows[] = {
         { "llama", "safetensors", "model.layers.7.self_attn.q_proj.weight", "attn_q", 7, 0, APR_HF, 0 },
         { "llama", "safetensors", "layers.7.self_attn.q_proj.weight", "attn_q", 7, 0, APR_HF, 0 },
@@ -184,20 +184,20 @@ static void a_name_says_role_layer_expert_and_piece_in_each_dialect(void **state
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct model m;
-        struct apr_seat seat;
+        struct apr_meaning meaning;
         model_begin(&m, rows[i].format);
         model_tensor(&m, rows[i].name, 4, 4, 0);
         struct apr_binding *b = bind(rows[i].family, &m, NULL);
-        const bool seated = apr_binding_seat(b, &m.m.tensor[0], 0, &seat);
-        if (seated != (rows[i].role != NULL))
-            fail_msg("%s in %s: seated %d", rows[i].name, rows[i].family, seated);
-        if (seated && (!apr_bytes_equal(seat.role->name, apr_text(rows[i].role)) || seat.layer != rows[i].layer ||
-                       seat.expert != rows[i].expert ||
-                       seat.dialect != rows[i].dialect || seat.piece != rows[i].piece))
-            fail_msg("%s in %s: %.*s, layer %u, expert %u, dialect %d, piece %u", rows[i].name, rows[i].family, (int)seat.role->name.n,
-                     (const char *)seat.role->name.at, seat.layer, seat.expert, (int)seat.dialect, seat.piece);
-        if (seated)
-            assert_ptr_equal(apr_binding_find(b, &seat), &m.m.tensor[0]);
+        const bool candidate = apr_binding_meaning(b, &m.m.tensor[0], 0, &meaning);
+        if (candidate != (rows[i].role != NULL))
+            fail_msg("%s in %s: candidate %d", rows[i].name, rows[i].family, candidate);
+        if (candidate && (!apr_bytes_equal(meaning.role->name, apr_text(rows[i].role)) || meaning.layer != rows[i].layer ||
+                       meaning.expert != rows[i].expert ||
+                       meaning.dialect != rows[i].dialect || meaning.part != rows[i].part))
+            fail_msg("%s in %s: %.*s, layer %u, expert %u, dialect %d, part %u", rows[i].name, rows[i].family, (int)meaning.role->name.n,
+                     (const char *)meaning.role->name.at, meaning.layer, meaning.expert, (int)meaning.dialect, meaning.part);
+        if (candidate)
+            assert_ptr_equal(apr_binding_find(b, &meaning), &m.m.tensor[0]);
         apr_binding_free(b);
         model_end(&m);
     }
@@ -209,7 +209,7 @@ static void of_roles_that_share_a_name_the_one_whose_condition_holds_is_first(vo
     (void)state;
     for (unsigned norms = 1; norms < 3; norms++) {
         struct model m;
-        struct apr_seat first, second;
+        struct apr_meaning first, second;
         model_begin(&m, "gguf");
         model_string(&m, "general.architecture", "falcon");
         model_tensor(&m, "token_embd.weight", 9, 4, 0);
@@ -218,8 +218,8 @@ static void of_roles_that_share_a_name_the_one_whose_condition_holds_is_first(vo
             model_tensor(&m, "blk.0.attn_norm_2.weight", 4, 0, 0);
         struct apr_binding *b = bind("falcon", &m, NULL);
         const struct apr_tensor *t = tensor(&m, "blk.0.attn_norm.weight");
-        assert_true(apr_binding_seat(b, t, 0, &first) && apr_binding_seat(b, t, 1, &second) && !apr_binding_seat(b, t, 2, &first));
-        assert_true(apr_binding_seat(b, t, 0, &first));
+        assert_true(apr_binding_meaning(b, t, 0, &first) && apr_binding_meaning(b, t, 1, &second) && !apr_binding_meaning(b, t, 2, &first));
+        assert_true(apr_binding_meaning(b, t, 0, &first));
         assert_ptr_equal(first.role, role(b, norms == 2 ? "attn_norm_mlp" : "attn_norm"));
         assert_ptr_equal(second.role, role(b, norms == 2 ? "attn_norm" : "attn_norm_mlp"));
         assert_ptr_equal(apr_binding_find(b, &first), t); /* whichever place they took, both are found */
@@ -656,7 +656,7 @@ static void a_hundred_thousand_tensors_bind(void **state)
     (void)state;
     enum { N = 100000 };
     struct model m;
-    struct apr_seat seat;
+    struct apr_meaning meaning;
     const struct apr_family *f, *either[2];
     struct apr_error e;
     char (*name)[64] = malloc(N * sizeof *name);
@@ -668,8 +668,8 @@ static void a_hundred_thousand_tensors_bind(void **state)
     }
     struct apr_binding *b = bind("llama", &m, NULL);
     for (unsigned i = 0; i < N; i++) {
-        assert_true(apr_binding_seat(b, &m.m.tensor[i], 0, &seat) && seat.layer == i / 2);
-        assert_ptr_equal(apr_binding_find(b, &seat), &m.m.tensor[i]);
+        assert_true(apr_binding_meaning(b, &m.m.tensor[i], 0, &meaning) && meaning.layer == i / 2);
+        assert_ptr_equal(apr_binding_find(b, &meaning), &m.m.tensor[i]);
     }
     apr_binding_free(b);
     assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);

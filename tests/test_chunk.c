@@ -1,8 +1,8 @@
 /* Any range of a tensor's elements: blocks entered and left in the middle, padded rows, heads, big-endian files. */
 #include "support.h"
 
-#include "chunk.h"
-#include "dtype.h"
+#include "values/chunk.h"
+#include "values/dtype.h"
 
 static uint64_t seed;
 

@@ -1,4 +1,4 @@
-/* lib/cli.h: a small tool, run in a child, and what it says. */
+/* lib/ui/cli.h: a small tool, run in a child, and what it says. */
 #include "support.h"
 
 #include <fcntl.h>
@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli.h"
-#include "kernels.h"
-#include "source.h"
+#include "ui/cli.h"
+#include "values/kernels.h"
+#include "files/source.h"
 
 #define MOST_WORDS 8
 

@@ -1,7 +1,7 @@
-/* lib/cursor.h: reads that cannot leave their bytes. */
+/* lib/base/cursor.h: reads that cannot leave their bytes. */
 #include "support.h"
 
-#include "cursor.h"
+#include "base/cursor.h"
 
 static const unsigned char bytes[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9 };
 static const struct apr_bytes nine = { bytes, sizeof bytes };

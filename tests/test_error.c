@@ -1,7 +1,7 @@
-/* lib/error.c: what reaches a terminal is always printable, whatever a file calls its tensors. */
+/* lib/base/error.c: what reaches a terminal is always printable, whatever a file calls its tensors. */
 #include "support.h"
 
-#include "model.h"
+#include "model/model.h"
 
 static void only_well_formed_utf8_has_a_length(void **state)
 {

@@ -1,12 +1,12 @@
-/* lib/expr.h: what sizes and conditions of family contracts come to. */
+/* lib/family/expr.h: what sizes and conditions of family contracts come to. */
 #include "support.h"
 
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 
-#include "expr.h"
-#include "model.h"
+#include "family/expr.h"
+#include "model/model.h"
 
 /* The names that expressions below may use; any other is not known. */
 static const struct { const char *name, *text; double number; } dims[] = {

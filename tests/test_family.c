@@ -1,10 +1,10 @@
-/* lib/family.h: the embedded contracts hold, and a contract that is wrong is refused with its family, line and word. */
+/* lib/family/family.h: the embedded contracts hold, and a contract that is wrong is refused with its family, line and word. */
 #include "support.h"
 
 #include <stdio.h>
 
-#include "family.h"
-#include "model.h"
+#include "family/family.h"
+#include "model/model.h"
 
 static struct apr_families *all_families(void)
 {

@@ -1,10 +1,10 @@
-/* lib/fmath.h: within one unit in the last place of the long double functions, and the same at the ends of the range. */
+/* lib/base/fmath.h: within one unit in the last place of the long double functions, and the same at the ends of the range. */
 #include "support.h"
 
 #include <math.h>
 #include <stdio.h>
 
-#include "fmath.h"
+#include "base/fmath.h"
 
 static uint64_t bits_of(double x)
 {

@@ -2,7 +2,7 @@
 #include "support.h"
 
 #include <libdeflate.h>
-#include "open.h"
+#include "model/open.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

@@ -2,9 +2,9 @@
 
 #include <stdio.h>
 
-#include "meta.h"
-#include "model.h"
-#include "open.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "model/open.h"
 
 /* ---- files by hand ------------------------------------------------------------------------------------------------- */
 

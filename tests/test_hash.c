@@ -3,8 +3,8 @@
 
 #include <stdio.h>
 
-#include "hash.h"
-#include "model.h"
+#include "base/hash.h"
+#include "model/model.h"
 
 static struct apr_digest digest_of(const char *text) { return apr_digest_of(apr_text(text)); }
 

@@ -3,7 +3,7 @@
 #include <lz4.h>
 #include <zstd.h>
 
-#include "inflate.h"
+#include "files/inflate.h"
 
 enum { HEADER = 64, BODY = 300000, FRAME = 100000 };
 

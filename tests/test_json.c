@@ -1,9 +1,9 @@
-/* lib/json.h: walking members, checking values, jansson under a budget. */
+/* lib/model/json.h: walking members, checking values, jansson under a budget. */
 #include "support.h"
 
-#include "json.h"
-#include "model.h"
-#include "open.h"
+#include "model/json.h"
+#include "model/model.h"
+#include "model/open.h"
 
 #define BASE 1000 /* file offset of the text in every test */
 

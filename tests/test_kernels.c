@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "dtype.h"
-#include "kernels.h"
+#include "values/dtype.h"
+#include "values/kernels.h"
 
 #define LONG_RUN 65536u /* elements */
 

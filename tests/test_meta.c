@@ -1,9 +1,9 @@
-/* lib/meta.h: asking metadata, walking arrays of both encodings, equality. */
+/* lib/model/meta.h: asking metadata, walking arrays of both encodings, equality. */
 #include "support.h"
 
-#include "json.h"
-#include "meta.h"
-#include "model.h"
+#include "model/json.h"
+#include "model/meta.h"
+#include "model/model.h"
 
 static struct apr_value json(const char *text)
 {

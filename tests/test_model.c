@@ -1,12 +1,12 @@
-/* lib/model.c: what every format relies on when it adds a tensor, and what everyone asks of a model afterwards. */
+/* lib/model/model.c: what every format relies on when it adds a tensor, and what everyone asks of a model afterwards. */
 #include "support.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "model.h"
-#include "open.h"
-#include "source.h"
+#include "model/model.h"
+#include "model/open.h"
+#include "files/source.h"
 
 /* A model of one file of n zero bytes, without tensors. */
 static struct apr_model *model_of(size_t n)

@@ -1,4 +1,4 @@
-/* lib/open.c, lib/index.c: from a path to a model of one file or many, and whose fault it is when that fails. */
+/* lib/model/open.c, lib/model/shard_index.c: from a path to a model of one file or many, and whose fault it is when that fails. */
 #include "support.h"
 
 #include <fcntl.h>
@@ -8,11 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "format.h"
-#include "index.h"
-#include "model.h"
-#include "open.h"
-#include "source.h"
+#include "model/format.h"
+#include "model/shard_index.h"
+#include "model/model.h"
+#include "model/open.h"
+#include "files/source.h"
 
 #define INDEX "model.safetensors.index.json"
 #define MAP(entries) "{\"weight_map\": {" entries "}}"
@@ -369,7 +369,7 @@ static void an_index_is_known_by_its_first_bytes(void **state)
         { "{\"a\":1}\0", 8, false },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++)
-        if (apr_is_index((struct apr_bytes){ (const unsigned char *)rows[i].bytes, rows[i].n }) != rows[i].is)
+        if (apr_is_shard_index((struct apr_bytes){ (const unsigned char *)rows[i].bytes, rows[i].n }) != rows[i].is)
             fail_msg("row %zu", i);
 }
 

@@ -1,4 +1,4 @@
-/* lib/parallel.c: whatever the threads do, results and failures come in one order. */
+/* lib/base/parallel.c: whatever the threads do, results and failures come in one order. */
 #include "support.h"
 
 #include <inttypes.h>
@@ -6,7 +6,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#include "parallel.h"
+#include "base/parallel.h"
 
 #define NEVER UINT64_MAX
 

@@ -1,10 +1,10 @@
-/* lib/pattern.h: names as users write them. */
+/* lib/base/pattern.h: names as users write them. */
 #include "support.h"
 
 #include <pthread.h>
 
-#include "model.h"
-#include "pattern.h"
+#include "model/model.h"
+#include "base/pattern.h"
 
 static bool matches(const char *pattern, struct apr_bytes name)
 {

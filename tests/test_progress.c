@@ -1,4 +1,4 @@
-/* lib/progress.h: what a terminal sees of it. */
+/* lib/ui/progress.h: what a terminal sees of it. */
 #include "support.h"
 
 #include <pty.h>
@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "progress.h"
+#include "ui/progress.h"
 
 static void wait_ms(long ms)
 {

@@ -1,4 +1,4 @@
-/* lib/report.h: JSON and text as they reach a stream. */
+/* lib/ui/report.h: JSON and text as they reach a stream. */
 #include "support.h"
 
 #include <float.h>
@@ -8,8 +8,8 @@
 
 #include <jansson.h>
 
-#include "model.h"
-#include "report.h"
+#include "model/model.h"
+#include "ui/report.h"
 
 /* A report into memory: begin, write to r.o, then say what must stand there. */
 struct recorder {

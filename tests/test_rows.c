@@ -1,13 +1,13 @@
-/* lib/rows.h against plain loops written from the formulas, for random sizes: places, runs, readers, tiles, chains of both sides. */
+/* lib/family/rows.h against plain loops written from the formulas, for random sizes: places, runs, readers, tiles, chains of both sides. */
 #include "support.h"
 
 #include <math.h>
 #include <stdio.h>
 
-#include "chunk.h"
-#include "model.h"
-#include "rows.h"
-#include "source.h"
+#include "values/chunk.h"
+#include "model/model.h"
+#include "family/rows.h"
+#include "files/source.h"
 
 static uint64_t seed;
 

@@ -3,9 +3,9 @@
 
 #include <stdio.h>
 
-#include "format.h"
-#include "model.h"
-#include "open.h"
+#include "model/format.h"
+#include "model/model.h"
+#include "model/open.h"
 
 #define A "\"a\": {\"dtype\": \"F32\", \"shape\": [2, 1], \"data_offsets\": [0, 8]}"
 #define B "\"b\": {\"dtype\": \"U8\", \"shape\": [3], \"data_offsets\": [8, 11]}"

@@ -1,7 +1,7 @@
 /* What a tool says is a function of its input: not of --threads, not of --isa. */
 #include "diff.h"
 
-#include "kernels.h"
+#include "values/kernels.h"
 
 /* Differences of every size over two chunks and a half, beside small ones; a transposed matrix among them. */
 static void make_spread(const char **a, const char **b)

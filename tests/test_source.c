@@ -1,4 +1,4 @@
-/* lib/source.c: how bytes get into memory, and what happens when the file under them changes. */
+/* lib/files/source.c: how bytes get into memory, and what happens when the file under them changes. */
 #include "support.h"
 
 #include <dirent.h>
@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "model.h"
-#include "open.h"
-#include "source.h"
+#include "model/model.h"
+#include "model/open.h"
+#include "files/source.h"
 
 static struct test_bytes some_bytes(size_t n)
 {

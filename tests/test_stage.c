@@ -1,10 +1,10 @@
-/* lib/stage.c: the names of a trace, taken apart and put into the order in which a forward pass computes them. */
+/* lib/model/stage.c: the names of a trace, taken apart and put into the order in which a forward pass computes them. */
 #include "support.h"
 
 #include <stdio.h>
 
-#include "model.h"
-#include "stage.h"
+#include "model/model.h"
+#include "model/stage.h"
 
 static void names_are_taken_apart(void **state)
 {

@@ -1,4 +1,4 @@
-/* lib/yaml.h: the YAML of contracts, recipes and tolerances, and what is refused of the rest. */
+/* lib/family/yaml.h: the YAML of contracts, recipes and tolerances, and what is refused of the rest. */
 #include "support.h"
 
 #include <stdio.h>

@@ -5,11 +5,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "chunk.h"
-#include "format.h"
-#include "meta.h"
-#include "model.h"
-#include "open.h"
+#include "values/chunk.h"
+#include "model/format.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "model/open.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "expr.h"
-#include "model.h"
-#include "yaml.h"
+#include "family/expr.h"
+#include "model/model.h"
+#include "family/yaml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

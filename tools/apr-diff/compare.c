@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "measure.h"
-#include "model.h"
-#include "parallel.h"
-#include "progress.h"
+#include "model/model.h"
+#include "base/parallel.h"
+#include "ui/progress.h"
 
 /* Work is cut into pieces: chunks of a tensor, or bands of tiles where B's columns lie along A's rows. A unit is up to 16 chunks, or one
  * band, or up to 64 whole small tensors. Sums are taken per piece, added up within the unit by rising index, and the units' sums by

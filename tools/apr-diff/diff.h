@@ -2,11 +2,11 @@
 #ifndef APR_DIFF_H
 #define APR_DIFF_H
 
-#include "bind.h"
-#include "cli.h"
-#include "core.h"
-#include "pattern.h"
-#include "report.h"
+#include "family/bind.h"
+#include "ui/cli.h"
+#include "base/core.h"
+#include "base/pattern.h"
+#include "ui/report.h"
 
 /* ---- what the user wants -------------------------------------------------------------------------------------------- */
 

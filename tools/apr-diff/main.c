@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "diff.h"
-#include "format.h"
-#include "model.h"
-#include "open.h"
+#include "model/format.h"
+#include "model/model.h"
+#include "model/open.h"
 
 #define MOST_WORST 10000 /* so that a result slot stays below 1 MiB */
 

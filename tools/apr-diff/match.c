@@ -1,9 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bind.h"
+#include "family/bind.h"
 #include "diff.h"
-#include "model.h"
+#include "model/model.h"
 
 #define MOST_TENSORS_OF_A_ROLE 4096 /* experts */
 
@@ -101,19 +101,19 @@ static enum apr_code problem(struct matching *w, struct pair *p, const char *tex
 static const char *spell(const struct apr_tensor *t, char buffer[176]) { return apr_spell_shape(t->dim, t->ndim, buffer); }
 
 /* Has t the shape that the HuggingFace shape takes on its way through the chain? */
-static bool shape_fits(const struct apr_tensor *t, const struct apr_transform *chain, size_t n, uint64_t piece, const uint64_t *dim, unsigned ndim)
+static bool shape_fits(const struct apr_tensor *t, const struct apr_transform *chain, size_t n, uint64_t part, const uint64_t *dim, unsigned ndim)
 {
     uint64_t shape[APR_MAX_DIMS];
     unsigned nshape = ndim;
     memcpy(shape, dim, sizeof shape);
-    return apr_transform_shape(chain, n, piece, shape, &nshape) && nshape == t->ndim && memcmp(shape, t->dim, nshape * sizeof *shape) == 0;
+    return apr_transform_shape(chain, n, part, shape, &nshape) && nshape == t->ndim && memcmp(shape, t->dim, nshape * sizeof *shape) == 0;
 }
 
 /* The shape on the HuggingFace side: of the side that has it, else as the contract says. */
-static bool huggingface_shape(const struct matching *w, const struct apr_role *role, const struct apr_tensor *a, const struct apr_seat *seat_a,
+static bool huggingface_shape(const struct matching *w, const struct apr_role *role, const struct apr_tensor *a, const struct apr_meaning *meaning_a,
                               enum apr_dialect dialect_b, uint64_t *dim, unsigned *ndim)
 {
-    const struct apr_tensor *t = seat_a->dialect == APR_HF ? a : dialect_b == APR_HF ? w->part[0] : NULL;
+    const struct apr_tensor *t = meaning_a->dialect == APR_HF ? a : dialect_b == APR_HF ? w->part[0] : NULL;
     if (t == NULL)
         return apr_binding_shape(w->binding[0], role, dim, ndim);
     memcpy(dim, t->dim, sizeof t->dim);
@@ -132,20 +132,20 @@ static enum apr_code misshapen(struct matching *w, struct pair *p, const struct 
 }
 
 /* Fills p->view: B's `n` tensors of the role, in w->part, in the order of A. */
-static enum apr_code look_through(struct matching *w, struct pair *p, const struct apr_role *role, const struct apr_seat *seat_a, size_t n)
+static enum apr_code look_through(struct matching *w, struct pair *p, const struct apr_role *role, const struct apr_meaning *meaning_a, size_t n)
 {
     struct apr_transform chain_a[APR_MAX_STEPS], chain_b[APR_MAX_STEPS];
     const struct apr_transform *const chain[2] = { chain_a, chain_b };
     size_t length[2];
     uint64_t dim[APR_MAX_DIMS] = { 0 };
     unsigned ndim;
-    const enum apr_dialect dialect_b = apr_binding_dialect(w->binding[1], role, seat_a->layer);
+    const enum apr_dialect dialect_b = apr_binding_dialect(w->binding[1], role, meaning_a->layer);
     struct apr_error why;
-    if (apr_binding_chain(w->binding[0], role, seat_a->dialect, chain_a, &length[0], &why) != APR_OK ||
+    if (apr_binding_chain(w->binding[0], role, meaning_a->dialect, chain_a, &length[0], &why) != APR_OK ||
         apr_binding_chain(w->binding[1], role, dialect_b, chain_b, &length[1], &why) != APR_OK)
         return problem(w, p, why.text);
-    const uint64_t piece = seat_a->dialect == APR_HF ? 0 : seat_a->piece;
-    if (!huggingface_shape(w, role, p->a, seat_a, dialect_b, dim, &ndim) || !shape_fits(p->a, chain_a, length[0], piece, dim, ndim))
+    const uint64_t number = meaning_a->dialect == APR_HF ? 0 : meaning_a->part;
+    if (!huggingface_shape(w, role, p->a, meaning_a, dialect_b, dim, &ndim) || !shape_fits(p->a, chain_a, length[0], number, dim, ndim))
         return misshapen(w, p, role, p->a);
     for (size_t i = 0; i < n; i++)
         if (!shape_fits(w->part[i], chain_b, length[1], dialect_b == APR_HF ? 0 : i, dim, ndim)) {
@@ -160,7 +160,7 @@ static enum apr_code look_through(struct matching *w, struct pair *p, const stru
     if (part == NULL || view == NULL)
         return apr_no_memory(w->e);
     memcpy(part, w->part, n * sizeof *part);
-    *view = apr_view_of(part, n, seat_a->dialect == APR_HF ? seat_a->expert : seat_a->piece);
+    *view = apr_view_of(part, n, meaning_a->dialect == APR_HF ? meaning_a->expert : meaning_a->part);
     if (apr_view_back(view, chain_a, length[0], dim, ndim, &why) != APR_OK || apr_view_forth(view, chain_b, length[1], dim, ndim, &why) != APR_OK)
         return problem(w, p, why.text);
     struct apr_view *own = keep(w, sizeof *own);
@@ -190,10 +190,10 @@ static bool wanted(const struct options *o, struct apr_bytes a, const struct apr
 }
 
 /* Pairs t of A with B's tensors of the role, when B has them all; *found says so. */
-static enum apr_code pair_role(struct matching *w, const struct apr_tensor *t, const struct apr_seat *seat, const struct apr_role *role,
+static enum apr_code pair_role(struct matching *w, const struct apr_tensor *t, const struct apr_meaning *meaning, const struct apr_role *role,
                                struct apr_bytes name, bool *found)
 {
-    const size_t n = apr_binding_parts(w->binding[1], role, seat->layer, w->part, MOST_TENSORS_OF_A_ROLE);
+    const size_t n = apr_binding_parts(w->binding[1], role, meaning->layer, w->part, MOST_TENSORS_OF_A_ROLE);
     *found = n > 0;
     for (size_t i = 0; i < n; i++)
         w->taken[w->part[i] - w->model[1]->tensor] = true;
@@ -201,7 +201,7 @@ static enum apr_code pair_role(struct matching *w, const struct apr_tensor *t, c
         return APR_OK;
     struct pair *p = &w->m->pair[w->m->npair++];
     *p = (struct pair){ .a = t, .b = w->part[0], .name = name };
-    return look_through(w, p, role, seat, n);
+    return look_through(w, p, role, meaning, n);
 }
 
 /* ---- tied heads ----------------------------------------------------------------------------------------------------- */
@@ -211,17 +211,17 @@ static const struct apr_role *embedding_role(const struct matching *w)
     return apr_family_role(apr_binding_family(w->binding[0]), apr_text("token_embd"));
 }
 
-static bool is_head(const struct apr_binding *b, const struct apr_tensor *t, struct apr_seat *seat)
+static bool is_head(const struct apr_binding *b, const struct apr_tensor *t, struct apr_meaning *meaning)
 {
-    return apr_binding_seat(b, t, 0, seat) && apr_bytes_equal(seat->role->name, apr_text("output"));
+    return apr_binding_meaning(b, t, 0, meaning) && apr_bytes_equal(meaning->role->name, apr_text("output"));
 }
 
-/* A head of B where A has none of its own: A's embedding is its twin. */
+/* A head of B where A has none of its own: A's embedding is its match. */
 static enum apr_code pair_tied_head(struct matching *w, const struct apr_tensor *head, bool *found)
 {
     const struct apr_tensor *embedding[1];
-    struct apr_seat seat;
-    *found = is_head(w->binding[1], head, &seat) && apr_binding_tied(w->binding[0]) && apr_binding_may_tie(w->binding[1]) &&
+    struct apr_meaning meaning;
+    *found = is_head(w->binding[1], head, &meaning) && apr_binding_tied(w->binding[0]) && apr_binding_may_tie(w->binding[1]) &&
              apr_binding_parts(w->binding[0], embedding_role(w), 0, embedding, 1) == 1;
     if (!*found || !wanted(w->o, embedding[0]->name, &head, 1))
         return APR_OK;
@@ -236,11 +236,11 @@ static enum apr_code match_a(struct matching *w, const struct apr_tensor *t)
 {
     bool found = false;
     if (w->binding[0] != NULL) {
-        struct apr_seat seat;
-        for (size_t i = 0; !found && apr_binding_seat(w->binding[0], t, i, &seat); i++)
-            APR_TRY(pair_role(w, t, &seat, seat.role, t->name, &found));
-        if (!found && is_head(w->binding[0], t, &seat) && apr_binding_tied(w->binding[1]) && apr_binding_may_tie(w->binding[0]))
-            APR_TRY(pair_role(w, t, &seat, embedding_role(w), t->name, &found));
+        struct apr_meaning meaning;
+        for (size_t i = 0; !found && apr_binding_meaning(w->binding[0], t, i, &meaning); i++)
+            APR_TRY(pair_role(w, t, &meaning, meaning.role, t->name, &found));
+        if (!found && is_head(w->binding[0], t, &meaning) && apr_binding_tied(w->binding[1]) && apr_binding_may_tie(w->binding[0]))
+            APR_TRY(pair_role(w, t, &meaning, embedding_role(w), t->name, &found));
     }
     if (!found && is_wanted(w->o, t->name))
         w->m->only_a[w->m->nonly_a++] = t->name;
@@ -262,13 +262,13 @@ static enum apr_code match_all(struct matching *w)
     const struct apr_model *a = w->model[0], *b = w->model[1];
     size_t nsame = 0;
     for (size_t i = 0; i < a->ntensor; i++) {
-        const struct apr_tensor *t = &a->tensor[i], *twin = apr_model_find(b, t->name);
-        if (twin == NULL)
+        const struct apr_tensor *t = &a->tensor[i], *match = apr_model_find(b, t->name);
+        if (match == NULL)
             continue;
-        w->taken[twin - b->tensor] = true;
+        w->taken[match - b->tensor] = true;
         nsame++;
         if (is_wanted(w->o, t->name))
-            w->m->pair[w->m->npair++] = (struct pair){ .a = t, .b = twin, .name = t->name };
+            w->m->pair[w->m->npair++] = (struct pair){ .a = t, .b = match, .name = t->name };
     }
     if (nsame < a->ntensor || nsame < b->ntensor)
         APR_TRY(find_family(w));
@@ -281,15 +281,15 @@ static enum apr_code match_all(struct matching *w)
     return APR_OK;
 }
 
-/* Does the absence of a twin fail the verdict? Not for what converters generate (one such name needs no family to be known) or drop, nor
+/* Does the absence of a match fail the verdict? Not for what converters generate (one such name needs no family to be known) or drop, nor
  * for what a rule ignores. */
 static bool matters(const struct matching *w, int side, struct apr_bytes name)
 {
     const struct apr_binding *b = w->binding[side];
     const struct apr_tensor *t = apr_model_find(w->model[side], name);
-    struct apr_seat seat;
+    struct apr_meaning meaning;
     const bool generated = apr_bytes_equal(name, apr_text("rope_freqs.weight")) ||
-                           (b != NULL && apr_binding_seat(b, t, 0, &seat) && seat.role->generated);
+                           (b != NULL && apr_binding_meaning(b, t, 0, &meaning) && meaning.role->generated);
     const bool dropped = b != NULL && apr_binding_skips(b, t);
     return !w->o->subset && !generated && !dropped && !bounds_for(w->o, name, name)->ignore;
 }

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "model.h"
+#include "model/model.h"
 
 #define WINDOW_BYTES ((uint64_t)16 << 20) /* pages of a map that are kept resident, all threads together, each side */
 #define LEAST_WINDOW (1u << 20)

@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "diff.h"
-#include "json.h"
-#include "model.h"
-#include "source.h"
+#include "model/json.h"
+#include "model/model.h"
+#include "files/source.h"
 
 /* The JSON of one --partition run. Strings are borrowed from `top`, rows stay in the text. */
 struct part {

@@ -2,9 +2,9 @@
 #include <string.h>
 
 #include "diff.h"
-#include "json.h"
-#include "meta.h"
-#include "model.h"
+#include "model/json.h"
+#include "model/meta.h"
+#include "model/model.h"
 
 static bool is_split_key(struct apr_bytes key)
 {

@@ -2,11 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block.h"
-#include "chunk.h"
+#include "ui/block_json.h"
+#include "values/chunk.h"
 #include "diff.h"
-#include "json.h"
-#include "model.h"
+#include "model/json.h"
+#include "model/model.h"
 
 struct text_row {
     char  *line;

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "diff.h"
-#include "model.h"
-#include "page.h"
+#include "model/model.h"
+#include "ui/page.h"
 
 #define MOST_ROWS 1000 /* of the table; the drawings and the data have all */
 

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 
 #include "diff.h"
-#include "model.h"
-#include "source.h"
-#include "yaml.h"
+#include "model/model.h"
+#include "files/source.h"
+#include "family/yaml.h"
 
 /* A tolerance file is a list of maps: - {match: PATTERN, cosine: F, max_abs: F, rmse: F, ignore: true} */
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "diff.h"
-#include "model.h"
-#include "stage.h"
+#include "model/model.h"
+#include "model/stage.h"
 
 #define TOP_DIFFS 10
 

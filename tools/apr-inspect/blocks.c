@@ -1,10 +1,10 @@
 /* One tensor's blocks, field by field, and its bytes. */
 #include <string.h>
 
-#include "chunk.h"
-#include "cursor.h"
-#include "dtype.h"
-#include "model.h"
+#include "values/chunk.h"
+#include "base/cursor.h"
+#include "values/dtype.h"
+#include "model/model.h"
 #include "values.h"
 
 #define MOST_BYTES  256 /* of --hex without --slice */

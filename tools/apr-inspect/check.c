@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "format.h"
-#include "meta.h"
-#include "model.h"
-#include "source.h"
+#include "model/format.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "files/source.h"
 
 bool has_weights(const struct apr_model *m)
 {

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "dtype.h"
+#include "values/dtype.h"
 
 static unsigned load16(const unsigned char *at, bool swapped)
 {

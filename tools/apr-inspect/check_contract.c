@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "format.h"
-#include "model.h"
+#include "model/format.h"
+#include "model/model.h"
 
 #define MOST_LAYERS 65536u
 
@@ -36,11 +36,11 @@ static uint64_t size_or(const struct contract *c, const struct apr_expr *x, uint
 
 /* ---- what is missing ------------------------------------------------------------------------------------------------ */
 
-static enum apr_code add_missing(struct contract *c, const struct apr_seat *s)
+static enum apr_code add_missing(struct contract *c, const struct apr_meaning *s)
 {
     const struct apr_family *f = c->x->family;
     char text[APR_NAME_ROOM];
-    const size_t n = apr_role_spell(s->role->known[s->dialect][s->piece], s->layer, s->expert, text, sizeof text);
+    const size_t n = apr_role_spell(s->role->known[s->dialect][s->part], s->layer, s->expert, text, sizeof text);
     if (++c->nmissing > MOST_ALIKE)
         return APR_OK;
     const struct apr_bytes name = apr_model_format(c->x->m, "%.*s", (int)n, text);
@@ -50,7 +50,7 @@ static enum apr_code add_missing(struct contract *c, const struct apr_seat *s)
                (int)f->name.n, (const char *)f->name.at, (int)s->role->name.n, (const char *)s->role->name.at);
 }
 
-static uint64_t piece_count(const struct contract *c, const struct apr_role *r, enum apr_dialect d)
+static uint64_t part_count(const struct contract *c, const struct apr_role *r, enum apr_dialect d)
 {
     const struct apr_role_transform *last = r->ntransform == 0 ? NULL : &r->transform[r->ntransform - 1];
     if (d != APR_HF)
@@ -58,21 +58,21 @@ static uint64_t piece_count(const struct contract *c, const struct apr_role *r, 
     return last != NULL && last->op == APR_OP_STACK ? size_or(c, last->n[0], 0) : 1;
 }
 
-/* Every piece and expert that makes up the role in that layer. */
+/* Every part and expert that makes up the role in that layer. */
 static enum apr_code check_role(struct contract *c, const struct apr_role *r, uint32_t layer)
 {
-    struct apr_seat s = { .role = r, .layer = layer, .dialect = apr_binding_dialect(c->x->binding, r, layer) };
+    struct apr_meaning s = { .role = r, .layer = layer, .dialect = apr_binding_dialect(c->x->binding, r, layer) };
     const bool absent = s.dialect == APR_NDIALECTS;
     if (absent)
         s.dialect = r->nknown[c->dialect] > 0 ? c->dialect : APR_HF;
     if (r->nknown[s.dialect] == 0)
         return APR_OK;
-    const uint64_t n = piece_count(c, r, s.dialect);
+    const uint64_t n = part_count(c, r, s.dialect);
     for (uint64_t i = 0; i < n && c->nmissing <= MOST_ALIKE; i++) {
         if (s.dialect == APR_HF)
             s.expert = (uint32_t)i;
         else
-            s.piece = (unsigned)i;
+            s.part = (unsigned)i;
         if (absent || apr_binding_find(c->x->binding, &s) == NULL)
             APR_TRY(add_missing(c, &s));
     }
@@ -107,15 +107,15 @@ static enum apr_code check_presence(struct contract *c)
 
 /* ---- what is there -------------------------------------------------------------------------------------------------- */
 
-/* The shape the contract wants of a tensor in that seat; false when a size is not known. */
-static bool wanted_shape(const struct contract *c, const struct apr_seat *s, uint64_t *dim, unsigned *ndim)
+/* The shape the contract wants of a tensor of that meaning; false when a size is not known. */
+static bool wanted_shape(const struct contract *c, const struct apr_meaning *s, uint64_t *dim, unsigned *ndim)
 {
     struct apr_transform chain[APR_MAX_STEPS];
     struct apr_error ignored;
     size_t n;
     return apr_binding_shape(c->x->binding, s->role, dim, ndim) &&
            apr_binding_chain(c->x->binding, s->role, s->dialect, chain, &n, &ignored) == APR_OK &&
-           apr_transform_shape(chain, n, s->piece, dim, ndim);
+           apr_transform_shape(chain, n, s->part, dim, ndim);
 }
 
 /* A GGUF may leave out leading dims of 1, or write them. */
@@ -149,16 +149,16 @@ static enum apr_code add_stranger(struct contract *c, const struct apr_tensor *t
 /* One of the roles that t may have must fit. */
 static enum apr_code check_tensor(struct contract *c, const struct apr_tensor *t)
 {
-    struct apr_seat s, first;
+    struct apr_meaning s, first;
     uint64_t dim[APR_MAX_DIMS];
     unsigned ndim;
     if (apr_binding_skips(c->x->binding, t))
         return APR_OK;
-    if (!apr_binding_seat(c->x->binding, t, 0, &first))
+    if (!apr_binding_meaning(c->x->binding, t, 0, &first))
         return add_stranger(c, t, "is unknown to");
     if (is_layered(first.role) && c->said > 0 && first.layer >= c->said)
         return add_stranger(c, t, "is of a layer beyond those of");
-    for (size_t i = 0; apr_binding_seat(c->x->binding, t, i, &s); i++)
+    for (size_t i = 0; apr_binding_meaning(c->x->binding, t, i, &s); i++)
         if (!wanted_shape(c, &s, dim, &ndim) || same_shape(dim, ndim, t->dim, t->ndim))
             return APR_OK;
     return wanted_shape(c, &first, dim, &ndim) ? add_shape(c, t, first.role, dim, ndim) : APR_OK;
@@ -173,12 +173,12 @@ static enum apr_code survey(struct contract *c)
     size_t named[APR_NDIALECTS] = { 0 };
     uint64_t last = 0;
     struct apr_expr *n;
-    struct apr_seat s;
+    struct apr_meaning s;
     APR_TRY(apr_expr_new(&n, apr_text("N"), c->e));
     c->said = apr_family_dim(c->x->family, apr_text("N")) == NULL ? 0 : size_or(c, n, 0);
     apr_expr_free(n);
     for (size_t i = 0; i < m->ntensor; i++)
-        if (apr_binding_seat(c->x->binding, &m->tensor[i], 0, &s)) {
+        if (apr_binding_meaning(c->x->binding, &m->tensor[i], 0, &s)) {
             named[s.dialect]++;
             if (is_layered(s.role) && s.layer + (uint64_t)1 > last && !apr_binding_skips(c->x->binding, &m->tensor[i]))
                 last = s.layer + (uint64_t)1;

@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "format.h"
-#include "meta.h"
-#include "model.h"
+#include "model/format.h"
+#include "model/meta.h"
+#include "model/model.h"
 
 /* What is known of a key whatever the family; the contract says which keys a family has.
  *   type      as llama.cpp reads it
@@ -236,7 +236,7 @@ static enum apr_code check_dim(struct inspection *x, const struct apr_dim *d, st
     char key[128];
     double value;
     unsigned i = 0;
-    while (i < d->nkey && !apr_config_has(x->config, d->key[i]))
+    while (i < d->nkey && !apr_hf_config_has(x->config, d->key[i]))
         i++;
     const struct apr_bytes name = d->key[i == d->nkey ? 0 : i];
     snprintf(key, sizeof key, "config.json: %.*s", (int)apr_min(name.n, 100), (const char *)name.at);
@@ -245,7 +245,7 @@ static enum apr_code check_dim(struct inspection *x, const struct apr_dim *d, st
                    (const char *)x->family->name.at);
     if (i == d->nkey)
         return APR_OK;
-    if (d->text ? !apr_config_string(x->config, name, &text) : !apr_config_number(x->config, name, &value))
+    if (d->text ? !apr_hf_config_string(x->config, name, &text) : !apr_hf_config_number(x->config, name, &value))
         return SAY(x, APR_FAULT, "config.type", "%s is no %s", key, d->text ? "string" : "number");
     if (d->text)
         return APR_OK;
@@ -261,7 +261,7 @@ static enum apr_code check_config(struct inspection *x, struct apr_error *e)
         return SAY(x, APR_FAULT, "config.syntax", "config.json: %s", x->config_error.text);
     if (x->config == NULL)
         return APR_OK;
-    if (!apr_config_has(x->config, apr_text("architectures.0")) && !apr_config_has(x->config, apr_text("model_type")))
+    if (!apr_hf_config_has(x->config, apr_text("architectures.0")) && !apr_hf_config_has(x->config, apr_text("model_type")))
         APR_TRY(SAY(x, APR_WARNING, "config.architecture", "config.json names neither architectures nor a model_type"));
     for (size_t i = 0; x->family != NULL && i < x->family->ndim; i++)
         if (x->family->dim[i].nkey > 0)

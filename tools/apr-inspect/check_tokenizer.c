@@ -6,11 +6,11 @@
 
 #include <xxhash.h>
 
-#include "format.h"
-#include "json.h"
-#include "meta.h"
-#include "model.h"
-#include "source.h"
+#include "model/format.h"
+#include "model/json.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "files/source.h"
 
 #define MOST_TOKENS ((uint64_t)1 << 22) /* more are not held against each other */
 #define MOST_TEXT   1024                /* bytes of a merge's two parts */
@@ -353,7 +353,7 @@ static enum apr_code check_config_ids(struct vocabulary *v)
     static const char *const key[] = { "bos_token_id", "eos_token_id", "eos_token_id.0", "pad_token_id" };
     for (size_t i = 0; i < APR_LENGTH(key); i++) {
         double id;
-        if (v->rows > 0 && apr_config_number(v->x->config, apr_text(key[i]), &id) && id >= (double)v->rows)
+        if (v->rows > 0 && apr_hf_config_number(v->x->config, apr_text(key[i]), &id) && id >= (double)v->rows)
             APR_TRY(SAY(v, APR_FAULT, "vocab.special", "config.json: %s is %.0f, the embedding has %llu rows", key[i], id, (ull)v->rows));
     }
     return APR_OK;

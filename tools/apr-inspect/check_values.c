@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "chunk.h"
-#include "dtype.h"
-#include "format.h"
-#include "model.h"
-#include "parallel.h"
-#include "progress.h"
-#include "source.h"
+#include "values/chunk.h"
+#include "values/dtype.h"
+#include "model/format.h"
+#include "model/model.h"
+#include "base/parallel.h"
+#include "ui/progress.h"
+#include "files/source.h"
 
 #define DEAD_SQUARES 1e-12 /* a row whose L2 norm is below 1e-6 */
 
@@ -73,8 +73,8 @@ static bool is_vector(const struct apr_tensor *t)
 /* A norm that is stored less 1, so that zeros are its neutral value. */
 static bool is_stored_less_one(const struct inspection *x, const struct apr_tensor *t)
 {
-    struct apr_seat s;
-    return x->binding != NULL && apr_binding_seat(x->binding, t, 0, &s) && s.dialect != APR_GGUF && s.role->ntransform > 0 &&
+    struct apr_meaning s;
+    return x->binding != NULL && apr_binding_meaning(x->binding, t, 0, &s) && s.dialect != APR_GGUF && s.role->ntransform > 0 &&
            s.role->transform[0].op == APR_OP_ADD;
 }
 

@@ -2,14 +2,14 @@
 #ifndef APR_INSPECT_H
 #define APR_INSPECT_H
 
-#include "bind.h"
-#include "cli.h"
-#include "config.h"
-#include "core.h"
-#include "hash.h"
-#include "pattern.h"
-#include "report.h"
-#include "stats.h"
+#include "family/bind.h"
+#include "ui/cli.h"
+#include "model/hf_config.h"
+#include "base/core.h"
+#include "base/hash.h"
+#include "base/pattern.h"
+#include "ui/report.h"
+#include "values/stats.h"
 
 /* ---- what the user wants -------------------------------------------------------------------------------------------- */
 
@@ -48,7 +48,7 @@ struct inspection {
     struct apr_families     *families;
     const struct apr_family *family;   /* NULL: not known */
     struct apr_binding      *binding;  /* NULL: not known, or not asked for (is_bound) */
-    struct apr_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */
+    struct apr_hf_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */
     struct apr_error         config_error;
     struct findings          findings;
 };

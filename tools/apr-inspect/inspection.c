@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "inspect.h"
-#include "json.h"
-#include "meta.h"
-#include "model.h"
-#include "open.h"
-#include "source.h"
+#include "model/json.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "model/open.h"
+#include "files/source.h"
 
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
 
@@ -17,7 +17,7 @@ static enum apr_code read_config(struct inspection *x, struct apr_error *e)
 {
     if (x->m->config == NULL)
         return APR_OK;
-    if (apr_config_new(&x->config, x->m->config->map, &x->config_error) == APR_OK)
+    if (apr_hf_config_new(&x->config, x->m->config->map, &x->config_error) == APR_OK)
         return APR_OK;
     apr_error_in(&x->config_error, x->m->config->path);
     if (x->config_error.code != APR_ENOMEM)
@@ -57,7 +57,7 @@ void end_inspection(struct inspection *x)
         free(x->findings.at[i].text);
     free(x->findings.at);
     apr_binding_free(x->binding);
-    apr_config_free(x->config);
+    apr_hf_config_free(x->config);
     apr_close(x->m);
 }
 
@@ -69,7 +69,7 @@ struct apr_bytes architecture_of(const struct inspection *x)
     static const char *const key[] = { "general.architecture", "hf_architecture", "architecture", "model_type" };
     struct apr_bytes word;
     for (size_t i = 0; i < APR_LENGTH(path); i++)
-        if (apr_config_string(x->config, apr_text(path[i]), &word))
+        if (apr_hf_config_string(x->config, apr_text(path[i]), &word))
             return word;
     for (size_t i = 0; i < APR_LENGTH(key); i++) {
         word = apr_meta_string(&x->m->meta, key[i]);

@@ -1,11 +1,11 @@
 /* --json: whatever was asked for, as one object. */
 #include <math.h>
 
-#include "dtype.h"
-#include "format.h"
+#include "values/dtype.h"
+#include "model/format.h"
 #include "inspect.h"
-#include "model.h"
-#include "source.h"
+#include "model/model.h"
+#include "files/source.h"
 
 static void write_name(struct apr_out *j, const char *key, struct apr_bytes s)
 {

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "inspect.h"
-#include "model.h"
+#include "model/model.h"
 
 /* ---- one model ------------------------------------------------------------------------------------------------------ */
 

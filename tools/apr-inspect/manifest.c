@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "inspect.h"
-#include "json.h"
-#include "model.h"
-#include "replace.h"
-#include "source.h"
+#include "model/json.h"
+#include "model/model.h"
+#include "files/sink.h"
+#include "files/source.h"
 
 #define SCHEMA "apr-manifest/1"
 

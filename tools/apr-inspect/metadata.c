@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include "inspect.h"
-#include "meta.h"
-#include "model.h"
-#include "source.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "files/source.h"
 
 #define WIDTH 80
 #define SHORT 16 /* elements of an array that are shown without --full */

@@ -4,13 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dtype.h"
-#include "format.h"
+#include "values/dtype.h"
+#include "model/format.h"
 #include "inspect.h"
-#include "meta.h"
-#include "model.h"
-#include "page.h"
-#include "source.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "ui/page.h"
+#include "files/source.h"
 
 #define MOST_ROWS 1000 /* of the table; the drawings and the data have all */
 #define MOST_KEYS 1000

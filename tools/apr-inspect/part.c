@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "chunk.h"
-#include "model.h"
-#include "source.h"
+#include "values/chunk.h"
+#include "model/model.h"
+#include "files/source.h"
 
 #define WINDOW_BYTES (1u << 20) /* of a map's pages that one thread keeps */
 

@@ -2,7 +2,7 @@
 #ifndef APR_INSPECT_PART_H
 #define APR_INSPECT_PART_H
 
-#include "chunk.h"
+#include "values/chunk.h"
 #include "inspect.h"
 
 /* A tensor is read in pieces of 4,096 elements: hashed as stored, decoded, hashed as values, counted, all while it is in the first

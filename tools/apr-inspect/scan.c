@@ -2,11 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dtype.h"
-#include "model.h"
-#include "parallel.h"
+#include "values/dtype.h"
+#include "model/model.h"
+#include "base/parallel.h"
 #include "part.h"
-#include "progress.h"
+#include "ui/progress.h"
 
 /* A unit of work is one part of one tensor, or up to 64 small tensors. Parts are added up by rising index, on one thread: one order,
  * whatever the threads do. */

@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "check.h"
-#include "dtype.h"
-#include "format.h"
-#include "meta.h"
-#include "model.h"
-#include "source.h"
+#include "values/dtype.h"
+#include "model/format.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "files/source.h"
 
 #define LABEL     16 /* columns of a label */
 #define BAR       20 /* columns of a full bar */
@@ -179,9 +179,9 @@ static bool find_fact(const struct inspection *x, size_t i, struct apr_value *v)
     *v = (struct apr_value){ .type = APR_META_F64 };
     for (size_t k = 0; k < 2 && facts[i].config[k] != NULL; k++) {
         const struct apr_bytes path = apr_text(facts[i].config[k]);
-        if (apr_config_number(x->config, path, &v->f))
+        if (apr_hf_config_number(x->config, path, &v->f))
             return true;
-        v->type = apr_config_string(x->config, path, &v->text) ? APR_META_STRING : APR_META_F64;
+        v->type = apr_hf_config_string(x->config, path, &v->text) ? APR_META_STRING : APR_META_F64;
         if (v->type == APR_META_STRING)
             return true;
     }

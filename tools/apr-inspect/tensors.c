@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "inspect.h"
-#include "model.h"
-#include "source.h"
+#include "model/model.h"
+#include "files/source.h"
 
 #define WIDEST 40 /* columns of a name in a table; longer ones push their row to the right */
 

@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "format.h"
+#include "model/format.h"
 #include "inspect.h"
-#include "meta.h"
-#include "model.h"
+#include "model/meta.h"
+#include "model/model.h"
 
 #define SHORT 16 /* elements of an array that are spelled out; of a longer one its digest tells */
 

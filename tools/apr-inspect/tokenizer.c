@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "format.h"
+#include "model/format.h"
 #include "check.h"
-#include "json.h"
-#include "meta.h"
-#include "model.h"
-#include "source.h"
+#include "model/json.h"
+#include "model/meta.h"
+#include "model/model.h"
+#include "files/source.h"
 #include "tokenizer.h"
 
 /* ---- JSON values ---------------------------------------------------------------------------------------------------- */

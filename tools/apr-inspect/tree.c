@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "dtype.h"
-#include "format.h"
+#include "values/dtype.h"
+#include "model/format.h"
 #include "inspect.h"
-#include "model.h"
+#include "model/model.h"
 
 #define LEVELS 12u /* the last part takes the rest of the name; a JSON level is an object in an array */
 #define WIDEST 48u /* columns of the names */

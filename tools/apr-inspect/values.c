@@ -2,9 +2,9 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "chunk.h"
-#include "dtype.h"
-#include "model.h"
+#include "values/chunk.h"
+#include "values/dtype.h"
+#include "model/model.h"
 #include "values.h"
 
 #define CORNER   8 /* rows of the window that is shown without --slice */

@@ -1,0 +1,36 @@
+/* Content fingerprints: XXH3-128 per piece, folded by index, so that threads may share the work and the digest is one. */
+#ifndef APR_HASH_H
+#define APR_HASH_H
+
+#include "base/core.h"
+
+struct apr_digest {
+    uint64_t high, low;
+};
+
+/* 32 lower-case hex digits into text; returns it. */
+const char *apr_digest_spell(struct apr_digest d, char text[33]);
+
+/* The digest that such a text spells; false when it is none. */
+bool apr_digest_read(struct apr_bytes text, struct apr_digest *d);
+
+bool apr_digest_equal(struct apr_digest a, struct apr_digest b);
+
+/* XXH3-128 of bytes; of what two digests spell, one after the other. */
+struct apr_digest apr_digest_of(struct apr_bytes b);
+struct apr_digest apr_digest_fold(struct apr_digest before, struct apr_digest next);
+
+/* What a tensor's digests begin with: the dtype's name, the shape and the head of its data; the shape alone. */
+struct apr_digest apr_digest_stored(const struct apr_tensor *t);
+struct apr_digest apr_digest_values(const struct apr_tensor *t);
+
+/* The model's digest, blind to the order in which tensors are added. A tied placeholder has no bytes of its own and does not count, so
+ * that a checkpoint without it has the same. Begin with zeros. */
+struct apr_model_digest {
+    struct apr_digest sum;
+    uint64_t          n;
+};
+void apr_model_digest_add(struct apr_model_digest *m, const struct apr_tensor *t, struct apr_digest hash);
+struct apr_digest apr_model_digest_end(const struct apr_model_digest *m);
+
+#endif

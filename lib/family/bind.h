@@ -1,0 +1,59 @@
+/* A model bound to its family: what each of its tensors is for, and the sizes that the contract speaks of. */
+#ifndef APR_BIND_H
+#define APR_BIND_H
+
+#include "family/names.h"
+
+struct apr_binding;
+
+/* The family that the model's own words name: config.json's architectures, general.architecture, APR metadata. *f is NULL when it says
+ * nothing, or names one nobody knows. */
+APR_MUST_CHECK enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
+                                             struct apr_error *e);
+
+/* The family whose names fit all tensors, for models that say nothing. Where several fit and disagree on how tensors change between
+ * dialects, *f is NULL and the two are named in *either; it is never guessed. */
+APR_MUST_CHECK enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
+                                                const struct apr_family *either[2], struct apr_error *e);
+
+/* Binds. Sizes come from config.json, metadata and shapes; from what `other`, if not NULL, was told (a bare SafeTensors file beside a
+ * GGUF); then from the contract's defaults. The model must outlive it, `other` need not. The caller frees it with apr_binding_free. */
+APR_MUST_CHECK enum apr_code apr_bind(struct apr_binding **b, const struct apr_family *f, const struct apr_model *m,
+                                      const struct apr_binding *other, struct apr_error *e);
+void apr_binding_free(struct apr_binding *b);
+
+const struct apr_family *apr_binding_family(const struct apr_binding *b);
+
+/* What t may be for, candidate number i: false behind the last, and for an unknown one at once. Only roles that share names give more
+ * than one; the first is the likeliest. */
+bool apr_binding_meaning(const struct apr_binding *b, const struct apr_tensor *t, size_t i, struct apr_meaning *meaning);
+
+/* Does the contract drop t (`skip`)? It may have a meaning all the same. */
+bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t);
+
+/* The tensor with that meaning, or NULL. */
+const struct apr_tensor *apr_binding_find(const struct apr_binding *b, const struct apr_meaning *meaning);
+
+/* The dialect in which the model holds a role, by the tensors it has; APR_NDIALECTS when it has none of them. */
+enum apr_dialect apr_binding_dialect(const struct apr_binding *b, const struct apr_role *role, uint32_t layer);
+
+/* All tensors that together are the role in that layer, in order (experts, parts of a split); *n of them, 0 when one is missing. At most
+ * `room`; NULL-free. */
+size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part,
+                         size_t room);
+
+/* May the model's head be its embedding? False when its config.json says that it is not. And is it: does it store none of its own? */
+bool apr_binding_may_tie(const struct apr_binding *b);
+bool apr_binding_tied(const struct apr_binding *b);
+
+/* The value of a size; false when it is not known. */
+bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n);
+
+/* The shape the contract gives the role on the HuggingFace side (of one tensor); false when a size is not known. */
+bool apr_binding_shape(const struct apr_binding *b, const struct apr_role *role, uint64_t *dim, unsigned *ndim);
+
+/* The chain from the HuggingFace side to the dialect; *n of them. APR_EARG names the size that is missing. */
+APR_MUST_CHECK enum apr_code apr_binding_chain(const struct apr_binding *b, const struct apr_role *role, enum apr_dialect dialect,
+                                               struct apr_transform out[APR_MAX_STEPS], size_t *n, struct apr_error *e);
+
+#endif

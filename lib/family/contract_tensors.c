@@ -1,0 +1,287 @@
+/* The dims and the tensors of a contract. */
+#include "family/contract.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/model.h"
+
+#define MOST_DIMS  1024
+#define MOST_ROLES 1024 /* pairs of them are compared */
+
+/* ---- dims --------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code read_dim(const struct apr_contract *c, const struct apr_yaml *at, struct apr_dim *d)
+{
+    const struct apr_yaml *keys = apr_yaml_get(at, "keys"), *type = apr_yaml_get(at, "type"), *value = apr_yaml_get(at, "default");
+    d->name = at->key;
+    d->line = at->line;
+    if (at->kind == APR_YAML_SCALAR)
+        return apr_contract_expression(c, at, &d->value);
+    APR_TRY(apr_contract_keys(c, at, "keys default type"));
+    if (keys != NULL)
+        APR_TRY(apr_contract_several(c, keys, d->key, APR_LENGTH(d->key), &d->nkey));
+    if (type != NULL)
+        APR_TRY(apr_contract_choice(c, type, "unknown type", "int float str"));
+    d->text = type != NULL && apr_bytes_equal(type->text, apr_text("str"));
+    return value == NULL ? APR_OK : apr_contract_expression(c, value, &d->value);
+}
+
+enum apr_code apr_contract_read_dims(const struct apr_contract *c, const struct apr_yaml *dims)
+{
+    if (dims == NULL || dims->kind != APR_YAML_MAP || dims->n > MOST_DIMS)
+        return apr_contract_fault(c, dims == NULL ? apr_yaml_root(c->f->document) : dims, "no map, or too large a one:", apr_text("dims"));
+    c->f->dim = calloc(dims->n + 1, sizeof *c->f->dim);
+    if (c->f->dim == NULL)
+        return apr_no_memory(c->e);
+    for (const struct apr_yaml *k = dims->child; k != NULL; k = k->next, c->f->ndim++)
+        APR_TRY(read_dim(c, k, &c->f->dim[c->f->ndim]));
+    return APR_OK;
+}
+
+static enum apr_code expressions(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out, unsigned most, unsigned *n)
+{
+    APR_TRY(apr_contract_list(c, at, most));
+    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next, ++*n)
+        APR_TRY(apr_contract_expression(c, k, &out[*n]));
+    return APR_OK;
+}
+
+/* ---- transforms --------------------------------------------------------------------------------------------------- */
+
+/* The parameters of each op by their keys, in the order of apr_transform.n; a list fills all of it. */
+static const struct {
+    const char *keys, *key[3];
+    bool        list;
+} parameters[APR_NOPS] = {
+    [APR_OP_ROPE_PERMUTE] = { "op heads", { "heads" }, false },
+    [APR_OP_TRANSPOSE]    = { "op", { NULL }, false },
+    [APR_OP_QKV_NEOX]     = { "op heads", { "heads" }, false },
+    [APR_OP_QKV_FALCON]   = { "op heads kv_heads", { "heads", "kv_heads" }, false },
+    [APR_OP_STACK]        = { "op count", { "count" }, false },
+    [APR_OP_SPLIT_ROWS]   = { "op parts", { "parts" }, true },
+    [APR_OP_SPLIT_COLS]   = { "op parts", { "parts" }, true },
+    [APR_OP_MLA_SPLIT]    = { "op heads nope v", { "heads", "nope", "v" }, false },
+    [APR_OP_ROWS]         = { "op from count", { "from", "count" }, false },
+    [APR_OP_SQUEEZE]      = { "op dim", { "dim" }, false },
+    [APR_OP_UNSQUEEZE]    = { "op dim", { "dim" }, false },
+    [APR_OP_RESHAPE]      = { "op shape", { "shape" }, true },
+    [APR_OP_ADD]          = { "op value", { NULL }, false },
+    [APR_OP_NEG_EXP]      = { "op", { NULL }, false },
+};
+
+static enum apr_code read_value(const struct apr_contract *c, const struct apr_yaml *op, const struct apr_yaml *at, double *out)
+{
+    char *end = NULL;
+    if (at == NULL)
+        return apr_contract_fault(c, op, "the op lacks", apr_text("value"));
+    *out = strtod((const char *)at->text.at, &end);
+    return at->text.n > 0 && *end == 0 ? APR_OK : apr_contract_fault(c, at, "no number:", at->text);
+}
+
+static enum apr_code read_transform(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role_transform *t)
+{
+    const struct apr_yaml *op = apr_yaml_get(at, "op");
+    if (op == NULL || (t->op = apr_op_named(op->text)) == APR_NOPS)
+        return apr_contract_fault(c, op == NULL ? at : op, "unknown op", op == NULL ? at->text : op->text);
+    APR_TRY(apr_contract_keys(c, at, parameters[t->op].keys));
+    if (t->op == APR_OP_ADD)
+        return read_value(c, op, apr_yaml_get(at, "value"), &t->value);
+    for (unsigned i = 0; i < 3 && parameters[t->op].key[i] != NULL; i++) {
+        const struct apr_yaml *p = apr_yaml_get(at, parameters[t->op].key[i]);
+        if (p == NULL)
+            return apr_contract_fault(c, op, "the op lacks", apr_text(parameters[t->op].key[i]));
+        if (parameters[t->op].list)
+            APR_TRY(expressions(c, p, t->n, APR_MAX_PARTS, &t->nn));
+        else
+            APR_TRY(apr_contract_expression(c, p, &t->n[t->nn++]));
+    }
+    return APR_OK;
+}
+
+static enum apr_code read_transforms(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
+{
+    if (at->kind == APR_YAML_MAP) {
+        r->ntransform = 1;
+        return read_transform(c, at, &r->transform[0]);
+    }
+    APR_TRY(apr_contract_list(c, at, APR_MAX_STEPS));
+    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next)
+        APR_TRY(read_transform(c, k, &r->transform[r->ntransform++]));
+    return APR_OK;
+}
+
+/* ---- tensors ------------------------------------------------------------------------------------------------------ */
+
+static bool contains(struct apr_bytes text, const char *word) { return memmem(text.at, text.n, word, strlen(word)) != NULL; }
+
+/* {L} and {X} stand alone between dots, and there are few numbers in a name. */
+static enum apr_code sound_name(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes name)
+{
+    const char *s = (const char *)name.at;
+    unsigned numbers = 0;
+    for (size_t n; *s != 0; s += n + (s[n] != 0)) {
+        n = strcspn(s, "./");
+        const bool hole = n == 3 && (memcmp(s, "{L}", n) == 0 || memcmp(s, "{X}", n) == 0);
+        if (!hole && memchr(s, '{', n) != NULL)
+            return apr_contract_fault(c, at, "{L} and {X} stand between dots, and nothing else does so in braces:", name);
+        numbers += hole || (n > 0 && strspn(s, "0123456789") == n);
+    }
+    if (numbers > APR_MAX_NUMBERS || name.n >= APR_NAME_ROOM)
+        return apr_contract_fault(c, at, "a name too long, or with too many numbers:", name);
+    return APR_OK;
+}
+
+static enum apr_code read_known(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
+{
+    static const char *const key[APR_NDIALECTS] = { "hf", "gguf", "apr" };
+    for (unsigned d = 0; d < APR_NDIALECTS; d++) {
+        const struct apr_yaml *v = apr_yaml_get(at, key[d]);
+        if (v == NULL)
+            continue;
+        APR_TRY(apr_contract_several(c, v, r->known[d], APR_MAX_PARTS, &r->nknown[d]));
+        for (unsigned i = 0; i < r->nknown[d]; i++)
+            APR_TRY(sound_name(c, v, r->known[d][i]));
+    }
+    return APR_OK;
+}
+
+/* The tensors on the GGUF side that the HuggingFace one becomes. */
+static unsigned parts_of(const struct apr_role *r)
+{
+    const struct apr_role_transform *last = r->ntransform == 0 ? NULL : &r->transform[r->ntransform - 1];
+    if (last == NULL)
+        return 1;
+    return last->op == APR_OP_MLA_SPLIT ? 2 : last->op == APR_OP_SPLIT_ROWS || last->op == APR_OP_SPLIT_COLS ? last->nn : 1;
+}
+
+/* What its names and its transforms say of each other. */
+static enum apr_code sound_role(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_role *r)
+{
+    bool stacked = false;
+    if (r->nknown[APR_HF] != 1)
+        return apr_contract_fault(c, at, "a tensor has one hf name; look at", r->name);
+    for (unsigned i = 0; i < r->ntransform; i++) {
+        const enum apr_op op = r->transform[i].op;
+        const bool splits = op == APR_OP_SPLIT_ROWS || op == APR_OP_SPLIT_COLS || op == APR_OP_MLA_SPLIT;
+        if ((op == APR_OP_STACK && i > 0) || (splits && i + 1 < r->ntransform))
+            return apr_contract_fault(c, at, "stack comes first and a split last; look at", r->name);
+        stacked |= op == APR_OP_STACK;
+    }
+    if (stacked != contains(r->known[APR_HF][0], "{X}"))
+        return apr_contract_fault(c, at, "{X} in the hf name and the op stack go together; look at", r->name);
+    if (r->nknown[APR_GGUF] > 0 && r->nknown[APR_GGUF] != parts_of(r))
+        return apr_contract_fault(c, at, "as many gguf names as the transform has parts; look at", r->name);
+    for (unsigned d = APR_GGUF; d < APR_NDIALECTS; d++)
+        for (unsigned i = 0; i < r->nknown[d]; i++) {
+            if (contains(r->known[d][i], "{L}") != contains(r->known[APR_HF][0], "{L}"))
+                return apr_contract_fault(c, at, "{L} stands in all names of a tensor, or in none:", r->known[d][i]);
+            if (contains(r->known[d][i], "{X}"))
+                return apr_contract_fault(c, at, "{X} belongs into the hf name only:", r->known[d][i]);
+        }
+    if (r->nknown[APR_REFERENCE] > 1 ? r->nsplit != r->nknown[APR_REFERENCE] : r->nsplit > 0)
+        return apr_contract_fault(c, at, "apr_split has one number for each apr name; look at", r->name);
+    if (r->ntransform + (r->nsplit > 0) > APR_MAX_STEPS)
+        return apr_contract_fault(c, at, "too many transforms; look at", r->name);
+    return APR_OK;
+}
+
+static enum apr_code read_role(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
+{
+    const struct apr_yaml *shape = apr_yaml_get(at, "shape"), *name = apr_yaml_get(at, "role"), *v;
+    r->line = at->line;
+    if (name == NULL || shape == NULL)
+        return apr_contract_fault(c, at, "a tensor needs role and shape; it has", name == NULL ? apr_text("no role") : name->text);
+    APR_TRY(apr_contract_word(c, name, &r->name));
+    APR_TRY(expressions(c, shape, r->dim, APR_MAX_DIMS, &r->ndim));
+    APR_TRY(read_known(c, at, r));
+    if ((v = apr_yaml_get(at, "dtype")) != NULL)
+        APR_TRY(apr_contract_choice(c, v, "unknown dtype", "f32"));
+    r->f32 = v != NULL;
+    if ((v = apr_yaml_get(at, "when")) != NULL)
+        APR_TRY(apr_contract_expression(c, v, &r->when));
+    return APR_OK;
+}
+
+static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
+{
+    const struct apr_yaml *v;
+    unsigned nlayers = 0;
+    APR_TRY(apr_contract_keys(c, at, "role hf gguf shape transform dtype optional when layers apr apr_split fallback"));
+    APR_TRY(read_role(c, at, r));
+    if ((v = apr_yaml_get(at, "transform")) != NULL)
+        APR_TRY(read_transforms(c, v, r));
+    if ((v = apr_yaml_get(at, "apr_split")) != NULL)
+        APR_TRY(expressions(c, v, r->split, APR_MAX_PARTS, &r->nsplit));
+    if ((v = apr_yaml_get(at, "optional")) != NULL)
+        APR_TRY(apr_contract_expression(c, v, &r->optional));
+    if ((v = apr_yaml_get(at, "fallback")) != NULL)
+        APR_TRY(apr_contract_word(c, v, &r->fallback));
+    if ((v = apr_yaml_get(at, "layers")) != NULL)
+        APR_TRY(expressions(c, v, r->layers, APR_LENGTH(r->layers), &nlayers));
+    if (v != NULL && nlayers < 2)
+        return apr_contract_fault(c, v, "layers takes from, to and maybe a step; look at", r->name);
+    return sound_role(c, at, r);
+}
+
+static enum apr_code read_generated(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
+{
+    const struct apr_yaml *op = apr_yaml_get(at, "op"), *key = apr_yaml_get(at, "key");
+    struct apr_bytes path[8];
+    unsigned npath;
+    r->generated = true;
+    APR_TRY(apr_contract_keys(c, at, "role gguf shape dtype op key when"));
+    APR_TRY(read_role(c, at, r));
+    if (op == NULL || r->nknown[APR_GGUF] != 1)
+        return apr_contract_fault(c, at, "what is generated has an op and one gguf name; look at", r->name);
+    APR_TRY(apr_contract_choice(c, op, "unknown op", "llama3_rope_factors config_list"));
+    if (apr_bytes_equal(op->text, apr_text("config_list")) && key == NULL)
+        return apr_contract_fault(c, op, "the op lacks", apr_text("key"));
+    return key == NULL ? APR_OK : apr_contract_several(c, key, path, APR_LENGTH(path), &npath);
+}
+
+static bool share_a_name(const struct apr_role *a, const struct apr_role *b, struct apr_bytes *name)
+{
+    for (unsigned d = 0; d < APR_REFERENCE; d++)
+        for (unsigned x = 0; x < a->nknown[d]; x++)
+            for (unsigned y = 0; y < b->nknown[d]; y++)
+                if (apr_bytes_equal(a->known[d][x], b->known[d][y])) {
+                    *name = a->known[d][x];
+                    return true;
+                }
+    return false;
+}
+
+static enum apr_code unlike_others(const struct apr_contract *c, const struct apr_role *r)
+{
+    const struct apr_yaml at = { .line = r->line };
+    struct apr_bytes shared = { 0 };
+    if (r->fallback.n > 0 && apr_family_role(c->f, r->fallback) == NULL)
+        return apr_contract_fault(c, &at, "its fallback is no role:", r->fallback);
+    for (const struct apr_role *other = c->f->role; other < r; other++) {
+        if (apr_bytes_equal(r->name, other->name))
+            return apr_contract_fault(c, &at, "two tensors of one role,", r->name);
+        if ((r->when == NULL || other->when == NULL) && share_a_name(r, other, &shared))
+            return apr_contract_fault(c, &at, "two roles of one name, and not both have a `when`:", shared);
+    }
+    return APR_OK;
+}
+
+enum apr_code apr_contract_read_roles(const struct apr_contract *c, const struct apr_yaml *tensors, const struct apr_yaml *generated)
+{
+    if (tensors == NULL)
+        return apr_contract_fault(c, apr_yaml_root(c->f->document), "a list is missing:", apr_text("tensors"));
+    APR_TRY(apr_contract_list(c, tensors, MOST_ROLES));
+    if (generated != NULL)
+        APR_TRY(apr_contract_list(c, generated, MOST_ROLES));
+    c->f->role = calloc(tensors->n + (generated == NULL ? 0 : generated->n) + 1, sizeof *c->f->role);
+    if (c->f->role == NULL)
+        return apr_no_memory(c->e);
+    for (const struct apr_yaml *k = tensors->child; k != NULL; k = k->next)
+        APR_TRY(read_tensor(c, k, &c->f->role[c->f->nrole++]));
+    for (const struct apr_yaml *k = generated == NULL ? NULL : generated->child; k != NULL; k = k->next)
+        APR_TRY(read_generated(c, k, &c->f->role[c->f->nrole++]));
+    for (size_t i = 0; i < c->f->nrole; i++)
+        APR_TRY(unlike_others(c, &c->f->role[i]));
+    return APR_OK;
+}

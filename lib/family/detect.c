@@ -1,0 +1,130 @@
+/* Which family a model is of. */
+#include "family/bind.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "model/hf_config.h"
+#include "model/meta.h"
+#include "model/model.h"
+
+/* ---- what a model says -------------------------------------------------------------------------------------------- */
+
+static enum apr_code family_of_config(struct apr_families *all, const struct apr_hf_config *c, const struct apr_family **f,
+                                      struct apr_error *e)
+{
+    struct apr_bytes word;
+    char class[128];
+    if (apr_hf_config_string(c, apr_text("architectures.0"), &word))
+        return apr_families_find(all, "architectures", word, f, e);
+    if (apr_hf_config_has(c, apr_text("ssm_cfg"))) {
+        if (!apr_hf_config_string(c, apr_text("ssm_cfg.layer"), &word))
+            word = apr_text("Mamba");
+        snprintf(class, sizeof class, "%.*sForCausalLM", (int)apr_min(word.n, 64), (const char *)word.at);
+        return apr_families_find(all, "architectures", apr_text(class), f, e);
+    }
+    if (apr_hf_config_string(c, apr_text("model_type"), &word))
+        return apr_families_find(all, "model_types", word, f, e);
+    return APR_OK;
+}
+
+enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f, struct apr_error *e)
+{
+    static const struct {
+        const char *key, *list;
+    } words[] = { { "general.architecture", "gguf" }, { "hf_architecture", "architectures" }, { "hf_model_type", "model_types" },
+                  { "architecture", "model_types" }, { "architecture", "gguf" } };
+    struct apr_hf_config *config;
+    *f = NULL;
+    APR_TRY(apr_hf_config_of(&config, m, e));
+    enum apr_code code = config == NULL ? APR_OK : family_of_config(all, config, f, e);
+    apr_hf_config_free(config);
+    for (size_t i = 0; code == APR_OK && *f == NULL && i < APR_LENGTH(words); i++) {
+        const struct apr_bytes word = apr_meta_string(&m->meta, words[i].key);
+        if (word.n > 0)
+            code = apr_families_find(all, words[i].list, word, f, e);
+    }
+    return code;
+}
+
+/* ---- what its names tell ------------------------------------------------------------------------------------------ */
+
+/* Is one of the tensors that the family wants to see there? */
+static bool is_detected(const struct apr_family *f, const struct apr_names *s, const struct apr_model *m)
+{
+    const struct apr_yaml *wanted = apr_yaml_get(f->detect, "tensors");
+    bool yes = wanted == NULL;
+    for (const struct apr_yaml *k = wanted == NULL ? NULL : wanted->child; !yes && k != NULL; k = k->next)
+        for (size_t i = 0; !yes && i < m->ntensor; i++)
+            yes = apr_names_named(s, &m->tensor[i], k->text);
+    return yes;
+}
+
+/* *s is NULL when the family does not fit. */
+static enum apr_code take_fitting(struct apr_names **s, const struct apr_family *f, const struct apr_model *m, struct apr_error *e)
+{
+    APR_TRY(apr_names_fit(s, f, m, e));
+    if (*s != NULL && (m->ntensor == 0 || !is_detected(f, *s, m))) {
+        apr_names_free(*s);
+        *s = NULL;
+    }
+    return APR_OK;
+}
+
+static bool same_names(const struct apr_role *a, const struct apr_role *b, enum apr_dialect d)
+{
+    bool same = a->nknown[d] == b->nknown[d];
+    for (unsigned i = 0; same && i < a->nknown[d]; i++)
+        same = apr_bytes_equal(a->known[d][i], b->known[d][i]);
+    return same;
+}
+
+/* Do both families mean the same by t, if they know it: the same names, the same transforms? */
+static bool agree(const struct apr_names *x, const struct apr_names *y, const struct apr_tensor *t)
+{
+    const struct apr_meaning *a = apr_names_get(x, t, 0), *b = apr_names_get(y, t, 0);
+    if (a == NULL || b == NULL)
+        return a == b;
+    bool same = same_names(a->role, b->role, APR_HF) && same_names(a->role, b->role, APR_GGUF) &&
+                a->role->ntransform == b->role->ntransform;
+    for (unsigned i = 0; same && i < a->role->ntransform; i++)
+        same = a->role->transform[i].op == b->role->transform[i].op;
+    return same;
+}
+
+/* Holds a family that fits against the first that did; false when they disagree. */
+static bool agree_on_all(const struct apr_names *x, const struct apr_names *y, const struct apr_model *m)
+{
+    size_t i = 0;
+    while (i < m->ntensor && agree(x, y, &m->tensor[i]))
+        i++;
+    return i == m->ntensor;
+}
+
+enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
+                                 const struct apr_family *either[2], struct apr_error *e)
+{
+    const struct apr_family *candidate;
+    struct apr_names *first = NULL, *s;
+    enum apr_code code;
+    *f = either[0] = either[1] = NULL;
+    for (size_t i = 0; (code = apr_families_get(all, i, &candidate, e)) == APR_OK && candidate != NULL && either[1] == NULL; i++) {
+        code = take_fitting(&s, candidate, m, e);
+        if (code != APR_OK)
+            break;
+        if (s == NULL)
+            continue;
+        if (first == NULL) {
+            either[0] = candidate;
+            first = s;
+            continue;
+        }
+        if (!agree_on_all(first, s, m))
+            either[1] = candidate;
+        apr_names_free(s);
+    }
+    apr_names_free(first);
+    if (code == APR_OK && either[1] == NULL)
+        *f = either[0];
+    return code;
+}

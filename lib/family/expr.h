@@ -1,0 +1,47 @@
+/* The small expressions of family contracts: sizes and conditions over dims. */
+#ifndef APR_EXPR_H
+#define APR_EXPR_H
+
+#include "base/core.h"
+
+/* A value: a number, or a string (text.at not NULL). Booleans are 0 and 1. "none" when nothing is known of it. */
+struct apr_result {
+    bool             known;
+    double           number;
+    struct apr_bytes text;
+};
+
+/* A compiled expression. It owns its nodes; names and strings are views into the text it was compiled from, which must outlive it. */
+struct apr_expr;
+
+/* Compiles text: numbers, 'strings', names, + - * / (real), unary -, ( ), == != < <= > >=, and or not, floor ceil sqrt ln of one, min max
+ * of two, if(c, a, b), has(path) where path is name.name. Lowest to highest: or, and, not, comparison (which does not chain), + -, * /,
+ * unary -. At most 1,024 bytes, 64 levels. APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it
+ * with apr_expr_free. */
+APR_MUST_CHECK enum apr_code apr_expr_new(struct apr_expr **x, struct apr_bytes text, struct apr_error *e);
+void apr_expr_free(struct apr_expr *x);
+
+/* How names get their values while evaluating. Either may say "not known". */
+struct apr_scope {
+    struct apr_result (*value)(void *ctx, struct apr_bytes name);
+    bool              (*has)(void *ctx, struct apr_bytes path);
+    void               *ctx;
+};
+
+/* The value; not known when a name it needs is not, a division is by zero, types do not fit, or the number is not finite. `and`, `or`
+ * and `if` need only the operands that decide. Never fails otherwise. Any thread. */
+struct apr_result apr_expr_value(const struct apr_expr *x, const struct apr_scope *scope);
+
+/* As a size: a non-negative integer below 2^53; false when it is not known or none. */
+bool apr_expr_size(const struct apr_expr *x, const struct apr_scope *scope, uint64_t *n);
+
+/* As a condition; `otherwise` when it is not known. */
+bool apr_expr_true(const struct apr_expr *x, const struct apr_scope *scope, bool otherwise);
+
+/* Calls f for every name it mentions (not the paths of has), in order; stops when f returns false. */
+void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx);
+
+/* The name, when the expression is just one. */
+bool apr_expr_is_name(const struct apr_expr *x, struct apr_bytes *name);
+
+#endif

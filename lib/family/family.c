@@ -1,0 +1,238 @@
+#include "family/family.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/model.h"
+#include "files/source.h"
+
+const struct apr_dim *apr_family_dim(const struct apr_family *f, struct apr_bytes name)
+{
+    for (size_t i = 0; i < f->ndim; i++)
+        if (apr_bytes_equal(f->dim[i].name, name))
+            return &f->dim[i];
+    return NULL;
+}
+
+const struct apr_role *apr_family_role(const struct apr_family *f, struct apr_bytes name)
+{
+    for (size_t i = 0; i < f->nrole; i++)
+        if (apr_bytes_equal(f->role[i].name, name))
+            return &f->role[i];
+    return NULL;
+}
+
+size_t apr_role_spell(struct apr_bytes pattern, uint64_t layer, uint64_t expert, char *out, size_t room)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < pattern.n;) {
+        char digits[24];
+        const char *piece = (const char *)pattern.at + i;
+        size_t length = 1, taken = 1;
+        if (pattern.n - i >= 3 && piece[0] == '{' && piece[2] == '}' && (piece[1] == 'L' || piece[1] == 'X')) {
+            length = (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)(piece[1] == 'L' ? layer : expert));
+            piece = digits;
+            taken = 3;
+        }
+        if (n + length >= room)
+            return 0;
+        memcpy(out + n, piece, length);
+        n += length;
+        i += taken;
+    }
+    out[n] = 0;
+    return n;
+}
+
+/* ---- test vectors --------------------------------------------------------------------------------------------------- */
+
+size_t apr_family_nchecks(const struct apr_family *f) { return f->checks == NULL ? 0 : f->checks->n; }
+
+/* Dims as a test vector gives them, the rest by default and formula: each once, as it needs only those above it. */
+struct vector {
+    const struct apr_family *f;
+    struct apr_result       *value;
+};
+
+static struct apr_result vector_value(void *ctx, struct apr_bytes name)
+{
+    const struct vector *v = ctx;
+    const struct apr_dim *d = apr_family_dim(v->f, name);
+    return d == NULL ? (struct apr_result){ 0 } : v->value[d - v->f->dim];
+}
+
+static bool vector_has(void *ctx, struct apr_bytes path)
+{
+    (void)ctx, (void)path;
+    return false;
+}
+
+static void fill_vector(const struct vector *v, const struct apr_yaml *dims)
+{
+    const struct apr_scope scope = { vector_value, vector_has, (void *)(uintptr_t)v };
+    for (size_t i = 0; i < v->f->ndim; i++) {
+        const struct apr_yaml *given = dims->child;
+        while (given != NULL && !apr_bytes_equal(given->key, v->f->dim[i].name))
+            given = given->next;
+        if (given == NULL && v->f->dim[i].value != NULL)
+            v->value[i] = apr_expr_value(v->f->dim[i].value, &scope);
+        else if (given != NULL && v->f->dim[i].text)
+            v->value[i] = (struct apr_result){ true, 0, given->text };
+        else if (given != NULL)
+            v->value[i] = (struct apr_result){ true, strtod((const char *)given->text.at, NULL), { 0 } };
+    }
+}
+
+/* How many layers have the role; false when that cannot be worked out. */
+static bool count_layers(const struct apr_role *r, const struct apr_scope *scope, uint64_t *n)
+{
+    const struct apr_bytes name = r->known[APR_HF][0];
+    const struct apr_result layers = scope->value(scope->ctx, apr_text("N"));
+    uint64_t from = 0, to = layers.known && layers.number >= 0 && layers.number < 0x1p53 ? (uint64_t)layers.number : 0, step = 1;
+    *n = 1;
+    if (memmem(name.at, name.n, "{L}", 3) == NULL)
+        return true;
+    if (r->layers[0] != NULL && (!apr_expr_size(r->layers[0], scope, &from) || !apr_expr_size(r->layers[1], scope, &to)))
+        return false;
+    if (r->layers[2] != NULL && !apr_expr_size(r->layers[2], scope, &step))
+        return false;
+    *n = to <= from || step == 0 ? 0 : (to - from - 1) / step + 1;
+    return true;
+}
+
+/* Adds the elements of one role; false when a size cannot be worked out. */
+static bool add_elements(const struct apr_role *r, const struct apr_scope *scope, uint64_t *total)
+{
+    uint64_t n, size;
+    if (!count_layers(r, scope, &n))
+        return false;
+    for (unsigned d = 0; d < r->ndim; d++)
+        if (!apr_expr_size(r->dim[d], scope, &size) || !apr_mul(n, size, &n))
+            return false;
+    if (r->ntransform > 0 && r->transform[0].op == APR_OP_STACK)
+        if (!apr_expr_size(r->transform[0].n[0], scope, &size) || !apr_mul(n, size, &n))
+            return false;
+    return apr_add(*total, n, total);
+}
+
+bool apr_family_check(const struct apr_family *f, size_t i, struct apr_bytes *model, uint64_t *expected, uint64_t *actual)
+{
+    const struct apr_yaml *check = f->checks->child;
+    for (; i > 0; i--)
+        check = check->next;
+    const struct apr_yaml *name = apr_yaml_get(check, "model"), *dims = apr_yaml_get(check, "dims"),
+                           *elements = apr_yaml_get(check, "elements");
+    struct vector v = { f, calloc(f->ndim + 1, sizeof *v.value) };
+    bool fine = name != NULL && dims != NULL && elements != NULL && v.value != NULL;
+    if (fine) {
+        const struct apr_scope scope = { vector_value, vector_has, &v };
+        *model = name->text;
+        *expected = strtoull((const char *)elements->text.at, NULL, 10);
+        *actual = 0;
+        fill_vector(&v, dims);
+        for (size_t k = 0; fine && k < f->nrole; k++) {
+            const struct apr_role *r = &f->role[k];
+            const bool there = !r->generated && (r->when == NULL || apr_expr_true(r->when, &scope, false));
+            if (there && (r->optional == NULL || !apr_expr_true(r->optional, &scope, false)))
+                fine = add_elements(r, &scope, actual);
+        }
+    }
+    free(v.value);
+    return fine;
+}
+
+/* ---- all of them ---------------------------------------------------------------------------------------------------- */
+
+/* Made from families/ at build time; a row without a name ends it. */
+extern const struct embedded {
+    const char *file, *text;
+} apr_embedded_families[];
+
+struct apr_families {
+    struct apr_family **family;   /* the user's, then the embedded, NULL until wanted */
+    size_t              nown, n;
+    struct apr_source **source;   /* of the user's */
+};
+
+enum apr_code apr_families_new(struct apr_families **all, struct apr_error *e)
+{
+    size_t n = 0;
+    while (apr_embedded_families[n].file != NULL)
+        n++;
+    *all = calloc(1, sizeof **all);
+    if (*all != NULL)
+        (*all)->family = calloc(n + 1, sizeof *(*all)->family);
+    if (*all == NULL || (*all)->family == NULL) {
+        free(*all);
+        *all = NULL;
+        return apr_no_memory(e);
+    }
+    (*all)->n = n;
+    return APR_OK;
+}
+
+void apr_families_free(struct apr_families *all)
+{
+    if (all == NULL)
+        return;
+    for (size_t i = 0; i < all->n; i++)
+        apr_family_free(all->family[i]);
+    for (size_t i = 0; i < all->nown; i++)
+        apr_source_close(all->source[i]);
+    free(all->family);
+    free(all->source);
+    free(all);
+}
+
+enum apr_code apr_families_add(struct apr_families *all, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_source *s;
+    struct apr_family *f;
+    APR_TRY(apr_source_open(&s, path, r, e));
+    struct apr_family **family = realloc(all->family, (all->n + 2) * sizeof *family);
+    if (family != NULL)
+        all->family = family;
+    struct apr_source **source = family == NULL ? NULL : realloc(all->source, (all->nown + 1) * sizeof *source);
+    if (source != NULL)
+        all->source = source;
+    const enum apr_code code = source == NULL ? apr_no_memory(e) : apr_family_parse(&f, s->path, s->map, e);
+    if (code != APR_OK) {
+        apr_source_close(s);
+        return code;
+    }
+    memmove(all->family + all->nown + 1, all->family + all->nown, (all->n - all->nown) * sizeof *all->family);
+    all->family[all->nown] = f;
+    all->source[all->nown++] = s;
+    all->n++;
+    return APR_OK;
+}
+
+enum apr_code apr_families_get(struct apr_families *all, size_t i, const struct apr_family **f, struct apr_error *e)
+{
+    *f = NULL;
+    if (i >= all->n)
+        return APR_OK;
+    const struct embedded *text = i < all->nown ? NULL : &apr_embedded_families[i - all->nown];
+    if (all->family[i] == NULL)
+        APR_TRY(apr_family_parse(&all->family[i], text->file, apr_text(text->text), e));
+    *f = all->family[i];
+    return APR_OK;
+}
+
+enum apr_code apr_families_find(struct apr_families *all, const char *key, struct apr_bytes word, const struct apr_family **f,
+                                struct apr_error *e)
+{
+    for (size_t i = 0; i < all->n; i++) {
+        const char *text = i < all->nown ? NULL : apr_embedded_families[i - all->nown].text;
+        if (text != NULL && memmem(text, strlen(text), word.at, word.n) == NULL) /* it need not be parsed to see that */
+            continue;
+        APR_TRY(apr_families_get(all, i, f, e));
+        const struct apr_yaml *list = apr_yaml_get((*f)->detect, key);
+        for (const struct apr_yaml *k = list == NULL ? NULL : list->child; k != NULL; k = k->next)
+            if (apr_bytes_equal(k->text, word))
+                return APR_OK;
+    }
+    *f = NULL;
+    return APR_OK;
+}

@@ -1,0 +1,418 @@
+#include "family/names.h"
+
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "model/format.h"
+#include "model/model.h"
+
+/* A name of a role with every number as '#', and what each number must be. */
+struct known_name {
+    char                  *text;
+    size_t                 n;
+    const struct apr_role *role;
+    enum apr_dialect       dialect;
+    unsigned               part, nnumber;
+    char                   kind[APR_MAX_NUMBERS]; /* 'L', 'X', or '=' with the value beside it */
+    uint32_t               number[APR_MAX_NUMBERS];
+};
+
+struct candidate {
+    struct apr_meaning meaning;
+    uint32_t        tensor;
+};
+
+struct apr_names {
+    const struct apr_family *family;
+    const struct apr_model  *model;
+    struct candidate           *candidate;    /* candidates of tensor i: first[i] .. first[i + 1] */
+    size_t                  *first;
+    size_t                   n, room;
+    uint32_t                *slot;      /* open-addressed: hash of a meaning -> index in candidate, + 1 */
+    size_t                   nslot;
+    bool                    *present;   /* of family->role: some tensor may be for it */
+    struct known_name       *known;
+    size_t                   nknown;
+    uint32_t                *name_slot; /* open-addressed: hash of a known name's text -> its index, + 1 */
+    size_t                   nname_slot;
+};
+
+/* ---- names -------------------------------------------------------------------------------------------------------- */
+
+static bool ends_part(struct apr_bytes s, size_t i) { return i == s.n || s.at[i] == '.' || s.at[i] == '/'; }
+
+/* A number as it stands in names: up to nine digits, no zero before others. */
+static bool is_number(const unsigned char *at, size_t n, uint32_t *number)
+{
+    *number = 0;
+    for (size_t i = 0; i < n && i < 10; i++) {
+        if (at[i] < '0' || at[i] > '9')
+            return false;
+        *number = 10 * *number + (uint32_t)(at[i] - '0');
+    }
+    return n > 0 && n < 10 && (n == 1 || at[0] != '0');
+}
+
+/* Copies a name with its numbers (and {L}, {X}) as '#'; the numbers into k. False when it has too many, or is too long. */
+static bool generalise(struct apr_bytes s, char *out, struct known_name *k)
+{
+    k->n = k->nnumber = 0;
+    if (s.n >= APR_NAME_ROOM)
+        return false;
+    for (size_t i = 0, end; i < s.n; i = end) {
+        uint32_t number;
+        for (end = i; !ends_part(s, end);)
+            end++;
+        const bool hole = end - i == 3 && s.at[i] == '{' && s.at[i + 2] == '}', digits = is_number(s.at + i, end - i, &number);
+        if ((digits || hole) && k->nnumber == APR_MAX_NUMBERS)
+            return false;
+        if (digits || hole) {
+            k->kind[k->nnumber] = hole ? (char)s.at[i + 1] : '=';
+            k->number[k->nnumber++] = number;
+            out[k->n++] = '#';
+        } else {
+            memcpy(out + k->n, s.at + i, end - i);
+            k->n += end - i;
+        }
+        if (end < s.n)
+            out[k->n++] = (char)s.at[end++];
+    }
+    return true;
+}
+
+static size_t name_start(const struct apr_names *s, const char *text, size_t n)
+{
+    return (size_t)XXH3_64bits(text, n) & (s->nname_slot - 1);
+}
+
+static enum apr_code learn_name(struct apr_names *s, const struct apr_role *role, enum apr_dialect dialect, unsigned part,
+                                struct apr_error *e)
+{
+    struct known_name *k = &s->known[s->nknown];
+    char text[APR_NAME_ROOM];
+    if (!generalise(role->known[dialect][part], text, k))
+        return APR_OK; /* cannot be: the contract was checked */
+    k->role = role;
+    k->dialect = dialect;
+    k->part = part;
+    k->text = malloc(k->n + 1);
+    if (k->text == NULL)
+        return apr_no_memory(e);
+    memcpy(k->text, text, k->n);
+    size_t slot = name_start(s, text, k->n);
+    while (s->name_slot[slot] != 0)
+        slot = (slot + 1) & (s->nname_slot - 1);
+    s->name_slot[slot] = (uint32_t)++s->nknown;
+    return APR_OK;
+}
+
+static enum apr_code learn_names(struct apr_names *s, struct apr_error *e)
+{
+    const struct apr_family *f = s->family;
+    size_t n = 0;
+    for (size_t i = 0; i < f->nrole; i++)
+        for (unsigned d = 0; d < APR_NDIALECTS; d++)
+            n += f->role[i].nknown[d];
+    s->nname_slot = 64;
+    while (s->nname_slot < 2 * n)
+        s->nname_slot *= 2;
+    s->known = calloc(n + 1, sizeof *s->known);
+    s->name_slot = calloc(s->nname_slot, sizeof *s->name_slot);
+    if (s->known == NULL || s->name_slot == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < f->nrole; i++)
+        for (unsigned d = 0; d < APR_NDIALECTS; d++)
+            for (unsigned p = 0; p < f->role[i].nknown[d]; p++)
+                APR_TRY(learn_name(s, &f->role[i], (enum apr_dialect)d, p, e));
+    return APR_OK;
+}
+
+static bool begins(struct apr_bytes s, struct apr_bytes with) { return s.n >= with.n && memcmp(s.at, with.at, with.n) == 0; }
+
+static bool ends(struct apr_bytes s, struct apr_bytes with) { return s.n >= with.n && memcmp(s.at + s.n - with.n, with.at, with.n) == 0; }
+
+static const struct apr_yaml *first_of(const struct apr_yaml *map, const char *key)
+{
+    const struct apr_yaml *list = apr_yaml_get(map, key);
+    return list == NULL ? NULL : list->child;
+}
+
+static size_t remove_all(char *s, size_t n, struct apr_bytes word)
+{
+    for (char *at; (at = memmem(s, n, word.at, word.n)) != NULL; n -= word.n)
+        memmove(at, at + word.n, n - (size_t)(at - s) - word.n);
+    return n;
+}
+
+static size_t add_prefix(const struct apr_yaml *add, char *s, size_t n)
+{
+    const struct apr_bytes prefix = apr_yaml_get(add, "prefix")->text;
+    bool needs = n + prefix.n < APR_NAME_ROOM;
+    for (const struct apr_yaml *k = first_of(add, "unless"); k != NULL; k = k->next)
+        needs &= !begins((struct apr_bytes){ (const unsigned char *)s, n }, k->text);
+    if (!needs)
+        return n;
+    memmove(s + prefix.n, s, n);
+    memcpy(s, prefix.at, prefix.n);
+    return n + prefix.n;
+}
+
+/* A HuggingFace name as the contract spells it, into out (APR_NAME_ROOM). */
+static struct apr_bytes clean_name(const struct apr_family *f, struct apr_bytes name, char *out)
+{
+    struct apr_bytes s = { (const unsigned char *)out, name.n };
+    if (name.n >= APR_NAME_ROOM)
+        return name;
+    memcpy(out, name.at, name.n);
+    for (const struct apr_yaml *k = first_of(f->names, "remove"); k != NULL; k = k->next)
+        s.n = remove_all(out, s.n, k->text);
+    for (const struct apr_yaml *k = first_of(f->names, "strip_prefix"); k != NULL; k = k->next)
+        if (begins(s, k->text)) {
+            memmove(out, out + k->text.n, s.n - k->text.n);
+            s.n -= k->text.n;
+            break;
+        }
+    if (apr_yaml_get(f->names, "add_prefix") != NULL)
+        s.n = add_prefix(apr_yaml_get(f->names, "add_prefix"), out, s.n);
+    for (unsigned i = 0; i < f->nrename; i++)
+        if (ends(s, f->rename[i].from) && s.n - f->rename[i].from.n + f->rename[i].to.n < APR_NAME_ROOM) {
+            s.n -= f->rename[i].from.n;
+            memcpy(out + s.n, f->rename[i].to.at, f->rename[i].to.n);
+            s.n += f->rename[i].to.n;
+            break;
+        }
+    return s;
+}
+
+/* ---- skipping ----------------------------------------------------------------------------------------------------- */
+
+/* The glob with {NAME} as the value of the dim, into out (APR_NAME_ROOM); false while that is not known. */
+static bool fill_glob(const char *glob, const struct apr_scope *scope, char *out)
+{
+    size_t n = 0;
+    while (*glob != 0) {
+        const size_t plain = strcspn(glob, "{"), name = glob[plain] == 0 ? 0 : strcspn(glob + plain + 1, "}");
+        if (n + plain >= APR_NAME_ROOM)
+            return false;
+        memcpy(out + n, glob, plain);
+        n += plain;
+        glob += plain;
+        if (*glob == 0)
+            break;
+        const struct apr_result v = scope->value(scope->ctx, (struct apr_bytes){ (const unsigned char *)glob + 1, name });
+        if (!v.known || v.text.at != NULL || !(v.number >= 0 && v.number < 0x1p53) || APR_NAME_ROOM - n < 24)
+            return false;
+        n += (size_t)snprintf(out + n, APR_NAME_ROOM - n, "%.0f", v.number);
+        glob += 1 + name + (glob[1 + name] != 0);
+    }
+    out[n] = 0;
+    return true;
+}
+
+static bool holds_gguf(const struct apr_model *m) { return strcmp(m->format->name, "gguf") == 0; }
+
+bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t, const struct apr_scope *scope)
+{
+    char room[APR_NAME_ROOM], text[APR_NAME_ROOM], glob[APR_NAME_ROOM];
+    const struct apr_yaml *skip = s->family->skip;
+    const struct apr_bytes name = clean_name(s->family, t->name, room);
+    bool yes = false;
+    if (skip == NULL || holds_gguf(s->model) || name.n >= APR_NAME_ROOM)
+        return false;
+    memcpy(text, name.at, name.n);
+    text[name.n] = 0;
+    for (const struct apr_yaml *k = skip->child; !yes && k != NULL; k = k->next)
+        yes = fill_glob((const char *)k->text.at, scope, glob) && fnmatch(glob, text, 0) == 0;
+    return yes;
+}
+
+/* ---- meanings -------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code add_meaning(struct apr_names *s, size_t tensor, const struct apr_meaning *meaning, struct apr_error *e)
+{
+    struct candidate *more = apr_grown(s->candidate, &s->room, s->n, s->model->ntensor + 64, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    s->candidate = more;
+    s->candidate[s->n++] = (struct candidate){ *meaning, (uint32_t)tensor };
+    s->present[meaning->role - s->family->role] |= !s->model->tensor[tensor].tied;
+    return APR_OK;
+}
+
+/* Does the found name, all of whose text is that of k, have k's numbers? Then the meaning is filled. */
+static bool take_numbers(const struct known_name *k, const struct known_name *found, struct apr_meaning *meaning)
+{
+    *meaning = (struct apr_meaning){ .role = k->role, .dialect = k->dialect, .part = k->part };
+    for (unsigned i = 0; i < k->nnumber; i++) {
+        if (k->kind[i] == 'L')
+            meaning->layer = found->number[i];
+        else if (k->kind[i] == 'X')
+            meaning->expert = found->number[i];
+        else if (k->number[i] != found->number[i])
+            return false;
+    }
+    return true;
+}
+
+/* Adds every meaning that the name has in the dialect. */
+static enum apr_code add_meanings(struct apr_names *s, size_t tensor, struct apr_bytes name, enum apr_dialect dialect, struct apr_error *e)
+{
+    char text[APR_NAME_ROOM];
+    struct known_name found;
+    struct apr_meaning meaning;
+    if (!generalise(name, text, &found))
+        return APR_OK;
+    for (size_t slot = name_start(s, text, found.n); s->name_slot[slot] != 0; slot = (slot + 1) & (s->nname_slot - 1)) {
+        const struct known_name *k = &s->known[s->name_slot[slot] - 1];
+        if (k->dialect == dialect && k->n == found.n && memcmp(k->text, text, k->n) == 0 && take_numbers(k, &found, &meaning))
+            APR_TRY(add_meaning(s, tensor, &meaning, e));
+    }
+    return APR_OK;
+}
+
+/* A name is sought as HuggingFace's, then GGUF's, then the reference's; a GGUF holds only its own. */
+static enum apr_code read_name(struct apr_names *s, size_t tensor, struct apr_error *e)
+{
+    char room[APR_NAME_ROOM];
+    const struct apr_bytes name = s->model->tensor[tensor].name;
+    const size_t before = s->n;
+    const bool gguf_only = holds_gguf(s->model);
+    if (!gguf_only)
+        APR_TRY(add_meanings(s, tensor, clean_name(s->family, name, room), APR_HF, e));
+    if (s->n == before)
+        APR_TRY(add_meanings(s, tensor, name, APR_GGUF, e));
+    if (s->n == before && !gguf_only)
+        APR_TRY(add_meanings(s, tensor, name, APR_REFERENCE, e));
+    return APR_OK;
+}
+
+static bool same_meaning(const struct apr_meaning *a, const struct apr_meaning *b)
+{
+    return a->role == b->role && a->layer == b->layer && a->expert == b->expert && a->dialect == b->dialect && a->part == b->part;
+}
+
+static size_t meaning_slot(const struct apr_names *s, const struct apr_meaning *meaning)
+{
+    const uint64_t key[] = { (uint64_t)(meaning->role - s->family->role), meaning->layer, meaning->expert, meaning->dialect, meaning->part };
+    size_t slot = (size_t)XXH3_64bits(key, sizeof key) & (s->nslot - 1);
+    while (s->slot[slot] != 0 && !same_meaning(&s->candidate[s->slot[slot] - 1].meaning, meaning))
+        slot = (slot + 1) & (s->nslot - 1);
+    return slot;
+}
+
+/* Puts the candidates whose `when` does not hold behind the others. */
+static void order_candidates(struct apr_names *s, const struct apr_scope *scope)
+{
+    for (size_t t = 0; t < s->model->ntensor; t++)
+        for (size_t i = s->first[t], kept = i; s->first[t + 1] - s->first[t] > 1 && i < s->first[t + 1]; i++) {
+            const struct candidate likely = s->candidate[i];
+            if (likely.meaning.role->when != NULL && !apr_expr_true(likely.meaning.role->when, scope, true))
+                continue;
+            memmove(&s->candidate[kept + 1], &s->candidate[kept], (i - kept) * sizeof likely);
+            s->candidate[kept++] = likely;
+        }
+}
+
+enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
+{
+    order_candidates(s, scope);
+    s->nslot = 64;
+    while (s->nslot < 2 * s->n)
+        s->nslot *= 2;
+    s->slot = calloc(s->nslot, sizeof *s->slot);
+    if (s->slot == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < s->n; i++) {
+        uint32_t *slot = &s->slot[meaning_slot(s, &s->candidate[i].meaning)];
+        if (*slot == 0) /* two spellings of one name: the first has the meaning */
+            *slot = (uint32_t)i + 1;
+    }
+    return APR_OK;
+}
+
+static struct apr_result nothing_known(void *ctx, struct apr_bytes name)
+{
+    (void)ctx, (void)name;
+    return (struct apr_result){ 0 };
+}
+
+/* picky: *out stays NULL when a tensor is unknown to the family. */
+static enum apr_code read_names(struct apr_names **out, const struct apr_family *f, const struct apr_model *m, bool picky,
+                                struct apr_error *e)
+{
+    const struct apr_scope nothing = { .value = nothing_known };
+    struct apr_names *s = calloc(1, sizeof *s);
+    *out = NULL;
+    if (s == NULL)
+        return apr_no_memory(e);
+    s->family = f;
+    s->model = m;
+    s->first = calloc(m->ntensor + 1, sizeof *s->first);
+    s->present = calloc(f->nrole + 1, sizeof *s->present);
+    enum apr_code code = s->first == NULL || s->present == NULL ? apr_no_memory(e) : learn_names(s, e);
+    bool fits = true;
+    for (size_t i = 0; code == APR_OK && fits && i < m->ntensor; i++) {
+        code = read_name(s, i, e);
+        s->first[i + 1] = s->n;
+        fits = !picky || s->first[i] < s->n || apr_names_skips(s, &m->tensor[i], &nothing);
+    }
+    if (code == APR_OK && fits)
+        *out = s;
+    else
+        apr_names_free(s);
+    return code;
+}
+
+enum apr_code apr_names_new(struct apr_names **s, const struct apr_family *f, const struct apr_model *m, struct apr_error *e)
+{
+    return read_names(s, f, m, false, e);
+}
+
+enum apr_code apr_names_fit(struct apr_names **s, const struct apr_family *f, const struct apr_model *m, struct apr_error *e)
+{
+    return read_names(s, f, m, true, e);
+}
+
+void apr_names_free(struct apr_names *s)
+{
+    if (s == NULL)
+        return;
+    for (size_t i = 0; i < s->nknown; i++)
+        free(s->known[i].text);
+    free(s->known);
+    free(s->name_slot);
+    free(s->candidate);
+    free(s->first);
+    free(s->present);
+    free(s->slot);
+    free(s);
+}
+
+size_t apr_names_of(const struct apr_names *s, const struct apr_tensor *t)
+{
+    const size_t tensor = (size_t)(t - s->model->tensor);
+    return s->first[tensor + 1] - s->first[tensor];
+}
+
+const struct apr_meaning *apr_names_get(const struct apr_names *s, const struct apr_tensor *t, size_t i)
+{
+    return i < apr_names_of(s, t) ? &s->candidate[s->first[t - s->model->tensor] + i].meaning : NULL;
+}
+
+const struct apr_tensor *apr_names_find(const struct apr_names *s, const struct apr_meaning *meaning)
+{
+    const uint32_t number = s->slot[meaning_slot(s, meaning)];
+    return number == 0 ? NULL : &s->model->tensor[s->candidate[number - 1].tensor];
+}
+
+bool apr_names_present(const struct apr_names *s, const struct apr_role *role) { return s->present[role - s->family->role]; }
+
+bool apr_names_named(const struct apr_names *s, const struct apr_tensor *t, struct apr_bytes name)
+{
+    char room[APR_NAME_ROOM];
+    return apr_bytes_equal(clean_name(s->family, t->name, room), name);
+}

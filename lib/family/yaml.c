@@ -1,0 +1,299 @@
+#include "family/yaml.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <yaml.h>
+
+#include "model/model.h"
+
+#define MOST_BYTES  ((size_t)16 << 20)
+#define MOST_LEVELS 64
+#define MOST_NODES  1000000
+#define BLOCK_BYTES ((size_t)16 << 10)
+
+struct block {
+    struct block *next;
+    size_t        used, room;
+    _Alignas(max_align_t) unsigned char bytes[];
+};
+
+struct apr_yaml_document {
+    struct apr_yaml *root;
+    struct block    *block;
+};
+
+/* open: the maps and lists around the next node, and where each one's next child is linked. */
+struct builder {
+    yaml_parser_t             parser;
+    yaml_event_t              event;
+    struct apr_yaml_document *d;
+    struct apr_error         *e;
+    struct {
+        struct apr_yaml  *node;
+        struct apr_yaml **link;
+    } open[MOST_LEVELS];
+    unsigned         depth, key_line;
+    size_t           nodes;
+    bool             keyed; /* key is read, its value comes next */
+    struct apr_bytes key;
+};
+
+APR_PRINTF(3, 4) static enum apr_code complain(const struct builder *b, unsigned line, const char *format, ...)
+{
+    char what[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(what, sizeof what, format, arguments);
+    va_end(arguments);
+    return apr_fail(b->e, APR_EARG, APR_NOWHERE, "line %u: %s", line, what);
+}
+
+static unsigned line_of(const struct builder *b)
+{
+    return (unsigned)b->event.start_mark.line + 1;
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------------------- */
+
+static void *take(struct apr_yaml_document *d, size_t n)
+{
+    n = (n + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
+    if (d->block == NULL || d->block->room - d->block->used < n) {
+        const size_t room = n > BLOCK_BYTES ? n : BLOCK_BYTES;
+        struct block *const fresh = malloc(sizeof *fresh + room);
+        if (fresh == NULL)
+            return NULL;
+        *fresh = (struct block){ .next = d->block, .room = room };
+        d->block = fresh;
+    }
+    void *const p = d->block->bytes + d->block->used;
+    d->block->used += n;
+    return p;
+}
+
+/* The scalar at hand, with a terminator. */
+static enum apr_code take_text(struct builder *b, struct apr_bytes *text)
+{
+    const size_t n = b->event.data.scalar.length;
+    if (memchr(b->event.data.scalar.value, 0, n) != NULL)
+        return complain(b, line_of(b), "a NUL character in a text");
+    unsigned char *const copy = take(b->d, n + 1);
+    if (copy == NULL)
+        return apr_no_memory(b->e);
+    memcpy(copy, b->event.data.scalar.value, n);
+    copy[n] = 0;
+    *text = (struct apr_bytes){ copy, n };
+    return APR_OK;
+}
+
+/* ---- nodes --------------------------------------------------------------------------------------------------------- */
+
+/* Takes the node at hand as a key, where one is due. */
+static enum apr_code take_key(struct builder *b, bool *taken)
+{
+    *taken = b->depth > 0 && b->open[b->depth - 1].node->kind == APR_YAML_MAP && !b->keyed;
+    if (!*taken)
+        return APR_OK;
+    if (b->event.type != YAML_SCALAR_EVENT)
+        return complain(b, line_of(b), "a map or a list as a key");
+    APR_TRY(take_text(b, &b->key));
+    if (apr_bytes_equal(b->key, apr_text("<<")) && b->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
+        return complain(b, line_of(b), "merge keys (<<) are not accepted");
+    b->key_line = line_of(b);
+    b->keyed = true;
+    return APR_OK;
+}
+
+/* Hangs an empty node where the next one belongs. */
+static enum apr_code add(struct builder *b, enum apr_yaml_kind kind, struct apr_yaml **node)
+{
+    if (++b->nodes > MOST_NODES)
+        return complain(b, line_of(b), "more than %d nodes", MOST_NODES);
+    struct apr_yaml *const fresh = take(b->d, sizeof *fresh);
+    if (fresh == NULL)
+        return apr_no_memory(b->e);
+    *fresh = (struct apr_yaml){ .kind = kind, .line = b->keyed ? b->key_line : line_of(b), .text = apr_text("") };
+    if (b->keyed)
+        fresh->key = b->key;
+    b->keyed = false;
+    if (b->depth == 0) {
+        b->d->root = fresh;
+    } else {
+        *b->open[b->depth - 1].link = fresh;
+        b->open[b->depth - 1].link = &fresh->next;
+        b->open[b->depth - 1].node->n++;
+    }
+    *node = fresh;
+    return APR_OK;
+}
+
+static enum apr_code add_scalar(struct builder *b)
+{
+    struct apr_yaml *node;
+    APR_TRY(add(b, APR_YAML_SCALAR, &node));
+    node->quoted = b->event.data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
+    return take_text(b, &node->text);
+}
+
+static enum apr_code open_container(struct builder *b, enum apr_yaml_kind kind)
+{
+    struct apr_yaml *node;
+    if (b->depth == MOST_LEVELS)
+        return complain(b, line_of(b), "more than %d levels deep", MOST_LEVELS);
+    APR_TRY(add(b, kind, &node));
+    b->open[b->depth].node = node;
+    b->open[b->depth++].link = &node->child;
+    return APR_OK;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    const struct apr_yaml *const x = *(const struct apr_yaml *const *)a, *const y = *(const struct apr_yaml *const *)b;
+    const int order = apr_bytes_compare(x->key, y->key);
+    return order != 0 ? order : (x->line > y->line) - (x->line < y->line);
+}
+
+/* By sorting, since a map may have a million keys. */
+static enum apr_code refuse_twins(struct builder *b, const struct apr_yaml *map)
+{
+    if (map->n < 2)
+        return APR_OK;
+    const struct apr_yaml **const sorted = malloc(map->n * sizeof(const struct apr_yaml *)), *second = NULL;
+    if (sorted == NULL)
+        return apr_no_memory(b->e);
+    size_t n = 0;
+    for (const struct apr_yaml *child = map->child; child != NULL; child = child->next)
+        sorted[n++] = child;
+    qsort(sorted, n, sizeof *sorted, compare_keys);
+    for (size_t i = 1; i < n; i++)
+        if (apr_bytes_equal(sorted[i - 1]->key, sorted[i]->key) && (second == NULL || sorted[i]->line < second->line))
+            second = sorted[i];
+    free(sorted);
+    return second == NULL ? APR_OK : complain(b, second->line, "a second key %s", APR_QUOTED(second->key));
+}
+
+/* ---- events -------------------------------------------------------------------------------------------------------- */
+
+/* The reader of characters knows the byte where it failed, but not the line. */
+static unsigned line_of_byte(struct apr_bytes text, size_t at)
+{
+    unsigned line = 1;
+    for (size_t i = 0; i < at && i < text.n; i++)
+        line += text.at[i] == '\n';
+    return line;
+}
+
+static enum apr_code next(struct builder *b, struct apr_bytes text)
+{
+    yaml_event_delete(&b->event);
+    if (yaml_parser_parse(&b->parser, &b->event))
+        return APR_OK;
+    memset(&b->event, 0, sizeof b->event);
+    const yaml_parser_t *const p = &b->parser;
+    if (p->error == YAML_MEMORY_ERROR)
+        return apr_no_memory(b->e);
+    const unsigned line = p->error == YAML_READER_ERROR ? line_of_byte(text, p->problem_offset) : (unsigned)p->problem_mark.line + 1;
+    return complain(b, line, "%s", p->problem == NULL ? "is no YAML" : p->problem);
+}
+
+/* What every node begins with. *key tells that it was a key. */
+static enum apr_code begin(struct builder *b, const yaml_char_t *anchor, const yaml_char_t *tag, bool *key)
+{
+    if (anchor != NULL)
+        return complain(b, line_of(b), "anchors are not accepted: &%s", (const char *)anchor);
+    if (tag != NULL)
+        return complain(b, line_of(b), "tags are not accepted: %s", (const char *)tag);
+    return take_key(b, key);
+}
+
+static enum apr_code handle(struct builder *b)
+{
+    const yaml_event_t *const event = &b->event;
+    bool key = false;
+    switch (event->type) {
+    case YAML_DOCUMENT_START_EVENT:
+        return b->d->root == NULL ? APR_OK : complain(b, line_of(b), "a second document");
+    case YAML_ALIAS_EVENT:
+        return complain(b, line_of(b), "aliases are not accepted: *%s", (const char *)event->data.alias.anchor);
+    case YAML_SCALAR_EVENT:
+        APR_TRY(begin(b, event->data.scalar.anchor, event->data.scalar.tag, &key));
+        return key ? APR_OK : add_scalar(b);
+    case YAML_SEQUENCE_START_EVENT:
+        APR_TRY(begin(b, event->data.sequence_start.anchor, event->data.sequence_start.tag, &key));
+        return open_container(b, APR_YAML_LIST);
+    case YAML_MAPPING_START_EVENT:
+        APR_TRY(begin(b, event->data.mapping_start.anchor, event->data.mapping_start.tag, &key));
+        return open_container(b, APR_YAML_MAP);
+    case YAML_SEQUENCE_END_EVENT:
+        b->depth--;
+        return APR_OK;
+    case YAML_MAPPING_END_EVENT:
+        return refuse_twins(b, b->open[--b->depth].node);
+    default:
+        return APR_OK;
+    }
+}
+
+/* An empty text is an empty scalar, as "---" alone is. */
+static enum apr_code build(struct builder *b, struct apr_bytes text)
+{
+    do {
+        APR_TRY(next(b, text));
+        APR_TRY(handle(b));
+    } while (b->event.type != YAML_STREAM_END_EVENT);
+    return b->d->root == NULL ? add(b, APR_YAML_SCALAR, &b->d->root) : APR_OK;
+}
+
+enum apr_code apr_yaml_parse(struct apr_yaml_document **d, struct apr_bytes text, struct apr_error *e)
+{
+    *d = NULL;
+    if (text.n > MOST_BYTES)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "line 1: a YAML text of more than %zu MiB", MOST_BYTES >> 20);
+    struct builder b = { .e = e, .d = calloc(1, sizeof *b.d) };
+    if (b.d == NULL)
+        return apr_no_memory(e);
+    enum apr_code code;
+    if (yaml_parser_initialize(&b.parser)) {
+        yaml_parser_set_encoding(&b.parser, YAML_UTF8_ENCODING);
+        yaml_parser_set_input_string(&b.parser, text.n == 0 ? (const unsigned char *)"" : text.at, text.n);
+        code = build(&b, text);
+        yaml_event_delete(&b.event);
+        yaml_parser_delete(&b.parser);
+    } else {
+        code = apr_no_memory(e);
+    }
+    if (code == APR_OK)
+        *d = b.d;
+    else
+        apr_yaml_free(b.d);
+    return code;
+}
+
+void apr_yaml_free(struct apr_yaml_document *d)
+{
+    if (d == NULL)
+        return;
+    for (struct block *block = d->block, *rest; block != NULL; block = rest) {
+        rest = block->next;
+        free(block);
+    }
+    free(d);
+}
+
+const struct apr_yaml *apr_yaml_root(const struct apr_yaml_document *d)
+{
+    return d->root;
+}
+
+const struct apr_yaml *apr_yaml_get(const struct apr_yaml *node, const char *key)
+{
+    if (node == NULL || node->kind != APR_YAML_MAP)
+        return NULL;
+    const struct apr_yaml *child = node->child;
+    while (child != NULL && !apr_bytes_equal(child->key, apr_text(key)))
+        child = child->next;
+    return child;
+}

@@ -1,0 +1,226 @@
+#include "files/source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define COPY_BYTES (256 * 1024)
+
+/* All open sources, for apr_source_patch. Only opening and closing take the lock; a handler only follows the links, and the source
+ * whose fault it handles is not being closed. */
+static struct apr_source *_Atomic all_sources;
+static pthread_mutex_t            all_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static enum apr_code system_error(struct apr_error *e, const char *doing)
+{
+    char why[128];
+    const char *text = strerror_r(errno, why, sizeof why);
+    return apr_fail(e, errno == ENOMEM ? APR_ENOMEM : APR_EIO, APR_NOWHERE, "%s: %s", doing, text);
+}
+
+int apr_temporary(const struct apr_run *r, struct apr_error *e)
+{
+    int fd = open(r->tmpdir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
+        char path[4096];
+        const size_t n = strlen(r->tmpdir);
+        if (n + sizeof "/apr-XXXXXX" <= sizeof path) {
+            memcpy(path, r->tmpdir, n);
+            memcpy(path + n, "/apr-XXXXXX", sizeof "/apr-XXXXXX");
+            fd = mkostemp(path, O_CLOEXEC);
+            if (fd >= 0)
+                unlink(path);
+        }
+    }
+    if (fd < 0) {
+        system_error(e, "cannot make a temporary file");
+        apr_error_in(e, r->tmpdir);
+    }
+    return fd;
+}
+
+enum apr_code apr_write_all(int fd, const void *bytes, size_t n, struct apr_error *e)
+{
+    for (const unsigned char *at = bytes; n > 0;) {
+        const ssize_t put = write(fd, at, n);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return system_error(e, "cannot write a temporary file");
+        at += put;
+        n -= (size_t)put;
+    }
+    return APR_OK;
+}
+
+static enum apr_code map_file(int fd, uint64_t n, struct apr_bytes *map, struct apr_error *e)
+{
+    *map = (struct apr_bytes){ (const unsigned char *)"", 0 };
+    if (n == 0)
+        return APR_OK;
+    if (n > SIZE_MAX / 2)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "too large to map");
+    void *at = mmap(NULL, (size_t)n, PROT_READ, MAP_SHARED, fd, 0);
+    if (at == MAP_FAILED)
+        return system_error(e, "cannot map the file");
+    *map = (struct apr_bytes){ at, (size_t)n };
+    return APR_OK;
+}
+
+static void unmap(struct apr_bytes map)
+{
+    if (map.n > 0)
+        munmap((void *)(uintptr_t)map.at, map.n);
+}
+
+/* Copies all that can be read from fd into a temporary file, which takes its place in *fd; *n becomes its length. */
+static enum apr_code spool(int *fd, uint64_t *n, const struct apr_run *r, struct apr_error *e)
+{
+    const int copy = apr_temporary(r, e);
+    if (copy < 0)
+        return e->code;
+    char *buffer = malloc(COPY_BYTES);
+    enum apr_code code = buffer == NULL ? apr_no_memory(e) : APR_OK;
+    *n = 0;
+    while (code == APR_OK) {
+        const ssize_t got = read(*fd, buffer, COPY_BYTES);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            code = system_error(e, "cannot read");
+        if (got <= 0)
+            break;
+        code = apr_write_all(copy, buffer, (size_t)got, e);
+        *n += (uint64_t)got;
+    }
+    free(buffer);
+    if (*fd != STDIN_FILENO)
+        close(*fd);
+    *fd = copy;
+    return code;
+}
+
+static enum apr_code open_and_map(struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+{
+    int fd = strcmp(s->path, "-") == 0 ? STDIN_FILENO : open(s->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return system_error(e, "cannot open");
+    struct stat st;
+    uint64_t n = 0;
+    enum apr_code code = APR_OK;
+    if (fstat(fd, &st) != 0)
+        code = system_error(e, "cannot tell what it is");
+    else if (S_ISDIR(st.st_mode))
+        code = apr_fail(e, APR_EIO, APR_NOWHERE, "is a folder");
+    else if (!S_ISREG(st.st_mode) || (fd == STDIN_FILENO && lseek(fd, 0, SEEK_CUR) != 0))
+        code = spool(&fd, &n, r, e);
+    else
+        n = (uint64_t)st.st_size;
+    if (code == APR_OK)
+        code = map_file(fd, n, &s->map, e);
+    s->stored = n;
+    if (fd != STDIN_FILENO)
+        close(fd);
+    return code;
+}
+
+enum apr_code apr_source_open(struct apr_source **out, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    const size_t n = strlen(path) + 1;
+    struct apr_source *s = calloc(1, sizeof *s + n);
+    *out = NULL;
+    if (s == NULL)
+        return apr_no_memory(e);
+    s->path = memcpy(s + 1, path, n);
+    const enum apr_code code = open_and_map(s, r, e);
+    if (code != APR_OK) {
+        apr_error_in(e, path);
+        free(s);
+        return code;
+    }
+    pthread_mutex_lock(&all_lock);
+    s->next = all_sources;
+    all_sources = s;
+    pthread_mutex_unlock(&all_lock);
+    *out = s;
+    return APR_OK;
+}
+
+void apr_source_close(struct apr_source *s)
+{
+    if (s == NULL)
+        return;
+    pthread_mutex_lock(&all_lock);
+    if (all_sources == s) {
+        all_sources = s->next;
+    } else {
+        struct apr_source *before = all_sources;
+        while (before->next != s)
+            before = before->next;
+        before->next = s->next;
+    }
+    pthread_mutex_unlock(&all_lock);
+    unmap(s->map);
+    free(s);
+}
+
+enum apr_code apr_source_replace(struct apr_source *s, int fd, uint64_t n, struct apr_error *e)
+{
+    struct apr_bytes map;
+    const enum apr_code code = map_file(fd, n, &map, e);
+    close(fd);
+    if (code != APR_OK)
+        return code;
+    unmap(s->map);
+    s->map = map;
+    return APR_OK;
+}
+
+/* ---- pages ---------------------------------------------------------------------------------------------------------- */
+
+static size_t page_size(void)
+{
+    static _Atomic size_t known;
+    size_t n = known;
+    if (n == 0)
+        known = n = (size_t)sysconf(_SC_PAGESIZE);
+    return n;
+}
+
+/* A fault on a mapped file maps the pages in the page cache around it too, within a window of this size. */
+#define FAULT_AROUND 65536
+
+void apr_drop_behind(struct apr_bytes map, struct apr_bytes range)
+{
+    const uintptr_t low = (uintptr_t)map.at, high = low + map.n;
+    uintptr_t begin = (uintptr_t)range.at / FAULT_AROUND * FAULT_AROUND;
+    uintptr_t end = ((uintptr_t)range.at + range.n + FAULT_AROUND - 1) / FAULT_AROUND * FAULT_AROUND;
+    begin = begin < low ? low : begin;
+    end = end > high ? high : end;
+    if (range.n > 0 && end > begin)
+        madvise((void *)begin, (size_t)(end - begin), MADV_DONTNEED);
+}
+
+bool apr_source_patch(const void *address)
+{
+    const unsigned char *at = address;
+    for (struct apr_source *s = all_sources; s != NULL; s = s->next) {
+        if (at < s->map.at || at >= s->map.at + s->map.n)
+            continue;
+        const size_t page = page_size();
+        const uintptr_t begin = (uintptr_t)at / page * page;
+        /* the bare call: a handler may make it, and a sanitizer does not take it for a write that races with the readers */
+        const long zeros = syscall(SYS_mmap, begin, (size_t)((uintptr_t)(s->map.at + s->map.n) - begin), PROT_READ,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+        s->shrank = 1;
+        return zeros != -1;
+    }
+    return false;
+}

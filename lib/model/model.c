@@ -1,0 +1,315 @@
+#include "model/model.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "model/open.h"
+#include "files/source.h"
+
+/* ---- arena ---------------------------------------------------------------------------------------------------------- */
+
+#define BLOCK_BYTES 65536
+
+struct apr_arena {
+    struct apr_arena *next;
+    size_t            used, room;
+    max_align_t       bytes[];
+};
+
+void *apr_model_alloc(struct apr_model *m, size_t n)
+{
+    const size_t step = _Alignof(max_align_t);
+    if (n > SIZE_MAX / 2)
+        return NULL;
+    n = (n + step - 1) / step * step;
+    struct apr_arena *a = m->arena;
+    if (a == NULL || a->room - a->used < n) {
+        const size_t room = n > BLOCK_BYTES / 4 ? n : BLOCK_BYTES;
+        a = calloc(1, sizeof *a + room);
+        if (a == NULL)
+            return NULL;
+        a->room = room;
+        /* a block of its own for something large leaves the rest of the current one in use */
+        if (m->arena != NULL && room != BLOCK_BYTES) {
+            a->next = m->arena->next;
+            m->arena->next = a;
+        } else {
+            a->next = m->arena;
+            m->arena = a;
+        }
+    }
+    void *out = (unsigned char *)a->bytes + a->used;
+    a->used += n;
+    return out;
+}
+
+struct apr_bytes apr_model_format(struct apr_model *m, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    const int n = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    char *text = n < 0 ? NULL : apr_model_alloc(m, (size_t)n + 1);
+    if (text == NULL)
+        return (struct apr_bytes){ 0 };
+    va_start(arguments, format);
+    vsnprintf(text, (size_t)n + 1, format, arguments);
+    va_end(arguments);
+    return (struct apr_bytes){ (const unsigned char *)text, (size_t)n };
+}
+
+/* ---- bytes ---------------------------------------------------------------------------------------------------------- */
+
+int apr_bytes_compare(struct apr_bytes a, struct apr_bytes b)
+{
+    const size_t n = a.n < b.n ? a.n : b.n;
+    const int order = n == 0 ? 0 : memcmp(a.at, b.at, n);
+    return order != 0 ? order : (a.n > b.n) - (a.n < b.n);
+}
+
+bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.at, b.at, a.n) == 0);
+}
+
+bool apr_has_control(struct apr_bytes name)
+{
+    for (size_t i = 0; i < name.n; i++)
+        if (name.at[i] < 0x20 || name.at[i] == 0x7F || (name.at[i] == 0xC2 && i + 1 < name.n && name.at[i + 1] < 0xA0))
+            return true;
+    return false;
+}
+
+void *apr_grown(void *array, size_t *room, size_t n, size_t first, size_t size)
+{
+    const size_t wanted = n < *room ? *room : *room == 0 ? first : 2 * *room;
+    void *grown = n < *room ? array : realloc(array, wanted * size);
+    if (grown != NULL)
+        *room = wanted;
+    return grown;
+}
+
+struct apr_bytes apr_text(const char *s)
+{
+    return (struct apr_bytes){ (const unsigned char *)s, strlen(s) };
+}
+
+/* ---- tensors -------------------------------------------------------------------------------------------------------- */
+
+bool apr_tensor_measure(struct apr_tensor *t, uint64_t *bytes)
+{
+    uint64_t count = 1;
+    for (unsigned i = 0; i < t->ndim; i++)
+        if (!apr_mul(count, t->dim[i], &count))
+            return false;
+    t->count = count;
+    if (t->row == 0)
+        t->row = count;
+    *bytes = 0;
+    if (count == 0)
+        return true;
+    const uint64_t blocks_per_row = t->row / t->dtype->block + (t->row % t->dtype->block != 0);
+    return apr_mul(count / t->row, blocks_per_row, bytes) && apr_mul(*bytes, t->dtype->bytes, bytes) &&
+           apr_add(*bytes, t->dtype->head, bytes);
+}
+
+/* The slot of name in the hash table, or the empty one where it would go. */
+static size_t slot_of(const struct apr_model *m, struct apr_bytes name)
+{
+    size_t i = (size_t)XXH3_64bits(name.at, name.n) & (m->nslot - 1);
+    while (m->slot[i] != 0 && !apr_bytes_equal(m->tensor[m->slot[i] - 1].name, name))
+        i = (i + 1) & (m->nslot - 1);
+    return i;
+}
+
+const struct apr_tensor *apr_model_find(const struct apr_model *m, struct apr_bytes name)
+{
+    const uint32_t number = m->nslot == 0 ? 0 : m->slot[slot_of(m, name)];
+    return number == 0 ? NULL : &m->tensor[number - 1];
+}
+
+enum apr_code apr_model_expect(struct apr_model *m, size_t n, struct apr_error *e)
+{
+    const size_t wanted = m->ntensor + n;
+    if (wanted >= UINT32_MAX / 4)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu tensors, more than any model has", wanted);
+    if (wanted > m->tensor_room) {
+        const size_t room = wanted > 2 * m->tensor_room ? wanted : 2 * m->tensor_room;
+        struct apr_tensor *more = realloc(m->tensor, room * sizeof *more);
+        if (more == NULL)
+            return apr_no_memory(e);
+        m->tensor = more;
+        m->tensor_room = room;
+    }
+    size_t nslot = m->nslot == 0 ? 64 : m->nslot;
+    while (nslot < 2 * wanted)
+        nslot *= 2;
+    if (nslot == m->nslot)
+        return APR_OK;
+    uint32_t *slot = calloc(nslot, sizeof *slot);
+    if (slot == NULL)
+        return apr_no_memory(e);
+    free(m->slot);
+    m->slot = slot;
+    m->nslot = nslot;
+    for (size_t i = 0; i < m->ntensor; i++)
+        m->slot[slot_of(m, m->tensor[i].name)] = (uint32_t)i + 1;
+    return APR_OK;
+}
+
+enum { STAGE_INDEX = 2, STAGE_EXTENTS }; /* of a checker */
+
+static enum apr_code check_name(struct apr_bytes name, uint64_t where, struct apr_error *e)
+{
+    size_t step = 1;
+    for (size_t i = 0; i < name.n; i += step) {
+        step = apr_utf8_length(name.at + i, name.n - i);
+        if (step == 0)
+            return apr_fail(e, APR_ECORRUPT, where, "the tensor name %s is not UTF-8 (byte %zu of it)", APR_QUOTED(name), i);
+        if (name.at[i] == 0)
+            return apr_fail(e, APR_ECORRUPT, where, "the tensor name %s has a NUL (byte %zu of it)", APR_QUOTED(name), i);
+    }
+    return APR_OK;
+}
+
+enum apr_code apr_model_add(struct apr_model *m, const struct apr_tensor *given, uint64_t offset, uint64_t size, uint64_t where,
+                            struct apr_error *e)
+{
+    struct apr_tensor t = *given;
+    const struct apr_bytes map = m->file[m->nfile - 1]->map;
+    uint64_t bytes, end;
+    APR_TRY(apr_found(check_name(t.name, where, e), e, STAGE_INDEX, "tensor.name"));
+    if (!apr_tensor_measure(&t, &bytes)) {
+        apr_fail(e, APR_ECORRUPT, where, "tensor %s: its dimensions multiply to more than 64 bits hold", APR_QUOTED(t.name));
+        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.overflow");
+    }
+    if (bytes != size) {
+        apr_fail(e, APR_ECORRUPT, where, "tensor %s: %llu bytes of data, %llu elements of %s take %llu", APR_QUOTED(t.name),
+                 (unsigned long long)size, (unsigned long long)t.count, t.dtype->name, (unsigned long long)bytes);
+        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.size");
+    }
+    if (!apr_add(offset, size, &end) || end > map.n) {
+        apr_fail(e, APR_ECORRUPT, where, "tensor %s: its %llu bytes from byte %llu on reach past the end of the file, which has %zu",
+                 APR_QUOTED(t.name), (unsigned long long)size, (unsigned long long)offset, map.n);
+        return apr_found(APR_ECORRUPT, e, STAGE_EXTENTS, "tensor.extent");
+    }
+    APR_TRY(apr_model_expect(m, 1, e));
+    const size_t slot = slot_of(m, t.name);
+    if (m->slot[slot] != 0) {
+        apr_fail(e, APR_ECORRUPT, where, "tensor %s: the name stands twice", APR_QUOTED(t.name));
+        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.dup_name");
+    }
+    t.data = (struct apr_bytes){ map.at + offset, (size_t)size };
+    t.file = (unsigned)m->nfile - 1;
+    m->slot[slot] = (uint32_t)m->ntensor + 1;
+    m->tensor[m->ntensor++] = t;
+    return APR_OK;
+}
+
+uint64_t apr_tensor_offset(const struct apr_model *m, const struct apr_tensor *t)
+{
+    return t->data.n == 0 && t->data.at == NULL ? 0 : (uint64_t)(t->data.at - m->file[t->file]->map.at);
+}
+
+static int by_offset(const void *a, const void *b, void *model)
+{
+    const struct apr_model *m = model;
+    const uint32_t i = *(const uint32_t *)a, k = *(const uint32_t *)b;
+    const struct apr_tensor *x = &m->tensor[i], *y = &m->tensor[k];
+    if (x->data.at != y->data.at)
+        return x->data.at < y->data.at ? -1 : 1;
+    if (x->data.n != y->data.n)
+        return x->data.n < y->data.n ? -1 : 1;
+    return (i > k) - (i < k);
+}
+
+uint32_t *apr_model_by_offset(const struct apr_model *m, unsigned file, size_t *n)
+{
+    *n = 0;
+    for (size_t i = 0; i < m->ntensor; i++)
+        *n += m->tensor[i].file == file;
+    uint32_t *order = *n == 0 ? NULL : malloc(*n * sizeof *order);
+    if (order == NULL)
+        return NULL;
+    size_t k = 0;
+    for (size_t i = 0; i < m->ntensor; i++)
+        if (m->tensor[i].file == file)
+            order[k++] = (uint32_t)i;
+    qsort_r(order, *n, sizeof *order, by_offset, (void *)(uintptr_t)m);
+    return order;
+}
+
+/* ---- metadata and notes --------------------------------------------------------------------------------------------- */
+
+enum apr_code apr_model_meta(struct apr_model *m, struct apr_bytes key, const struct apr_value *v, struct apr_error *e)
+{
+    struct apr_meta *meta = &m->meta;
+    struct apr_meta_entry *more = apr_grown(meta->entry, &meta->room, meta->n, 64, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    meta->entry = more;
+    meta->entry[meta->n++] = (struct apr_meta_entry){ key, *v };
+    return APR_OK;
+}
+
+#define MOST_NOTES 1000
+
+void apr_model_note(struct apr_model *m, enum apr_severity severity, unsigned stage, const char *code, struct apr_bytes tensor, uint64_t at,
+                    const char *format, ...)
+{
+    struct apr_error printable;
+    char text[sizeof printable.text];
+    va_list arguments;
+    if (m->nnote == MOST_NOTES)
+        return;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    apr_fail(&printable, APR_OK, at, "%s", text);
+    const struct apr_bytes kept = apr_model_format(m, "%s", printable.text);
+    if (kept.at == NULL)
+        return;
+    struct apr_note *more = apr_grown(m->note, &m->note_room, m->nnote, 8, sizeof *more);
+    if (more == NULL)
+        return;
+    m->note = more;
+    m->note[m->nnote++] = (struct apr_note){ .severity = severity, .stage = stage, .code = code, .tensor = tensor, .at = at,
+                                             .file = m->nfile == 0 ? 0 : (unsigned)m->nfile - 1, .text = (const char *)kept.at };
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+
+enum apr_code apr_model_intact(const struct apr_model *m, struct apr_error *e)
+{
+    for (size_t i = 0; i < m->nfile; i++)
+        if (m->file[i]->shrank) {
+            apr_fail(e, APR_EIO, APR_NOWHERE, "the file shrank while it was read");
+            apr_error_in(e, m->file[i]->path);
+            return APR_EIO;
+        }
+    return APR_OK;
+}
+
+void apr_close(struct apr_model *m)
+{
+    if (m == NULL)
+        return;
+    for (size_t i = 0; i < m->nfile; i++)
+        apr_source_close(m->file[i]);
+    apr_source_close(m->config);
+    while (m->arena != NULL) {
+        struct apr_arena *next = m->arena->next;
+        free(m->arena);
+        m->arena = next;
+    }
+    free(m->file);
+    free(m->tensor);
+    free(m->meta.entry);
+    free(m->note);
+    free(m->slot);
+    free(m);
+}

@@ -1,0 +1,345 @@
+#include "model/open.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "model/format.h"
+#include "model/shard_index.h"
+#include "model/model.h"
+#include "files/source.h"
+#include "model/stage.h"
+
+#define MOST_SHARDS 65536
+#define INDEX_NAME  "model.safetensors.index.json"
+
+enum { STAGE_CONTAINER = 1, STAGE_EXTENTS = 3 }; /* of a checker */
+
+/* ---- one file ------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code not_a_model(const struct apr_source *s, struct apr_error *e)
+{
+    char start[3 * 8 + 1] = "";
+    for (size_t i = 0; i < s->map.n && i < 8; i++)
+        snprintf(start + 3 * i, 4, " %02x", s->map.at[i]);
+    if (s->map.n == 0)
+        return apr_fail(e, APR_ECORRUPT, 0, "is empty");
+    return apr_fail(e, APR_ECORRUPT, 0, "is no SafeTensors, GGUF, APR or APRT file: it has %zu bytes and begins with%s", s->map.n, start);
+}
+
+static enum apr_code recognise(struct apr_model *m, const struct apr_source *s, struct apr_error *e)
+{
+    const struct apr_format *const *f = apr_formats;
+    const struct apr_bytes start = { s->map.at, (size_t)apr_min(s->map.n, 64) };
+    while (*f != NULL && !(*f)->probe(start, s->map.n))
+        f++;
+    if (*f == NULL)
+        return not_a_model(s, e);
+    if (m->format != NULL && m->format != *f)
+        return apr_fail(e, APR_ECORRUPT, 0, "is a file of format %s, but %s is of format %s", (*f)->name, m->file[0]->path,
+                        m->format->name);
+    m->format = *f;
+    return APR_OK;
+}
+
+/* Gives s to the model and reads it. */
+static enum apr_code read_source(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_source **more = realloc(m->file, (m->nfile + 1) * sizeof *more);
+    if (more == NULL) {
+        apr_source_close(s);
+        return apr_no_memory(e);
+    }
+    m->file = more;
+    m->file[m->nfile++] = s;
+    enum apr_code code = apr_found(recognise(m, s, e), e, STAGE_CONTAINER, "file.format");
+    if (code == APR_OK)
+        code = m->format->read(m, s, r, e);
+    if (s->shrank) /* whatever was found wrong then is no news about the file */
+        return apr_model_intact(m, e);
+    if (code != APR_OK)
+        apr_error_in(e, s->path);
+    return code;
+}
+
+static enum apr_code read_file(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_source *s;
+    APR_TRY(apr_source_open(&s, path, r, e));
+    return read_source(m, s, r, e);
+}
+
+/* FOLDER/NAME; the caller frees it. */
+static char *join(const char *folder, struct apr_bytes name)
+{
+    const size_t given = strlen(folder), n = given > 0 && folder[given - 1] == '/' ? given - 1 : given;
+    char *path = malloc(n + name.n + 2);
+    if (path != NULL) {
+        memcpy(path, folder, n);
+        path[n] = '/';
+        memcpy(path + n + 1, name.at, name.n);
+        path[n + 1 + name.n] = 0;
+    }
+    return path;
+}
+
+static bool is_there(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+/* ---- an index and its shards ---------------------------------------------------------------------------------------- */
+
+static enum apr_code read_index(struct apr_model *m, const struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_shard_index *index;
+    const char *slash = strrchr(s->path, '/');
+    char *folder = slash == NULL ? strdup(".") : strndup(s->path, slash == s->path ? 1 : (size_t)(slash - s->path));
+    if (folder == NULL)
+        return apr_no_memory(e);
+    enum apr_code code = apr_shard_index_read(&index, m, s, e);
+    for (size_t i = 0; code == APR_OK && i < apr_shard_index_nshard(index); i++) {
+        char *path = slash == NULL ? strndup((const char *)apr_shard_index_shard(index, i).at, apr_shard_index_shard(index, i).n)
+                                   : join(folder, apr_shard_index_shard(index, i));
+        code = path == NULL ? apr_no_memory(e) : read_file(m, path, r, e);
+        if (code == APR_EIO && !is_there(path))
+            code = apr_shard_index_explain(index, i, s, e);
+        free(path);
+    }
+    if (code == APR_OK)
+        code = apr_shard_index_check(index, m, s, e);
+    apr_shard_index_free(index);
+    free(folder);
+    return code;
+}
+
+/* ---- siblings by number --------------------------------------------------------------------------------------------- */
+
+/* Where "-00002-of-00005.SUFFIX" begins in path, or NULL. */
+static char *numbering(char *path, const char *suffix, unsigned *number, unsigned *count)
+{
+    static const char shape[] = "-00000-of-00000";
+    const size_t n = strlen(path), tail = sizeof shape - 1 + strlen(suffix);
+    if (n <= tail || strcmp(path + n - strlen(suffix), suffix) != 0)
+        return NULL;
+    char *at = path + n - tail;
+    for (size_t i = 0; i < sizeof shape - 1; i++)
+        if (shape[i] == '0' ? at[i] < '0' || at[i] > '9' : at[i] != shape[i])
+            return NULL;
+    *number = (unsigned)strtoul(at + 1, NULL, 10);
+    *count = (unsigned)strtoul(at + 10, NULL, 10);
+    return at;
+}
+
+/* path is one of `count` shards: reads them all, in order, into m, which is still empty. */
+static enum apr_code read_siblings(struct apr_model *m, const char *path, const struct apr_format *format, unsigned count, unsigned number,
+                                   const struct apr_run *r, struct apr_error *e)
+{
+    unsigned named_number = 0, named_count = 0;
+    char *name = strdup(path);
+    char *at = name == NULL ? NULL : numbering(name, format->suffix, &named_number, &named_count);
+    enum apr_code code = APR_OK;
+    if (name == NULL) {
+        code = apr_no_memory(e);
+    } else if (count > MOST_SHARDS || number >= count) {
+        code = apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "says that it is shard %u of %u (counted from 0)", number, count);
+    } else if (at == NULL || named_count != count || named_number != number + 1) {
+        code = apr_fail(e, APR_ECORRUPT, APR_NOWHERE,
+                        "is shard %u of %u, but its name does not end in -%05u-of-%05u%s, so the others cannot be found", number + 1, count,
+                        number + 1, count, format->suffix);
+    }
+    if (code != APR_OK)
+        apr_error_in(e, path);
+    for (unsigned i = 0; code == APR_OK && i < count; i++) {
+        snprintf(at, strlen(at) + 1, "-%05u-of-%05u%s", i + 1, count, format->suffix);
+        code = read_file(m, name, r, e);
+        if (code == APR_EIO && !is_there(name)) {
+            code = apr_fail(e, APR_EIO, APR_NOWHERE, "shard %u of %u, %s, is not there", i + 1, count, APR_QUOTED(apr_text(name)));
+            apr_error_in(e, path);
+            e->stage = STAGE_EXTENTS;
+            e->finding = "file.missing_shard";
+        }
+    }
+    free(name);
+    return code;
+}
+
+/* ---- a trace -------------------------------------------------------------------------------------------------------- */
+
+/* Paths within the folder: "layer-3/ffn_out.bin". */
+struct stage_files {
+    char **path;
+    size_t n, room;
+};
+
+static struct apr_bytes stage_name(const char *path)
+{
+    return (struct apr_bytes){ (const unsigned char *)path, strlen(path) - strlen(".bin") };
+}
+
+static int in_computation_order(const void *a, const void *b)
+{
+    const char *x = *(char *const *)a, *y = *(char *const *)b;
+    const int order = apr_stage_compare(stage_name(x), stage_name(y));
+    return order != 0 ? order : strcmp(x, y); /* layer-1 and layer-01 */
+}
+
+/* Takes over `path`. */
+static enum apr_code add_stage(struct stage_files *found, char *path, struct apr_error *e)
+{
+    if (path == NULL)
+        return apr_no_memory(e);
+    char **more = apr_grown(found->path, &found->room, found->n, 64, sizeof *more);
+    if (more == NULL) {
+        free(path);
+        return apr_no_memory(e);
+    }
+    found->path = more;
+    found->path[found->n++] = path;
+    return APR_OK;
+}
+
+/* Appends the *.bin files of FOLDER/SUB (SUB may be ""), and when `deeper` those of its folders layer-*. A SUB that is no folder has
+ * none. */
+static enum apr_code find_stages(struct stage_files *found, const char *folder, const char *sub, bool deeper, struct apr_error *e)
+{
+    char *path = *sub == 0 ? strdup(folder) : join(folder, apr_text(sub));
+    DIR *d = path == NULL ? NULL : opendir(path);
+    enum apr_code code = APR_OK;
+    if (path == NULL)
+        code = apr_no_memory(e);
+    else if (d == NULL && (deeper || errno != ENOTDIR))
+        code = apr_fail(e, APR_EIO, APR_NOWHERE, "cannot open the folder: %s", strerror(errno));
+    while (d != NULL && code == APR_OK) {
+        errno = 0;
+        const struct dirent *entry = readdir(d);
+        if (entry == NULL && errno != 0)
+            code = apr_fail(e, APR_EIO, APR_NOWHERE, "cannot list the folder: %s", strerror(errno));
+        if (entry == NULL)
+            break;
+        const size_t n = strlen(entry->d_name);
+        if (n > 4 && strcmp(entry->d_name + n - 4, ".bin") == 0)
+            code = add_stage(found, *sub == 0 ? strdup(entry->d_name) : join(sub, apr_text(entry->d_name)), e);
+        else if (deeper && strncmp(entry->d_name, "layer-", 6) == 0)
+            code = find_stages(found, folder, entry->d_name, false, e);
+    }
+    if (code != APR_OK && path != NULL)
+        apr_error_in(e, path);
+    if (d != NULL)
+        closedir(d);
+    free(path);
+    return code;
+}
+
+static enum apr_code read_trace(struct apr_model *m, const char *folder, const struct apr_run *r, struct apr_error *e)
+{
+    struct stage_files found = { 0 };
+    enum apr_code code = find_stages(&found, folder, "", true, e);
+    if (code == APR_OK && found.n == 0) {
+        code = apr_fail(e, APR_EIO, APR_NOWHERE, "holds neither model.safetensors nor " INDEX_NAME " nor the stages of a trace");
+        apr_error_in(e, folder);
+    }
+    if (found.n > 0)
+        qsort(found.path, found.n, sizeof *found.path, in_computation_order);
+    for (size_t i = 0; code == APR_OK && i < found.n; i++) {
+        char *path = join(folder, apr_text(found.path[i]));
+        code = path == NULL ? apr_no_memory(e) : read_file(m, path, r, e);
+        free(path);
+    }
+    for (size_t i = 0; i < found.n; i++)
+        free(found.path[i]);
+    free(found.path);
+    return code;
+}
+
+/* Maps the config.json that lies in the folder `path`, or beside the file `path`, when there is one. */
+static enum apr_code read_config(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    static const struct apr_bytes name = { (const unsigned char *)"config.json", sizeof "config.json" - 1 };
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    char *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? strdup(path) : slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path + 1));
+    char *config = folder == NULL ? NULL : join(folder, name);
+    enum apr_code code = config == NULL ? apr_no_memory(e) : APR_OK;
+    if (code == APR_OK && is_there(config))
+        code = apr_source_open(&m->config, config, r, e);
+    free(config);
+    free(folder);
+    return code;
+}
+
+/* ---- any path ------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code read_folder(struct apr_model *m, const char *folder, const struct apr_run *r, struct apr_error *e)
+{
+    char *single = join(folder, apr_text("model.safetensors")), *index = join(folder, apr_text(INDEX_NAME));
+    enum apr_code code;
+    if (single == NULL || index == NULL) {
+        code = apr_no_memory(e);
+    } else if (is_there(single)) {
+        code = read_file(m, single, r, e);
+    } else if (is_there(index)) {
+        struct apr_source *s;
+        code = apr_source_open(&s, index, r, e);
+        if (code == APR_OK) {
+            code = read_index(m, s, r, e);
+            if (code != APR_OK)
+                apr_error_in(e, s->path);
+            apr_source_close(s);
+        }
+    } else {
+        code = read_trace(m, folder, r, e);
+    }
+    free(single);
+    free(index);
+    return code;
+}
+
+static enum apr_code read_path(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    struct stat st;
+    if (strcmp(path, "-") != 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return read_folder(m, path, r, e);
+    struct apr_source *s;
+    APR_TRY(apr_source_open(&s, path, r, e));
+    if (!apr_is_shard_index(s->map))
+        return read_source(m, s, r, e);
+    const enum apr_code code = read_index(m, s, r, e);
+    if (code != APR_OK)
+        apr_error_in(e, s->path);
+    apr_source_close(s);
+    return code;
+}
+
+enum apr_code apr_open(struct apr_model **out, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_model *m = calloc(1, sizeof *m);
+    *out = NULL;
+    enum apr_code code = m == NULL ? apr_no_memory(e) : read_path(m, path, r, e);
+    unsigned count = 1, number = 0;
+    if (code == APR_OK && m->nfile == 1 && m->format->shards != NULL) {
+        code = m->format->shards(m, &count, &number, e);
+        if (code != APR_OK)
+            apr_error_in(e, m->file[0]->path);
+    }
+    if (code == APR_OK && count > 1) {
+        const struct apr_format *format = m->format;
+        apr_close(m);
+        m = calloc(1, sizeof *m);
+        code = m == NULL ? apr_no_memory(e) : read_siblings(m, path, format, count, number, r, e);
+        apr_found(code, e, STAGE_EXTENTS, "file.shards");
+    }
+    if (code == APR_OK && m->format->config && strcmp(path, "-") != 0)
+        code = read_config(m, path, r, e);
+    if (code != APR_OK) {
+        apr_error_in(e, path);
+        apr_close(m);
+        return code;
+    }
+    *out = m;
+    return APR_OK;
+}

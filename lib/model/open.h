@@ -1,0 +1,15 @@
+/* A path, and the model behind it. */
+#ifndef APR_OPEN_H
+#define APR_OPEN_H
+
+#include "base/core.h"
+
+/* Opens a model: one file, a folder, an index, any shard of a split model, a trace folder, an APRT file, "-". Formats are known
+ * by content. Costs time in the headers, not in the data (but compressed files are inflated, pipes copied). On failure *m is
+ * NULL and e names the file. Close it with apr_close. */
+APR_MUST_CHECK enum apr_code apr_open(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e);
+
+/* Unmaps and frees all of it; NULL is nothing. */
+void apr_close(struct apr_model *m);
+
+#endif

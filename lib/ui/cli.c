@@ -1,0 +1,398 @@
+/* The command line, and what frames a run: signals, threads, colour, the end of stdout. */
+#include "ui/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "values/kernels.h"
+#include "model/model.h"
+#include "ui/progress.h"
+#include "ui/report.h"
+#include "files/source.h"
+
+#define APR_VERSION "0.1.0"
+#define MAX_THREADS 1024
+#define NCOMMON     8
+#define WIDTH       96   /* columns of the help */
+#define HELP_AT     32   /* where an option's words begin; a longer option stands on a line of its own */
+
+/* The words of --isa after "auto". */
+static const enum apr_isa isa_of_word[] = { APR_SCALAR, APR_AVX2, APR_AVX512, APR_NEON };
+
+/* What only one parse needs: both halves of the option table, and what the common half fills. */
+struct parse {
+    struct apr_cli   *c;
+    struct apr_option common[NCOMMON];
+    bool              help, version, threads_given;
+};
+
+/* ---- messages ------------------------------------------------------------------------------------------------------ */
+
+int apr_cli_usage(const struct apr_cli *c, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    apr_progress_end(c->run.progress);
+    fprintf(stderr, "%s: ", c->tool);
+    apr_print_bytes(stderr, apr_text(text));   /* it may quote an operand */
+    fprintf(stderr, "\nusage: %s [OPTION]... %s   (more: %s --help)\n", c->tool, c->synopsis, c->tool);
+    return APR_EXIT_NONE;
+}
+
+int apr_cli_fail(const struct apr_cli *c, const struct apr_error *e)
+{
+    apr_progress_end(c->run.progress);
+    fprintf(stderr, "%s: ", c->tool);
+    if (*e->file)
+        fprintf(stderr, "%s: ", e->file);
+    if (e->at != APR_NOWHERE)
+        fprintf(stderr, "at byte %llu: ", (unsigned long long)e->at);
+    fprintf(stderr, "%s\n", e->text);
+    return APR_EXIT_NONE;
+}
+
+static int no_memory(const struct apr_cli *c)
+{
+    struct apr_error e;
+    apr_no_memory(&e);
+    return apr_cli_fail(c, &e);
+}
+
+/* ---- help ---------------------------------------------------------------------------------------------------------- */
+
+/* Words of text from column `at`, further lines from column `from`. */
+static void wrap(const char *text, size_t at, size_t from)
+{
+    bool fresh = true;
+    while (*(text += strspn(text, " "))) {
+        const size_t n = strcspn(text, " "), columns = apr_columns((struct apr_bytes){ (const unsigned char *)text, n });
+        if (!fresh && at + 1 + columns > WIDTH) {
+            printf("\n%*s", (int)from, "");
+            at = from;
+        } else if (!fresh) {
+            putchar(' ');
+            at++;
+        }
+        fwrite(text, 1, n, stdout);
+        at += columns;
+        text += n;
+        fresh = false;
+    }
+    putchar('\n');
+}
+
+static void print_options(const struct apr_option *row, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const bool maybe = row[i].kind == APR_OPTION_MAYBE;
+        const char *argument = row[i].argument ? row[i].argument : "";
+        size_t at = (size_t)printf("  %s%s%s%s", row[i].name, maybe ? "[=" : *argument ? " " : "", argument, maybe ? "]" : "");
+        if (at + 2 > HELP_AT) {
+            putchar('\n');
+            at = 0;
+        }
+        printf("%*s", (int)(HELP_AT - at), "");
+        wrap(row[i].help, HELP_AT, HELP_AT);
+    }
+}
+
+static void print_help(const struct parse *p)
+{
+    printf("usage: %s [OPTION]... %s\n\n", p->c->tool, p->c->synopsis);
+    wrap(p->c->about, 0, 0);
+    if (p->c->noption)
+        printf("\nOptions:\n");
+    print_options(p->c->option, p->c->noption);
+    printf("\nOptions of every tool:\n");
+    print_options(p->common, NCOMMON);
+    printf("\nExit status:\n"
+           "  0  done, or the same\n"
+           "  1  an honest no: they differ, the check found faults\n"
+           "  2  no answer: usage, input or output error, malformed file\n");
+}
+
+/* ---- arguments ----------------------------------------------------------------------------------------------------- */
+
+static bool read_count(const char **text, uint64_t *n)
+{
+    const char *s = *text;
+    for (*n = 0; *s >= '0' && *s <= '9'; s++)
+        if (!apr_mul(*n, 10, n) || !apr_add(*n, (uint64_t)(*s - '0'), n))
+            return false;
+    const bool any = s != *text;
+    *text = s;
+    return any;
+}
+
+static bool read_size(const char *text, uint64_t *n)
+{
+    static const struct {
+        const char *word;
+        uint64_t    unit;
+    } suffix[] = {
+        { "", 1 }, { "k", 1000 }, { "M", 1000000 }, { "G", 1000000000 }, { "T", 1000000000000 },
+        { "Ki", 1ull << 10 }, { "Mi", 1ull << 20 }, { "Gi", 1ull << 30 }, { "Ti", 1ull << 40 },
+    };
+    if (!read_count(&text, n))
+        return false;
+    for (size_t i = 0; i < APR_LENGTH(suffix); i++)
+        if (!strcmp(text, suffix[i].word))
+            return apr_mul(*n, suffix[i].unit, n);
+    return false;
+}
+
+/* Decimal only: strtod would also take white space, "0x1p3" and "inf". */
+static bool read_real(const char *text, double *v)
+{
+    char *end;
+    *v = strtod(text, &end);
+    return *text && text[strspn(text, "0123456789+-.eE")] == '\0' && *end == '\0' && isfinite(*v);
+}
+
+static bool read_choice(const char *text, const char *words, unsigned *index)
+{
+    const size_t n = strlen(text);
+    for (*index = 0;; ++*index) {
+        const size_t word = strcspn(words, "|");
+        if (word == n && !memcmp(words, text, n))
+            return true;
+        if (!words[word])
+            return false;
+        words += word + 1;
+    }
+}
+
+static bool append(struct apr_texts *list, const char *text)
+{
+    const char **grown = realloc(list->text, (list->n + 1) * sizeof *grown);
+    if (!grown)
+        return false;
+    list->text = grown;
+    list->text[list->n++] = text;
+    return true;
+}
+
+/* Stores the argument of one option; -1, or the exit code of the fault that was told. */
+static int store(const struct apr_cli *c, const struct apr_option *o, const char *text)
+{
+    const char *rest = text;
+    uint64_t n;
+    double real;
+    unsigned index;
+
+    if (o->given)
+        *o->given = true;
+    switch (o->kind) {
+    case APR_OPTION_FLAG: case APR_OPTION_UNSET:
+        *(bool *)o->to = o->kind == APR_OPTION_FLAG;
+        break;
+    case APR_OPTION_COUNT:
+        if (!read_count(&rest, &n) || *rest)
+            return apr_cli_usage(c, "%s wants a whole number, not \"%s\"", o->name, text);
+        *(uint64_t *)o->to = n;
+        break;
+    case APR_OPTION_SIZE:
+        if (!read_size(text, &n))
+            return apr_cli_usage(c, "%s wants a size (a number, perhaps with k M G T Ki Mi Gi Ti), not \"%s\"", o->name, text);
+        *(uint64_t *)o->to = n;
+        break;
+    case APR_OPTION_REAL:
+        if (!read_real(text, &real))
+            return apr_cli_usage(c, "%s wants a finite number, not \"%s\"", o->name, text);
+        *(double *)o->to = real;
+        break;
+    case APR_OPTION_TEXT:
+        *(const char **)o->to = text;
+        break;
+    case APR_OPTION_LIST:
+        if (!append(o->to, text))
+            return no_memory(c);
+        break;
+    case APR_OPTION_CHOICE:
+        if (!read_choice(text, o->argument, &index))
+            return apr_cli_usage(c, "%s wants one of %s, not \"%s\"", o->name, o->argument, text);
+        *(unsigned *)o->to = index;
+        break;
+    case APR_OPTION_MAYBE:
+        if (text && !read_choice(text, o->argument, &index))
+            return apr_cli_usage(c, "%s takes nothing or one of =%s, not \"%s\"", o->name, o->argument, text);
+        *(unsigned *)o->to = text ? 2 + index : 1;
+        break;
+    }
+    return -1;
+}
+
+/* ---- parsing ------------------------------------------------------------------------------------------------------- */
+
+static void fill_common(struct parse *p)
+{
+    struct apr_cli *c = p->c;
+    const struct apr_option row[NCOMMON] = {
+        { "--json", APR_OPTION_FLAG, &c->json, NULL, "the answer as one JSON object", NULL },
+        { "--threads", APR_OPTION_COUNT, &c->threads, "N", "1 to 1024 (default: the CPUs this process may use); changes no result",
+          &p->threads_given },
+        { "--isa", APR_OPTION_CHOICE, &c->isa, "auto|scalar|avx2|avx512|neon", "instructions to use; changes no result", NULL },
+        { "--quiet", APR_OPTION_FLAG, &c->quiet, NULL, "only the answer and errors", NULL },
+        { "--progress", APR_OPTION_CHOICE, &c->progress, "auto|always|never", "a line on standard error (auto: on a terminal)", NULL },
+        { "--color", APR_OPTION_CHOICE, &c->color, "auto|always|never", "colours (auto: on a terminal, unless NO_COLOR is set)", NULL },
+        { "--help", APR_OPTION_FLAG, &p->help, NULL, "this page", NULL },
+        { "--version", APR_OPTION_FLAG, &p->version, NULL, "the version", NULL },
+    };
+    memcpy(p->common, row, sizeof row);
+}
+
+static const struct apr_option *find(const struct parse *p, const char *name, size_t n)
+{
+    for (size_t i = 0; i < p->c->noption + NCOMMON; i++) {
+        const struct apr_option *o = i < p->c->noption ? &p->c->option[i] : &p->common[i - p->c->noption];
+        if (strlen(o->name) == n && !memcmp(o->name, name, n))
+            return o;
+    }
+    return NULL;
+}
+
+/* Reads the option argv[*i], and its argument when that is the next word. */
+static int take_option(const struct parse *p, int argc, char **argv, int *i)
+{
+    const char *word = argv[*i], *equals = strchr(word, '=');
+    const size_t n = equals ? (size_t)(equals - word) : strlen(word);
+    const struct apr_option *o = find(p, word, n);
+
+    if (!o)
+        return apr_cli_usage(p->c, "unknown option %.*s", (int)apr_min(n, 256), word);
+    const bool flag = o->kind == APR_OPTION_FLAG || o->kind == APR_OPTION_UNSET;
+    const bool bare = flag || (o->kind == APR_OPTION_MAYBE && !equals);
+    if (flag && equals)
+        return apr_cli_usage(p->c, "%s takes no argument", o->name);
+    if (!bare && !equals && *i + 1 == argc)
+        return apr_cli_usage(p->c, "%s wants an argument: %s", o->name, o->argument);
+    return store(p->c, o, bare ? NULL : equals ? equals + 1 : argv[++*i]);
+}
+
+static unsigned allowed_cpus(void)
+{
+    cpu_set_t set;
+    const long n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : (unsigned)n;
+}
+
+static bool wants_colour(const struct apr_cli *c)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    if (c->color != APR_AUTO)
+        return c->color == APR_ALWAYS;
+    return isatty(STDOUT_FILENO) && !(no && *no) && !(term && !strcmp(term, "dumb"));
+}
+
+/* Options -> what the tool and the library ask for. */
+static int settle(struct parse *p)
+{
+    struct apr_cli *c = p->c;
+    const char *tmpdir = getenv("TMPDIR");
+
+    if (p->threads_given && (c->threads < 1 || c->threads > MAX_THREADS))
+        return apr_cli_usage(c, "--threads wants a number from 1 to %d", MAX_THREADS);
+    const enum apr_isa isa = c->isa ? isa_of_word[c->isa - 1] : apr_isa_best();
+    if (!apr_isa_has(isa))
+        return apr_cli_usage(c, "--isa %s: this CPU does not have it", apr_isa_word(isa));
+    c->run.threads = p->threads_given ? (unsigned)c->threads : allowed_cpus();
+    c->run.kernels = apr_kernels_for(isa);
+    c->run.tmpdir = tmpdir && *tmpdir ? tmpdir : "/tmp";
+    if (c->progress == APR_ALWAYS || (c->progress == APR_AUTO && !c->quiet))
+        c->run.progress = apr_progress_new(c->progress == APR_ALWAYS);
+    c->colour = wants_colour(c);
+    return -1;
+}
+
+/* ---- the frame of a run -------------------------------------------------------------------------------------------- */
+
+/* A mapped file that shrank: its lost pages read as zeros from here on, and apr_model_intact tells. */
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+    const int kept = errno;
+    (void)context;
+    if (info->si_code <= 0 || !apr_source_patch(info->si_addr)) {   /* si_code <= 0: somebody sent it */
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    errno = kept;
+}
+
+static void prepare_process(void)
+{
+    static char buffer[64 << 10];
+    struct sigaction bus = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+
+    sigemptyset(&bus.sa_mask);
+    sigaction(SIGBUS, &bus, NULL);
+    signal(SIGXFSZ, SIG_IGN);           /* a file size limit is a failing write, with its message */
+    for (int fd = 0; fd <= 2; fd++)     /* a model file must not become a closed stdout: this one refuses writes */
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            break;
+    setvbuf(stdout, buffer, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, sizeof buffer);
+}
+
+int apr_cli_parse(struct apr_cli *c, int argc, char **argv)
+{
+    struct parse p = { .c = c };
+    bool options = true;
+
+    prepare_process();
+    fill_common(&p);
+    c->operand = calloc((size_t)argc + 1, sizeof *c->operand);
+    if (!c->operand)
+        return no_memory(c);
+    for (int i = 1; i < argc; i++) {
+        if (!options || argv[i][0] != '-' || !argv[i][1]) {
+            c->operand[c->noperand++] = argv[i];
+        } else if (!strcmp(argv[i], "--")) {
+            options = false;
+        } else {
+            const int told = take_option(&p, argc, argv, &i);
+            if (told >= 0)
+                return told;
+            if (p.help)
+                print_help(&p);
+            if (p.version)
+                printf("%s %s\n", c->tool, APR_VERSION);
+            if (p.help || p.version)
+                return APR_EXIT_YES;
+        }
+    }
+    return settle(&p);
+}
+
+int apr_cli_finish(struct apr_cli *c, int code)
+{
+    apr_progress_free(c->run.progress);
+    c->run.progress = NULL;
+    for (size_t i = 0; i < c->noption; i++)
+        if (c->option[i].kind == APR_OPTION_LIST) {
+            struct apr_texts *list = c->option[i].to;
+            free(list->text);
+            *list = (struct apr_texts){ 0 };
+        }
+    free(c->operand);
+    c->operand = NULL;
+    c->noperand = 0;
+
+    errno = 0;
+    const bool flushed = !fflush(stdout);
+    if (flushed && !ferror(stdout))
+        return code;
+    if (errno != EPIPE)
+        fprintf(stderr, "%s: standard output: %s\n", c->tool, errno ? strerror(errno) : "not all of it could be written");
+    return APR_EXIT_NONE;
+}

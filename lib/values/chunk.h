@@ -1,0 +1,24 @@
+/* Elements of a tensor, whatever its blocks, padding and byte order. */
+#ifndef APR_CHUNK_H
+#define APR_CHUNK_H
+
+#include "values/kernels.h"
+
+#define APR_CHUNK 65536u /* elements; sums are taken per chunk and merged by index */
+#define APR_PIECE 4096u  /* elements decoded at a time: two sides fit L1 */
+
+/* Can its values be decoded by this table? */
+bool apr_decodable(const struct apr_kernels *k, const struct apr_tensor *t);
+
+/* Elements [first, first + n) as floats, or as doubles; first + n <= t->count, n <= APR_PIECE. Not for tensors marked wide / any
+ * decodable tensor. Any thread. */
+void apr_read_floats(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, float *out);
+void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, double *out);
+
+/* The bytes that hold elements [first, first + n): whole blocks. */
+struct apr_bytes apr_element_bytes(const struct apr_tensor *t, uint64_t first, uint64_t n);
+
+/* Whole blocks of a tensor marked swapped, turned round to little-endian: as many bytes into out. */
+void apr_turn_blocks(const struct apr_tensor *t, struct apr_bytes blocks, unsigned char *out);
+
+#endif

@@ -1,0 +1,21 @@
+/* Asking the dtype table. */
+#ifndef APR_DTYPE_H
+#define APR_DTYPE_H
+
+#include "base/core.h"
+
+/* The dtype with that id in a GGUF, or NULL. */
+const struct apr_dtype *apr_dtype_of_ggml(uint32_t id);
+
+/* The name of a GGML id that once was and was removed ("Q4_2"), or NULL. */
+const char *apr_ggml_removed(uint32_t id);
+
+/* The dtype of that SafeTensors name, exactly, or NULL. */
+const struct apr_dtype *apr_dtype_of_safetensors(struct apr_bytes name);
+
+/* Width of one value of a field in bytes. */
+unsigned apr_field_width(enum apr_field_kind kind);
+
+static inline enum apr_dtype_id apr_dtype_id(const struct apr_dtype *d) { return (enum apr_dtype_id)(d - apr_dtypes); }
+
+#endif

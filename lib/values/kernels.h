@@ -1,0 +1,78 @@
+/* The kernel table: one function per dtype and job, filled once at start by the dtype rows' init functions. */
+#ifndef APR_KERNELS_H
+#define APR_KERNELS_H
+
+#include "base/core.h"
+
+/* Decodes n elements (a multiple of the dtype's block) from blocks into out. Bit-exact at every ISA level.
+ *   head    the start of the tensor's data, for dtypes whose head is not 0; else unused
+ *   blocks  the first whole block; any alignment
+ *   out     n values; any alignment; may not overlap the input */
+typedef void apr_decode_fn(const unsigned char *head, const unsigned char *blocks, size_t n, float *out);
+typedef void apr_decode_wide_fn(const unsigned char *head, const unsigned char *blocks, size_t n, double *out);
+
+#define APR_LANES 16
+
+/* Sums of one chunk while it is measured: element i of the chunk goes to lane i % 16. Sums are over finite pairs only.
+ *   identical   equal pairs: same value, both NaN, equal infinities
+ *   small, medium, large  pairs with 0 < |a-b| < 0.001, < 0.01, >= 0.01
+ *   nonfinite   other pairs with a NaN or an infinity
+ *   max, max_at largest |a-b| and the lowest index that has it (of the chunk); max_at is meaningless while max is 0 */
+struct apr_difference {
+    double   ab[APR_LANES], aa[APR_LANES], bb[APR_LANES], d[APR_LANES], dd[APR_LANES];
+    double   max;
+    uint64_t max_at;
+    uint64_t identical, small, medium, large, nonfinite;
+};
+
+/* Adds n pairs, which are elements first .. first + n of the chunk; first is a multiple of 16. */
+typedef void apr_difference_fn(const float *a, const float *b, size_t n, uint64_t first, struct apr_difference *into);
+typedef void apr_difference_wide_fn(const double *a, const double *b, size_t n, uint64_t first, struct apr_difference *into);
+
+/* Power sums of one chunk about a centre while it is read: element i of the chunk goes to lane i % 16. Over finite values only. */
+struct apr_moments {
+    double   d1[APR_LANES], d2[APR_LANES], d3[APR_LANES], d4[APR_LANES];
+    double   min[APR_LANES], max[APR_LANES]; /* of either zero, the sign is not defined */
+    uint64_t zeros, nans, infs, plus; /* plus: positive ones among the infinities */
+};
+
+/* No values: zeros, and infinities for min and max. */
+struct apr_moments apr_no_moments(void);
+
+/* Adds n values; n is a multiple of 16 in all calls for a chunk but the last. */
+typedef void apr_moments_fn(const float *x, size_t n, double centre, struct apr_moments *into);
+typedef void apr_moments_wide_fn(const double *x, size_t n, double centre, struct apr_moments *into);
+
+#define APR_BINS 65536u
+
+/* bin[i] is (x[i] - base) * scale without its fraction; 65535 for that and more, 0 for less than 1 and for NaN. */
+typedef void apr_bins_fn(const float *x, size_t n, double base, double scale, uint16_t *bin);
+typedef void apr_bins_wide_fn(const double *x, size_t n, double base, double scale, uint16_t *bin);
+
+struct apr_kernels {
+    enum apr_isa            isa;
+    apr_decode_fn          *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
+    apr_decode_wide_fn     *decode_wide[APR_NDTYPES]; /* for dtypes marked wide */
+    apr_difference_fn      *difference;
+    apr_difference_wide_fn *difference_wide;
+    apr_moments_fn         *moments;
+    apr_moments_wide_fn    *moments_wide;
+    apr_bins_fn            *bins;
+    apr_bins_wide_fn       *bins_wide;
+};
+
+/* The table for a level; the CPU must have it (apr_isa_has). Valid forever, the same at every call. */
+const struct apr_kernels *apr_kernels_for(enum apr_isa isa);
+
+/* Does this CPU (and kernel) have the level? APR_SCALAR always. */
+bool apr_isa_has(enum apr_isa isa);
+enum apr_isa apr_isa_best(void);
+const char *apr_isa_word(enum apr_isa isa); /* "scalar", "neon", "avx2", "avx512" */
+
+/* 16 lanes to one sum: 8+8, 4+4, 2+2, 1+1. */
+double apr_fold(const double lane[APR_LANES]);
+
+/* IEEE binary16 to binary32, as F16C does it: exact, signalling NaNs quieted. */
+float apr_f16_to_f32(uint16_t h);
+
+#endif

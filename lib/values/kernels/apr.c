@@ -1,0 +1,36 @@
+#include "values/kernels/init.h"
+
+/* | f16 scale | 16: nibbles, element 2i low and 2i + 1 high in byte i |
+ * A scale that is not finite, or below the least normal f16, counts as 0: so does the reference that writes these blocks. */
+static void apr_q4(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 18, out += 32) {
+        const unsigned exponent = apr_load16(in) >> 10 & 31;
+        const float scale = exponent == 0 || exponent == 31 ? 0.0f : apr_load_half(in);
+        for (unsigned j = 0; j < 16; j++) {
+            out[2 * j] = (float)((in[2 + j] & 15) - 8) * scale;
+            out[2 * j + 1] = (float)((in[2 + j] >> 4) - 8) * scale;
+        }
+    }
+}
+
+/* | f32 scale | then one i8 an element, to the end of the tensor | */
+static void apr_q8(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    if (n == 0)
+        return;
+    const float scale = apr_float_of_bits(apr_load32(head));
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)(int8_t)in[i] * scale;
+}
+
+void apr_apr_init(struct apr_kernels *k, enum apr_isa isa)
+{
+    k->decode[APR_APR_Q4] = apr_q4;
+    k->decode[APR_APR_Q8] = apr_q8;
+    if (APR_X86 && isa >= APR_AVX2)
+        apr_apr_x86(k);
+    if (APR_ARM && isa == APR_NEON)
+        apr_apr_neon(k);
+}

@@ -1,0 +1,96 @@
+/* GGML's blocks of 32. Products and sums are those of the reference, each rounded on its own. */
+#include "values/kernels/init.h"
+
+/* | f16 d | 16: nibbles, elements 0-15 low, 16-31 high | */
+static void q4_0(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 18, out += 32) {
+        const float d = apr_load_half(in);
+        for (unsigned j = 0; j < 16; j++) {
+            out[j] = (float)((in[2 + j] & 15) - 8) * d;
+            out[j + 16] = (float)((in[2 + j] >> 4) - 8) * d;
+        }
+    }
+}
+
+/* | f16 d | f16 m | 16: nibbles | */
+static void q4_1(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 20, out += 32) {
+        const float d = apr_load_half(in), m = apr_load_half(in + 2);
+        for (unsigned j = 0; j < 16; j++) {
+            out[j] = (float)(in[4 + j] & 15) * d + m;
+            out[j + 16] = (float)(in[4 + j] >> 4) * d + m;
+        }
+    }
+}
+
+/* The five-bit code of elements j and j + 16: a nibble, and bit j or j + 16 of the high bits. */
+static inline int low_five(unsigned char q, uint32_t high, unsigned j) { return (int)((q & 15u) | (high >> j & 1) << 4); }
+static inline int high_five(unsigned char q, uint32_t high, unsigned j) { return (int)(q >> 4 | (high >> (j + 16) & 1) << 4); }
+
+/* | f16 d | u32: fifth bits | 16: nibbles | */
+static void q5_0(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 22, out += 32) {
+        const float d = apr_load_half(in);
+        const uint32_t high = apr_load32(in + 2);
+        for (unsigned j = 0; j < 16; j++) {
+            out[j] = (float)(low_five(in[6 + j], high, j) - 16) * d;
+            out[j + 16] = (float)(high_five(in[6 + j], high, j) - 16) * d;
+        }
+    }
+}
+
+/* | f16 d | f16 m | u32: fifth bits | 16: nibbles | */
+static void q5_1(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 24, out += 32) {
+        const float d = apr_load_half(in), m = apr_load_half(in + 2);
+        const uint32_t high = apr_load32(in + 4);
+        for (unsigned j = 0; j < 16; j++) {
+            out[j] = (float)low_five(in[8 + j], high, j) * d + m;
+            out[j + 16] = (float)high_five(in[8 + j], high, j) * d + m;
+        }
+    }
+}
+
+static inline void signed_bytes(const unsigned char *q, float d, float *out)
+{
+    for (unsigned j = 0; j < 32; j++)
+        out[j] = (float)(int8_t)q[j] * d;
+}
+
+/* | f16 d | 32: i8 | */
+static void q8_0(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 34, out += 32)
+        signed_bytes(in + 2, apr_load_half(in), out);
+}
+
+/* | f16 d | f16: d times the sum of what follows | 32: i8 | */
+static void q8_1(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 36, out += 32)
+        signed_bytes(in + 4, apr_load_half(in), out);
+}
+
+void apr_legacy_init(struct apr_kernels *k, enum apr_isa isa)
+{
+    k->decode[APR_Q4_0] = q4_0;
+    k->decode[APR_Q4_1] = q4_1;
+    k->decode[APR_Q5_0] = q5_0;
+    k->decode[APR_Q5_1] = q5_1;
+    k->decode[APR_Q8_0] = q8_0;
+    k->decode[APR_Q8_1] = q8_1;
+    if (APR_X86 && isa >= APR_AVX2)
+        apr_legacy_x86(k);
+    if (APR_ARM && isa == APR_NEON)
+        apr_legacy_neon(k);
+}

@@ -1,0 +1,63 @@
+/* Four-bit codes that stand for levels of a table. */
+#include "values/kernels/grids.h"
+#include "values/kernels/init.h"
+
+/* n bytes of nibbles: low ones first, then high ones. */
+static inline void put(const int8_t levels[16], const unsigned char *q, unsigned n, float scale, float *out)
+{
+    for (unsigned j = 0; j < n; j++) {
+        out[j] = scale * (float)levels[q[j] & 15];
+        out[j + n] = scale * (float)levels[q[j] >> 4];
+    }
+}
+
+/* | f16 d | 16: nibbles | */
+static void iq4_nl(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 18, out += 32)
+        put(iq4nl_levels, in + 2, 16, apr_load_half(in), out);
+}
+
+/* | f16 d | u16: upper two bits of eight scales | 4: lower four bits | 128: nibbles, 16 low then the same 16 high | */
+static void iq4_xs(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 256, in += 136) {
+        const float d = apr_load_half(in);
+        const unsigned high = apr_load16(in + 2);
+        for (unsigned s = 0; s < 8; s++, out += 32) {
+            const int scale = (in[4 + s / 2] >> s % 2 * 4 & 15) | (int)(high >> 2 * s & 3) << 4;
+            put(iq4nl_levels, in + 8 + 16 * s, 16, d * (float)(scale - 32), out);
+        }
+    }
+}
+
+/* | exponent | 16: nibbles | */
+static void mxfp4(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 32, in += 17, out += 32)
+        put(fp4_doubled, in + 1, 16, apr_e8m0_half(in[0]), out);
+}
+
+/* | 4: scales | 32: nibbles, 8 low then the same 8 high |; a scale is for 16 elements. */
+static void nvfp4(const unsigned char *head, const unsigned char *in, size_t n, float *out)
+{
+    (void)head;
+    for (; n; n -= 64, in += 36)
+        for (unsigned g = 0; g < 4; g++, out += 16)
+            put(fp4_doubled, in + 4 + 8 * g, 8, apr_float_of_bits(ue4m3_half[in[g]]), out);
+}
+
+void apr_levels4_init(struct apr_kernels *k, enum apr_isa isa)
+{
+    k->decode[APR_IQ4_NL] = iq4_nl;
+    k->decode[APR_IQ4_XS] = iq4_xs;
+    k->decode[APR_MXFP4] = mxfp4;
+    k->decode[APR_NVFP4] = nvfp4;
+    if (APR_X86 && isa >= APR_AVX2)
+        apr_levels4_x86(k);
+    if (APR_ARM && isa == APR_NEON)
+        apr_levels4_neon(k);
+}
