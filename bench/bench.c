@@ -8,9 +8,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "rounds.h"
 #include "values/chunk.h"
 #include "values/kernels.h"
-#include "rounds.h"
 
 #define SAMPLES        101
 #define SAMPLE_SECONDS 50e-6

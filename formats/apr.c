@@ -8,13 +8,13 @@
 #include <libdeflate.h>
 
 #include "base/cursor.h"
-#include "values/dtype.h"
-#include "model/format.h"
 #include "files/inflate.h"
+#include "files/source.h"
+#include "model/format.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "files/source.h"
+#include "values/dtype.h"
 
 enum { HEADER = 64, ALIGN = 64, FOOTER = 4, SMALLEST_ENTRY = 20 };
 enum { CONTAINER = 1, INDEX, EXTENTS, METADATA }; /* stages of a checker */
@@ -557,7 +557,7 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
         }
         APR_TRY(apr_found(survey(s->map, &h, &x, e), e, INDEX, "apr.index"));
     }
-    char *version = apr_model_alloc(m, sizeof "2.255");
+    char *version = apr_arena_alloc(&m->arena, sizeof "2.255");
     if (version == NULL)
         return apr_no_memory(e);
     snprintf(version, sizeof "2.255", "2.%u", h.minor);

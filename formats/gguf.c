@@ -11,11 +11,11 @@
 #include <xxhash.h>
 
 #include "base/cursor.h"
-#include "values/dtype.h"
+#include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "files/source.h"
+#include "values/dtype.h"
 
 #define LEAST_KEY    (8 + 1 + 4 + 1)      /* bytes of the smallest entries there can be: a count is held against them */
 #define LEAST_TENSOR (8 + 4 + 4 + 8)
@@ -514,7 +514,7 @@ static void note_absence(struct reader *r)
     for (size_t i = 0; i < m->ntensor && !quantized; i++)
         quantized = m->tensor[i].dtype->block > 1;
     if (apr_meta_string(&m->meta, "general.architecture").n == 0 &&
-        !apr_bytes_equal(apr_meta_string(&m->meta, "general.type"), apr_text("imatrix")))
+        !apr_bytes_is(apr_meta_string(&m->meta, "general.type"), "imatrix"))
         apr_model_note(r->m, APR_WARNING, STAGE_METADATA, "gguf.no_architecture", no_tensor, APR_NOWHERE,
                        "there is no general.architecture");
     if (quantized && apr_meta_find(&m->meta, "general.quantization_version") == NULL)

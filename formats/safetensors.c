@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "base/cursor.h"
-#include "values/dtype.h"
+#include "files/source.h"
 #include "model/format.h"
 #include "model/json.h"
 #include "model/model.h"
-#include "files/source.h"
+#include "values/dtype.h"
 
 #define PREFIX       8u
 #define HEADER_LIMIT 100000000u /* of the reference library, for readers and writers */
@@ -168,7 +168,7 @@ static enum apr_code read_metadata(struct header *h, const struct apr_item *meta
     if (h->metadata)
         return apr_fail(e, APR_ECORRUPT, metadata->key_at, "__metadata__ stands twice");
     h->metadata = true;
-    if (apr_bytes_equal(metadata->value, apr_text("null")))
+    if (apr_bytes_is(metadata->value, "null"))
         return APR_OK;
     if (metadata->value.at[0] != '{')
         return apr_fail(e, APR_ECORRUPT, metadata->value_at, "__metadata__: expected an object, found %s", APR_QUOTED(metadata->value));
@@ -236,7 +236,7 @@ static enum apr_code read_entry(struct header *h, const struct apr_item *item, s
 {
     struct entry t = { .at = item->key_at };
     APR_TRY(apr_json_string(h->m, item->key, item->key_at, &t.name, e));
-    if (apr_bytes_equal(t.name, apr_text("__metadata__")))
+    if (apr_bytes_is(t.name, "__metadata__"))
         return apr_found(read_metadata(h, item, e), e, METADATA, "st.metadata");
     if (apr_found(read_fields(h->m, item, &t, e), e, INDEX, "st.entry") != APR_OK)
         return in_tensor(e, t.name);

@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "values/kernels.h"
 #include "model/open.h"
+#include "values/kernels.h"
 
 /* ---- bytes --------------------------------------------------------------------------------------------------------- */
 

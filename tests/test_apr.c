@@ -4,11 +4,11 @@
 #include <lz4.h>
 #include <zstd.h>
 
+#include "base/bytes.h"
+#include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
-#include "model/model.h"
 #include "model/open.h"
-#include "files/source.h"
 
 /* ---- files by hand ------------------------------------------------------------------------------------------------- */
 
@@ -106,7 +106,7 @@ static void expect_three(const char *what, const struct apr_model *m, const stru
             memcmp(t->data.at, plain->at + DATA + at[i], t->data.n) != 0)
             fail_msg("%s: tensor %s is not as written", what, three[i].name);
     }
-    assert_true(apr_bytes_equal(apr_meta_string(&m->meta, "name"), apr_text("x")));
+    assert_true(apr_bytes_is(apr_meta_string(&m->meta, "name"), "x"));
     assert_string_equal(m->version, "2.0");
 }
 
@@ -219,7 +219,7 @@ static void of_metadata_keys_that_stand_twice_the_last_counts(void **state)
     struct apr_model *m = test_open("twins", "twins.apr", &b, APR_OK, 0, NULL);
     uint64_t layers = 0;
     assert_int_equal(m->meta.n, 2);
-    assert_true(apr_bytes_equal(apr_meta_string(&m->meta, "name"), apr_text("y")));
+    assert_true(apr_bytes_is(apr_meta_string(&m->meta, "name"), "y"));
     assert_true(apr_meta_unsigned(&m->meta, "layers", &layers) && layers == 7);
     assert_non_null(note_called(m, "apr.metadata_twice"));
     apr_close(m);

@@ -1,9 +1,8 @@
 /* formats/aprt.c: one saved activation. */
-#include "support.h"
-
+#include "base/bytes.h"
 #include "model/format.h"
-#include "model/model.h"
 #include "model/open.h"
+#include "support.h"
 
 #define WHOLE_MODEL 0xffffffffu
 

@@ -3,10 +3,10 @@
 
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "family/bind.h"
-#include "model/format.h"
-#include "model/model.h"
 #include "files/source.h"
+#include "model/format.h"
 
 /* ---- models of names and shapes alone ----------------------------------------------------------------------------- */
 

@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "values/chunk.h"
+#include "files/source.h"
 #include "model/model.h"
 #include "model/open.h"
-#include "files/source.h"
+#include "values/chunk.h"
 
 #define MIB (1024 * (uint64_t)1024)
 #define MOST_RESIDENT (64 * MIB)

@@ -9,9 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "files/source.h"
 #include "ui/cli.h"
 #include "values/kernels.h"
-#include "files/source.h"
 
 #define MOST_WORDS 8
 

@@ -1,8 +1,6 @@
 /* lib/base/error.c: what reaches a terminal is always printable, whatever a file calls its tensors. */
 #include "support.h"
 
-#include "model/model.h"
-
 static void only_well_formed_utf8_has_a_length(void **state)
 {
     (void)state;

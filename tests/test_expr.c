@@ -5,8 +5,8 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "family/expr.h"
-#include "model/model.h"
 
 /* The names that expressions below may use; any other is not known. */
 static const struct { const char *name, *text; double number; } dims[] = {
@@ -30,7 +30,7 @@ static struct apr_result dim_value(void *ctx, struct apr_bytes name)
 static bool has_path(void *ctx, struct apr_bytes path)
 {
     (void)ctx;
-    return apr_bytes_equal(path, apr_text("rope_scaling.factor")) || apr_bytes_equal(path, apr_text("top"));
+    return apr_bytes_is(path, "rope_scaling.factor") || apr_bytes_is(path, "top");
 }
 
 static const struct apr_scope scope = { dim_value, has_path, NULL };
@@ -172,7 +172,7 @@ static void operands_that_do_not_matter_are_not_asked_for(void **state)
 static bool append_name(void *text, struct apr_bytes name)
 {
     snprintf((char *)text + strlen(text), 100 - strlen(text), "%.*s ", (int)name.n, (const char *)name.at);
-    return !apr_bytes_equal(name, apr_text("stop"));
+    return !apr_bytes_is(name, "stop");
 }
 
 static void names_are_told_in_order_and_one_alone_is_known_as_such(void **state)

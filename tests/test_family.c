@@ -3,8 +3,8 @@
 
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "family/family.h"
-#include "model/model.h"
 
 static struct apr_families *all_families(void)
 {

@@ -1,9 +1,8 @@
 /* lib/model/json.h: walking members, checking values, jansson under a budget. */
-#include "support.h"
-
+#include "base/bytes.h"
 #include "model/json.h"
-#include "model/model.h"
 #include "model/open.h"
+#include "support.h"
 
 #define BASE 1000 /* file offset of the text in every test */
 

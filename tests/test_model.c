@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "files/source.h"
 #include "model/model.h"
 #include "model/open.h"
-#include "files/source.h"
 
 /* A model of one file of n zero bytes, without tensors. */
 static struct apr_model *model_of(size_t n)
@@ -145,7 +145,7 @@ static void each_of_100000_tensors_is_found(void **state)
             assert_int_equal(apr_model_expect(m, N, &e), APR_OK);
         assert_null(apr_model_find(m, apr_text("blk.7")));
         for (uint64_t i = 0; i < N; i++) {
-            const struct apr_tensor t = vector_of(apr_model_format(m, "blk.%" PRIu64, i), APR_U8, 1);
+            const struct apr_tensor t = vector_of(apr_arena_format(&m->arena, "blk.%" PRIu64, i), APR_U8, 1);
             assert_int_equal(apr_model_add(m, &t, i, 1, i, &e), APR_OK);
         }
         assert_int_equal(m->ntensor, N);
@@ -182,7 +182,7 @@ static void tensors_are_sorted_by_where_they_lie(void **state)
     assert_null(apr_model_by_offset(m, 0, &n));
     assert_int_equal(n, 0);
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
-        const struct apr_tensor t = vector_of(apr_model_format(m, "%zu", i), APR_U8, rows[i].size);
+        const struct apr_tensor t = vector_of(apr_arena_format(&m->arena, "%zu", i), APR_U8, rows[i].size);
         assert_int_equal(apr_model_add(m, &t, rows[i].offset, rows[i].size, 0, &e), APR_OK);
     }
     const unsigned char other[3] = { 0 };
@@ -212,7 +212,7 @@ static void memory_is_zeroed_aligned_and_stays(void **state)
     unsigned char *block[APR_LENGTH(sizes) * 20];
     for (size_t i = 0; i < APR_LENGTH(block); i++) {
         const size_t n = sizes[i % APR_LENGTH(sizes)];
-        block[i] = apr_model_alloc(m, n);
+        block[i] = apr_arena_alloc(&m->arena, n);
         assert_non_null(block[i]);
         assert_int_equal((uintptr_t)block[i] % _Alignof(max_align_t), 0);
         for (size_t k = 0; k < n; k++)
@@ -224,7 +224,7 @@ static void memory_is_zeroed_aligned_and_stays(void **state)
         for (size_t k = 0; k < sizes[i % APR_LENGTH(sizes)]; k++)
             if (block[i][k] != i % 255 + 1)
                 fail_msg("block %zu was overwritten at %zu", i, k);
-    assert_null(apr_model_alloc(m, SIZE_MAX));
+    assert_null(apr_arena_alloc(&m->arena, SIZE_MAX));
     apr_close(m);
 }
 
@@ -232,9 +232,9 @@ static void something_large_leaves_the_current_block_in_use(void **state)
 {
     (void)state;
     struct apr_model *m = model_of(0);
-    unsigned char *const before = apr_model_alloc(m, 16);
-    assert_non_null(apr_model_alloc(m, 1 << 20));
-    assert_ptr_equal(apr_model_alloc(m, 16), before + 16);
+    unsigned char *const before = apr_arena_alloc(&m->arena, 16);
+    assert_non_null(apr_arena_alloc(&m->arena, 1 << 20));
+    assert_ptr_equal(apr_arena_alloc(&m->arena, 16), before + 16);
     apr_close(m);
 }
 
@@ -245,11 +245,11 @@ static void names_are_made_of_any_length(void **state)
     char x[100001];
     memset(x, 'x', sizeof x - 1);
     x[sizeof x - 1] = 0;
-    const struct apr_bytes shorter = apr_model_format(m, "%s-%d", "layer", 3), longer = apr_model_format(m, "%s!", x);
-    assert_true(apr_bytes_equal(shorter, apr_text("layer-3")));
+    const struct apr_bytes shorter = apr_arena_format(&m->arena, "%s-%d", "layer", 3), longer = apr_arena_format(&m->arena, "%s!", x);
+    assert_true(apr_bytes_is(shorter, "layer-3"));
     assert_int_equal(longer.n, sizeof x);
     assert_int_equal(longer.at[longer.n - 1], '!');
-    assert_int_equal(apr_model_format(m, "%s", "").n, 0);
+    assert_int_equal(apr_arena_format(&m->arena, "%s", "").n, 0);
     apr_close(m);
 }
 
@@ -269,7 +269,7 @@ static void a_thousand_notes_are_kept(void **state)
         assert_int_equal(m->note[i].stage, 3);
         assert_int_equal(m->note[i].at, i);
         assert_int_equal(m->note[i].file, 0);
-        assert_true(apr_bytes_equal(m->note[i].tensor, apr_text("t")));
+        assert_true(apr_bytes_is(m->note[i].tensor, "t"));
     }
     apr_close(m);
 }
@@ -281,12 +281,12 @@ static void metadata_keeps_its_order(void **state)
     struct apr_error e;
     for (uint64_t i = 0; i < 1000; i++) {
         const struct apr_value v = { .type = APR_META_U64, .u = i };
-        assert_int_equal(apr_model_meta(m, apr_model_format(m, "key %" PRIu64, i), &v, &e), APR_OK);
+        assert_int_equal(apr_model_meta(m, apr_arena_format(&m->arena, "key %" PRIu64, i), &v, &e), APR_OK);
     }
     assert_int_equal(m->meta.n, 1000);
     for (size_t i = 0; i < 1000; i++)
         assert_int_equal(m->meta.entry[i].value.u, i);
-    assert_true(apr_bytes_equal(m->meta.entry[999].key, apr_text("key 999")));
+    assert_true(apr_bytes_is(m->meta.entry[999].key, "key 999"));
     apr_close(m);
 }
 

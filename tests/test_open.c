@@ -8,11 +8,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "files/source.h"
 #include "model/format.h"
-#include "model/shard_index.h"
 #include "model/model.h"
 #include "model/open.h"
-#include "files/source.h"
+#include "model/shard_index.h"
 
 #define INDEX "model.safetensors.index.json"
 #define MAP(entries) "{\"weight_map\": {" entries "}}"

@@ -3,7 +3,7 @@
 
 #include <pthread.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 #include "base/pattern.h"
 
 static bool matches(const char *pattern, struct apr_bytes name)

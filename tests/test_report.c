@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 #include "ui/report.h"
 
 /* A report into memory: begin, write to r.o, then say what must stand there. */

@@ -4,10 +4,10 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "values/chunk.h"
-#include "model/model.h"
+#include "base/bytes.h"
 #include "family/rows.h"
 #include "files/source.h"
+#include "values/chunk.h"
 
 static uint64_t seed;
 

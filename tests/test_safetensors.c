@@ -43,7 +43,7 @@ static void tensors_are_views_in_the_order_of_their_data(void **state)
     struct apr_model *m = read_sound("{" B ", " A "}", 11);
     assert_int_equal(m->ntensor, 2);
     const struct apr_tensor *a = &m->tensor[0], *b = &m->tensor[1];
-    assert_true(apr_bytes_equal(a->name, apr_text("a")));
+    assert_true(apr_bytes_is(a->name, "a"));
     assert_ptr_equal(a->dtype, &apr_dtypes[APR_F32]);
     assert_int_equal(a->ndim, 2);
     assert_int_equal(a->dim[0], 2);

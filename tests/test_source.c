@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "files/source.h"
 #include "model/model.h"
 #include "model/open.h"
-#include "files/source.h"
 
 static struct test_bytes some_bytes(size_t n)
 {

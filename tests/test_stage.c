@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 #include "model/stage.h"
 
 static void names_are_taken_apart(void **state)

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "fuzz/yaml.c"
 
 static struct apr_yaml_document *parse(const char *text)

@@ -1,4 +1,4 @@
-#include "values/kernels.h"
+#include "base/cpu.h"
 
 #ifdef __x86_64__
 #include <cpuid.h>

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 
 enum kind { WORD, GLOB, REGEX };
 

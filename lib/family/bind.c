@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "files/source.h"
 #include "model/hf_config.h"
 #include "model/meta.h"
-#include "model/model.h"
-#include "files/source.h"
 
 struct apr_binding {
     const struct apr_family *family;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 
 #define MOST_NAME 64 /* bytes of a family's */
 
@@ -297,7 +297,7 @@ static enum apr_code read_contract(const struct apr_contract *c)
     APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims tensors generated kv hf_config apr tokenizer checks"));
     if (name == NULL || f->name.at != name->text.at)
         return apr_contract_fault(c, name == NULL ? root : name, "it has no name, or too long a one:", apr_text("family"));
-    if (schema == NULL || !apr_bytes_equal(schema->text, apr_text("apr-family/1")))
+    if (schema == NULL || !apr_bytes_is(schema->text, "apr-family/1"))
         return apr_contract_fault(c, schema == NULL ? root : schema, "its schema should be apr-family/1, not",
                                   schema == NULL ? apr_text("") : schema->text);
     f->detect = apr_yaml_get(root, "detect");

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 
 #define MOST_DIMS  1024
 #define MOST_ROLES 1024 /* pairs of them are compared */
@@ -23,7 +23,7 @@ static enum apr_code read_dim(const struct apr_contract *c, const struct apr_yam
         APR_TRY(apr_contract_several(c, keys, d->key, APR_LENGTH(d->key), &d->nkey));
     if (type != NULL)
         APR_TRY(apr_contract_choice(c, type, "unknown type", "int float str"));
-    d->text = type != NULL && apr_bytes_equal(type->text, apr_text("str"));
+    d->text = type != NULL && apr_bytes_is(type->text, "str");
     return value == NULL ? APR_OK : apr_contract_expression(c, value, &d->value);
 }
 
@@ -235,7 +235,7 @@ static enum apr_code read_generated(const struct apr_contract *c, const struct a
     if (op == NULL || r->nknown[APR_GGUF] != 1)
         return apr_contract_fault(c, at, "what is generated has an op and one gguf name; look at", r->name);
     APR_TRY(apr_contract_choice(c, op, "unknown op", "llama3_rope_factors config_list"));
-    if (apr_bytes_equal(op->text, apr_text("config_list")) && key == NULL)
+    if (apr_bytes_is(op->text, "config_list") && key == NULL)
         return apr_contract_fault(c, op, "the op lacks", apr_text("key"));
     return key == NULL ? APR_OK : apr_contract_several(c, key, path, APR_LENGTH(path), &npath);
 }

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "model/hf_config.h"
 #include "model/meta.h"
-#include "model/model.h"
 
 /* ---- what a model says -------------------------------------------------------------------------------------------- */
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/fmath.h"
-#include "model/model.h"
 
 #define MOST_BYTES  1024
 #define MOST_LEVELS 64
@@ -244,7 +244,7 @@ static enum apr_code read_arguments(struct reader *r, const struct function *f, 
 
 static enum apr_code read_call(struct reader *r, size_t begin, struct apr_bytes name, uint16_t *out)
 {
-    if (apr_bytes_equal(name, apr_text("has")))
+    if (apr_bytes_is(name, "has"))
         return read_path(r, out);
     for (size_t i = 0; i < APR_LENGTH(functions); i++)
         if (apr_bytes_equal(name, apr_text(functions[i].name)))

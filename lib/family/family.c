@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 #include "files/source.h"
 
 const struct apr_dim *apr_family_dim(const struct apr_family *f, struct apr_bytes name)

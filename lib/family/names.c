@@ -7,8 +7,8 @@
 
 #include <xxhash.h>
 
+#include "base/bytes.h"
 #include "model/format.h"
-#include "model/model.h"
 
 /* A name of a role with every number as '#', and what each number must be. */
 struct known_name {

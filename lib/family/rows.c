@@ -2,10 +2,10 @@
 
 #include <string.h>
 
-#include "values/chunk.h"
+#include "base/bytes.h"
 #include "base/fmath.h"
-#include "model/model.h"
 #include "files/source.h"
+#include "values/chunk.h"
 
 static const char *const op_words[APR_NOPS] = {
     [APR_OP_ROPE_PERMUTE] = "rope_permute", [APR_OP_TRANSPOSE] = "transpose",   [APR_OP_QKV_NEOX] = "qkv_neox",

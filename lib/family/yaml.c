@@ -7,7 +7,7 @@
 
 #include <yaml.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 
 #define MOST_BYTES  ((size_t)16 << 20)
 #define MOST_LEVELS 64
@@ -100,7 +100,7 @@ static enum apr_code take_key(struct builder *b, bool *taken)
     if (b->event.type != YAML_SCALAR_EVENT)
         return complain(b, line_of(b), "a map or a list as a key");
     APR_TRY(take_text(b, &b->key));
-    if (apr_bytes_equal(b->key, apr_text("<<")) && b->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
+    if (apr_bytes_is(b->key, "<<") && b->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
         return complain(b, line_of(b), "merge keys (<<) are not accepted");
     b->key_line = line_of(b);
     b->keyed = true;

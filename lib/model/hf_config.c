@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/json.h"
-#include "model/model.h"
 #include "files/source.h"
+#include "model/json.h"
 
 #define MOST_BYTES ((size_t)16 << 20)
 

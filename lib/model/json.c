@@ -324,7 +324,7 @@ enum apr_code apr_json_string(struct apr_model *m, struct apr_bytes quoted, uint
     json_t *json;
     APR_TRY(load_string(&json, quoted, at, e));
     const size_t n = json_string_length(json);
-    unsigned char *copy = apr_model_alloc(m, n + 1);
+    unsigned char *copy = apr_arena_alloc(&m->arena, n + 1);
     if (copy != NULL)
         memcpy(copy, json_string_value(json), n);
     json_decref(json);
@@ -380,11 +380,11 @@ static enum apr_code classify(struct apr_bytes text, uint64_t at, struct apr_val
     }
     v->text = (struct apr_bytes){ 0 };
     v->type = APR_META_NULL;
-    if (apr_bytes_equal(text, apr_text("null")))
+    if (apr_bytes_is(text, "null"))
         return APR_OK;
     v->type = APR_META_BOOL;
-    v->b = apr_bytes_equal(text, apr_text("true"));
-    if (v->b || apr_bytes_equal(text, apr_text("false")))
+    v->b = apr_bytes_is(text, "true");
+    if (v->b || apr_bytes_is(text, "false"))
         return APR_OK;
     return apr_fail(e, APR_ECORRUPT, at, "JSON: expected a value, found %s", APR_QUOTED(text));
 }

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/cursor.h"
 #include "model/json.h"
-#include "model/model.h"
 
 #define DEPTH 127u /* arrays within arrays; readers bound them far below */
 

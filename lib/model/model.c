@@ -7,96 +7,8 @@
 
 #include <xxhash.h>
 
-#include "model/open.h"
 #include "files/source.h"
-
-/* ---- arena ---------------------------------------------------------------------------------------------------------- */
-
-#define BLOCK_BYTES 65536
-
-struct apr_arena {
-    struct apr_arena *next;
-    size_t            used, room;
-    max_align_t       bytes[];
-};
-
-void *apr_model_alloc(struct apr_model *m, size_t n)
-{
-    const size_t step = _Alignof(max_align_t);
-    if (n > SIZE_MAX / 2)
-        return NULL;
-    n = (n + step - 1) / step * step;
-    struct apr_arena *a = m->arena;
-    if (a == NULL || a->room - a->used < n) {
-        const size_t room = n > BLOCK_BYTES / 4 ? n : BLOCK_BYTES;
-        a = calloc(1, sizeof *a + room);
-        if (a == NULL)
-            return NULL;
-        a->room = room;
-        /* a block of its own for something large leaves the rest of the current one in use */
-        if (m->arena != NULL && room != BLOCK_BYTES) {
-            a->next = m->arena->next;
-            m->arena->next = a;
-        } else {
-            a->next = m->arena;
-            m->arena = a;
-        }
-    }
-    void *out = (unsigned char *)a->bytes + a->used;
-    a->used += n;
-    return out;
-}
-
-struct apr_bytes apr_model_format(struct apr_model *m, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    const int n = vsnprintf(NULL, 0, format, arguments);
-    va_end(arguments);
-    char *text = n < 0 ? NULL : apr_model_alloc(m, (size_t)n + 1);
-    if (text == NULL)
-        return (struct apr_bytes){ 0 };
-    va_start(arguments, format);
-    vsnprintf(text, (size_t)n + 1, format, arguments);
-    va_end(arguments);
-    return (struct apr_bytes){ (const unsigned char *)text, (size_t)n };
-}
-
-/* ---- bytes ---------------------------------------------------------------------------------------------------------- */
-
-int apr_bytes_compare(struct apr_bytes a, struct apr_bytes b)
-{
-    const size_t n = a.n < b.n ? a.n : b.n;
-    const int order = n == 0 ? 0 : memcmp(a.at, b.at, n);
-    return order != 0 ? order : (a.n > b.n) - (a.n < b.n);
-}
-
-bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b)
-{
-    return a.n == b.n && (a.n == 0 || memcmp(a.at, b.at, a.n) == 0);
-}
-
-bool apr_has_control(struct apr_bytes name)
-{
-    for (size_t i = 0; i < name.n; i++)
-        if (name.at[i] < 0x20 || name.at[i] == 0x7F || (name.at[i] == 0xC2 && i + 1 < name.n && name.at[i + 1] < 0xA0))
-            return true;
-    return false;
-}
-
-void *apr_grown(void *array, size_t *room, size_t n, size_t first, size_t size)
-{
-    const size_t wanted = n < *room ? *room : *room == 0 ? first : 2 * *room;
-    void *grown = n < *room ? array : realloc(array, wanted * size);
-    if (grown != NULL)
-        *room = wanted;
-    return grown;
-}
-
-struct apr_bytes apr_text(const char *s)
-{
-    return (struct apr_bytes){ (const unsigned char *)s, strlen(s) };
-}
+#include "model/open.h"
 
 /* ---- tensors -------------------------------------------------------------------------------------------------------- */
 
@@ -270,7 +182,7 @@ void apr_model_note(struct apr_model *m, enum apr_severity severity, unsigned st
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     apr_fail(&printable, APR_OK, at, "%s", text);
-    const struct apr_bytes kept = apr_model_format(m, "%s", printable.text);
+    const struct apr_bytes kept = apr_arena_format(&m->arena, "%s", printable.text);
     if (kept.at == NULL)
         return;
     struct apr_note *more = apr_grown(m->note, &m->note_room, m->nnote, 8, sizeof *more);
@@ -301,11 +213,7 @@ void apr_close(struct apr_model *m)
     for (size_t i = 0; i < m->nfile; i++)
         apr_source_close(m->file[i]);
     apr_source_close(m->config);
-    while (m->arena != NULL) {
-        struct apr_arena *next = m->arena->next;
-        free(m->arena);
-        m->arena = next;
-    }
+    apr_arena_free(&m->arena);
     free(m->file);
     free(m->tensor);
     free(m->meta.entry);

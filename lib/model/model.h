@@ -2,13 +2,9 @@
 #ifndef APR_MODEL_H
 #define APR_MODEL_H
 
+#include "base/arena.h"
+#include "base/bytes.h"
 #include "base/core.h"
-
-/* Zeroed memory that lives as long as the model; NULL when there is none. n is ours or already met the bytes left in a file. */
-void *apr_model_alloc(struct apr_model *m, size_t n);
-
-/* A name made here, in the model's arena. NULL-at when memory is out. */
-struct apr_bytes apr_model_format(struct apr_model *m, const char *format, ...) APR_PRINTF(2, 3);
 
 /* Sets t->count from dim, and *bytes to what dtype, dim and row imply; t->row 0 is taken as "unpadded" and set to count.
  * False when a product does not fit 64 bits; the product is taken left to right, as the formats do. */
@@ -43,14 +39,5 @@ uint64_t apr_tensor_offset(const struct apr_model *m, const struct apr_tensor *t
 
 /* An error when a file of the model shrank under its map (zeros were read in its place), APR_OK else. */
 APR_MUST_CHECK enum apr_code apr_model_intact(const struct apr_model *m, struct apr_error *e);
-
-/* The array with room for one element behind its n: as it was, or moved by realloc with *room doubled (`first` at the start). NULL when
- * memory is out; the array and *room are then as they were. */
-void *apr_grown(void *array, size_t *room, size_t n, size_t first, size_t size);
-
-int  apr_bytes_compare(struct apr_bytes a, struct apr_bytes b);  /* memcmp order, shorter first */
-bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b);
-bool apr_has_control(struct apr_bytes name);                      /* C0, DEL or, as UTF-8, C1 */
-struct apr_bytes apr_text(const char *s);                        /* without its terminator */
 
 #endif

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "model/format.h"
-#include "model/shard_index.h"
-#include "model/model.h"
 #include "files/source.h"
+#include "model/format.h"
+#include "model/model.h"
+#include "model/shard_index.h"
 #include "model/stage.h"
 
 #define MOST_SHARDS 65536

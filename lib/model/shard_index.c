@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files/source.h"
 #include "model/json.h"
 #include "model/model.h"
-#include "files/source.h"
 
 enum { STAGE_CONTAINER = 1, STAGE_EXTENTS = 3 }; /* of a checker */
 

@@ -1,6 +1,6 @@
 #include "model/stage.h"
 
-#include "model/model.h"
+#include "base/bytes.h"
 
 static const char *const stages[] = {
     "embedding", "attn_norm", "qkv_matmul", "qkv_bias", "q_post_rope", "k_post_rope", "attn_scores", "attn_softmax", "attention",
@@ -10,7 +10,7 @@ static const char *const stages[] = {
 
 unsigned apr_stage_rank(struct apr_bytes stage)
 {
-    const struct apr_bytes name = apr_bytes_equal(stage, apr_text("layer_output")) ? apr_text("post_ffn_residual") : stage;
+    const struct apr_bytes name = apr_bytes_is(stage, "layer_output") ? apr_text("post_ffn_residual") : stage;
     unsigned i = 0;
     while (i < APR_LENGTH(stages) && !apr_bytes_equal(name, apr_text(stages[i])))
         i++;

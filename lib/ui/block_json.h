@@ -2,8 +2,8 @@
 #ifndef APR_BLOCK_JSON_H
 #define APR_BLOCK_JSON_H
 
-#include "values/kernels.h"
 #include "ui/report.h"
+#include "values/kernels.h"
 
 /* Writes {"hex", the scale fields by name, "scales", "mins", "quants"} under key. scales and mins are the small integers of the
  * sub-blocks, where the type has such; quants the integers that a scale is multiplied with. A type that codes groups of weights at once

@@ -12,11 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "values/kernels.h"
+#include "files/source.h"
 #include "model/model.h"
 #include "ui/progress.h"
 #include "ui/report.h"
-#include "files/source.h"
+#include "values/kernels.h"
 
 #define APR_VERSION "0.1.0"
 #define MAX_THREADS 1024

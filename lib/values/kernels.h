@@ -3,6 +3,7 @@
 #define APR_KERNELS_H
 
 #include "base/core.h"
+#include "base/cpu.h"
 
 /* Decodes n elements (a multiple of the dtype's block) from blocks into out. Bit-exact at every ISA level.
  *   head    the start of the tensor's data, for dtypes whose head is not 0; else unused
@@ -63,11 +64,6 @@ struct apr_kernels {
 
 /* The table for a level; the CPU must have it (apr_isa_has). Valid forever, the same at every call. */
 const struct apr_kernels *apr_kernels_for(enum apr_isa isa);
-
-/* Does this CPU (and kernel) have the level? APR_SCALAR always. */
-bool apr_isa_has(enum apr_isa isa);
-enum apr_isa apr_isa_best(void);
-const char *apr_isa_word(enum apr_isa isa); /* "scalar", "neon", "avx2", "avx512" */
 
 /* 16 lanes to one sum: 8+8, 4+4, 2+2, 1+1. */
 double apr_fold(const double lane[APR_LANES]);

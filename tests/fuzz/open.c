@@ -5,11 +5,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "values/chunk.h"
+#include "model/open.h"
+
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "model/open.h"
+#include "values/chunk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

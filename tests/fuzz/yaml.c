@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "family/expr.h"
-#include "model/model.h"
 #include "family/yaml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);

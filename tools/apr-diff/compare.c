@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/parallel.h"
 #include "measure.h"
 #include "model/model.h"
-#include "base/parallel.h"
 #include "ui/progress.h"
 
 /* Work is cut into pieces: chunks of a tensor, or bands of tiles where B's columns lie along A's rows. A unit is up to 16 chunks, or one

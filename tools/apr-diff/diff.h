@@ -2,10 +2,10 @@
 #ifndef APR_DIFF_H
 #define APR_DIFF_H
 
-#include "family/bind.h"
-#include "ui/cli.h"
 #include "base/core.h"
 #include "base/pattern.h"
+#include "family/bind.h"
+#include "ui/cli.h"
 #include "ui/report.h"
 
 /* ---- what the user wants -------------------------------------------------------------------------------------------- */

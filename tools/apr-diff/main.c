@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "diff.h"
 #include "model/format.h"
-#include "model/model.h"
 #include "model/open.h"
 
 #define MOST_WORST 10000 /* so that a result slot stays below 1 MiB */

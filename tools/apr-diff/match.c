@@ -1,8 +1,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "family/bind.h"
 #include "diff.h"
+#include "family/bind.h"
 #include "model/model.h"
 
 #define MOST_TENSORS_OF_A_ROLE 4096 /* experts */
@@ -213,7 +213,7 @@ static const struct apr_role *embedding_role(const struct matching *w)
 
 static bool is_head(const struct apr_binding *b, const struct apr_tensor *t, struct apr_meaning *meaning)
 {
-    return apr_binding_meaning(b, t, 0, meaning) && apr_bytes_equal(meaning->role->name, apr_text("output"));
+    return apr_binding_meaning(b, t, 0, meaning) && apr_bytes_is(meaning->role->name, "output");
 }
 
 /* A head of B where A has none of its own: A's embedding is its match. */
@@ -288,7 +288,7 @@ static bool matters(const struct matching *w, int side, struct apr_bytes name)
     const struct apr_binding *b = w->binding[side];
     const struct apr_tensor *t = apr_model_find(w->model[side], name);
     struct apr_meaning meaning;
-    const bool generated = apr_bytes_equal(name, apr_text("rope_freqs.weight")) ||
+    const bool generated = apr_bytes_is(name, "rope_freqs.weight") ||
                            (b != NULL && apr_binding_meaning(b, t, 0, &meaning) && meaning.role->generated);
     const bool dropped = b != NULL && apr_binding_skips(b, t);
     return !w->o->subset && !generated && !dropped && !bounds_for(w->o, name, name)->ignore;

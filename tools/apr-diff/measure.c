@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "model/model.h"
-
 #define WINDOW_BYTES ((uint64_t)16 << 20) /* pages of a map that are kept resident, all threads together, each side */
 #define LEAST_WINDOW (1u << 20)
 #define MOST_WINDOW  (2u << 20)

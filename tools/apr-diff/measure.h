@@ -2,9 +2,9 @@
 #ifndef APR_DIFF_MEASURE_H
 #define APR_DIFF_MEASURE_H
 
-#include "values/chunk.h"
 #include "diff.h"
 #include "family/rows.h"
+#include "values/chunk.h"
 
 #define TILE_ROWS    APR_TILE /* of a tile of a matrix */
 #define TILE_COLUMNS 256u

@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "diff.h"
-#include "model/json.h"
-#include "model/model.h"
 #include "files/source.h"
+#include "model/json.h"
 
 /* The JSON of one --partition run. Strings are borrowed from `top`, rows stay in the text. */
 struct part {

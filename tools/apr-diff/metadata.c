@@ -1,10 +1,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "diff.h"
 #include "model/json.h"
 #include "model/meta.h"
-#include "model/model.h"
 
 static bool is_split_key(struct apr_bytes key)
 {

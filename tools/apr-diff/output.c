@@ -2,11 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ui/block_json.h"
-#include "values/chunk.h"
+#include "base/bytes.h"
 #include "diff.h"
 #include "model/json.h"
-#include "model/model.h"
+#include "ui/block_json.h"
+#include "values/chunk.h"
 
 struct text_row {
     char  *line;

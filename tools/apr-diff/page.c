@@ -4,9 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "diff.h"
-#include "model/model.h"
 #include "ui/page.h"
+
+#include "base/bytes.h"
+#include "diff.h"
 
 #define MOST_ROWS 1000 /* of the table; the drawings and the data have all */
 

@@ -2,10 +2,10 @@
 #include <string.h>
 
 #include "diff.h"
+#include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "files/source.h"
 
 enum category { CATEGORY_FORMAT, CATEGORY_METADATA, CATEGORY_TENSOR, CATEGORY_QUANTIZATION, CATEGORY_SIZE, NCATEGORY };
 static const char *const category_words[NCATEGORY] = { "format", "metadata", "tensor", "quantization", "size" };

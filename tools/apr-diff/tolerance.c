@@ -1,10 +1,10 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/bytes.h"
 #include "diff.h"
-#include "model/model.h"
-#include "files/source.h"
 #include "family/yaml.h"
+#include "files/source.h"
 
 /* A tolerance file is a list of maps: - {match: PATTERN, cosine: F, max_abs: F, rmse: F, ignore: true} */
 
@@ -43,18 +43,18 @@ static enum apr_code take_value(const struct apr_yaml *v, struct rule *rule, str
 {
     if (v->kind != APR_YAML_SCALAR)
         return complain_of(v, "expected a plain value for", v->key, e);
-    if (apr_bytes_equal(v->key, apr_text("match")))
+    if (apr_bytes_is(v->key, "match"))
         return take_pattern(v, &rule->match, e);
-    if (apr_bytes_equal(v->key, apr_text("cosine")))
+    if (apr_bytes_is(v->key, "cosine"))
         return take_number(v, &rule->bounds.cosine, e);
-    if (apr_bytes_equal(v->key, apr_text("max_abs")))
+    if (apr_bytes_is(v->key, "max_abs"))
         return take_number(v, &rule->bounds.max_abs, e);
-    if (apr_bytes_equal(v->key, apr_text("rmse")))
+    if (apr_bytes_is(v->key, "rmse"))
         return take_number(v, &rule->bounds.rmse, e);
-    if (!apr_bytes_equal(v->key, apr_text("ignore")))
+    if (!apr_bytes_is(v->key, "ignore"))
         return complain_of(v, "unknown key", v->key, e);
-    rule->bounds.ignore = apr_bytes_equal(v->text, apr_text("true"));
-    if (!rule->bounds.ignore && !apr_bytes_equal(v->text, apr_text("false")))
+    rule->bounds.ignore = apr_bytes_is(v->text, "true");
+    if (!rule->bounds.ignore && !apr_bytes_is(v->text, "false"))
         return complain_of(v, "ignore must be true or false, not", v->text, e);
     return APR_OK;
 }

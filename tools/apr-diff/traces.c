@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "diff.h"
-#include "model/model.h"
 #include "model/stage.h"
 
 #define TOP_DIFFS 10

@@ -1,11 +1,11 @@
 /* One tensor's blocks, field by field, and its bytes. */
 #include <string.h>
 
-#include "values/chunk.h"
 #include "base/cursor.h"
-#include "values/dtype.h"
 #include "model/model.h"
 #include "values.h"
+#include "values/chunk.h"
+#include "values/dtype.h"
 
 #define MOST_BYTES  256 /* of --hex without --slice */
 #define MOST_BLOCKS 4   /* of --blocks without --slice */

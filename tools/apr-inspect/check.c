@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "files/source.h"
 
 bool has_weights(const struct apr_model *m)
 {
-    return strcmp(m->format->name, "aprt") != 0 && !apr_bytes_equal(apr_meta_string(&m->meta, "general.type"), apr_text("imatrix"));
+    return strcmp(m->format->name, "aprt") != 0 && !apr_bytes_is(apr_meta_string(&m->meta, "general.type"), "imatrix");
 }
 
 /* ---- what readers noted --------------------------------------------------------------------------------------------- */

@@ -43,7 +43,7 @@ static enum apr_code add_missing(struct contract *c, const struct apr_meaning *s
     const size_t n = apr_role_spell(s->role->known[s->dialect][s->part], s->layer, s->expert, text, sizeof text);
     if (++c->nmissing > MOST_ALIKE)
         return APR_OK;
-    const struct apr_bytes name = apr_model_format(c->x->m, "%.*s", (int)n, text);
+    const struct apr_bytes name = apr_arena_format(&c->x->m->arena, "%.*s", (int)n, text);
     if (name.at == NULL)
         return apr_no_memory(c->e);
     return SAY(c, APR_FAULT, "contract.missing", name, "tensor %s is not there; family %.*s needs it as %.*s", APR_QUOTED(name),

@@ -5,10 +5,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "files/source.h"
 #include "model/format.h"
 #include "model/json.h"
-#include "model/model.h"
-#include "files/source.h"
 
 enum apr_code open_beside(const struct inspection *x, const char *name, struct apr_source **s, struct apr_error *e)
 {

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 
 /* A deviation counts in units of 1.4826 MAD, the std of a normal distribution, or of 5 % of the spread where layers are more alike
  * than that; sound models stay below. */

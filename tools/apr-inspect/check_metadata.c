@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "model/format.h"
 #include "model/meta.h"
-#include "model/model.h"
 
 /* What is known of a key whatever the family; the contract says which keys a family has.
  *   type      as llama.cpp reads it

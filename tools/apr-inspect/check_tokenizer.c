@@ -6,11 +6,11 @@
 
 #include <xxhash.h>
 
+#include "files/source.h"
 #include "model/format.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "files/source.h"
 
 #define MOST_TOKENS ((uint64_t)1 << 22) /* more are not held against each other */
 #define MOST_TEXT   1024                /* bytes of a merge's two parts */
@@ -267,7 +267,7 @@ static enum apr_code check_keys(struct vocabulary *v, bool gguf)
     const char *prefix = gguf ? "tokenizer.ggml." : "tokenizer.";
     const struct apr_value *tokens = find(v, prefix, gguf ? "tokens" : "vocabulary"), *merges = find(v, prefix, "merges");
     const struct apr_bytes model = apr_meta_string(&v->x->m->meta, "tokenizer.ggml.model");
-    if (gguf && (apr_bytes_equal(model, apr_text("none")) || apr_bytes_equal(model, apr_text("no_vocab"))))
+    if (gguf && (apr_bytes_is(model, "none") || apr_bytes_is(model, "no_vocab")))
         return APR_OK;
     if (tokens == NULL && v->x->family == NULL && model.n == 0)
         return APR_OK;
@@ -281,7 +281,7 @@ static enum apr_code check_keys(struct vocabulary *v, bool gguf)
     APR_TRY(check_list(v, prefix, "scores", APR_META_F32));
     APR_TRY(check_list(v, prefix, "token_type", APR_META_I32));
     APR_TRY(check_ids(v, prefix));
-    if (merges == NULL && gguf && apr_bytes_equal(model, apr_text("gpt2")))
+    if (merges == NULL && gguf && apr_bytes_is(model, "gpt2"))
         return SAY(v, APR_FAULT, "vocab.merges_absent", "there is no %smerges, which a tokenizer of model gpt2 needs", prefix);
     if (merges == NULL)
         return APR_OK;

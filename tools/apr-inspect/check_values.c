@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/parallel.h"
+#include "files/source.h"
+#include "model/format.h"
+#include "ui/progress.h"
 #include "values/chunk.h"
 #include "values/dtype.h"
-#include "model/format.h"
-#include "model/model.h"
-#include "base/parallel.h"
-#include "ui/progress.h"
-#include "files/source.h"
 
 #define DEAD_SQUARES 1e-12 /* a row whose L2 norm is below 1e-6 */
 
@@ -52,7 +52,7 @@ static bool is_embedding(struct apr_bytes name)
     for (size_t i = 0; i < APR_LENGTH(word); i++)
         if (contains(name, word[i]))
             return true;
-    return apr_bytes_equal(name, apr_text("output.weight"));
+    return apr_bytes_is(name, "output.weight");
 }
 
 static bool is_integer(const struct apr_dtype *d)

@@ -2,12 +2,12 @@
 #ifndef APR_INSPECT_H
 #define APR_INSPECT_H
 
-#include "family/bind.h"
-#include "ui/cli.h"
-#include "model/hf_config.h"
 #include "base/core.h"
 #include "base/hash.h"
 #include "base/pattern.h"
+#include "family/bind.h"
+#include "model/hf_config.h"
+#include "ui/cli.h"
 #include "ui/report.h"
 #include "values/stats.h"
 

@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "files/source.h"
 #include "inspect.h"
 #include "model/json.h"
 #include "model/meta.h"
-#include "model/model.h"
 #include "model/open.h"
-#include "files/source.h"
 
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
 

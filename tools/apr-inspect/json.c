@@ -1,11 +1,11 @@
 /* --json: whatever was asked for, as one object. */
 #include <math.h>
 
-#include "values/dtype.h"
-#include "model/format.h"
-#include "inspect.h"
-#include "model/model.h"
 #include "files/source.h"
+#include "inspect.h"
+#include "model/format.h"
+#include "model/model.h"
+#include "values/dtype.h"
 
 static void write_name(struct apr_out *j, const char *key, struct apr_bytes s)
 {

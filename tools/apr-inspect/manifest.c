@@ -2,11 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files/sink.h"
+#include "files/source.h"
 #include "inspect.h"
 #include "model/json.h"
 #include "model/model.h"
-#include "files/sink.h"
-#include "files/source.h"
 
 #define SCHEMA "apr-manifest/1"
 

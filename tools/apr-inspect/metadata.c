@@ -4,10 +4,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "files/source.h"
 #include "inspect.h"
 #include "model/meta.h"
-#include "model/model.h"
-#include "files/source.h"
 
 #define WIDTH 80
 #define SHORT 16 /* elements of an array that are shown without --full */

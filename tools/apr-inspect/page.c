@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "values/dtype.h"
-#include "model/format.h"
+#include "ui/page.h"
+
+#include "files/source.h"
 #include "inspect.h"
+#include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "ui/page.h"
-#include "files/source.h"
+#include "values/dtype.h"
 
 #define MOST_ROWS 1000 /* of the table; the drawings and the data have all */
 #define MOST_KEYS 1000

@@ -3,9 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "values/chunk.h"
-#include "model/model.h"
 #include "files/source.h"
+#include "values/chunk.h"
 
 #define WINDOW_BYTES (1u << 20) /* of a map's pages that one thread keeps */
 

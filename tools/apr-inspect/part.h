@@ -2,8 +2,8 @@
 #ifndef APR_INSPECT_PART_H
 #define APR_INSPECT_PART_H
 
-#include "values/chunk.h"
 #include "inspect.h"
+#include "values/chunk.h"
 
 /* A tensor is read in pieces of 4,096 elements: hashed as stored, decoded, hashed as values, counted, all while it is in the first
  * cache. 16 pieces are a chunk, whose sums and digests are made in one order; a part is up to 32 chunks. */

@@ -2,11 +2,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "values/dtype.h"
-#include "model/model.h"
 #include "base/parallel.h"
+#include "model/model.h"
 #include "part.h"
 #include "ui/progress.h"
+#include "values/dtype.h"
 
 /* A unit of work is one part of one tensor, or up to 64 small tensors. Parts are added up by rising index, on one thread: one order,
  * whatever the threads do. */

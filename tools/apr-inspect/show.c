@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "check.h"
-#include "values/dtype.h"
+#include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
-#include "model/model.h"
-#include "files/source.h"
+#include "values/dtype.h"
 
 #define LABEL     16 /* columns of a label */
 #define BAR       20 /* columns of a full bar */

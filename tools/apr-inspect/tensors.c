@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "files/source.h"
 #include "inspect.h"
 #include "model/model.h"
-#include "files/source.h"
 
 #define WIDEST 40 /* columns of a name in a table; longer ones push their row to the right */
 

@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/format.h"
 #include "inspect.h"
+#include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
 

@@ -3,20 +3,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/format.h"
+#include "tokenizer.h"
+
 #include "check.h"
+#include "files/source.h"
+#include "model/format.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "files/source.h"
-#include "tokenizer.h"
 
 /* ---- JSON values ---------------------------------------------------------------------------------------------------- */
 
 /* A string may stand in a walk's scratch: this one stays. */
 static enum apr_code keep(const struct tokenizer *k, struct apr_bytes s, struct apr_bytes *out, struct apr_error *e)
 {
-    unsigned char *copy = apr_model_alloc(k->m, s.n + 1);
+    unsigned char *copy = apr_arena_alloc(&k->m->arena, s.n + 1);
     if (copy == NULL)
         return apr_no_memory(e);
     if (s.n > 0)

@@ -1,7 +1,7 @@
 /* --tokenizer as text and as JSON. */
 #include <inttypes.h>
 
-#include "model/model.h"
+#include "base/bytes.h"
 #include "tokenizer.h"
 
 #define COLUMNS 48 /* of a token's text */

@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "values/dtype.h"
-#include "model/format.h"
+#include "base/bytes.h"
 #include "inspect.h"
-#include "model/model.h"
+#include "model/format.h"
+#include "values/dtype.h"
 
 #define LEVELS 12u /* the last part takes the rest of the name; a JSON level is an object in an array */
 #define WIDEST 48u /* columns of the names */

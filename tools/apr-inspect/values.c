@@ -2,10 +2,11 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "values.h"
+
+#include "model/model.h"
 #include "values/chunk.h"
 #include "values/dtype.h"
-#include "model/model.h"
-#include "values.h"
 
 #define CORNER   8 /* rows of the window that is shown without --slice */
 #define PER_LINE 6 /* values, and columns of that window */

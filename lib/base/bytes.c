@@ -1,0 +1,36 @@
+#include "base/bytes.h"
+
+#include <stdlib.h>
+
+int apr_bytes_compare(struct apr_bytes a, struct apr_bytes b)
+{
+    const size_t n = a.n < b.n ? a.n : b.n;
+    const int order = n == 0 ? 0 : memcmp(a.at, b.at, n);
+    return order != 0 ? order : (a.n > b.n) - (a.n < b.n);
+}
+
+bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.at, b.at, a.n) == 0);
+}
+
+bool apr_bytes_is(struct apr_bytes a, const char *word) { return apr_bytes_equal(a, apr_text(word)); }
+
+bool apr_has_control(struct apr_bytes name)
+{
+    for (size_t i = 0; i < name.n; i++)
+        if (name.at[i] < 0x20 || name.at[i] == 0x7F || (name.at[i] == 0xC2 && i + 1 < name.n && name.at[i + 1] < 0xA0))
+            return true;
+    return false;
+}
+
+struct apr_bytes apr_text(const char *s) { return (struct apr_bytes){ (const unsigned char *)s, strlen(s) }; }
+
+void *apr_grown(void *array, size_t *room, size_t n, size_t first, size_t size)
+{
+    const size_t wanted = n < *room ? *room : *room == 0 ? first : 2 * *room;
+    void *grown = n < *room ? array : realloc(array, wanted * size);
+    if (grown != NULL)
+        *room = wanted;
+    return grown;
+}

@@ -1,0 +1,56 @@
+/* The house: a room of lib/ stands on the rooms below it and includes nothing from above. */
+#include "support.h"
+
+#include <glob.h>
+#include <string.h>
+
+/* From the ground up. A format stands on all of lib/; so does a tool, which never knows a format. */
+static const char *const rooms[] = { "base", "files", "model", "values", "ui", "family", "token", "flow", "tools" };
+
+static unsigned floor_of(const char *at, const char *path)
+{
+    for (unsigned i = 0; i < APR_LENGTH(rooms); i++) {
+        const size_t n = strlen(rooms[i]);
+        if (strncmp(at, rooms[i], n) == 0 && at[n] == '/')
+            return i;
+    }
+    fail_msg("%s: %.40s is in no room", path, at);
+    return 0;
+}
+
+static void climbs_nowhere(const char *path, unsigned floor)
+{
+    struct test_bytes source = test_load(path);
+    test_put(&source, "", 1);
+    static const char word[] = "\n#include \"";
+    for (const char *at = (const char *)source.at; (at = strstr(at, word)) != NULL;) {
+        at += sizeof word - 1;
+        if (strchr(at, '/') > strchr(at, '"'))
+            continue; /* its neighbour in a tool's folder */
+        if (floor_of(at, path) > floor)
+            fail_msg("%s includes %.*s, which is above it", path, (int)strcspn(at, "\""), at);
+    }
+    test_free(&source);
+}
+
+static void no_room_includes_upwards(void **state)
+{
+    (void)state;
+    static const char *const pattern[] = { "lib/*/*.[ch]", "lib/*/*/*.[ch]", "lib/*/*/*/*.[ch]", "formats/*.[ch]", "tools/*/*.[ch]" };
+    glob_t files;
+    for (unsigned i = 0; i < APR_LENGTH(pattern); i++)
+        assert_int_not_equal(glob(pattern[i], i > 0 ? GLOB_APPEND : 0, NULL, &files), GLOB_NOSPACE);
+    assert_true(files.gl_pathc > 100);
+    for (size_t i = 0; i < files.gl_pathc; i++) {
+        const char *path = files.gl_pathv[i];
+        const bool format = strncmp(path, "formats/", 8) == 0, lib = strncmp(path, "lib/", 4) == 0;
+        climbs_nowhere(path, format ? APR_LENGTH(rooms) - 2 : floor_of(lib ? path + 4 : path, path));
+    }
+    globfree(&files);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(no_room_includes_upwards) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
