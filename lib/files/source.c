@@ -112,7 +112,7 @@ static enum apr_code open_and_map(struct apr_source *s, const struct apr_run *r,
     int fd = strcmp(s->path, "-") == 0 ? STDIN_FILENO : open(s->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return system_error(e, "cannot open");
-    struct stat st;
+    struct stat st = { 0 };
     uint64_t n = 0;
     enum apr_code code = APR_OK;
     if (fstat(fd, &st) != 0)
@@ -126,6 +126,8 @@ static enum apr_code open_and_map(struct apr_source *s, const struct apr_run *r,
     if (code == APR_OK)
         code = map_file(fd, n, &s->map, e);
     s->stored = n;
+    s->device = st.st_dev;
+    s->inode = st.st_ino;
     if (fd != STDIN_FILENO)
         close(fd);
     return code;

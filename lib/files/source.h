@@ -5,10 +5,10 @@
 #include "base/core.h"
 
 /* An open file. path is as given ("-" for standard input). When the file was compressed, map is the decoded content and
- * `stored` how long the file itself is; else stored equals map.n. */
+ * `stored` how long the file itself is; else stored equals map.n. device and inode say which file it is, whatever it is called. */
 struct apr_source {
     struct apr_bytes   map;
-    uint64_t           stored;
+    uint64_t           stored, device, inode;
     const char        *path;
     _Atomic int        shrank;   /* set by apr_source_patch */
     struct apr_source *next;     /* of all open ones, for apr_source_patch */
