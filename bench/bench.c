@@ -14,11 +14,12 @@
 
 #define SAMPLES        101
 #define SAMPLE_SECONDS 50e-6
-#define MOST_ROWS      (APR_NISA * (APR_NDTYPES + 8))
+#define MOST_ROWS      (APR_NISA * (APR_NDTYPES + 10))
 
 static unsigned char blocks[APR_PIECE * 8 + 64];
 static float  a[APR_PIECE], near_a[APR_PIECE], far_a[APR_PIECE];
 static double wide_a[APR_PIECE], wide_near[APR_PIECE], wide_far[APR_PIECE];
+static int64_t small_whole[APR_PIECE + 1];
 
 struct row {
     const char               *job, *what;
@@ -65,6 +66,14 @@ static void difference_wide(const struct apr_kernels *k, size_t far)
     struct apr_difference d = { 0 };
     for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
         k->difference_wide(wide_a, far ? wide_far : wide_near, APR_PIECE, first, &d);
+}
+
+static void difference_whole(const struct apr_kernels *k, size_t large)
+{
+    const unsigned char *const p = large ? blocks : (const unsigned char *)small_whole;
+    struct apr_difference d = { 0 };
+    for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
+        k->difference_whole(p, true, p + 8, true, APR_PIECE, first, &d);
 }
 
 static void moments(const struct apr_kernels *k, size_t id)
@@ -146,6 +155,8 @@ static void add_level(const struct apr_kernels *k)
     add((struct row){ "difference", "float, far", k, difference, 1, APR_CHUNK, 2 * floats, 0 });
     add((struct row){ "difference", "double, near", k, difference_wide, 0, APR_CHUNK, 2 * doubles, 0 });
     add((struct row){ "difference", "double, far", k, difference_wide, 1, APR_CHUNK, 2 * doubles, 0 });
+    add((struct row){ "difference", "I64, small", k, difference_whole, 0, APR_CHUNK, 2 * doubles, 0 });
+    add((struct row){ "difference", "I64, large", k, difference_whole, 1, APR_CHUNK, 2 * doubles, 0 });
     add((struct row){ "moments", "float", k, moments, 0, APR_CHUNK, floats, 0 });
     add((struct row){ "moments", "double", k, moments_wide, 0, APR_CHUNK, doubles, 0 });
     add((struct row){ "bins", "float", k, bins, 0, APR_PIECE, APR_PIECE * sizeof(float), 0 });
@@ -176,6 +187,7 @@ static void fill(void)
         wide_a[i] = a[i] = (float)blocks[2 * i + 1] / 256;
         wide_near[i] = near_a[i] = a[i] + step * 3e-6f;
         wide_far[i] = far_a[i] = a[i] + step * 1e-4f;
+        small_whole[i] = (int64_t)i - blocks[i];
     }
 }
 

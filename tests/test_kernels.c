@@ -219,12 +219,13 @@ static void every_level_gives_the_bits_of_scalar_and_stays_in_its_bytes(void **s
     free(wanted);
 }
 
+#define DIFFERENCE_NUMBERS 12
+
 /* A struct apr_difference as the vectors hold it. */
-static void expect_difference(const struct apr_difference *got, const struct test_bytes *wanted)
+static void expect_record(const struct apr_difference *got, const unsigned char *wanted)
 {
-    double w[12];
-    assert_int_equal(wanted->n, sizeof w);
-    memcpy(w, wanted->at, sizeof w);
+    double w[DIFFERENCE_NUMBERS];
+    memcpy(w, wanted, sizeof w);
     const double sums[5] = { apr_fold(got->ab), apr_fold(got->aa), apr_fold(got->bb), apr_fold(got->d), apr_fold(got->dd) };
     for (unsigned i = 0; i < 5; i++)
         assert_true(fabs(sums[i] - w[i]) <= 1e-13 * fabs(w[i]));
@@ -232,6 +233,12 @@ static void expect_difference(const struct apr_difference *got, const struct tes
     const uint64_t counts[6] = { got->max_at, got->identical, got->small, got->medium, got->large, got->nonfinite };
     for (unsigned i = 0; i < 6; i++)
         assert_int_equal(counts[i], (uint64_t)w[6 + i]);
+}
+
+static void expect_difference(const struct apr_difference *got, const struct test_bytes *wanted)
+{
+    assert_int_equal(wanted->n, DIFFERENCE_NUMBERS * sizeof(double));
+    expect_record(got, wanted->at);
 }
 
 static void differences_are_those_of_numpy(void **state)
@@ -263,6 +270,83 @@ static void differences_are_those_of_numpy(void **state)
     test_free(&out);
     test_free(&wide_in);
     test_free(&wide_out);
+}
+
+static void integers_of_64_bits_differ_as_those_of_python(void **state)
+{
+    (void)state;
+    struct test_bytes in = vector("difference_whole", "in"), out = vector("difference_whole", "out");
+    const size_t n = in.n / 2 / sizeof(uint64_t), record = DIFFERENCE_NUMBERS * sizeof(double);
+    assert_int_equal(out.n, 4 * record);
+    unsigned char *const a = guarded(in.n / 2 + 1) - in.n / 2, *const b = guarded(in.n / 2 + 1) - in.n / 2 - 1;
+    memcpy(a, in.at, in.n / 2);
+    memcpy(b, in.at + in.n / 2, in.n / 2);
+    FOR_LEVELS(k) {
+        for (unsigned which = 0; which < 4; which++) {
+            const bool a_signed = which % 2 == 0, b_signed = which < 2;
+            struct apr_difference whole = { 0 }, pieces = { 0 };
+            k->difference_whole(a, a_signed, b, b_signed, n, 0, &whole);
+            expect_record(&whole, out.at + which * record);
+            for (size_t at = 0, now; at < n; at += now) {
+                now = at + 48 < n ? 48 : n - at;
+                k->difference_whole(a + 8 * at, a_signed, b + 8 * at, b_signed, now, at, &pieces);
+            }
+            assert_memory_equal(&pieces, &whole, sizeof whole);
+        }
+    }
+    test_free(&in);
+    test_free(&out);
+}
+
+/* Where doubles are exact the integers differ as their doubles do, to the last bit of every lane. */
+static void small_integers_differ_as_their_doubles(void **state)
+{
+    (void)state;
+    int64_t a[203], b[203];
+    double x[203], y[203];
+    seed = 5;
+    for (size_t i = 0; i < APR_LENGTH(a); i++) {
+        x[i] = (double)(a[i] = (int64_t)next() >> 11);
+        y[i] = (double)(b[i] = i % 3 ? (int64_t)next() >> 11 : a[i]);
+    }
+    FOR_LEVELS(k) {
+        for (size_t n = 0; n <= APR_LENGTH(a); n++) {
+            struct apr_difference whole = { 0 }, wide = { 0 };
+            k->difference_whole((const unsigned char *)a, true, (const unsigned char *)b, true, n, 32, &whole);
+            k->difference_wide(x, y, n, 32, &wide);
+            assert_memory_equal(&whole, &wide, sizeof whole);
+        }
+    }
+}
+
+/* Alone among pairs of ones, so that a way for small integers would be taken if it could be. */
+static void one_large_integer_among_small_ones_is_seen(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t a, b;
+        bool     a_signed, b_signed;
+        double   apart;
+    } pair[] = {
+        { UINT64_MAX, UINT64_MAX, true, false, 0x1p64 },      { UINT64_MAX, UINT64_MAX, false, true, 0x1p64 },
+        { UINT64_MAX, UINT64_MAX, true, true, 0 },            { UINT64_MAX, 1, true, true, 2 },
+        { UINT64_MAX, 1, false, false, 0x1p64 },              { (UINT64_C(1) << 53) + 1, UINT64_C(1) << 53, true, true, 1 },
+        { UINT64_C(1) << 63, UINT64_MAX, true, false, 0x1.8p64 }, { (UINT64_C(1) << 52) + 1, UINT64_C(1) << 52, false, true, 1 },
+        { -(UINT64_C(1) << 52), UINT64_C(1) << 52, true, true, 0x1p53 }, { -(UINT64_C(1) << 52), 0, false, false, 0x1.ffep63 },
+    };
+    FOR_LEVELS(k) {
+        for (size_t i = 0; i < APR_LENGTH(pair); i++) {
+            uint64_t a[40], b[40];
+            for (size_t j = 0; j < APR_LENGTH(a); j++)
+                a[j] = b[j] = 1;
+            a[20] = pair[i].a;
+            b[20] = pair[i].b;
+            struct apr_difference d = { 0 };
+            k->difference_whole((unsigned char *)a, pair[i].a_signed, (unsigned char *)b, pair[i].b_signed, 40, 0, &d);
+            assert_true(d.max == pair[i].apart);
+            assert_int_equal(d.identical, pair[i].apart == 0 ? 40 : 39);
+        }
+    }
 }
 
 static void every_level_gives_the_differences_of_scalar(void **state)
@@ -397,6 +481,9 @@ int main(void)
         cmocka_unit_test(all_sixteen_bit_floats_decode_as_numpy_decodes_them),
         cmocka_unit_test(every_level_gives_the_bits_of_scalar_and_stays_in_its_bytes),
         cmocka_unit_test(differences_are_those_of_numpy),
+        cmocka_unit_test(integers_of_64_bits_differ_as_those_of_python),
+        cmocka_unit_test(small_integers_differ_as_their_doubles),
+        cmocka_unit_test(one_large_integer_among_small_ones_is_seen),
         cmocka_unit_test(every_level_gives_the_differences_of_scalar),
         cmocka_unit_test(doubles_beyond_a_float_differ_at_every_level_as_in_scalar),
         cmocka_unit_test(every_level_gives_the_moments_and_bins_of_scalar),

@@ -30,6 +30,11 @@ struct apr_difference {
 typedef void apr_difference_fn(const float *a, const float *b, size_t n, uint64_t first, struct apr_difference *into);
 typedef void apr_difference_wide_fn(const double *a, const double *b, size_t n, uint64_t first, struct apr_difference *into);
 
+/* Likewise for integers of 64 bits as they are stored, little-endian at any alignment. Products are those of their doubles, but a
+ * difference is taken of the integers and rounded once: only equal integers are identical. */
+typedef void apr_difference_whole_fn(const unsigned char *a, bool a_signed, const unsigned char *b, bool b_signed, size_t n,
+                                     uint64_t first, struct apr_difference *into);
+
 /* Power sums of one chunk about a centre while it is read: element i of the chunk goes to lane i % 16. Over finite values only. */
 struct apr_moments {
     double   d1[APR_LANES], d2[APR_LANES], d3[APR_LANES], d4[APR_LANES];
@@ -51,15 +56,16 @@ typedef void apr_bins_fn(const float *x, size_t n, double base, double scale, ui
 typedef void apr_bins_wide_fn(const double *x, size_t n, double base, double scale, uint16_t *bin);
 
 struct apr_kernels {
-    enum apr_isa            isa;
-    apr_decode_fn          *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
-    apr_decode_wide_fn     *decode_wide[APR_NDTYPES]; /* for dtypes marked wide */
-    apr_difference_fn      *difference;
-    apr_difference_wide_fn *difference_wide;
-    apr_moments_fn         *moments;
-    apr_moments_wide_fn    *moments_wide;
-    apr_bins_fn            *bins;
-    apr_bins_wide_fn       *bins_wide;
+    enum apr_isa             isa;
+    apr_decode_fn           *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
+    apr_decode_wide_fn      *decode_wide[APR_NDTYPES]; /* for dtypes marked wide */
+    apr_difference_fn       *difference;
+    apr_difference_wide_fn  *difference_wide;
+    apr_difference_whole_fn *difference_whole;
+    apr_moments_fn          *moments;
+    apr_moments_wide_fn     *moments_wide;
+    apr_bins_fn             *bins;
+    apr_bins_wide_fn        *bins_wide;
 };
 
 /* The table for a level; the CPU must have it (apr_isa_has). Valid forever, the same at every call. */

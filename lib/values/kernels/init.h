@@ -62,6 +62,16 @@ apr_moments_wide_fn    apr_moments_wide_scalar;
 apr_bins_fn            apr_bins_scalar;
 apr_bins_wide_fn       apr_bins_wide_scalar;
 
+/* The difference of integers of 64 bits out of a level's difference of doubles. */
+void apr_difference_whole_by(apr_difference_wide_fn *wide, const unsigned char *a, bool a_signed, const unsigned char *b, bool b_signed,
+                             size_t n, uint64_t first, struct apr_difference *into);
+#define WHOLE(name, wide)                                                                                                    \
+    static void name(const unsigned char *a, bool a_signed, const unsigned char *b, bool b_signed, size_t n, uint64_t first, \
+                     struct apr_difference *into)                                                                            \
+    {                                                                                                                        \
+        apr_difference_whole_by(wide, a, a_signed, b, b_signed, n, first, into);                                             \
+    }
+
 static inline uint16_t apr_load16(const unsigned char *p) { return (uint16_t)(p[0] | p[1] << 8); }
 
 static inline uint32_t apr_load32(const unsigned char *p) { return apr_load16(p) | (uint32_t)apr_load16(p + 2) << 16; }

@@ -56,10 +56,12 @@ INLINE bool run_neon(const void *a, const void *b, size_t n, bool wide, bool far
 
 DIFFERENCE(, floats, float, false, run_neon, apr_difference_scalar)
 DIFFERENCE(, doubles, double, true, run_neon, apr_difference_wide_scalar)
+WHOLE(whole, doubles)
 
 void apr_difference_neon(struct apr_kernels *k)
 {
     k->difference = floats;
     k->difference_wide = doubles;
+    k->difference_whole = whole;
 }
 #endif

@@ -201,9 +201,13 @@ AVX512 static void float_avx512(const float *a, const float *b, size_t n, uint64
 
 DIFFERENCE(AVX512, double_avx512, double, true, run_avx512, apr_difference_wide_scalar)
 
+WHOLE(whole_avx2, double_avx2)
+WHOLE(whole_avx512, double_avx512)
+
 void apr_difference_x86(struct apr_kernels *k, enum apr_isa isa)
 {
     k->difference = isa == APR_AVX512 ? float_avx512 : float_avx2;
     k->difference_wide = isa == APR_AVX512 ? double_avx512 : double_avx2;
+    k->difference_whole = isa == APR_AVX512 ? whole_avx512 : whole_avx2;
 }
 #endif
