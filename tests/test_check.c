@@ -5,6 +5,7 @@
 #include <math.h>
 #include <regex.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* ---- a tiny llama --------------------------------------------------------------------------------------------------- */
 
@@ -396,6 +397,28 @@ static void what_lies_beside_a_checkpoint_is_checked(void **state)
     test_free(&data);
 }
 
+static void a_tokenizer_that_is_no_file_is_told(void **state)
+{
+    (void)state;
+    static const char *const file[] = { "tokenizer.json", "tokenizer_config.json" };
+    static const char one[] = "{\"norm\":{\"dtype\":\"F32\",\"shape\":[32],\"data_offsets\":[0,128]}}";
+    struct test_bytes data = { 0 };
+    put_values(&data, H, NORMAL);
+    for (size_t i = 0; i < APR_LENGTH(file); i++) {
+        char name[64], beside[64];
+        snprintf(name, sizeof name, "pipe-%zu/model.safetensors", i);
+        snprintf(beside, sizeof beside, "pipe-%zu/%s", i, file[i]);
+        const char *const path = safetensors(name, one, &data);
+        assert_int_equal(mkfifo(test_path(beside), 0600), 0);
+        expect(file[i], path, "--check", 1, "vocab.unreadable", NULL);
+        struct test_answer a = test_tool("apr-inspect", "--tokenizer", path, NULL);
+        if (a.exit != 2 || !test_says(&a.err, file[i]) || !test_says(&a.err, "is a pipe, not a file"))
+            fail_msg("exit %d: %s", a.exit, (const char *)a.err.at);
+        test_answer_free(&a);
+    }
+    test_free(&data);
+}
+
 /* ---- what cannot be opened ------------------------------------------------------------------------------------------ */
 
 static void a_file_that_cannot_be_opened_is_one_finding(void **state)
@@ -512,6 +535,7 @@ int main(void)
         cmocka_unit_test(scales_and_codes_of_blocks_are_seen_undecoded),
         cmocka_unit_test(a_layer_unlike_its_siblings_stands_out),
         cmocka_unit_test(what_lies_beside_a_checkpoint_is_checked),
+        cmocka_unit_test(a_tokenizer_that_is_no_file_is_told),
         cmocka_unit_test(a_file_that_cannot_be_opened_is_one_finding),
         cmocka_unit_test(a_wrong_footer_is_no_absent_one),
         cmocka_unit_test(every_code_is_on_the_page_and_none_other),

@@ -1,6 +1,7 @@
 /* lib/model/open.c, lib/model/shard_index.c: from a path to a model of one file or many, and whose fault it is when that fails. */
 #include "support.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libdeflate.h>
@@ -582,6 +583,50 @@ static void traces_without_stages_are_told(void **state)
     }
 }
 
+/* ---- what is no file ----------------------------------------------------------------------------------------------- */
+
+/* Each kind of file that opening a model looks for by itself, as a pipe which nobody writes: it is named, and not waited for. */
+static void what_is_looked_for_must_be_a_file(void **state)
+{
+    (void)state;
+    const struct { const char *folder, *file, *opened; } rows[] = {
+        { "f0", "model.safetensors", "" },
+        { "f1", INDEX, "" },
+        { (put_text("f2", INDEX, MAP("\"a\": \"1\", \"b\": \"2\"")), put_letters("f2", "1", "a"), "f2"), "2", "" },
+        { (put_letters("f3", "model.safetensors", "a"), "f3"), "config.json", "" },
+        { (put_letters("f4", "any.safetensors", "a"), "f4"), "config.json", "/any.safetensors" },
+        { (copy("fixtures/split/qwen2-00001-of-00003.gguf", "f5", "q-00001-of-00003.gguf"), "f5"), "q-00002-of-00003.gguf",
+          "/q-00001-of-00003.gguf" },
+        { (put_stage("f6", "layer-0/a.bin", 0), "f6"), "layer-0/b.bin", "" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char opened[100];
+        snprintf(opened, sizeof opened, "%s%s", rows[i].folder, rows[i].opened);
+        assert_true(mkdir(test_path(rows[i].folder), 0777) == 0 || errno == EEXIST);
+        const char *const path = in(rows[i].folder, rows[i].file);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        expect_failure(rows[i].file, test_path(opened), APR_EIO, path, APR_NOWHERE, (const char *[4]){ "is a pipe, not a file" });
+        assert_int_equal(unlink(path), 0);
+        assert_int_equal(symlink("nowhere", path), 0);
+        expect_failure(rows[i].file, test_path(opened), APR_EIO, path, APR_NOWHERE, (const char *[4]){ "is a link to \"nowhere\"" });
+    }
+}
+
+static void an_index_and_a_config_have_a_greatest_length(void **state)
+{
+    (void)state;
+    const struct { const char *folder, *file; off_t n; } rows[] = {
+        { "g0", INDEX, ((off_t)256 << 20) + 1 },
+        { (put_letters("g1", "model.safetensors", "a"), "g1"), "config.json", ((off_t)16 << 20) + 1 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const char *const path = put_text(rows[i].folder, rows[i].file, "{       ");
+        assert_int_equal(truncate(path, rows[i].n), 0);
+        expect_failure(rows[i].file, test_path(rows[i].folder), APR_ELIMIT, path, APR_NOWHERE, (const char *[4]){ "at most" });
+    }
+    expect_failure("an index that was named", in("g0", INDEX), APR_ELIMIT, in("g0", INDEX), APR_NOWHERE, (const char *[4]){ "at most" });
+}
+
 /* ---- standard input ------------------------------------------------------------------------------------------------ */
 
 static int stdin_from(int fd)
@@ -642,6 +687,8 @@ int main(void)
         cmocka_unit_test(a_trace_is_read_in_computation_order),
         cmocka_unit_test(folders_of_one_layer_have_one_order),
         cmocka_unit_test(traces_without_stages_are_told),
+        cmocka_unit_test(what_is_looked_for_must_be_a_file),
+        cmocka_unit_test(an_index_and_a_config_have_a_greatest_length),
         cmocka_unit_test(a_dash_is_standard_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

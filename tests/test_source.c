@@ -115,6 +115,73 @@ static void what_cannot_be_opened_is_told(void **state)
     }
 }
 
+static const char *linked(const char *name, const char *to)
+{
+    const char *const path = test_path(name);
+    assert_int_equal(symlink(to, path), 0);
+    return path;
+}
+
+static const char *special(const char *name, mode_t mode)
+{
+    const char *const path = test_path(name);
+    assert_int_equal(mknod(path, mode | 0600, 0), 0);
+    return path;
+}
+
+static void only_a_regular_file_is_read_beside_another(void **state)
+{
+    (void)state;
+    const char *const long_one = test_file("beside/long", "1234567890", 10);
+    assert_int_equal(truncate(long_one, (off_t)1 << 31), 0);                 /* 2 GiB of nothing */
+    const struct { const char *path; enum apr_code code; const char *words; } rows[] = {
+        { special("beside/pipe", S_IFIFO), APR_EIO, "is a pipe, not a file" },       /* which nobody writes */
+        { special("beside/socket", S_IFSOCK), APR_EIO, "is a socket, not a file" },
+        { test_path("beside"), APR_EIO, "is a folder, not a file" },
+        { linked("beside/zeros", "/dev/zero"), APR_EIO, "is a device, not a file" },
+        { linked("beside/to pipe", "pipe"), APR_EIO, "is a pipe, not a file" },
+        { linked("beside/itself", "itself"), APR_EIO, "Too many levels of symbolic links" },
+        { linked("beside/nowhere", "../blobs/\033[31m"), APR_EIO, "is a link to \"../blobs/\\x1b[31m\", which is not there" },
+        { long_one, APR_ELIMIT, "has 2147483648 bytes, of such a file at most 10 are read" },
+        { test_file("beside/eleven", "12345678901", 11), APR_ELIMIT, "has 11 bytes, of such a file at most 10 are read" },
+    };
+    const size_t before = open_descriptors();
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_source *s = (void *)&i;
+        struct apr_error e;
+        assert_int_equal(apr_source_sidecar(&s, rows[i].path, 10, test_run_with(1), &e), rows[i].code);
+        assert_null(s);
+        assert_string_equal(e.file, rows[i].path);
+        if (strstr(e.text, rows[i].words) == NULL)
+            fail_msg("%s: %s", rows[i].path, e.text);
+    }
+    assert_int_equal(open_descriptors(), before);
+}
+
+static void a_file_beside_another_may_be_absent_or_behind_links(void **state)
+{
+    (void)state;
+    const char *const whole = test_file("blobs/ten", "1234567890", 10);
+    const struct { const char *path; bool there; } rows[] = {
+        { whole, true },
+        { linked("to whole", whole), true },
+        { linked("to link", "to whole"), true },
+        { test_path("blobs/nothing"), false },
+        { test_path("no folder/nothing"), false },
+        { test_path("blobs/ten/deeper"), false },
+        { "", false },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_source *s = (void *)&i;
+        struct apr_error e;
+        assert_int_equal(apr_source_sidecar(&s, rows[i].path, 10, test_run_with(1), &e), APR_OK);
+        assert_int_equal(s != NULL, rows[i].there);
+        if (s != NULL)
+            expect_bytes(s, "1234567890", 10);
+        apr_source_close(s);
+    }
+}
+
 /* ---- pipes and standard input -------------------------------------------------------------------------------------- */
 
 struct feed {
@@ -465,6 +532,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_is_mapped_as_it_is),
         cmocka_unit_test(what_cannot_be_opened_is_told),
+        cmocka_unit_test(only_a_regular_file_is_read_beside_another),
+        cmocka_unit_test(a_file_beside_another_may_be_absent_or_behind_links),
         cmocka_unit_test(a_pipe_is_copied_into_a_file_without_a_name),
         cmocka_unit_test(standard_input_may_be_a_pipe),
         cmocka_unit_test(standard_input_may_be_a_file_read_up_to_somewhere),

@@ -107,43 +107,19 @@ static enum apr_code spool(int *fd, uint64_t *n, const struct apr_run *r, struct
     return code;
 }
 
-static enum apr_code open_and_map(struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+/* A source of the n bytes of fd, which the caller closes; st says which file they came from. */
+static enum apr_code new_source(struct apr_source **out, const char *path, int fd, uint64_t n, const struct stat *st, struct apr_error *e)
 {
-    int fd = strcmp(s->path, "-") == 0 ? STDIN_FILENO : open(s->path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return system_error(e, "cannot open");
-    struct stat st = { 0 };
-    uint64_t n = 0;
-    enum apr_code code = APR_OK;
-    if (fstat(fd, &st) != 0)
-        code = system_error(e, "cannot tell what it is");
-    else if (S_ISDIR(st.st_mode))
-        code = apr_fail(e, APR_EIO, APR_NOWHERE, "is a folder");
-    else if (!S_ISREG(st.st_mode) || (fd == STDIN_FILENO && lseek(fd, 0, SEEK_CUR) != 0))
-        code = spool(&fd, &n, r, e);
-    else
-        n = (uint64_t)st.st_size;
-    if (code == APR_OK)
-        code = map_file(fd, n, &s->map, e);
-    s->stored = n;
-    s->device = st.st_dev;
-    s->inode = st.st_ino;
-    if (fd != STDIN_FILENO)
-        close(fd);
-    return code;
-}
-
-enum apr_code apr_source_open(struct apr_source **out, const char *path, const struct apr_run *r, struct apr_error *e)
-{
-    const size_t n = strlen(path) + 1;
-    struct apr_source *s = calloc(1, sizeof *s + n);
-    *out = NULL;
+    const size_t length = strlen(path) + 1;
+    struct apr_source *s = calloc(1, sizeof *s + length);
     if (s == NULL)
         return apr_no_memory(e);
-    s->path = memcpy(s + 1, path, n);
-    const enum apr_code code = open_and_map(s, r, e);
+    s->path = memcpy(s + 1, path, length);
+    s->stored = n;
+    s->device = st->st_dev;
+    s->inode = st->st_ino;
+    const enum apr_code code = map_file(fd, n, &s->map, e);
     if (code != APR_OK) {
-        apr_error_in(e, path);
         free(s);
         return code;
     }
@@ -153,6 +129,81 @@ enum apr_code apr_source_open(struct apr_source **out, const char *path, const s
     pthread_mutex_unlock(&all_lock);
     *out = s;
     return APR_OK;
+}
+
+enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st = { 0 };
+    uint64_t n = 0;
+    enum apr_code code = APR_OK;
+    *s = NULL;
+    if (fd < 0)
+        code = system_error(e, "cannot open");
+    else if (fstat(fd, &st) != 0)
+        code = system_error(e, "cannot tell what it is");
+    else if (S_ISDIR(st.st_mode))
+        code = apr_fail(e, APR_EIO, APR_NOWHERE, "is a folder");
+    else if (!S_ISREG(st.st_mode) || (fd == STDIN_FILENO && lseek(fd, 0, SEEK_CUR) != 0))
+        code = spool(&fd, &n, r, e);
+    else
+        n = (uint64_t)st.st_size;
+    if (code == APR_OK)
+        code = new_source(s, path, fd, n, &st, e);
+    if (code != APR_OK)
+        apr_error_in(e, path);
+    if (fd > STDIN_FILENO)
+        close(fd);
+    return code;
+}
+
+static enum apr_code no_file(const struct stat *st, struct apr_error *e)
+{
+    const mode_t mode = st->st_mode;
+    return apr_fail(e, APR_EIO, APR_NOWHERE, "is %s, not a file", S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" :
+                    S_ISSOCK(mode) ? "a socket" : "a device");
+}
+
+/* For a path that open refused: APR_OK when nothing is there. */
+static enum apr_code not_opened(const char *path, struct apr_error *e)
+{
+    const int why = errno;
+    struct stat st;
+    char target[256];
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return no_file(&st, e);
+    if (why == ENOENT || why == ENOTDIR) {
+        const ssize_t n = readlink(path, target, sizeof target);
+        return n < 0 ? APR_OK : apr_fail(e, APR_EIO, APR_NOWHERE, "is a link to %s, which is not there",
+                                         APR_QUOTED(((struct apr_bytes){ (unsigned char *)target, (size_t)n })));
+    }
+    errno = why;
+    return system_error(e, "cannot open");
+}
+
+enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64_t most, const struct apr_run *r, struct apr_error *e)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a pipe without a writer does not hold us up */
+    struct stat st;
+    enum apr_code code;
+    (void)r;
+    *s = NULL;
+    if (fd < 0)
+        code = not_opened(path, e);
+    else if (fstat(fd, &st) != 0)
+        code = system_error(e, "cannot tell what it is");
+    else if (!S_ISREG(st.st_mode))
+        code = no_file(&st, e);
+    else if ((uint64_t)st.st_size > most)
+        code = apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %lld bytes, of such a file at most %llu are read", (long long)st.st_size,
+                        (unsigned long long)most);
+    else
+        code = new_source(s, path, fd, (uint64_t)st.st_size, &st, e);
+    if (code != APR_OK)
+        apr_error_in(e, path);
+    if (fd >= 0)
+        close(fd);
+    return code;
 }
 
 void apr_source_close(struct apr_source *s)

@@ -14,9 +14,27 @@ struct apr_source {
     struct apr_source *next;     /* of all open ones, for apr_source_patch */
 };
 
-/* Maps the file at path. What cannot be mapped (a pipe, "-", a terminal) is first copied into an unlinked file in r->tmpdir.
- * A folder or a file that does not open is APR_EIO. An empty file has an empty map. */
+/* Maps the file that the user named. What cannot be mapped (a pipe, "-", a terminal) is first copied into an unlinked file in
+ * r->tmpdir. A folder or a file that does not open is APR_EIO. An empty file has an empty map. */
 APR_MUST_CHECK enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e);
+
+/* Maps a file that nobody named, but that was looked for beside another one. *s is NULL, and the code APR_OK, when there is none. It must
+ * be a regular file, if only through links, of at most `most` bytes (APR_ELIMIT); a pipe, a device, a folder, a link that leads nowhere,
+ * what may not be read: APR_EIO. It never waits for anybody. Messages name the file and say what it is. */
+APR_MUST_CHECK enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64_t most, const struct apr_run *r,
+                                                struct apr_error *e);
+
+/* How long they may be, many times the largest published; what reads one takes time and memory in proportion.
+ *   CONFIG      config.json and its like, templates: some 10 KB, with each token that was added 1 MB
+ *   INDEX       100 bytes a tensor: 9 MB for 90,000 tensors
+ *   TOKENIZER   tokenizer.json: up to 35 MB
+ *   VOCABULARY  tokenizer.model, vocab.txt, vocab.json, merges.txt: up to 10 MB
+ *   SHARD       as long as it is: only its header is read at first */
+#define APR_MOST_CONFIG     ((uint64_t)16 << 20)
+#define APR_MOST_INDEX      ((uint64_t)256 << 20)
+#define APR_MOST_TOKENIZER  ((uint64_t)256 << 20)
+#define APR_MOST_VOCABULARY ((uint64_t)64 << 20)
+#define APR_MOST_SHARD      UINT64_MAX
 
 /* Unmaps and frees; NULL is nothing. */
 void apr_source_close(struct apr_source *s);

@@ -6,8 +6,6 @@
 #include "files/source.h"
 #include "model/json.h"
 
-#define MOST_BYTES ((size_t)16 << 20)
-
 struct apr_hf_config {
     json_t *top, *inner;
 };
@@ -58,8 +56,8 @@ enum apr_code apr_hf_config_new(struct apr_hf_config **out, struct apr_bytes tex
 {
     static const char *const inner[] = { "text_config", "llm_config", "lm_config", "language_config" };
     *out = NULL;
-    if (text.n > MOST_BYTES)
-        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu bytes of configuration, at most %zu are read", text.n, MOST_BYTES);
+    if (text.n > APR_MOST_CONFIG)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu bytes of configuration, at most %zu are read", text.n, (size_t)APR_MOST_CONFIG);
     struct apr_hf_config *c = calloc(1, sizeof *c);
     if (c == NULL)
         return apr_no_memory(e);

@@ -65,11 +65,13 @@ static enum apr_code read_source(struct apr_model *m, struct apr_source *s, cons
     return code;
 }
 
-static enum apr_code read_file(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
+/* Reads a file that was looked for; *there: it exists. */
+static enum apr_code read_file(struct apr_model *m, const char *path, bool *there, const struct apr_run *r, struct apr_error *e)
 {
     struct apr_source *s;
-    APR_TRY(apr_source_open(&s, path, r, e));
-    return read_source(m, s, r, e);
+    const enum apr_code code = apr_source_sidecar(&s, path, APR_MOST_SHARD, r, e);
+    *there = code != APR_OK || s != NULL;
+    return s == NULL ? code : read_source(m, s, r, e);
 }
 
 /* FOLDER/NAME; the caller frees it. */
@@ -86,17 +88,12 @@ static char *join(const char *folder, struct apr_bytes name)
     return path;
 }
 
-static bool is_there(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0;
-}
-
 /* ---- an index and its shards ---------------------------------------------------------------------------------------- */
 
-static enum apr_code read_index(struct apr_model *m, const struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+static enum apr_code read_shards(struct apr_model *m, const struct apr_source *s, const struct apr_run *r, struct apr_error *e)
 {
     struct apr_shard_index *index;
+    bool there;
     const char *slash = strrchr(s->path, '/');
     char *folder = slash == NULL ? strdup(".") : strndup(s->path, slash == s->path ? 1 : (size_t)(slash - s->path));
     if (folder == NULL)
@@ -105,8 +102,8 @@ static enum apr_code read_index(struct apr_model *m, const struct apr_source *s,
     for (size_t i = 0; code == APR_OK && i < apr_shard_index_nshard(index); i++) {
         char *path = slash == NULL ? strndup((const char *)apr_shard_index_shard(index, i).at, apr_shard_index_shard(index, i).n)
                                    : join(folder, apr_shard_index_shard(index, i));
-        code = path == NULL ? apr_no_memory(e) : read_file(m, path, r, e);
-        if (code == APR_EIO && !is_there(path))
+        code = path == NULL ? apr_no_memory(e) : read_file(m, path, &there, r, e);
+        if (code == APR_OK && !there)
             code = apr_shard_index_explain(index, i, s, e);
         free(path);
     }
@@ -114,6 +111,16 @@ static enum apr_code read_index(struct apr_model *m, const struct apr_source *s,
         code = apr_shard_index_check(index, m, s, e);
     apr_shard_index_free(index);
     free(folder);
+    return code;
+}
+
+/* Closes s. */
+static enum apr_code read_index(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
+{
+    const enum apr_code code = read_shards(m, s, r, e);
+    if (code != APR_OK)
+        apr_error_in(e, s->path);
+    apr_source_close(s);
     return code;
 }
 
@@ -140,6 +147,7 @@ static enum apr_code read_siblings(struct apr_model *m, const char *path, const 
                                    const struct apr_run *r, struct apr_error *e)
 {
     unsigned named_number = 0, named_count = 0;
+    bool there;
     char *name = strdup(path);
     char *at = name == NULL ? NULL : numbering(name, format->suffix, &named_number, &named_count);
     enum apr_code code = APR_OK;
@@ -156,8 +164,8 @@ static enum apr_code read_siblings(struct apr_model *m, const char *path, const 
         apr_error_in(e, path);
     for (unsigned i = 0; code == APR_OK && i < count; i++) {
         snprintf(at, strlen(at) + 1, "-%05u-of-%05u%s", i + 1, count, format->suffix);
-        code = read_file(m, name, r, e);
-        if (code == APR_EIO && !is_there(name)) {
+        code = read_file(m, name, &there, r, e);
+        if (code == APR_OK && !there) {
             code = apr_fail(e, APR_EIO, APR_NOWHERE, "shard %u of %u, %s, is not there", i + 1, count, APR_QUOTED(apr_text(name)));
             apr_error_in(e, path);
             e->stage = STAGE_EXTENTS;
@@ -247,7 +255,8 @@ static enum apr_code read_trace(struct apr_model *m, const char *folder, const s
         qsort(found.path, found.n, sizeof *found.path, in_computation_order);
     for (size_t i = 0; code == APR_OK && i < found.n; i++) {
         char *path = join(folder, apr_text(found.path[i]));
-        code = path == NULL ? apr_no_memory(e) : read_file(m, path, r, e);
+        bool there;
+        code = path == NULL ? apr_no_memory(e) : read_file(m, path, &there, r, e);
         free(path);
     }
     for (size_t i = 0; i < found.n; i++)
@@ -265,8 +274,8 @@ static enum apr_code read_config(struct apr_model *m, const char *path, const st
     char *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? strdup(path) : slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path + 1));
     char *config = folder == NULL ? NULL : join(folder, name);
     enum apr_code code = config == NULL ? apr_no_memory(e) : APR_OK;
-    if (code == APR_OK && is_there(config))
-        code = apr_source_open(&m->config, config, r, e);
+    if (code == APR_OK)
+        code = apr_source_sidecar(&m->config, config, APR_MOST_CONFIG, r, e);
     free(config);
     free(folder);
     return code;
@@ -277,23 +286,13 @@ static enum apr_code read_config(struct apr_model *m, const char *path, const st
 static enum apr_code read_folder(struct apr_model *m, const char *folder, const struct apr_run *r, struct apr_error *e)
 {
     char *single = join(folder, apr_text("model.safetensors")), *index = join(folder, apr_text(INDEX_NAME));
-    enum apr_code code;
-    if (single == NULL || index == NULL) {
-        code = apr_no_memory(e);
-    } else if (is_there(single)) {
-        code = read_file(m, single, r, e);
-    } else if (is_there(index)) {
-        struct apr_source *s;
-        code = apr_source_open(&s, index, r, e);
-        if (code == APR_OK) {
-            code = read_index(m, s, r, e);
-            if (code != APR_OK)
-                apr_error_in(e, s->path);
-            apr_source_close(s);
-        }
-    } else {
-        code = read_trace(m, folder, r, e);
-    }
+    struct apr_source *s = NULL;
+    bool there = false;
+    enum apr_code code = single == NULL || index == NULL ? apr_no_memory(e) : read_file(m, single, &there, r, e);
+    if (code == APR_OK && !there)
+        code = apr_source_sidecar(&s, index, APR_MOST_INDEX, r, e);
+    if (code == APR_OK && !there)
+        code = s == NULL ? read_trace(m, folder, r, e) : read_index(m, s, r, e);
     free(single);
     free(index);
     return code;
@@ -306,13 +305,7 @@ static enum apr_code read_path(struct apr_model *m, const char *path, const stru
         return read_folder(m, path, r, e);
     struct apr_source *s;
     APR_TRY(apr_source_open(&s, path, r, e));
-    if (!apr_is_shard_index(s->map))
-        return read_source(m, s, r, e);
-    const enum apr_code code = read_index(m, s, r, e);
-    if (code != APR_OK)
-        apr_error_in(e, s->path);
-    apr_source_close(s);
-    return code;
+    return apr_is_shard_index(s->map) ? read_index(m, s, r, e) : read_source(m, s, r, e);
 }
 
 enum apr_code apr_open(struct apr_model **out, const char *path, const struct apr_run *r, struct apr_error *e)

@@ -185,6 +185,8 @@ static enum apr_code read_index(struct apr_shard_index *index, struct apr_model 
     struct apr_walk w;
     struct apr_item item, map = { 0 }, shards = { 0 };
     bool more = true;
+    if (s->map.n > APR_MOST_INDEX)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %zu bytes, of an index at most %zu are read", s->map.n, (size_t)APR_MOST_INDEX);
     APR_TRY(apr_walk_in(&w, s->map, 0, '{', e));
     for (;;) {
         APR_TRY(apr_walk_next(&w, &item, &more, e));

@@ -3,14 +3,13 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/json.h"
 
-enum apr_code open_beside(const struct inspection *x, const char *name, struct apr_source **s, struct apr_error *e)
+enum apr_code open_beside(const struct inspection *x, const char *name, uint64_t most, struct apr_source **s, struct apr_error *e)
 {
     const char *path = x->m->file[0]->path, *slash = strrchr(path, '/');
     const size_t folder = slash == NULL ? 0 : (size_t)(slash - path) + 1, n = strlen(name);
@@ -22,7 +21,7 @@ enum apr_code open_beside(const struct inspection *x, const char *name, struct a
         return apr_no_memory(e);
     memcpy(beside, path, folder);
     memcpy(beside + folder, name, n + 1);
-    const enum apr_code code = access(beside, F_OK) == 0 ? apr_source_open(s, beside, &x->o->cli.run, e) : APR_OK;
+    const enum apr_code code = apr_source_sidecar(s, beside, most, &x->o->cli.run, e);
     free(beside);
     return code;
 }
@@ -49,7 +48,7 @@ enum apr_code check_index(struct inspection *x, struct apr_error *e)
     uint64_t said, total = 0;
     if (x->m->nfile < 2)
         return APR_OK;
-    APR_TRY(open_beside(x, "model.safetensors.index.json", &s, e));
+    APR_TRY(open_beside(x, "model.safetensors.index.json", APR_MOST_INDEX, &s, e));
     enum apr_code code = APR_OK;
     for (size_t i = 0; i < x->m->ntensor; i++)
         total += stored_bytes(&x->m->tensor[i]);

@@ -328,13 +328,15 @@ static enum apr_code check_tokenizer_json(struct vocabulary *v, struct apr_bytes
 }
 
 /* Opens a JSON object beside the model; *s is NULL when there is none, or it is broken, which is told. */
-static enum apr_code open_json(struct vocabulary *v, const char *name, struct apr_source **s)
+static enum apr_code open_json(struct vocabulary *v, const char *name, uint64_t most, struct apr_source **s)
 {
     struct apr_error why;
-    APR_TRY(open_beside(v->x, name, s, v->e));
+    enum apr_code code = open_beside(v->x, name, most, s, v->e);
+    if (code == APR_EIO || code == APR_ELIMIT)
+        return SAY(v, APR_FAULT, "vocab.unreadable", "%s: %s", name, v->e->text);
     if (*s == NULL)
-        return APR_OK;
-    enum apr_code code = apr_json_check((*s)->map, 0, &why);
+        return code;
+    code = apr_json_check((*s)->map, 0, &why);
     if (code == APR_OK && (*s)->map.at[strspn((const char *)(*s)->map.at, " \t\r\n")] == '{')
         return APR_OK;
     if (code == APR_ENOMEM)
@@ -362,13 +364,13 @@ static enum apr_code check_config_ids(struct vocabulary *v)
 static enum apr_code check_folder(struct vocabulary *v)
 {
     struct apr_source *s;
-    enum apr_code code = open_json(v, "tokenizer.json", &s);
+    enum apr_code code = open_json(v, "tokenizer.json", APR_MOST_TOKENIZER, &s);
     if (code == APR_OK && s != NULL)
         code = check_tokenizer_json(v, s->map);
     apr_source_close(s);
     if (code != APR_OK)
         return code;
-    code = open_json(v, "tokenizer_config.json", &s);
+    code = open_json(v, "tokenizer_config.json", APR_MOST_CONFIG, &s);
     apr_source_close(s);
     return code == APR_OK ? check_config_ids(v) : code;
 }

@@ -285,9 +285,9 @@ static enum apr_code name_roles(struct tokenizer *k, const struct apr_value *con
 static enum apr_code from_folder(struct tokenizer *k, const struct inspection *x, struct apr_error *e)
 {
     struct apr_value top, config, model, vocabulary, added, merges, pre;
-    APR_TRY(open_beside(x, "tokenizer.json", &k->file[TOKENIZER], e));
-    APR_TRY(open_beside(x, "tokenizer_config.json", &k->file[CONFIG], e));
-    APR_TRY(open_beside(x, "chat_template.jinja", &k->file[TEMPLATE], e));
+    APR_TRY(open_beside(x, "tokenizer.json", APR_MOST_TOKENIZER, &k->file[TOKENIZER], e));
+    APR_TRY(open_beside(x, "tokenizer_config.json", APR_MOST_CONFIG, &k->file[CONFIG], e));
+    APR_TRY(open_beside(x, "chat_template.jinja", APR_MOST_CONFIG, &k->file[TEMPLATE], e));
     APR_TRY(load(k, TOKENIZER, &top, e));
     APR_TRY(load(k, CONFIG, &config, e));
     k->found = top.type == APR_META_OBJECT || config.type == APR_META_OBJECT;
