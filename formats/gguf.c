@@ -8,9 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xxhash.h>
-
 #include "base/cursor.h"
+#include "base/table.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
@@ -179,43 +178,6 @@ static enum apr_code take_value(struct reader *r, uint32_t type, struct apr_valu
 
 /* ---- keys ----------------------------------------------------------------------------------------------------------- */
 
-/* The model's keys by hash, open-addressed, at most half full; no key is empty. One of an earlier file may stand in this one too. */
-struct key {
-    struct apr_bytes text;
-    bool             earlier;
-};
-struct keys {
-    struct key *slot;
-    size_t      n, nslot;
-};
-
-static struct key *key_slot(const struct keys *keys, struct apr_bytes text)
-{
-    size_t i = (size_t)XXH3_64bits(text.at, text.n) & (keys->nslot - 1);
-    while (keys->slot[i].text.n != 0 && !apr_bytes_equal(keys->slot[i].text, text))
-        i = (i + 1) & (keys->nslot - 1);
-    return &keys->slot[i];
-}
-
-/* Where text stands or, with text.n 0 there, is to be put; NULL when memory is out. */
-static struct key *keys_at(struct keys *keys, struct apr_bytes text)
-{
-    if (2 * (keys->n + 1) > keys->nslot) {
-        const struct keys old = *keys;
-        keys->nslot = old.nslot == 0 ? 64 : 2 * old.nslot;
-        keys->slot = calloc(keys->nslot, sizeof *keys->slot);
-        if (keys->slot == NULL) {
-            *keys = old;
-            return NULL;
-        }
-        for (size_t i = 0; i < old.nslot; i++)
-            if (old.slot[i].text.n != 0)
-                *key_slot(keys, old.slot[i].text) = old.slot[i];
-        free(old.slot);
-    }
-    return key_slot(keys, text);
-}
-
 /* The keys that the reader itself goes by. */
 static enum apr_code obey(struct reader *r, const struct apr_value *v)
 {
@@ -266,7 +228,8 @@ static void note_key(struct reader *r)
                        LONG_KEY);
 }
 
-static enum apr_code take_key(struct reader *r, struct keys *keys, uint64_t number)
+/* keys: all keys of the model, each with the byte where it stands in this file, 0 for one that only an earlier file has. */
+static enum apr_code take_key(struct reader *r, struct apr_table *keys, uint64_t number)
 {
     struct apr_cursor *c = &r->c;
     const size_t left = apr_left(c);
@@ -280,17 +243,15 @@ static enum apr_code take_key(struct reader *r, struct keys *keys, uint64_t numb
                         " bytes, where %zu are left for the entry", number, r->nkeys, n, left);
     if (n == 0)
         return apr_fail(r->e, APR_ECORRUPT, r->key_at, "key %" PRIu64 " of %" PRIu64 " has an empty name", number, r->nkeys);
-    struct key *slot = keys_at(keys, r->key);
-    if (slot == NULL)
+    bool fresh;
+    union apr_table_value *first = apr_table_put(keys, r->key, &fresh);
+    if (first == NULL)
         return apr_no_memory(r->e);
-    const bool known = slot->text.n != 0;
-    if (known && !slot->earlier) {
-        apr_fail(r->e, APR_ECORRUPT, r->key_at, "key %s stands twice, first at byte %zu", APR_QUOTED(r->key),
-                 (size_t)(slot->text.at - c->of.at) - 8);
+    if (first->number != 0) {
+        apr_fail(r->e, APR_ECORRUPT, r->key_at, "key %s stands twice, first at byte %" PRIu64, APR_QUOTED(r->key), first->number);
         return apr_found(APR_ECORRUPT, r->e, STAGE_METADATA, "gguf.dup_key");
     }
-    keys->n += !known;
-    *slot = (struct key){ r->key, false };
+    first->number = r->key_at;
     if (type > APR_META_F64)
         return apr_fail(r->e, APR_ECORRUPT, type_at, "key %s: a value of type %" PRIu32 ", expected 0 to 12", APR_QUOTED(r->key), type);
 
@@ -298,25 +259,19 @@ static enum apr_code take_key(struct reader *r, struct keys *keys, uint64_t numb
     APR_TRY(apr_found(take_value(r, type, &v), r->e, STAGE_METADATA, "gguf.value"));
     APR_TRY(apr_found(obey(r, &v), r->e, STAGE_METADATA, "gguf.reserved_key"));
     note_key(r);
-    return known ? APR_OK : apr_model_meta(r->m, r->key, &v, r->e);
+    return fresh ? apr_model_meta(r->m, r->key, &v, r->e) : APR_OK;
 }
 
 static enum apr_code take_keys(struct reader *r)
 {
-    struct keys keys = { 0 };
+    struct apr_table keys = { 0 };
     enum apr_code code = APR_OK;
-    for (size_t i = 0; i < r->m->meta.n && code == APR_OK; i++) {
-        struct key *slot = keys_at(&keys, r->m->meta.entry[i].key);
-        if (slot == NULL) {
-            code = apr_no_memory(r->e);
-            break;
-        }
-        *slot = (struct key){ r->m->meta.entry[i].key, true };
-        keys.n++;
-    }
+    bool fresh;
+    for (size_t i = 0; i < r->m->meta.n && code == APR_OK; i++)
+        code = apr_table_put(&keys, r->m->meta.entry[i].key, &fresh) == NULL ? apr_no_memory(r->e) : APR_OK;
     for (uint64_t i = 0; i < r->nkeys && code == APR_OK; i++)
         code = take_key(r, &keys, i + 1);
-    free(keys.slot);
+    apr_table_free(&keys);
     return code;
 }
 

@@ -15,6 +15,13 @@ struct apr_bytes {
     size_t               n;
 };
 
+/* n keys with their values (lib/base/table.h). */
+struct apr_table {
+    struct apr_table_entry *entry;
+    struct apr_table_slot  *slot;
+    size_t                  n, room, nslot;
+};
+
 /* ---- errors -------------------------------------------------------------------------------------------------------- */
 
 enum apr_code {
@@ -208,8 +215,7 @@ struct apr_model {
     struct apr_note         *note;
     size_t                   nnote, note_room;
     struct apr_arena        *arena;
-    uint32_t                *slot;     /* open-addressed: hash of name -> tensor index + 1 */
-    size_t                   nslot;
+    struct apr_table         by_name;  /* of each tensor: its index */
 };
 
 /* ---- running ------------------------------------------------------------------------------------------------------- */

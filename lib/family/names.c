@@ -5,15 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xxhash.h>
-
+#include "base/arena.h"
 #include "base/bytes.h"
+#include "base/table.h"
 #include "model/format.h"
 
-/* A name of a role with every number as '#', and what each number must be. */
+/* A name of a role with every number as '#', what each number must be, and the next of the same text. */
 struct known_name {
-    char                  *text;
     size_t                 n;
+    struct known_name     *next;
     const struct apr_role *role;
     enum apr_dialect       dialect;
     unsigned               part, nnumber;
@@ -32,13 +32,10 @@ struct apr_names {
     struct candidate           *candidate;    /* candidates of tensor i: first[i] .. first[i + 1] */
     size_t                  *first;
     size_t                   n, room;
-    uint32_t                *slot;      /* open-addressed: hash of a meaning -> index in candidate, + 1 */
-    size_t                   nslot;
+    struct apr_table         tensor;    /* of each meaning: the tensor that has it */
     bool                    *present;   /* of family->role: some tensor may be for it */
-    struct known_name       *known;
-    size_t                   nknown;
-    uint32_t                *name_slot; /* open-addressed: hash of a known name's text -> its index, + 1 */
-    size_t                   nname_slot;
+    struct apr_table         known;     /* of each text: the first name of it */
+    struct apr_arena        *arena;
 };
 
 /* ---- names -------------------------------------------------------------------------------------------------------- */
@@ -84,46 +81,33 @@ static bool generalise(struct apr_bytes s, char *out, struct known_name *k)
     return true;
 }
 
-static size_t name_start(const struct apr_names *s, const char *text, size_t n)
-{
-    return (size_t)XXH3_64bits(text, n) & (s->nname_slot - 1);
-}
-
 static enum apr_code learn_name(struct apr_names *s, const struct apr_role *role, enum apr_dialect dialect, unsigned part,
                                 struct apr_error *e)
 {
-    struct known_name *k = &s->known[s->nknown];
     char text[APR_NAME_ROOM];
+    bool fresh;
+    struct known_name *k = apr_arena_alloc(&s->arena, sizeof *k);
+    if (k == NULL)
+        return apr_no_memory(e);
     if (!generalise(role->known[dialect][part], text, k))
         return APR_OK; /* cannot be: the contract was checked */
     k->role = role;
     k->dialect = dialect;
     k->part = part;
-    k->text = malloc(k->n + 1);
-    if (k->text == NULL)
+    const struct apr_bytes key = apr_arena_copy(&s->arena, (struct apr_bytes){ (const unsigned char *)text, k->n });
+    union apr_table_value *first = key.at == NULL ? NULL : apr_table_put(&s->known, key, &fresh);
+    if (first == NULL)
         return apr_no_memory(e);
-    memcpy(k->text, text, k->n);
-    size_t slot = name_start(s, text, k->n);
-    while (s->name_slot[slot] != 0)
-        slot = (slot + 1) & (s->nname_slot - 1);
-    s->name_slot[slot] = (uint32_t)++s->nknown;
+    struct known_name *last = first->pointer;
+    while (last != NULL && last->next != NULL)
+        last = last->next;
+    *(last == NULL ? (struct known_name **)&first->pointer : &last->next) = k;
     return APR_OK;
 }
 
 static enum apr_code learn_names(struct apr_names *s, struct apr_error *e)
 {
     const struct apr_family *f = s->family;
-    size_t n = 0;
-    for (size_t i = 0; i < f->nrole; i++)
-        for (unsigned d = 0; d < APR_NDIALECTS; d++)
-            n += f->role[i].nknown[d];
-    s->nname_slot = 64;
-    while (s->nname_slot < 2 * n)
-        s->nname_slot *= 2;
-    s->known = calloc(n + 1, sizeof *s->known);
-    s->name_slot = calloc(s->nname_slot, sizeof *s->name_slot);
-    if (s->known == NULL || s->name_slot == NULL)
-        return apr_no_memory(e);
     for (size_t i = 0; i < f->nrole; i++)
         for (unsigned d = 0; d < APR_NDIALECTS; d++)
             for (unsigned p = 0; p < f->role[i].nknown[d]; p++)
@@ -266,11 +250,10 @@ static enum apr_code add_meanings(struct apr_names *s, size_t tensor, struct apr
     struct apr_meaning meaning;
     if (!generalise(name, text, &found))
         return APR_OK;
-    for (size_t slot = name_start(s, text, found.n); s->name_slot[slot] != 0; slot = (slot + 1) & (s->nname_slot - 1)) {
-        const struct known_name *k = &s->known[s->name_slot[slot] - 1];
-        if (k->dialect == dialect && k->n == found.n && memcmp(k->text, text, k->n) == 0 && take_numbers(k, &found, &meaning))
+    const union apr_table_value *first = apr_table_find(&s->known, (struct apr_bytes){ (const unsigned char *)text, found.n });
+    for (const struct known_name *k = first == NULL ? NULL : first->pointer; k != NULL; k = k->next)
+        if (k->dialect == dialect && take_numbers(k, &found, &meaning))
             APR_TRY(add_meaning(s, tensor, &meaning, e));
-    }
     return APR_OK;
 }
 
@@ -290,18 +273,11 @@ static enum apr_code read_name(struct apr_names *s, size_t tensor, struct apr_er
     return APR_OK;
 }
 
-static bool same_meaning(const struct apr_meaning *a, const struct apr_meaning *b)
+static struct apr_bytes key_of(const struct apr_meaning *meaning)
 {
-    return a->role == b->role && a->layer == b->layer && a->expert == b->expert && a->dialect == b->dialect && a->part == b->part;
-}
-
-static size_t meaning_slot(const struct apr_names *s, const struct apr_meaning *meaning)
-{
-    const uint64_t key[] = { (uint64_t)(meaning->role - s->family->role), meaning->layer, meaning->expert, meaning->dialect, meaning->part };
-    size_t slot = (size_t)XXH3_64bits(key, sizeof key) & (s->nslot - 1);
-    while (s->slot[slot] != 0 && !same_meaning(&s->candidate[s->slot[slot] - 1].meaning, meaning))
-        slot = (slot + 1) & (s->nslot - 1);
-    return slot;
+    _Static_assert(sizeof *meaning == sizeof meaning->role + 2 * sizeof meaning->layer + sizeof meaning->dialect + sizeof meaning->part,
+                   "a meaning is its own key, so nothing stands between its fields");
+    return (struct apr_bytes){ (const unsigned char *)meaning, sizeof *meaning };
 }
 
 /* Puts the candidates whose `when` does not hold behind the others. */
@@ -320,16 +296,15 @@ static void order_candidates(struct apr_names *s, const struct apr_scope *scope)
 enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
 {
     order_candidates(s, scope);
-    s->nslot = 64;
-    while (s->nslot < 2 * s->n)
-        s->nslot *= 2;
-    s->slot = calloc(s->nslot, sizeof *s->slot);
-    if (s->slot == NULL)
+    if (!apr_table_expect(&s->tensor, s->n))
         return apr_no_memory(e);
     for (size_t i = 0; i < s->n; i++) {
-        uint32_t *slot = &s->slot[meaning_slot(s, &s->candidate[i].meaning)];
-        if (*slot == 0) /* two spellings of one name: the first has the meaning */
-            *slot = (uint32_t)i + 1;
+        bool fresh;
+        union apr_table_value *tensor = apr_table_put(&s->tensor, key_of(&s->candidate[i].meaning), &fresh);
+        if (tensor == NULL)
+            return apr_no_memory(e);
+        if (fresh) /* of two spellings of one name the first has the meaning */
+            tensor->number = s->candidate[i].tensor;
     }
     return APR_OK;
 }
@@ -381,14 +356,12 @@ void apr_names_free(struct apr_names *s)
 {
     if (s == NULL)
         return;
-    for (size_t i = 0; i < s->nknown; i++)
-        free(s->known[i].text);
-    free(s->known);
-    free(s->name_slot);
+    apr_table_free(&s->known);
+    apr_table_free(&s->tensor);
+    apr_arena_free(&s->arena);
     free(s->candidate);
     free(s->first);
     free(s->present);
-    free(s->slot);
     free(s);
 }
 
@@ -405,8 +378,8 @@ const struct apr_meaning *apr_names_get(const struct apr_names *s, const struct 
 
 const struct apr_tensor *apr_names_find(const struct apr_names *s, const struct apr_meaning *meaning)
 {
-    const uint32_t number = s->slot[meaning_slot(s, meaning)];
-    return number == 0 ? NULL : &s->model->tensor[s->candidate[number - 1].tensor];
+    const union apr_table_value *tensor = apr_table_find(&s->tensor, key_of(meaning));
+    return tensor == NULL ? NULL : &s->model->tensor[tensor->number];
 }
 
 bool apr_names_present(const struct apr_names *s, const struct apr_role *role) { return s->present[role - s->family->role]; }

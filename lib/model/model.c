@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xxhash.h>
-
+#include "base/table.h"
 #include "files/source.h"
 #include "model/open.h"
 
@@ -29,19 +28,10 @@ bool apr_tensor_measure(struct apr_tensor *t, uint64_t *bytes)
            apr_add(*bytes, t->dtype->head, bytes);
 }
 
-/* The slot of name in the hash table, or the empty one where it would go. */
-static size_t slot_of(const struct apr_model *m, struct apr_bytes name)
-{
-    size_t i = (size_t)XXH3_64bits(name.at, name.n) & (m->nslot - 1);
-    while (m->slot[i] != 0 && !apr_bytes_equal(m->tensor[m->slot[i] - 1].name, name))
-        i = (i + 1) & (m->nslot - 1);
-    return i;
-}
-
 const struct apr_tensor *apr_model_find(const struct apr_model *m, struct apr_bytes name)
 {
-    const uint32_t number = m->nslot == 0 ? 0 : m->slot[slot_of(m, name)];
-    return number == 0 ? NULL : &m->tensor[number - 1];
+    const union apr_table_value *index = apr_table_find(&m->by_name, name);
+    return index == NULL ? NULL : &m->tensor[index->number];
 }
 
 enum apr_code apr_model_expect(struct apr_model *m, size_t n, struct apr_error *e)
@@ -57,20 +47,7 @@ enum apr_code apr_model_expect(struct apr_model *m, size_t n, struct apr_error *
         m->tensor = more;
         m->tensor_room = room;
     }
-    size_t nslot = m->nslot == 0 ? 64 : m->nslot;
-    while (nslot < 2 * wanted)
-        nslot *= 2;
-    if (nslot == m->nslot)
-        return APR_OK;
-    uint32_t *slot = calloc(nslot, sizeof *slot);
-    if (slot == NULL)
-        return apr_no_memory(e);
-    free(m->slot);
-    m->slot = slot;
-    m->nslot = nslot;
-    for (size_t i = 0; i < m->ntensor; i++)
-        m->slot[slot_of(m, m->tensor[i].name)] = (uint32_t)i + 1;
-    return APR_OK;
+    return apr_table_expect(&m->by_name, wanted) ? APR_OK : apr_no_memory(e);
 }
 
 enum { STAGE_INDEX = 2, STAGE_EXTENTS }; /* of a checker */
@@ -110,14 +87,17 @@ enum apr_code apr_model_add(struct apr_model *m, const struct apr_tensor *given,
         return apr_found(APR_ECORRUPT, e, STAGE_EXTENTS, "tensor.extent");
     }
     APR_TRY(apr_model_expect(m, 1, e));
-    const size_t slot = slot_of(m, t.name);
-    if (m->slot[slot] != 0) {
+    bool fresh;
+    union apr_table_value *index = apr_table_put(&m->by_name, t.name, &fresh);
+    if (index == NULL)
+        return apr_no_memory(e);
+    if (!fresh) {
         apr_fail(e, APR_ECORRUPT, where, "tensor %s: the name stands twice", APR_QUOTED(t.name));
         return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.dup_name");
     }
     t.data = (struct apr_bytes){ map.at + offset, (size_t)size };
     t.file = (unsigned)m->nfile - 1;
-    m->slot[slot] = (uint32_t)m->ntensor + 1;
+    index->number = m->ntensor;
     m->tensor[m->ntensor++] = t;
     return APR_OK;
 }
@@ -218,6 +198,6 @@ void apr_close(struct apr_model *m)
     free(m->tensor);
     free(m->meta.entry);
     free(m->note);
-    free(m->slot);
+    apr_table_free(&m->by_name);
     free(m);
 }
