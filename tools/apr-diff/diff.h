@@ -71,7 +71,7 @@ struct match {
     bool                     unmatched; /* a tensor without a twin fails the verdict */
     const struct apr_family *either[2]; /* two families that the names fit and that disagree; NULL when it is clear */
     struct apr_binding      *binding[2];
-    void                    *kept;      /* what pairs point to */
+    struct apr_arena        *arena;     /* what pairs point to */
 };
 
 /* Pairs by name, or through the models' family; filtered, limited and partitioned as the options say. APR_EARG when a filter matches

@@ -1,6 +1,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
+#include "base/bytes.h"
 #include "diff.h"
 #include "family/bind.h"
 #include "model/model.h"
@@ -18,26 +20,9 @@ struct matching {
     struct apr_error     *e;
 };
 
-/* ---- memory --------------------------------------------------------------------------------------------------------- */
-
-/* Zeroed, and freed with the match. */
-static void *keep(struct matching *w, size_t n)
-{
-    struct kept { struct kept *next; max_align_t bytes[]; } *k = calloc(1, sizeof *k + n);
-    if (k == NULL)
-        return NULL;
-    k->next = w->m->kept;
-    w->m->kept = k;
-    return k->bytes;
-}
-
 void free_match(struct match *m)
 {
-    while (m->kept != NULL) {
-        void *next = *(void **)m->kept;
-        free(m->kept);
-        m->kept = next;
-    }
+    apr_arena_free(&m->arena);
     free(m->pair);
     free(m->only_a);
     free(m->only_b);
@@ -73,6 +58,13 @@ static enum apr_code find_family(struct matching *w)
 
 /* ---- one pair through its role -------------------------------------------------------------------------------------- */
 
+/* A copy of the text that lives as long as the match. */
+static enum apr_code keep(struct matching *w, const char *text, const char **kept)
+{
+    *kept = (const char *)apr_arena_copy(&w->m->arena, apr_text(text)).at;
+    return *kept == NULL ? apr_no_memory(w->e) : APR_OK;
+}
+
 /* "rope_permute", "stack", "transpose+split_rows"; NULL when nothing is moved or changed. */
 static enum apr_code describe(struct matching *w, struct pair *p, const struct apr_transform *const chain[2], const size_t n[2])
 {
@@ -82,20 +74,7 @@ static enum apr_code describe(struct matching *w, struct pair *p, const struct a
             const size_t at = strlen(text);
             snprintf(text + at, sizeof text - at, "%s%s", at > 0 ? "+" : "", apr_op_word(chain[side][i].op));
         }
-    char *kept = text[0] == 0 ? NULL : keep(w, strlen(text) + 1);
-    if (text[0] != 0 && kept == NULL)
-        return apr_no_memory(w->e);
-    p->transform = kept == NULL ? NULL : strcpy(kept, text);
-    return APR_OK;
-}
-
-static enum apr_code problem(struct matching *w, struct pair *p, const char *text)
-{
-    char *kept = keep(w, strlen(text) + 1);
-    if (kept == NULL)
-        return apr_no_memory(w->e);
-    p->problem = strcpy(kept, text);
-    return APR_OK;
+    return text[0] == 0 ? APR_OK : keep(w, text, &p->transform);
 }
 
 static const char *spell(const struct apr_tensor *t, char buffer[176]) { return apr_spell_shape(t->dim, t->ndim, buffer); }
@@ -128,7 +107,7 @@ static enum apr_code misshapen(struct matching *w, struct pair *p, const struct 
     snprintf(text, sizeof text, "family %.*s, role %.*s: shape %s does not belong to %s %s (%s, line %u)", (int)f->name.n, (const char *)f->name.at,
              (int)role->name.n, (const char *)role->name.at, spell(p->a, a), t == p->a ? "this role, whose twin has" : "its twin's", spell(p->b, b), f->file,
              role->line);
-    return problem(w, p, text);
+    return keep(w, text, &p->problem);
 }
 
 /* Fills p->view: B's `n` tensors of the role, in w->part, in the order of A. */
@@ -143,7 +122,7 @@ static enum apr_code look_through(struct matching *w, struct pair *p, const stru
     struct apr_error why;
     if (apr_binding_chain(w->binding[0], role, meaning_a->dialect, chain_a, &length[0], &why) != APR_OK ||
         apr_binding_chain(w->binding[1], role, dialect_b, chain_b, &length[1], &why) != APR_OK)
-        return problem(w, p, why.text);
+        return keep(w, why.text, &p->problem);
     const uint64_t number = meaning_a->dialect == APR_HF ? 0 : meaning_a->part;
     if (!huggingface_shape(w, role, p->a, meaning_a, dialect_b, dim, &ndim) || !shape_fits(p->a, chain_a, length[0], number, dim, ndim))
         return misshapen(w, p, role, p->a);
@@ -155,15 +134,15 @@ static enum apr_code look_through(struct matching *w, struct pair *p, const stru
     APR_TRY(describe(w, p, chain, length));
     if (length[0] + length[1] == 0)
         return APR_OK;
-    const struct apr_tensor **part = keep(w, n * sizeof *part);
-    struct apr_view *view = keep(w, sizeof *view);
+    const struct apr_tensor **part = apr_arena_alloc(&w->m->arena, n * sizeof *part);
+    struct apr_view *view = apr_arena_alloc(&w->m->arena, sizeof *view);
     if (part == NULL || view == NULL)
         return apr_no_memory(w->e);
     memcpy(part, w->part, n * sizeof *part);
     *view = apr_view_of(part, n, meaning_a->dialect == APR_HF ? meaning_a->expert : meaning_a->part);
     if (apr_view_back(view, chain_a, length[0], dim, ndim, &why) != APR_OK || apr_view_forth(view, chain_b, length[1], dim, ndim, &why) != APR_OK)
-        return problem(w, p, why.text);
-    struct apr_view *own = keep(w, sizeof *own);
+        return keep(w, why.text, &p->problem);
+    struct apr_view *own = apr_arena_alloc(&w->m->arena, sizeof *own);
     if (own == NULL)
         return apr_no_memory(w->e);
     apr_view_exchange(view, own);
