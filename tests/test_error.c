@@ -43,6 +43,7 @@ static void texts_are_made_printable(void **state)
         { "C1 \xc2\x9b" "31m", "C1 \\xc2\\x9b31m" },
         { "\xe3\x83\x86\xf0\x9f\x99\x82", "\xe3\x83\x86\xf0\x9f\x99\x82" },
         { "bad \xff\xc3(", "bad \\xff\\xc3(" },
+        { "\xe2\x80\xaegpj.exe \xe2\x81\xa6 \xe2\x80\xa8", "\\xe2\\x80\\xaegpj.exe \\xe2\\x81\\xa6 \\xe2\\x80\\xa8" },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct apr_error e;

@@ -78,11 +78,13 @@ static const struct {
     { "blk.0.attn_q", 12, "\"blk.0.attn_q\"", "blk.0.attn_q", 12 },
     { "a\"b\\c/d", 7, "\"a\\\"b\\\\c/d\"", "a\"b\\c/d", 7 },
     { "\b\f\n\r\t", 5, "\"\\b\\f\\n\\r\\t\"", "\\x08\\x0c\\x0a\\x0d\\x09", 20 },
-    { "\0x\x1F\x7F", 4, "\"\\u0000x\\u001f\x7F\"", "\\x00x\\x1f\\x7f", 13 },
+    { "\0x\x1F\x7F", 4, "\"\\u0000x\\u001f\\u007f\"", "\\x00x\\x1f\\x7f", 13 },
     { "\xC3\xA9\xE6\xBC\xA2\xF0\x9F\x98\x80", 9,
       "\"\xC3\xA9\xE6\xBC\xA2\xF0\x9F\x98\x80\"",
       "\xC3\xA9\xE6\xBC\xA2\xF0\x9F\x98\x80", 3 },
-    { "\xC2\x9B" "2J", 4, "\"\xC2\x9B" "2J\"", "\\xc2\\x9b2J", 10 },
+    { "\xC2\x9B" "2J", 4, "\"\\u009b2J\"", "\\xc2\\x9b2J", 10 },
+    { "\xE2\x80\xAEgpj\xE2\x81\xA6\xD8\x9C", 11, "\"\\u202egpj\\u2066\\u061c\"", "\\xe2\\x80\\xaegpj\\xe2\\x81\\xa6\\xd8\\x9c", 35 },
+    { "\xE2\x80\xA7\xE2\x80\xAF\xE2\x81\xAA", 9, "\"\xE2\x80\xA7\xE2\x80\xAF\xE2\x81\xAA\"", "\xE2\x80\xA7\xE2\x80\xAF\xE2\x81\xAA", 3 },
     { "\xC2\xA0", 2, "\"\xC2\xA0\"", "\xC2\xA0", 1 },
     { "a\xFFz", 3, "\"a\xEF\xBF\xBDz\"", "a\\xffz", 6 },
     { "\xED\xA0\x80", 3, "\"\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\"", "\\xed\\xa0\\x80", 12 },
@@ -172,6 +174,7 @@ static void raw_json_loses_only_its_white_space(void **state)
         { "{ \"a b\" : [ 1,\n\t2 ] }\r\n", "{\"a b\":[1,2]}" },
         { "[\"\\\" x \\\\\" , \"y z\"]", "[\"\\\" x \\\\\",\"y z\"]" },
         { "1.0e+0", "1.0e+0" },
+        { "{\"\xE2\x80\xAE\": \"\x7F \xC2\x9B \\u202e\"}", "{\"\\u202e\":\"\\u007f \\u009b \\u202e\"}" }, /* or what commands a terminal */
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct recorder r;

@@ -125,9 +125,20 @@ static int prepare(void **state)
     return 0;
 }
 
+static void it_is_never_json(void **state)
+{
+    (void)state;
+    struct test_answer a = test_tool("apr-inspect", "--textconv", "--json", "fixtures/qwen2.apr", NULL);
+    assert_int_equal(a.exit, 2);
+    assert_int_equal(a.out.n, 0);
+    assert_true(test_says(&a.err, "--textconv is text for git"));
+    test_answer_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_is_never_json),
         cmocka_unit_test(git_diff_names_the_tensor_that_changed),
         cmocka_unit_test(the_text_does_not_move_with_the_order_of_the_file),
     };

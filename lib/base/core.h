@@ -36,7 +36,7 @@ enum apr_code {
 
 #define APR_NOWHERE UINT64_MAX
 
-/* What went wrong. text and file are UTF-8 without control characters, so they can be printed anywhere.
+/* What went wrong. text and file hold only what may be shown (apr_shown_length), so they can be printed anywhere.
  *   at       byte offset in file, or APR_NOWHERE
  *   finding  what a checker calls it ("gguf.dup_name", docs/findings.md), NULL when it is no word about a file; stage: of its ten
  *   file     the path as the user would know it, "" while nobody has said */
@@ -72,7 +72,7 @@ void apr_error_in(struct apr_error *e, const char *path);
 /* "io", "corrupt", "unsupported", "limit", "memory", "argument": the code's word in JSON. */
 const char *apr_code_word(enum apr_code code);
 
-/* A name for a message: in double quotes, control characters and bad UTF-8 as \xNN, cut with "..." when long.
+/* A name for a message: in double quotes, what may not be shown as \xNN, cut with "..." when long.
  *   apr_fail(e, APR_ECORRUPT, at, "tensor %s has ...", APR_QUOTED(t->name)) */
 struct apr_quoted {
     char text[176];
@@ -82,6 +82,11 @@ const char *apr_quote(struct apr_quoted *q, struct apr_bytes name);
 
 /* The length of the well-formed UTF-8 character at s (n bytes are left), 0 when it is none. */
 size_t apr_utf8_length(const unsigned char *s, size_t n);
+
+/* That length when the character may be shown to a person as it is; 0 for bad UTF-8 and for what commands a terminal or turns the
+ * direction of writing: C0, DEL, C1, line and paragraph separators, the bidirectional marks, embeddings, overrides and isolates. All that
+ * was read from somewhere and is printed asks here, and prints byte by byte as \xNN (in JSON: as \u) what may not be shown. */
+size_t apr_shown_length(const unsigned char *s, size_t n);
 
 /* ---- dtypes -------------------------------------------------------------------------------------------------------- */
 

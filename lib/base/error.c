@@ -22,25 +22,37 @@ size_t apr_utf8_length(const unsigned char *s, size_t n)
     return overlong || beyond ? 0 : length;
 }
 
-/* Copies s into out (room bytes with the terminator) with control characters and bad UTF-8 as \xNN; false when it was cut. */
+/* Of three bytes, second and third: U+200E, U+200F, U+2028 .. U+202E, U+2066 .. U+2069. */
+static bool turns_or_breaks(unsigned second, unsigned third)
+{
+    return (second == 0x80 && ((third >= 0x8E && third <= 0x8F) || (third >= 0xA8 && third <= 0xAE))) ||
+           (second == 0x81 && third >= 0xA6 && third <= 0xA9);
+}
+
+size_t apr_shown_length(const unsigned char *s, size_t n)
+{
+    const size_t length = apr_utf8_length(s, n);
+    const bool control = length == 1 && (s[0] < 0x20 || s[0] == 0x7F);
+    const bool c1_or_mark = length == 2 && ((s[0] == 0xC2 && s[1] < 0xA0) || (s[0] == 0xD8 && s[1] == 0x9C)); /* U+061C */
+    return control || c1_or_mark || (length == 3 && s[0] == 0xE2 && turns_or_breaks(s[1], s[2])) ? 0 : length;
+}
+
+/* Copies s into out (room bytes with the terminator), what may not be shown as \xNN; false when it was cut. */
 static bool make_printable(char *out, size_t room, const unsigned char *s, size_t n)
 {
     size_t o = 0;
     for (size_t i = 0; i < n;) {
-        const size_t length = apr_utf8_length(s + i, n - i);
-        const bool control = (length == 1 && (s[i] < 0x20 || s[i] == 0x7F)) || (length == 2 && s[i] == 0xC2 && s[i + 1] < 0xA0);
-        const bool plain = length > 0 && !control;
-        const size_t needs = plain ? length : 4;
+        const size_t length = apr_shown_length(s + i, n - i), needs = length > 0 ? length : 4;
         if (o + needs >= room) {
             out[o] = 0;
             return false;
         }
-        if (plain)
+        if (length > 0)
             memcpy(out + o, s + i, length);
         else
             snprintf(out + o, 5, "\\x%02x", s[i]);
         o += needs;
-        i += plain ? length : 1;
+        i += length > 0 ? length : 1;
     }
     out[o] = 0;
     return true;

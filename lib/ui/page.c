@@ -64,7 +64,6 @@ enum apr_code apr_page_begin(struct apr_page *p, const char *path, const char *t
 
 void apr_page_body(struct apr_page *p)
 {
-    apr_out_line(&p->data);
     fclose(p->data.to); /* what it could not write, p->to remembers */
     p->data.to = NULL;
     fputs("</script>\n</head>\n<body>\n", p->to);
@@ -77,19 +76,6 @@ enum apr_code apr_page_end(struct apr_page *p, const char *script, struct apr_er
 }
 
 /* ---- the body ------------------------------------------------------------------------------------------------------- */
-
-/* The length of the character at s if a page may have it as it is. Not: C0, DEL, C1, U+202A .. U+202E, U+2066 .. U+2069. */
-static size_t harmless(const unsigned char *s, size_t n)
-{
-    if (*s < 0x20 || *s == 0x7F)
-        return 0;
-    const size_t length = apr_utf8_length(s, n);
-    if (length == 2 && s[0] == 0xC2 && s[1] < 0xA0)
-        return 0;
-    const bool turns = length == 3 && s[0] == 0xE2 &&
-                       ((s[1] == 0x80 && s[2] >= 0xAA && s[2] <= 0xAE) || (s[1] == 0x81 && s[2] >= 0xA6 && s[2] <= 0xA9));
-    return turns ? 0 : length;
-}
 
 static const char *entity(unsigned char c)
 {
@@ -107,7 +93,7 @@ void apr_page_text(struct apr_page *p, struct apr_bytes s)
 {
     for (size_t i = 0; i < s.n;) {
         const char *name = entity(s.at[i]);
-        const size_t length = harmless(&s.at[i], s.n - i);
+        const size_t length = apr_shown_length(&s.at[i], s.n - i);
         if (name != NULL)
             fputs(name, p->to);
         else if (length > 0)

@@ -27,7 +27,7 @@ APR_MUST_CHECK enum apr_code apr_page_end(struct apr_page *p, const char *script
 /* Gives the page up; nothing is left of it. For a page that was begun and not ended, or is all zero. */
 void apr_page_drop(struct apr_page *p);
 
-/* Text from a file: markup is escaped, and control characters, those that turn the direction of writing and bad UTF-8 as \xNN. */
+/* Text from a file: markup is escaped, and what may not be shown stands as \xNN. */
 void apr_page_text(struct apr_page *p, struct apr_bytes s);
 
 /* "<dt>word</dt><dd>": what follows is the fact. */

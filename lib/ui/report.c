@@ -15,35 +15,43 @@
 
 /* ---- JSON ---------------------------------------------------------------------------------------------------------- */
 
-static void write_bytes(FILE *to, const unsigned char *from, size_t n)
+static size_t write_bytes(FILE *to, const unsigned char *from, size_t n)
 {
     if (n)
         fwrite(from, 1, n, to);
+    return n;
+}
+
+/* A character of a JSON string that does not stand for itself, at s; returns how many bytes it takes. */
+static size_t write_escape(FILE *to, const unsigned char *s, size_t n)
+{
+    static const char named[] = "\bb\ff\nn\rr\tt\"\"\\\\"; /* a byte, and what follows the backslash that stands for it */
+    const size_t length = apr_utf8_length(s, n);
+    const char *name = memchr(named, *s, sizeof named - 1);
+    if (length == 0)
+        fputs("\xEF\xBF\xBD", to);
+    else if (length == 1 && name != NULL)
+        fprintf(to, "\\%c", name[1]);
+    else
+        fprintf(to, "\\u%04x", length == 1 ? *s : length == 2 ? (s[0] & 0x1Fu) << 6 | (s[1] & 0x3Fu)
+                                                           : (s[0] & 0xFu) << 12 | (s[1] & 0x3Fu) << 6 | (s[2] & 0x3Fu));
+    return length == 0 ? 1 : length;
 }
 
 /* Runs of bytes that stand for themselves are written at once. */
 static void write_string(FILE *to, struct apr_bytes s)
 {
-    static const char named[] = "\bb\ff\nn\rr\tt\"\"\\\\"; /* a byte, and what follows the backslash that stands for it */
     size_t run = 0, i = 0;
 
     putc('"', to);
     while (i < s.n) {
-        const unsigned char byte = s.at[i];
-        const size_t length = byte < 0x80 ? 1 : apr_utf8_length(&s.at[i], s.n - i);
-        if (length && byte >= 0x20 && byte != '"' && byte != '\\') {
+        const size_t length = apr_shown_length(&s.at[i], s.n - i);
+        if (length && s.at[i] != '"' && s.at[i] != '\\') {
             i += length;
             continue;
         }
         write_bytes(to, &s.at[run], i - run);
-        const char *name = memchr(named, byte, sizeof named - 1);
-        if (!length)
-            fputs("\xEF\xBF\xBD", to);
-        else if (name)
-            fprintf(to, "\\%c", name[1]);
-        else
-            fprintf(to, "\\u%04x", byte);
-        run = ++i;
+        run = i += write_escape(to, &s.at[i], s.n - i);
     }
     if (run < s.n)
         write_bytes(to, &s.at[run], s.n - run);
@@ -130,20 +138,24 @@ void apr_out_null(struct apr_out *o, const char *key)
     fputs("null", o->to);
 }
 
-/* White space between tokens goes: a line of JSON Lines stays one line. */
+/* White space between tokens goes: a line of JSON Lines stays one line. So does what a string holds and may not be shown. */
 void apr_out_raw(struct apr_out *o, const char *key, struct apr_bytes json)
 {
     bool quoted = false, escaped = false;
 
     before(o, key);
-    for (size_t i = 0; i < json.n; i++) {
+    for (size_t i = 0; i < json.n;) {
         const unsigned char byte = json.at[i];
-        if (!quoted && (byte == ' ' || byte == '\t' || byte == '\n' || byte == '\r'))
-            continue;
+        const size_t length = byte < 0x80 && byte != 0x7F ? 1 : apr_shown_length(&json.at[i], json.n - i);
         if (byte == '"' && !escaped)
             quoted = !quoted;
         escaped = byte == '\\' && !escaped;
-        putc(byte, o->to);
+        if (length == 0)
+            i += write_escape(o->to, &json.at[i], json.n - i);
+        else if (quoted || (byte != ' ' && byte != '\t' && byte != '\n' && byte != '\r'))
+            i += write_bytes(o->to, &json.at[i], length);
+        else
+            i++;
     }
 }
 
@@ -245,6 +257,55 @@ void apr_out_line(struct apr_out *o)
     o->comma[0] = false;
 }
 
+/* ---- a report ------------------------------------------------------------------------------------------------------ */
+
+static void write_subject(struct apr_report *r)
+{
+    apr_out_open(r->out, NULL, '{');
+    apr_out_text(r->out, "schema", r->schema);
+    if (r->subject != NULL)
+        r->subject(r->out, r->about);
+}
+
+void apr_report_begin(struct apr_report *r)
+{
+    r->summed = r->rows == NULL;
+    if (!r->lines)
+        write_subject(r);
+    if (!r->lines && r->rows != NULL)
+        apr_out_open(r->out, r->rows, '[');
+}
+
+void apr_report_row(struct apr_report *r) { apr_out_open(r->out, NULL, '{'); }
+
+void apr_report_row_end(struct apr_report *r)
+{
+    apr_out_close(r->out, '}');
+    if (r->lines)
+        apr_out_line(r->out);
+}
+
+void apr_report_sum(struct apr_report *r)
+{
+    r->summed = true;
+    if (r->lines)
+        write_subject(r);
+    else
+        apr_out_close(r->out, ']');
+}
+
+void apr_report_end(struct apr_report *r, const struct apr_error *why)
+{
+    if (!r->summed)
+        apr_report_sum(r);
+    if (why != NULL)
+        apr_out_error(r->out, why);
+    apr_out_close(r->out, '}');
+    apr_out_line(r->out);
+}
+
+/* ---- numbers ------------------------------------------------------------------------------------------------------- */
+
 /* A normal double that has a spelling of 15 digits or fewer gives it back at %.15g; a subnormal has fewer bits, so fewer digits. */
 const char *apr_spell_real(double v, char buffer[32])
 {
@@ -262,19 +323,10 @@ const char *apr_spell_real(double v, char buffer[32])
 
 /* ---- text for people ----------------------------------------------------------------------------------------------- */
 
-/* The length of the character at s if a terminal may have it; 0 for C0, DEL, C1 (c2 80 .. c2 9f) and bad UTF-8. */
-static size_t harmless(const unsigned char *s, size_t n)
-{
-    if (*s < 0x20 || *s == 0x7F)
-        return 0;
-    const size_t length = apr_utf8_length(s, n);
-    return length == 2 && s[0] == 0xC2 && s[1] < 0xA0 ? 0 : length;
-}
-
 void apr_print_bytes(FILE *to, struct apr_bytes s)
 {
     for (size_t i = 0; i < s.n;) {
-        const size_t length = harmless(&s.at[i], s.n - i);
+        const size_t length = apr_shown_length(&s.at[i], s.n - i);
         if (length)
             fwrite(&s.at[i], 1, length, to);
         else
@@ -283,11 +335,13 @@ void apr_print_bytes(FILE *to, struct apr_bytes s)
     }
 }
 
+void apr_print_text(FILE *to, const char *s) { apr_print_bytes(to, (struct apr_bytes){ (const unsigned char *)s, strlen(s) }); }
+
 size_t apr_columns(struct apr_bytes s)
 {
     size_t columns = 0;
     for (size_t i = 0; i < s.n;) {
-        const size_t length = harmless(&s.at[i], s.n - i);
+        const size_t length = apr_shown_length(&s.at[i], s.n - i);
         columns += length ? 1 : strlen("\\xNN");
         i += length ? length : 1;
     }

@@ -19,7 +19,7 @@ struct apr_out {
 /* key is NULL inside arrays and at the top. */
 void apr_out_open(struct apr_out *o, const char *key, char bracket);            /* '{' or '[' */
 void apr_out_close(struct apr_out *o, char bracket);                            /* '}' or ']' */
-void apr_out_bytes(struct apr_out *o, const char *key, struct apr_bytes s);     /* a string; bad UTF-8 becomes U+FFFD */
+void apr_out_bytes(struct apr_out *o, const char *key, struct apr_bytes s);     /* a string; bad UTF-8 becomes U+FFFD, what may not be shown \\u */
 void apr_out_text(struct apr_out *o, const char *key, const char *s);           /* likewise; NULL gives null */
 void apr_out_real(struct apr_out *o, const char *key, double v);                /* shortest spelling that reads back; null unless finite */
 void apr_out_count(struct apr_out *o, const char *key, uint64_t v);
@@ -34,13 +34,35 @@ void apr_out_value(struct apr_out *o, const char *key, const struct apr_value *v
 void apr_out_error(struct apr_out *o, const struct apr_error *e);               /* "error": {"code", "at" (or null), "text"} */
 void apr_out_line(struct apr_out *o);                                           /* ends a line (top level): JSON Lines, or the end */
 
+/* ---- a report ------------------------------------------------------------------------------------------------------ */
+
+/* One object: "schema", what it is about, its rows under a key, what they add up to, and last its "error" where there is one. As JSON
+ * Lines each row is a line of its own, and the object without rows the last.
+ *   rows     the key of the rows; NULL: it has none
+ *   subject  writes the members behind the schema; or NULL. about is handed to it */
+struct apr_report {
+    struct apr_out *out;
+    const char     *schema, *rows;
+    void          (*subject)(struct apr_out *o, const void *about);
+    const void     *about;
+    bool            lines;
+    bool            summed; /* private: the rows are complete */
+};
+void apr_report_begin(struct apr_report *r);
+void apr_report_row(struct apr_report *r);                                      /* members of a row follow on r->out, then */
+void apr_report_row_end(struct apr_report *r);
+void apr_report_sum(struct apr_report *r);                                      /* members of the object follow */
+void apr_report_end(struct apr_report *r, const struct apr_error *why);         /* why: or NULL; also right behind rows, for a failure */
+
 /* The shortest decimal spelling that strtod reads back as v; v is finite. */
 const char *apr_spell_real(double v, char buffer[32]);
 
 /* ---- text for people ----------------------------------------------------------------------------------------------- */
 
-/* Text from a file made safe for a terminal: control characters and bad UTF-8 as \xNN (also C1). */
+/* Text from a file made safe for a terminal: what may not be shown as \xNN. */
 void apr_print_bytes(FILE *to, struct apr_bytes s);
+
+void apr_print_text(FILE *to, const char *s); /* likewise */
 
 /* Columns it takes on a terminal after that escaping; a UTF-8 character counts as one. */
 size_t apr_columns(struct apr_bytes s);

@@ -4,8 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "family/expr.h"
 #include "family/yaml.h"
+
+#include "family/expr.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 

@@ -2,6 +2,7 @@
 #ifndef APR_DIFF_H
 #define APR_DIFF_H
 
+#include "base/arena.h"
 #include "base/core.h"
 #include "base/pattern.h"
 #include "family/bind.h"
@@ -97,6 +98,11 @@ struct worst {
     double   a, b, diff;
 };
 
+/* The blocks around an element of a merged row, as JSON, or empty. */
+struct worst_blocks {
+    struct apr_bytes a, b;
+};
+
 struct worst_row {
     uint64_t row, nonfinite;
     double   rmse, max, cosine;
@@ -118,9 +124,10 @@ struct row {
     uint64_t                count;                     /* elements */
     double                  cosine, cosine_linear, cosine_transposed, rmse, mean, sqnr;
     bool                    pass, ignored, below;      /* below: under its cosine bound */
-    const struct pair      *pair;                      /* NULL for a row of a merged part, which has top as JSON in top_raw */
+    const struct pair      *pair;                      /* NULL for a row of a merged share, which has top as JSON in top_raw */
     struct apr_bytes        top_raw;
     const struct worst     *top;
+    const struct worst_blocks *blocks;                 /* of a merged share's top */
     size_t                  ntop;
     const struct worst_row *rows;
     size_t                  nrows;
@@ -148,11 +155,28 @@ struct key_pair {
 /* All keys of both, by name; *n of them. The caller frees it with free; NULL when memory is out. */
 struct key_pair *pair_keys(const struct apr_meta *a, const struct apr_meta *b, size_t *n);
 
-/* The object "metadata" of a report, as text; the caller frees it with free, after a failure too. */
-APR_MUST_CHECK enum apr_code compare_metadata(char **json, const struct apr_meta *a, const struct apr_meta *b, struct apr_error *e);
+/* A key whose values differ. a, b: as JSON; of two arrays, their elements at `first`, where they first differ, empty on the side that has
+ * none. type_a, type_b: the words of --metadata. ndiffer: elements of two arrays. */
+struct key_difference {
+    struct apr_bytes key, type_a, type_b, a, b;
+    bool             arrays;
+    uint64_t         first, ndiffer, length_a, length_b;
+};
 
-/* The same for people. */
-APR_MUST_CHECK enum apr_code print_metadata(struct apr_bytes json, struct apr_error *e);
+/* How the metadata of two models differs; all of it lives in the arena. Free with free_metadata. */
+struct metadata {
+    struct key_difference *difference;
+    struct apr_bytes      *only_a, *only_b;
+    size_t                 ndifference, nonly_a, nonly_b;
+    uint64_t               identical;
+    struct apr_arena      *arena;
+};
+APR_MUST_CHECK enum apr_code compare_metadata(struct metadata *d, const struct apr_meta *a, const struct apr_meta *b, struct apr_error *e);
+void free_metadata(struct metadata *d);
+
+/* As a member of a report, {} for NULL; for people. */
+void write_metadata(struct apr_out *j, const char *key, const struct metadata *d);
+void print_metadata(const struct metadata *d);
 
 /* ---- output --------------------------------------------------------------------------------------------------------- */
 
@@ -180,6 +204,7 @@ struct output {
     const struct options *o;
     struct subject        subject;
     struct apr_out        json;
+    struct apr_report     report, page_report; /* of the page: while there is one */
     struct summary        sum;
     struct text_row      *kept;        /* text rows that wait to be sorted */
     size_t                nkept, room;
@@ -192,8 +217,15 @@ APR_MUST_CHECK enum apr_code begin_report(struct output *out, const struct optio
 /* A row_fn. */
 enum apr_code report_row(void *output, const struct row *row, struct apr_error *e);
 
-/* Ends the report; metadata is a JSON object. Returns the exit code. */
-int end_report(struct output *out, const struct match *m, struct apr_bytes metadata);
+/* Ends the report; metadata: or NULL. Returns the exit code. */
+int end_report(struct output *out, const struct match *m, const struct metadata *metadata);
+
+/* Does the report say Pass, as far as it has come? */
+bool passes(const struct output *out);
+
+/* A row as an object of out->o's keys, whose brackets are written by others; as text. */
+void write_row(struct apr_out *j, const struct options *o, const struct row *r);
+void print_row(FILE *to, const struct options *o, const struct row *r);
 
 /* Closes what open_memstream opened; false when memory was out: then *text, which began as NULL, may still be NULL. */
 bool close_text(FILE *to, char *const *text);
@@ -227,6 +259,6 @@ APR_MUST_CHECK enum apr_code end_page(struct page *page, const struct output *ou
 /* Each returns the exit code. */
 int diff_structure(struct options *o, const struct apr_model *a, const struct apr_model *b);
 int diff_traces(struct options *o, const struct apr_model *a, const struct apr_model *b);
-int merge_parts(struct options *o);
+int merge_shares(struct options *o);
 
 #endif

@@ -57,15 +57,15 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
     }
     const struct models models = { a, b };
     const struct subject subject = { o->cli.operand[0], o->cli.operand[1], a->format->name, b->format->name, m.unmatched };
-    char *metadata = NULL;
+    struct metadata metadata = { 0 };
     tell_ambiguity(o, &m);
     code = begin_report(&out, o, &subject, &e);
     if (code == APR_OK && o->metadata)
         code = compare_metadata(&metadata, &a->meta, &b->meta, &e);
     if (code == APR_OK)
         code = compare_pairs(o, &models, m.pair, m.npair, report_row, &out, &e);
-    const int exit_code = code == APR_OK ? end_report(&out, &m, apr_text(o->metadata ? metadata : "{}")) : fail_report(&out, &e);
-    free(metadata);
+    const int exit_code = code == APR_OK ? end_report(&out, &m, o->metadata ? &metadata : NULL) : fail_report(&out, &e);
+    free_metadata(&metadata);
     free_match(&m);
     return exit_code;
 }
@@ -143,7 +143,7 @@ static int run(struct options *o, const struct apr_texts *filters, const struct 
         return fail_early(o, schema_of(o), &e);
     if (read_families(o, families, &e) != APR_OK)
         return fail_early(o, schema_of(o), &e);
-    return o->merge ? merge_parts(o) : diff_files(o);
+    return o->merge ? merge_shares(o) : diff_files(o);
 }
 
 static void free_options(struct options *o)

@@ -3,7 +3,6 @@
 
 #include "base/bytes.h"
 #include "diff.h"
-#include "model/json.h"
 #include "model/meta.h"
 
 static bool is_split_key(struct apr_bytes key)
@@ -18,7 +17,7 @@ static int by_key(const void *a, const void *b)
     return order != 0 ? order : (x > y) - (x < y);
 }
 
-/* Entries by key, without the keys that only tell shards apart; of twins the last alone. */
+/* Entries by key, without the keys that only tell shards apart; of equal keys the last alone. */
 static const struct apr_meta_entry **sorted(const struct apr_meta *meta, size_t *n)
 {
     const struct apr_meta_entry **entry = malloc((meta->n + 1) * sizeof *entry);
@@ -55,186 +54,166 @@ struct key_pair *pair_keys(const struct apr_meta *a, const struct apr_meta *b, s
     return pair;
 }
 
-/* ---- JSON ----------------------------------------------------------------------------------------------------------- */
+/* ---- comparing ------------------------------------------------------------------------------------------------------ */
+
+#define MOST_SHOWN 16 /* elements of an array that are spelled out */
+
+/* The value as JSON, in the arena; empty for NULL. */
+static enum apr_code spell(struct metadata *d, const struct apr_value *v, struct apr_bytes *out, struct apr_error *e)
+{
+    char *text = NULL;
+    size_t n = 0;
+    *out = (struct apr_bytes){ 0 };
+    if (v == NULL)
+        return APR_OK;
+    FILE *to = open_memstream(&text, &n);
+    if (to == NULL)
+        return apr_no_memory(e);
+    apr_out_value(&(struct apr_out){ .to = to }, NULL, v, MOST_SHOWN);
+    if (close_text(to, &text))
+        *out = apr_arena_copy(&d->arena, (struct apr_bytes){ (const unsigned char *)text, n });
+    free(text);
+    return out->at == NULL ? apr_no_memory(e) : APR_OK;
+}
 
 /* Two arrays: lengths, the first index that differs, how many do, and both elements there. */
-static void write_array_difference(struct apr_out *j, const struct apr_value *a, const struct apr_value *b)
+static enum apr_code compare_arrays(struct metadata *d, struct key_difference *k, const struct apr_value *a, const struct apr_value *b,
+                                    struct apr_error *e)
 {
     struct apr_elements wa = apr_elements_of(a), wb = apr_elements_of(b);
     struct apr_value x, y;
-    uint64_t index = 0, ndiffer = 0, na = 0, nb = 0;
-    for (;; index++) {
+    enum apr_code code = APR_OK;
+    k->arrays = true;
+    for (uint64_t index = 0; code == APR_OK; index++) {
         const bool more_a = apr_elements_next(&wa, &x), more_b = apr_elements_next(&wb, &y);
-        na += more_a;
-        nb += more_b;
+        k->length_a += more_a;
+        k->length_b += more_b;
         if (!more_a && !more_b)
             break;
-        if (more_a && more_b && apr_value_equal(&x, &y))
+        if ((more_a && more_b && apr_value_equal(&x, &y)) || k->ndiffer++ > 0)
             continue;
-        if (ndiffer++ == 0) {
-            apr_out_count(j, "first_difference", index);
-            if (more_a)
-                apr_out_value(j, "a", &x, 16);
-            if (more_b)
-                apr_out_value(j, "b", &y, 16);
-        }
+        k->first = index;
+        code = spell(d, more_a ? &x : NULL, &k->a, e);
+        if (code == APR_OK)
+            code = spell(d, more_b ? &y : NULL, &k->b, e);
     }
-    apr_out_count(j, "difference_count", ndiffer);
-    apr_out_count(j, "length_a", na);
-    apr_out_count(j, "length_b", nb);
     apr_elements_end(&wa);
     apr_elements_end(&wb);
+    return code;
 }
 
-static void write_difference(struct apr_out *j, struct apr_bytes key, const struct apr_value *a, const struct apr_value *b)
+static enum apr_code add_difference(struct metadata *d, const struct key_pair *p, struct apr_error *e)
 {
-    apr_out_open(j, NULL, '{');
-    apr_out_bytes(j, "key", key);
-    apr_out_text(j, "type_a", apr_meta_type_word(a->type));
-    apr_out_text(j, "type_b", apr_meta_type_word(b->type));
-    if (a->type == APR_META_ARRAY && b->type == APR_META_ARRAY) {
-        write_array_difference(j, a, b);
-    } else {
-        apr_out_value(j, "a", a, 16);
-        apr_out_value(j, "b", b, 16);
-    }
-    apr_out_close(j, '}');
+    struct key_difference *k = &d->difference[d->ndifference++];
+    *k = (struct key_difference){ .key = p->key, .type_a = apr_text(apr_meta_type_word(p->a->type)),
+                                  .type_b = apr_text(apr_meta_type_word(p->b->type)) };
+    if (p->a->type == APR_META_ARRAY && p->b->type == APR_META_ARRAY)
+        return compare_arrays(d, k, p->a, p->b, e);
+    APR_TRY(spell(d, p->a, &k->a, e));
+    return spell(d, p->b, &k->b, e);
 }
 
-static bool differs(const struct key_pair *p) { return p->a != NULL && p->b != NULL && !apr_value_equal(p->a, p->b); }
-
-static void write_metadata(struct apr_out *j, const struct key_pair *pair, size_t n)
+enum apr_code compare_metadata(struct metadata *d, const struct apr_meta *a, const struct apr_meta *b, struct apr_error *e)
 {
-    uint64_t equal = n;
-    apr_out_open(j, NULL, '{');
-    apr_out_open(j, "differences", '[');
-    for (size_t i = 0; i < n; i++)
-        if (differs(&pair[i]))
-            write_difference(j, pair[i].key, pair[i].a, pair[i].b);
-    apr_out_close(j, ']');
-    for (int b = 0; b < 2; b++) {
-        apr_out_open(j, b ? "only_in_b" : "only_in_a", '[');
-        for (size_t i = 0; i < n; i++)
-            if ((b ? pair[i].a : pair[i].b) == NULL)
-                apr_out_bytes(j, NULL, pair[i].key);
-        apr_out_close(j, ']');
-    }
-    for (size_t i = 0; i < n; i++)
-        equal -= differs(&pair[i]) || pair[i].a == NULL || pair[i].b == NULL;
-    apr_out_count(j, "identical_count", equal);
-    apr_out_close(j, '}');
-}
-
-enum apr_code compare_metadata(char **json, const struct apr_meta *a, const struct apr_meta *b, struct apr_error *e)
-{
-    size_t n, size;
+    size_t n;
     struct key_pair *pair = pair_keys(a, b, &n);
-    FILE *to = pair == NULL ? NULL : open_memstream(json, &size);
-    if (to == NULL) {
-        free(pair);
-        return apr_no_memory(e);
+    enum apr_code code = APR_OK;
+    *d = (struct metadata){ 0 };
+    d->difference = apr_arena_alloc(&d->arena, (n + 1) * sizeof *d->difference);
+    d->only_a = apr_arena_alloc(&d->arena, (n + 1) * sizeof *d->only_a);
+    d->only_b = apr_arena_alloc(&d->arena, (n + 1) * sizeof *d->only_b);
+    if (pair == NULL || d->difference == NULL || d->only_a == NULL || d->only_b == NULL)
+        code = apr_no_memory(e);
+    for (size_t i = 0; code == APR_OK && i < n; i++) {
+        if (pair[i].b == NULL)
+            d->only_a[d->nonly_a++] = pair[i].key;
+        else if (pair[i].a == NULL)
+            d->only_b[d->nonly_b++] = pair[i].key;
+        else if (apr_value_equal(pair[i].a, pair[i].b))
+            d->identical++;
+        else
+            code = add_difference(d, &pair[i], e);
     }
-    write_metadata(&(struct apr_out){ .to = to }, pair, n);
     free(pair);
-    return close_text(to, json) ? APR_OK : apr_no_memory(e);
+    return code;
+}
+
+void free_metadata(struct metadata *d) { apr_arena_free(&d->arena); }
+
+/* ---- JSON ----------------------------------------------------------------------------------------------------------- */
+
+static void write_side(struct apr_out *j, const char *key, struct apr_bytes json)
+{
+    if (json.n > 0)
+        apr_out_raw(j, key, json);
+}
+
+static void write_difference(struct apr_out *j, const struct key_difference *k)
+{
+    apr_out_open(j, NULL, '{');
+    apr_out_bytes(j, "key", k->key);
+    apr_out_bytes(j, "type_a", k->type_a);
+    apr_out_bytes(j, "type_b", k->type_b);
+    if (k->arrays && k->ndiffer > 0)
+        apr_out_count(j, "first_difference", k->first);
+    write_side(j, "a", k->a);
+    write_side(j, "b", k->b);
+    if (k->arrays) {
+        apr_out_count(j, "difference_count", k->ndiffer);
+        apr_out_count(j, "length_a", k->length_a);
+        apr_out_count(j, "length_b", k->length_b);
+    }
+    apr_out_close(j, '}');
+}
+
+void write_metadata(struct apr_out *j, const char *key, const struct metadata *d)
+{
+    apr_out_open(j, key, '{');
+    if (d != NULL) {
+        apr_out_open(j, "differences", '[');
+        for (size_t i = 0; i < d->ndifference; i++)
+            write_difference(j, &d->difference[i]);
+        apr_out_close(j, ']');
+        write_names(j, "only_in_a", d->only_a, d->nonly_a);
+        write_names(j, "only_in_b", d->only_b, d->nonly_b);
+        apr_out_count(j, "identical_count", d->identical);
+    }
+    apr_out_close(j, '}');
 }
 
 /* ---- text ----------------------------------------------------------------------------------------------------------- */
 
-/* Members of a difference, as they are spelled. */
-enum member { MEMBER_KEY, MEMBER_TYPE_A, MEMBER_TYPE_B, MEMBER_A, MEMBER_B, MEMBER_FIRST, MEMBER_COUNT, MEMBER_LENGTH_A, MEMBER_LENGTH_B,
-              NMEMBER };
-static const char *const member_words[NMEMBER] = { "\"key\"", "\"type_a\"", "\"type_b\"", "\"a\"", "\"b\"", "\"first_difference\"",
-                                                   "\"difference_count\"", "\"length_a\"", "\"length_b\"" };
-
-static void print_unquoted(struct apr_bytes quoted)
-{
-    if (quoted.n >= 2)
-        apr_print_bytes(stdout, (struct apr_bytes){ quoted.at + 1, quoted.n - 2 });
-}
-
-static void print_labelled(const char *label, struct apr_bytes json)
-{
-    fputs(label, stdout);
-    apr_print_bytes(stdout, json);
-}
-
 /* A value, and its type where that is the difference. */
-static void print_side(const struct apr_bytes *member, enum member value, enum member type)
+static void print_side(const struct key_difference *k, struct apr_bytes json, struct apr_bytes type)
 {
-    print_labelled("", member[value].n > 0 ? member[value] : apr_text("nothing"));
-    if (!apr_bytes_equal(member[MEMBER_TYPE_A], member[MEMBER_TYPE_B])) {
+    apr_print_bytes(stdout, json.n > 0 ? json : apr_text("nothing"));
+    if (!apr_bytes_equal(k->type_a, k->type_b)) {
         fputs(" (", stdout);
-        print_unquoted(member[type]);
+        apr_print_bytes(stdout, type);
         putchar(')');
     }
 }
 
-static enum apr_code print_difference(const struct apr_item *difference, struct apr_error *e)
+static void print_difference(const struct key_difference *k)
 {
-    struct apr_bytes member[NMEMBER] = { 0 };
-    struct apr_walk w;
-    struct apr_item item;
-    bool more;
-    APR_TRY(apr_walk_in(&w, difference->value, difference->value_at, '{', e));
-    for (;;) {
-        APR_TRY(apr_walk_next(&w, &item, &more, e));
-        if (!more)
-            break;
-        for (unsigned i = 0; i < NMEMBER; i++)
-            if (apr_bytes_equal(item.key, apr_text(member_words[i])))
-                member[i] = item.value;
-    }
     fputs("metadata ", stdout);
-    print_unquoted(member[MEMBER_KEY]);
-    if (member[MEMBER_FIRST].n > 0) {
-        print_labelled(": elements that differ: ", member[MEMBER_COUNT]);
-        print_labelled(" (lengths ", member[MEMBER_LENGTH_A]);
-        print_labelled(", ", member[MEMBER_LENGTH_B]);
-        print_labelled("), the first at ", member[MEMBER_FIRST]);
-    }
+    apr_print_bytes(stdout, k->key);
+    if (k->arrays && k->ndiffer > 0)
+        printf(": elements that differ: %llu (lengths %llu, %llu), the first at %llu", (unsigned long long)k->ndiffer,
+               (unsigned long long)k->length_a, (unsigned long long)k->length_b, (unsigned long long)k->first);
     fputs(": ", stdout);
-    print_side(member, MEMBER_A, MEMBER_TYPE_A);
+    print_side(k, k->a, k->type_a);
     fputs(" against ", stdout);
-    print_side(member, MEMBER_B, MEMBER_TYPE_B);
+    print_side(k, k->b, k->type_b);
     putchar('\n');
-    return APR_OK;
 }
 
-static enum apr_code print_member(const struct apr_item *member, struct apr_error *e)
+void print_metadata(const struct metadata *d)
 {
-    const bool differences = apr_bytes_equal(member->key, apr_text("\"differences\""));
-    const bool in_a = apr_bytes_equal(member->key, apr_text("\"only_in_a\""));
-    struct apr_walk w;
-    struct apr_item item;
-    bool more;
-    if (!differences && !in_a && !apr_bytes_equal(member->key, apr_text("\"only_in_b\"")))
-        return APR_OK;
-    APR_TRY(apr_walk_in(&w, member->value, member->value_at, '[', e));
-    for (;;) {
-        APR_TRY(apr_walk_next(&w, &item, &more, e));
-        if (!more)
-            return APR_OK;
-        if (differences) {
-            APR_TRY(print_difference(&item, e));
-        } else {
-            fputs(in_a ? "metadata only in A  " : "metadata only in B  ", stdout);
-            print_unquoted(item.value);
-            putchar('\n');
-        }
-    }
-}
-
-enum apr_code print_metadata(struct apr_bytes json, struct apr_error *e)
-{
-    struct apr_walk w;
-    struct apr_item item;
-    bool more = true;
-    APR_TRY(apr_walk_in(&w, json, 0, '{', e));
-    for (;;) {
-        APR_TRY(apr_walk_next(&w, &item, &more, e));
-        if (!more)
-            return APR_OK;
-        APR_TRY(print_member(&item, e));
+    for (size_t i = 0; d != NULL && i < d->ndifference; i++)
+        print_difference(&d->difference[i]);
+    if (d != NULL) {
+        print_names("metadata only in A", d->only_a, d->nonly_a);
+        print_names("metadata only in B", d->only_b, d->nonly_b);
     }
 }

@@ -14,6 +14,8 @@ static const char *const type_words[NCATEGORY] = { "format", "data", "data", "dt
 struct structure {
     const struct options *o;
     struct apr_out        json;
+    struct apr_report     report;
+    const struct apr_model *a, *b;
     uint64_t              count[NCATEGORY];
     bool                  out_of_memory;
 };
@@ -34,15 +36,13 @@ static void differ(struct structure *s, enum category category, const char *pref
     s->out_of_memory |= to == NULL || !close_text(to, &field);
     const struct apr_bytes whole = { (const unsigned char *)field, n };
     if (s->o->cli.json) {
-        apr_out_open(&s->json, NULL, '{');
+        apr_report_row(&s->report);
         apr_out_bytes(&s->json, "field", whole);
         apr_out_text(&s->json, "file1_value", a);
         apr_out_text(&s->json, "file2_value", b);
         apr_out_text(&s->json, "category", category_words[category]);
         apr_out_text(&s->json, "type", type_words[category]);
-        apr_out_close(&s->json, '}');
-        if (s->o->jsonl)
-            apr_out_line(&s->json);
+        apr_report_row_end(&s->report);
     } else {
         apr_print_bytes(stdout, whole);
         fputs(": ", stdout);
@@ -227,18 +227,16 @@ static enum apr_code compare_all(struct structure *s, const struct apr_model *a,
     return s->out_of_memory ? apr_no_memory(e) : APR_OK;
 }
 
-static void begin_json(struct structure *s, const struct apr_model *a, const struct apr_model *b)
+static void write_subject(struct apr_out *j, const void *about)
 {
-    struct apr_out *j = &s->json;
-    apr_out_open(j, NULL, '{');
-    apr_out_text(j, "schema", "apr-structure/1");
+    const struct structure *s = about;
     apr_out_text(j, "file1", s->o->cli.operand[0]);
     apr_out_text(j, "file2", s->o->cli.operand[1]);
-    apr_out_text(j, "format1", format_title(a));
-    apr_out_text(j, "format2", format_title(b));
+    apr_out_text(j, "format1", format_title(s->a));
+    apr_out_text(j, "format2", format_title(s->b));
 }
 
-static void end_json(struct structure *s, uint64_t total)
+static void write_totals(struct structure *s, uint64_t total)
 {
     struct apr_out *j = &s->json;
     apr_out_bool(j, "identical", total == 0);
@@ -252,7 +250,7 @@ static void end_json(struct structure *s, uint64_t total)
 
 int diff_structure(struct options *o, const struct apr_model *a, const struct apr_model *b)
 {
-    struct structure s = { .o = o, .json.to = stdout };
+    struct structure s = { .o = o, .json.to = stdout, .a = a, .b = b };
     struct match m;
     struct apr_error e;
     uint64_t total = 0;
@@ -261,23 +259,17 @@ int diff_structure(struct options *o, const struct apr_model *a, const struct ap
         apr_error_in(&e, o->cli.operand[0]);
         return fail_early(o, "apr-structure/1", &e);
     }
-    if (o->cli.json && !o->jsonl) {
-        begin_json(&s, a, b);
-        apr_out_open(&s.json, "differences", '[');
-    }
+    s.report = (struct apr_report){ .out = &s.json, .schema = "apr-structure/1", .rows = "differences", .subject = write_subject, .about = &s,
+                                    .lines = o->jsonl };
+    if (o->cli.json)
+        apr_report_begin(&s.report);
     code = compare_all(&s, a, b, &m, &e);
     for (unsigned i = 0; i < NCATEGORY; i++)
         total += s.count[i];
-    if (o->jsonl)
-        begin_json(&s, a, b);
-    else if (o->cli.json)
-        apr_out_close(&s.json, ']');
     if (o->cli.json) {
-        end_json(&s, total);
-        if (code != APR_OK)
-            apr_out_error(&s.json, &e);
-        apr_out_close(&s.json, '}');
-        apr_out_line(&s.json);
+        apr_report_sum(&s.report);
+        write_totals(&s, total);
+        apr_report_end(&s.report, code == APR_OK ? NULL : &e);
     } else if (total == 0) {
         puts("the same structure");
     }

@@ -10,18 +10,18 @@
 struct stage_report {
     const struct options *o;
     struct apr_out        json;
+    struct apr_report     report;
     bool                  pass, diverged;
     uint32_t              first_layer;
     struct apr_bytes      first_stage;
     uint64_t              first_index;
 };
 
-static void write_subject(struct stage_report *report)
+static void write_subject(struct apr_out *j, const void *about)
 {
-    struct apr_out *j = &report->json;
-    apr_out_text(j, "schema", "apr-stage-diff/1");
-    apr_out_text(j, "model_a", report->o->cli.operand[0]);
-    apr_out_text(j, "model_b", report->o->cli.operand[1]);
+    const struct options *o = about;
+    apr_out_text(j, "model_a", o->cli.operand[0]);
+    apr_out_text(j, "model_b", o->cli.operand[1]);
 }
 
 static void write_layer(struct apr_out *j, uint32_t layer)
@@ -34,7 +34,6 @@ static void write_layer(struct apr_out *j, uint32_t layer)
 
 static void write_stage(struct apr_out *j, const struct row *r, uint32_t layer, struct apr_bytes stage)
 {
-    apr_out_open(j, NULL, '{');
     write_layer(j, layer);
     apr_out_bytes(j, "stage", stage);
     apr_out_count(j, "dim_product", r->count);
@@ -57,7 +56,6 @@ static void write_stage(struct apr_out *j, const struct row *r, uint32_t layer, 
         apr_out_close(j, '}');
     }
     apr_out_close(j, ']');
-    apr_out_close(j, '}');
 }
 
 static void print_stage(const struct options *o, const struct row *r)
@@ -84,12 +82,13 @@ static enum apr_code take_stage(void *ctx, const struct row *r, struct apr_error
         report->first_index = r->ntop > 0 ? r->top[0].index : 0;
     }
     report->pass &= r->pass;
-    if (report->o->cli.json)
-        write_stage(&report->json, r, layer, stage);
-    else
+    if (!report->o->cli.json) {
         print_stage(report->o, r);
-    if (report->o->jsonl)
-        apr_out_line(&report->json);
+        return APR_OK;
+    }
+    apr_report_row(&report->report);
+    write_stage(&report->json, r, layer, stage);
+    apr_report_row_end(&report->report);
     return APR_OK;
 }
 
@@ -184,6 +183,7 @@ static enum apr_code match_stages(struct match *m, const struct options *o, cons
 static void end_json(struct stage_report *report, const struct match *m)
 {
     struct apr_out *j = &report->json;
+    apr_report_sum(&report->report);
     write_names(j, "only_in_a", m->only_a, m->nonly_a);
     write_names(j, "only_in_b", m->only_b, m->nonly_b);
     if (report->diverged) {
@@ -228,31 +228,20 @@ int diff_traces(struct options *o, const struct apr_model *a, const struct apr_m
         apr_error_in(&e, o->cli.operand[0]);
         return fail_early(o, "apr-stage-diff/1", &e);
     }
-    if (o->cli.json && !o->jsonl) {
-        apr_out_open(&report.json, NULL, '{');
-        write_subject(&report);
-        apr_out_open(&report.json, "stages", '[');
-    } else if (!o->jsonl) {
+    report.report = (struct apr_report){ .out = &report.json, .schema = "apr-stage-diff/1", .rows = "stages", .subject = write_subject,
+                                         .about = o, .lines = o->jsonl };
+    if (o->cli.json)
+        apr_report_begin(&report.report);
+    else
         printf("%-5s %13s %13s %13s %12s  stage\n", "", "cosine", "max diff", "rms", "values");
-    }
     code = compare_pairs(o, &(struct models){ a, b }, m.pair, m.npair, take_stage, &report, &e);
     report.pass &= o->subset || m.nonly_a + m.nonly_b == 0;
-    if (o->jsonl) {
-        apr_out_open(&report.json, NULL, '{');
-        write_subject(&report);
-    } else if (o->cli.json) {
-        apr_out_close(&report.json, ']');
-    }
     if (code == APR_OK && o->cli.json)
         end_json(&report, &m);
     else if (code == APR_OK)
         end_text(&report, &m);
-    if (o->cli.json) {
-        if (code != APR_OK)
-            apr_out_error(&report.json, &e);
-        apr_out_close(&report.json, '}');
-        apr_out_line(&report.json);
-    }
+    if (o->cli.json)
+        apr_report_end(&report.report, code == APR_OK ? NULL : &e);
     free_match(&m);
     if (code != APR_OK)
         return apr_cli_fail(&o->cli, &e);

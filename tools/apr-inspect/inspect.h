@@ -126,7 +126,7 @@ int fail_json(struct inspection *x, struct apr_error *why);
 /* ---- members of the JSON object ------------------------------------------------------------------------------------- */
 
 /* Opens the object with what is known of any file; all that x->o asks for; one row of "tensors". */
-void begin_object(struct apr_out *j, const struct inspection *x);
+struct apr_report begin_object(struct apr_out *j, const struct inspection *x);
 APR_MUST_CHECK enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_code, struct apr_error *e);
 void write_row(struct apr_out *j, const struct inspection *x, const struct scanned *row);
 

@@ -89,23 +89,21 @@ static enum apr_code write_check(struct apr_out *j, struct inspection *x, int *e
     return code;
 }
 
-void begin_object(struct apr_out *j, const struct inspection *x)
+static void write_subject(struct apr_out *j, const void *about) { write_files(j, about); }
+
+struct apr_report begin_object(struct apr_out *j, const struct inspection *x)
 {
-    apr_out_open(j, NULL, '{');
-    apr_out_text(j, "schema", "apr-inspect/1");
-    write_files(j, x);
+    struct apr_report r = { .out = j, .schema = "apr-inspect/1", .subject = write_subject, .about = x };
+    apr_report_begin(&r);
+    return r;
 }
 
-static int end_object(struct apr_out *j, const struct inspection *x, enum apr_code code, int exit_code, struct apr_error *e)
+static int end_object(struct apr_report *r, const struct inspection *x, enum apr_code code, int exit_code, struct apr_error *e)
 {
-    if (code != APR_OK) {
+    if (code != APR_OK)
         apr_error_in(e, x->path);
-        apr_out_error(j, e);
-        exit_code = apr_cli_fail(&x->o->cli, e);
-    }
-    apr_out_close(j, '}');
-    apr_out_line(j);
-    return exit_code;
+    apr_report_end(r, code == APR_OK ? NULL : e);
+    return code == APR_OK ? exit_code : apr_cli_fail(&x->o->cli, e);
 }
 
 enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_code, struct apr_error *e)
@@ -141,17 +139,17 @@ int show_json(struct inspection *x)
     struct apr_out j = { .to = stdout };
     struct apr_error e;
     int exit_code = APR_EXIT_YES;
-    begin_object(&j, x);
+    struct apr_report r = begin_object(&j, x);
     const enum apr_code code = write_members(&j, x, &exit_code, &e);
-    return end_object(&j, x, code, exit_code, &e);
+    return end_object(&r, x, code, exit_code, &e);
 }
 
 int fail_json(struct inspection *x, struct apr_error *why)
 {
     struct apr_out j = { .to = stdout };
     struct apr_error e;
-    begin_object(&j, x);
+    struct apr_report r = begin_object(&j, x);
     if (x->o->check != CHECK_NONE && finding_of_error(&x->findings, why, &e) == APR_OK)
         write_findings(&j, &x->findings);
-    return end_object(&j, x, why->code, APR_EXIT_NONE, why);
+    return end_object(&r, x, why->code, APR_EXIT_NONE, why);
 }

@@ -104,6 +104,8 @@ static int check_usage(const struct options *o)
         return apr_cli_usage(&o->cli, "needs a model");
     if (o->cli.noperand > 1 && (o->manifest != NULL || o->verify != NULL || o->html != NULL))
         return apr_cli_usage(&o->cli, "--manifest, --verify and --html take one model, got %zu", o->cli.noperand);
+    if (o->textconv && o->cli.json)
+        return apr_cli_usage(&o->cli, "--textconv is text for git; --json does not go with it");
     if (o->tensor == NULL && (o->slice != NULL || o->hex || o->blocks))
         return apr_cli_usage(&o->cli, "--slice, --hex and --blocks need --tensor NAME");
     return -1;

@@ -51,13 +51,13 @@ static enum apr_code write_data(struct page *page, struct options *o, struct apr
 {
     struct apr_out *j = &page->html.data;
     int ignored;
-    begin_object(j, page->x);
+    struct apr_report r = begin_object(j, page->x);
     APR_TRY(write_members(j, page->x, &ignored, e));
     o->stats = true;
     apr_out_open(j, "tensors", '[');
     APR_TRY(scan_tensors(page->x, SCAN_STATS, take_row, page, e));
     apr_out_close(j, ']');
-    apr_out_close(j, '}');
+    apr_report_end(&r, NULL);
     return apr_model_intact(page->x->m, e);
 }
 

@@ -1,0 +1,244 @@
+/* One row of the report, as JSON and as text. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "diff.h"
+#include "ui/block_json.h"
+#include "values/chunk.h"
+
+const char *const layout_words[] = { "same", "reversed_shape", "transposed", "reshaped", "incompatible" };
+const char *const status_words[NSTATUS] = { "Identical", "NearlyIdentical", "SmallDiff", "MediumDiff", "LargeDiff", "Critical",
+                                            "Transposed" };
+
+/* ---- JSON ----------------------------------------------------------------------------------------------------------- */
+
+/* parts: numbers an element consists of; when it is more than one, which of them comes last. */
+static void write_index(struct apr_out *j, const char *key, uint64_t index, const uint64_t *dim, unsigned ndim, unsigned parts)
+{
+    uint64_t at[APR_MAX_DIMS + 1] = { 0 };
+    at[ndim] = index % parts;
+    index /= parts;
+    for (unsigned i = ndim; i-- > 0 && dim[i] > 0;) {
+        at[i] = index % dim[i];
+        index /= dim[i];
+    }
+    apr_out_counts(j, key, at, ndim + (parts > 1));
+}
+
+/* The position in B of element `index` of A. */
+static uint64_t index_in_b(const struct row *r, uint64_t index)
+{
+    return r->layout == LAYOUT_TRANSPOSED ? index % r->dim_a[1] * r->dim_a[0] + index / r->dim_a[1] : index;
+}
+
+/* The block of a side that holds an element of A: false where the type has none, or it is not little-endian. */
+static bool find_block(const struct row *r, uint64_t index, bool of_b, const struct apr_tensor **t, const unsigned char **block)
+{
+    const struct pair *p = r->pair;
+    *t = of_b ? p->b : p->a;
+    if (of_b && p->view != NULL) {
+        const struct apr_place place = apr_view_place(p->view, index);
+        if (place.part == p->view->npart)
+            return false;
+        *t = p->view->part[place.part];
+        index = place.index;
+    } else if (of_b) {
+        index = index_in_b(r, index);
+    }
+    if ((*t)->dtype->block == 1 || (*t)->swapped)
+        return false;
+    *block = apr_element_bytes(*t, index, 1).at;
+    return true;
+}
+
+static void write_element(struct apr_out *j, const struct options *o, const struct row *r, size_t i)
+{
+    const unsigned parts = strcmp(r->dtype_a, apr_dtypes[APR_C64].name) == 0 ? 2 : 1;
+    const struct worst *w = &r->top[i];
+    const struct apr_tensor *t;
+    const unsigned char *block;
+    apr_out_open(j, NULL, '{');
+    apr_out_count(j, "index", w->index);
+    write_index(j, "index_a", w->index, r->dim_a, r->ndim_a, parts);
+    write_index(j, "index_b", index_in_b(r, w->index), r->dim_b, r->ndim_b, parts);
+    apr_out_real(j, "a", w->a);
+    apr_out_real(j, "b", w->b);
+    apr_out_real(j, "abs_diff", w->diff);
+    for (int of_b = 0; of_b < 2; of_b++)
+        if (find_block(r, w->index, of_b, &t, &block))
+            apr_out_block(j, of_b ? "block_b" : "block_a", o->cli.run.kernels, t->dtype, block);
+    apr_out_close(j, '}');
+}
+
+static void write_top(struct apr_out *j, const struct options *o, const struct row *r)
+{
+    if (r->pair == NULL) {
+        apr_out_raw(j, "top", r->top_raw);
+        return;
+    }
+    apr_out_open(j, "top", '[');
+    for (size_t i = 0; i < r->ntop; i++)
+        write_element(j, o, r, i);
+    apr_out_close(j, ']');
+}
+
+static void write_rows(struct apr_out *j, const struct row *r)
+{
+    apr_out_open(j, "rows", '[');
+    for (size_t i = 0; i < r->nrows; i++) {
+        apr_out_open(j, NULL, '{');
+        apr_out_count(j, "row", r->rows[i].row);
+        apr_out_real(j, "rmse", r->rows[i].rmse);
+        apr_out_real(j, "max_diff", r->rows[i].max);
+        apr_out_real(j, "cosine_similarity", r->rows[i].cosine);
+        apr_out_count(j, "nonfinite_mismatch", r->rows[i].nonfinite);
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+}
+
+void write_row(struct apr_out *j, const struct options *o, const struct row *r)
+{
+    const bool compared = was_compared(r);
+    apr_out_bytes(j, "name", r->name);
+    apr_out_bytes(j, "name_b", r->name_b);
+    apr_out_counts(j, "shape_a", r->dim_a, r->ndim_a);
+    apr_out_counts(j, "shape_b", r->dim_b, r->ndim_b);
+    apr_out_text(j, "dtype_a", r->dtype_a);
+    apr_out_text(j, "dtype_b", r->dtype_b);
+    apr_out_text(j, "layout", layout_words[r->layout]);
+    apr_out_text(j, "transform", r->transform);
+    apr_out_count(j, "element_count", r->count);
+    apr_out_count(j, "identical_count", r->sums.identical);
+    apr_out_count(j, "small_diff_count", r->sums.small);
+    apr_out_count(j, "medium_diff_count", r->sums.medium);
+    apr_out_count(j, "large_diff_count", r->sums.large);
+    apr_out_count(j, "nonfinite_mismatch", r->sums.nonfinite);
+    apr_out_real(j, "mean_diff", r->mean);
+    apr_out_real(j, "max_diff", compared ? r->sums.max : NAN);
+    if (compared && r->sums.max > 0)
+        apr_out_count(j, "max_diff_index", r->sums.max_at);
+    else
+        apr_out_null(j, "max_diff_index");
+    apr_out_real(j, "rmse", r->rmse);
+    apr_out_real(j, "cosine_similarity", r->cosine);
+    apr_out_real(j, "sqnr_db", r->sqnr);
+    apr_out_real(j, "cosine_linear", r->cosine_linear);
+    apr_out_real(j, "cosine_transposed", r->cosine_transposed);
+    apr_out_text(j, "status", status_words[r->status]);
+    apr_out_bool(j, "pass", r->pass);
+    if (r->ignored)
+        apr_out_bool(j, "ignored", true);
+    if (r->error != NULL)
+        apr_out_text(j, "error", r->error);
+    if (r->problem != NULL)
+        apr_out_text(j, "problem", r->problem);
+    const bool merged = r->pair == NULL; /* what its share had */
+    if (merged ? r->top_raw.n > 0 : o->top > 0)
+        write_top(j, o, r);
+    if (merged ? r->rows != NULL : o->rows > 0)
+        write_rows(j, r);
+}
+
+/* ---- text ----------------------------------------------------------------------------------------------------------- */
+
+static enum apr_style style_of(const struct row *r)
+{
+    if (!r->pass)
+        return APR_RED;
+    return r->status == STATUS_IDENTICAL || r->status == STATUS_NEARLY ? APR_GREEN : APR_YELLOW;
+}
+
+static void print_number(FILE *to, double v, int width)
+{
+    if (isnan(v))
+        fprintf(to, "%*s", width, "-");
+    else
+        fprintf(to, "%*.*g", width, 6, v);
+}
+
+/* A cosine near 1 matters in how far from 1 it is; six digits would hide that. */
+static void print_cosine(FILE *to, double v)
+{
+    if (isnan(v))
+        fprintf(to, "%12s", "-");
+    else if (v == 1)
+        fprintf(to, "%12s", "1");
+    else
+        fprintf(to, "%12.9f", v > 1 - 5e-10 ? 1 - 1e-9 : v);
+}
+
+/* The blocks around worst element number i, as JSON: one line a side. */
+static void print_blocks(FILE *to, const struct options *o, const struct row *r, size_t i)
+{
+    for (int of_b = 0; of_b < 2; of_b++) {
+        struct apr_out j = { .to = to };
+        const struct apr_tensor *t;
+        const unsigned char *block;
+        const struct apr_bytes merged = r->pair != NULL ? (struct apr_bytes){ 0 } : of_b ? r->blocks[i].b : r->blocks[i].a;
+        const bool own = r->pair != NULL && find_block(r, r->top[i].index, of_b, &t, &block);
+        if (!own && merged.n == 0)
+            continue;
+        fprintf(to, "      block %c  ", of_b ? 'B' : 'A');
+        if (own)
+            apr_out_block(&j, NULL, o->cli.run.kernels, t->dtype, block);
+        else
+            apr_out_raw(&j, NULL, merged);
+        fputc('\n', to);
+    }
+}
+
+static void print_details(FILE *to, const struct options *o, const struct row *r)
+{
+    for (size_t i = 0; i < r->ntop; i++) {
+        fprintf(to, "    element %llu: %.9g against %.9g\n", (unsigned long long)r->top[i].index, r->top[i].a, r->top[i].b);
+        print_blocks(to, o, r, i);
+    }
+    for (size_t i = 0; i < r->nrows; i++) {
+        fprintf(to, "    row %llu: rmse %.6g, max %.6g, cosine %.9f", (unsigned long long)r->rows[i].row, r->rows[i].rmse, r->rows[i].max,
+                r->rows[i].cosine);
+        if (r->rows[i].nonfinite > 0)
+            fprintf(to, ", nonfinite mismatch: %llu", (unsigned long long)r->rows[i].nonfinite);
+        fputc('\n', to);
+    }
+}
+
+void print_row(FILE *to, const struct options *o, const struct row *r)
+{
+    char shape[176];
+    const bool colour = o->cli.colour;
+    const bool incompatible = r->layout == LAYOUT_INCOMPATIBLE;
+    fprintf(to, "%s%-15s%s ", apr_style(colour, style_of(r)), status_words[r->status], apr_style(colour, APR_PLAIN));
+    print_cosine(to, r->cosine);
+    print_number(to, was_compared(r) ? r->sums.max : NAN, 13);
+    print_number(to, r->rmse, 13);
+    fputs("  ", to);
+    apr_print_text(to, r->dtype_a);
+    fputc(' ', to);
+    apr_print_text(to, r->dtype_b);
+    const size_t columns = apr_columns(apr_text(r->dtype_a)) + 1 + apr_columns(apr_text(r->dtype_b));
+    fprintf(to, "%*s %-16s ", columns < 15 ? (int)(15 - columns) : 0, "", apr_spell_shape(r->dim_a, r->ndim_a, shape));
+    apr_print_bytes(to, r->name);
+    if (!apr_bytes_equal(r->name, r->name_b)) {
+        fputs(" = ", to);
+        apr_print_bytes(to, r->name_b);
+    }
+    if (incompatible || r->layout == LAYOUT_RESHAPED)
+        fprintf(to, "  %s %s", incompatible ? "against" : "reshaped from", apr_spell_shape(r->dim_b, r->ndim_b, shape));
+    else if (r->layout != LAYOUT_SAME)
+        fprintf(to, "  %s", layout_words[r->layout]);
+    if (r->sums.nonfinite > 0)
+        fprintf(to, "  nonfinite mismatch: %llu", (unsigned long long)r->sums.nonfinite);
+    if (r->ignored)
+        fputs("  ignored", to);
+    const char *const why[] = { r->transform, r->error, r->problem };
+    for (size_t i = 0; i < APR_LENGTH(why); i++)
+        if (why[i] != NULL) {
+            fputs("  ", to);
+            apr_print_text(to, why[i]);
+        }
+    fputc('\n', to);
+    print_details(to, o, r);
+}
