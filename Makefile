@@ -5,8 +5,8 @@ BUILD   := build/$(MODE)
 PREFIX  ?= /usr/local
 
 PACKAGES = libzstd liblz4 yaml-0.1 libxxhash jansson libdeflate
-DEBIAN   = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libcmocka-dev
-has_all  = pkg-config --exists $(PACKAGES) cmocka 2>/dev/null && command -v jq >/dev/null
+DEBIAN   = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libcmocka-dev libmpfr-dev
+has_all  = pkg-config --exists $(PACKAGES) cmocka mpfr 2>/dev/null && command -v jq >/dev/null
 install  = apt-get install -y --no-install-recommends $(DEBIAN)
 ifneq ($(filter-out clean deps demo,$(or $(MAKECMDGOALS),all)),)
   $(if $(shell $(has_all) && echo yes),,$(error Libraries are missing. Type: sudo $(install)))
@@ -63,6 +63,7 @@ $(BUILD)/%.o: %.c
 	$(compile) -MMD -MP -c -o $@ $<
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/tests/support.o $(LIBRARY)
 	$(link) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lcmocka
+$(BUILD)/tests/test_fmath: LIBS += -lmpfr
 $(BUILD)/tests/test_fuzz: $(BUILD)/tests/fuzz/open.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_faults: $(BUILD)/faults_shim.so

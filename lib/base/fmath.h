@@ -1,9 +1,17 @@
-/* exp and ln out of + - * / alone: libm's bits change with the CPU, these do not. Within one unit in the last place of double; rounded
- * to f32 by callers. */
+/* What <math.h> has and rounds as it likes, out of + - * / and integers alone: libm's bits change with the CPU and the release, these do
+ * not. Each is within one unit in the last place of the correctly rounded double over its whole range, and mostly is that double; zeros
+ * keep their sign, NaN gives NaN, subnormal numbers are numbers. Round to nearest is expected. */
 #ifndef APR_FMATH_H
 #define APR_FMATH_H
 
-double apr_exp(double x); /* inf above 709.78, 0 below -745.13, NaN for NaN */
-double apr_ln(double x);  /* -inf for 0, NaN below 0 and for NaN, inf for inf */
+double apr_exp(double x);   /* inf above 709.78, 0 below -745.13 */
+double apr_exp2(double x);  /* exact for integers; inf from 1024 on, 0 from -1075 down */
+double apr_log(double x);   /* this and log10: -inf for 0, NaN below 0, inf for inf */
+double apr_log10(double x); /* exact for powers of ten */
+double apr_log1p(double x); /* log(1 + x): -inf for -1, NaN below */
+double apr_sin(double x);   /* this and cos: radians of any size; NaN for inf */
+double apr_cos(double x);
+double apr_tanh(double x);
+double apr_erf(double x);
 
 #endif

@@ -384,7 +384,7 @@ static struct apr_result calculate(enum op op, double a, double b)
     case MIN:      return number(a < b ? a : b);
     case MAX:      return number(a > b ? a : b);
     case SQRT:     return number(sqrt(a));
-    case LN:       return number(apr_ln(a));
+    case LN:       return number(apr_log(a));
     default:       return unknown;
     }
 }

@@ -465,7 +465,7 @@ static float changed(const struct apr_view *v, float x)
         if (v->value[i].op == APR_OP_ADD)
             x = forward ? x + (float)v->value[i].value : x - (float)v->value[i].value;
         else
-            x = forward ? (float)-apr_exp(x) : (float)apr_ln(-x);
+            x = forward ? (float)-apr_exp(x) : (float)apr_log(-x);
     }
     return x;
 }
