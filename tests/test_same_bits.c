@@ -1,4 +1,4 @@
-/* What a tool says is a function of its input: not of --threads, not of --isa. */
+/* What a tool says is a function of its input: not of --threads, not of --isa, not of the CPU that libm finds. */
 #include "diff.h"
 
 #include "values/kernels.h"
@@ -24,36 +24,113 @@ static void make_spread(const char **a, const char **b)
     *b = test_safetensors("spread-b", right, APR_LENGTH(right));
 }
 
-static void threads_and_isa_change_no_byte(void **state)
+/* The CPU as it is, and without what glibc picks other bodies of log10 and its kind for. It takes no notice of what a CPU lacks. */
+static const char *const cpus[] = { "glibc.cpu.hwcaps=", "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2" };
+
+static void pretend(const char *cpu) { assert_int_equal(setenv("GLIBC_TUNABLES", cpu, 1), 0); }
+
+struct command {
+    const char *tool, *word[7]; /* NULL from the last on */
+};
+
+static struct test_answer answer_of(const struct command *c, enum apr_isa isa, const char *threads)
+{
+    const char *const *const w = c->word;
+    return test_tool(c->tool, "--isa", apr_isa_word(isa), "--threads", threads, w[0], w[1], w[2], w[3], w[4], w[5], w[6], NULL);
+}
+
+static void expect_one_answer(const struct command *c)
+{
+    static const char *const threads[] = { "1", "3", "8" };
+    pretend(cpus[0]);
+    struct test_answer want = answer_of(c, APR_SCALAR, "1");
+    for (size_t p = 0; p < APR_LENGTH(cpus); p++) {
+        pretend(cpus[p]);
+        for (enum apr_isa isa = APR_SCALAR; isa < APR_NISA; isa++)
+            for (size_t t = 0; t < APR_LENGTH(threads) && apr_isa_has(isa); t++) {
+                struct test_answer got = answer_of(c, isa, threads[t]);
+                if (got.exit != want.exit || got.out.n != want.out.n || memcmp(got.out.at, want.out.at, want.out.n) != 0)
+                    fail_msg("%s %s ... %s: %s on %s threads, %s, says something else", c->tool, c->word[0], c->word[4], apr_isa_word(isa),
+                             threads[t], cpus[p]);
+                test_answer_free(&got);
+            }
+    }
+    assert_true(want.out.n > 500);
+    test_answer_free(&want);
+}
+
+static void nothing_changes_a_byte_of_a_comparison(void **state)
 {
     (void)state;
-    static const char *const threads[] = { "1", "3", "8" }, *const forms[] = { "--json", "--jsonl", "--sort=rmse" };
+    static const char *const forms[] = { "--json", "--jsonl", "--sort=rmse" };
     const char *pairs[][2] = { { NULL, NULL },
                                { "fixtures/qwen2", "fixtures/qwen2-q4_0.gguf" },
                                { "fixtures/trace", "fixtures/trace-drift" } };
     make_spread(&pairs[0][0], &pairs[0][1]);
     for (size_t p = 0; p < APR_LENGTH(pairs); p++)
-        for (size_t f = 0; f < APR_LENGTH(forms); f++) {
-            struct test_answer want = test_tool(APR_DIFF, "--isa=scalar", "--threads=1", "--top=3", "--rows=2", forms[f], pairs[p][0],
-                                                pairs[p][1], NULL);
-            for (enum apr_isa isa = APR_SCALAR; isa < APR_NISA; isa++)
-                for (size_t t = 0; t < APR_LENGTH(threads) && apr_isa_has(isa); t++) {
-                    struct test_answer got = test_tool(APR_DIFF, "--isa", apr_isa_word(isa), "--threads", threads[t], "--top=3", "--rows=2",
-                                                       forms[f], pairs[p][0], pairs[p][1], NULL);
-                    if (got.exit != want.exit || got.out.n != want.out.n || memcmp(got.out.at, want.out.at, want.out.n) != 0)
-                        fail_msg("%s against %s %s: %s on %s threads says something else", pairs[p][0], pairs[p][1], forms[f],
-                                 apr_isa_word(isa), threads[t]);
-                    test_answer_free(&got);
-                }
-            assert_int_equal(want.exit, 1);
-            test_answer_free(&want);
-        }
+        for (size_t f = 0; f < APR_LENGTH(forms); f++)
+            expect_one_answer(&(struct command){ APR_DIFF, { forms[f], "--top=3", "--rows=2", pairs[p][0], pairs[p][1] } });
 }
 
-int main(void)
+static void nothing_changes_a_byte_of_an_inspection(void **state)
 {
+    (void)state;
+    const char *models[] = { NULL, NULL, "fixtures/qwen2", "fixtures/qwen2.apr", "fixtures/qwen2-zstd.apr", "fixtures/qwen2-q4_0.gguf",
+                             "fixtures/qwen2-q8_0.gguf", "fixtures/qwen2-big-endian.gguf", "fixtures/trace" };
+    make_spread(&models[0], &models[1]);
+    for (size_t m = 0; m < APR_LENGTH(models); m++)
+        expect_one_answer(&(struct command){ "apr-inspect", { "--json", "--stats", "--hash", "--check", models[m] } });
+}
+
+/* One double against itself plus 2^-10: glibc's log10 gives 65.95723793911611 on one CPU, ...613 on the other. */
+static const double value = 1.9389291518312124, other = 1.9389291518312124 + 0x1p-10;
+
+/* Ten times the decimal logarithm of (value / (value - other))^2, with mpmath to 200 bits, as the nearest double. */
+#define SQNR 65.95723793911613
+
+static void a_ratio_in_decibels_is_the_nearest_double_on_any_cpu(void **state)
+{
+    (void)state;
+    const char *const a = test_one("value", "F64", "[1]", &value, sizeof value);
+    const char *const b = test_one("other", "F64", "[1]", &other, sizeof other);
+    for (size_t p = 0; p < APR_LENGTH(cpus); p++) {
+        pretend(cpus[p]);
+        json_t *const report = report_of(test_tool(APR_DIFF, "--json", a, b, NULL), 0);
+        const double got = json_real_value(at(report, "results.0.sqnr_db"));
+        if (got != SQNR)
+            fail_msg("%s: %.17g, not %.17g", cpus[p], got, SQNR);
+        json_decref(report);
+    }
+    expect_one_answer(&(struct command){ APR_DIFF, { "--json", "--top=3", "--rows=2", a, b } });
+}
+
+/* Or the tests above would try one CPU twice. This program, run with a word, says what libm makes of the ratio. */
+static void libm_itself_changes_with_the_cpu(void **state)
+{
+    (void)state;
+    struct test_answer said[APR_LENGTH(cpus)];
+    for (size_t p = 0; p < APR_LENGTH(cpus); p++) {
+        pretend(cpus[p]);
+        said[p] = test_tool("tests/test_same_bits", "log10", NULL);
+        assert_int_equal(said[p].exit, 0);
+    }
+    const bool changes = strcmp((const char *)said[0].out.at, (const char *)said[1].out.at) != 0;
+    if (changes != apr_isa_has(APR_AVX2)) /* which has FMA; other CPUs have nothing to hide */
+        fail_msg("log10 is %s, and with less of a CPU %s", (const char *)said[0].out.at, (const char *)said[1].out.at);
+    for (size_t p = 0; p < APR_LENGTH(cpus); p++)
+        test_answer_free(&said[p]);
+}
+
+int main(int argc, char **argv)
+{
+    volatile double ratio = value * value / ((value - other) * (value - other)); /* or the compiler would do it */
+    if (argc == 2 && strcmp(argv[1], "log10") == 0)
+        return printf("%a\n", log10(ratio)) < 0;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(threads_and_isa_change_no_byte),
+        cmocka_unit_test(nothing_changes_a_byte_of_a_comparison),
+        cmocka_unit_test(nothing_changes_a_byte_of_an_inspection),
+        cmocka_unit_test(a_ratio_in_decibels_is_the_nearest_double_on_any_cpu),
+        cmocka_unit_test(libm_itself_changes_with_the_cpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fmath.h"
 #include "base/parallel.h"
 #include "measure.h"
 #include "model/model.h"
@@ -237,7 +238,7 @@ static void fill_numbers(struct row *r, const struct partial *p)
     r->cosine = cosine_of(&p->sums);
     r->mean = p->sums.d / n;
     r->rmse = sqrt(p->sums.dd / n);
-    r->sqnr = p->sums.dd > 0 && p->sums.aa > 0 ? 10 * log10(p->sums.aa / p->sums.dd) : NAN;
+    r->sqnr = p->sums.dd > 0 && p->sums.aa > 0 ? 10 * apr_log10(p->sums.aa / p->sums.dd) : NAN;
     r->top = p->top;
     r->ntop = p->ntop;
 }
