@@ -1,6 +1,7 @@
 /* Statistics in their three ways, against closed forms and plain sorting. */
 #include "support.h"
 
+#include <float.h>
 #include <math.h>
 
 #include "values/stats.h"
@@ -11,7 +12,7 @@
 static struct apr_stats by_bins(const double *x, size_t n, size_t step, bool *outside)
 {
     const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
-    const struct apr_grid none = { 0, 0, 0 };
+    const struct apr_grid none = { 0 };
     static uint64_t count[APR_BINS];
     static uint16_t bin[1024];
     struct apr_sums sample = apr_no_sums(), sums = apr_no_sums();
@@ -27,8 +28,8 @@ static struct apr_stats by_bins(const double *x, size_t n, size_t step, bool *ou
         for (size_t i = 0, now; i < n; i += now) {
             now = (size_t)apr_min(1024, n - i);
             m = apr_no_moments();
-            k->moments_wide(x + i, now, g.centre, &m);
-            k->bins_wide(x + i, now, g.base, g.scale, bin);
+            apr_grid_add(k, &g, x + i, now, &m);
+            apr_grid_bins(k, &g, x + i, now, bin);
             apr_sums_add_chunk(&sums, &m);
             for (size_t j = 0; j < now; j++)
                 count[bin[j]]++;
@@ -218,21 +219,71 @@ static void percentiles_of_half_floats_are_sorted_by_value_not_by_code(void **st
     expect_percentiles(&s, x, n, 0);
 }
 
-static void numbers_beyond_all_bounds_give_null_never_a_wrong_one(void **state)
+/* Values of which squares, sums or differences are no doubles any more, or next to zero. Kurtosis may be unknown, but never wrong. */
+static void numbers_near_the_ends_of_doubles_have_statistics_too(void **state)
+{
+    (void)state;
+    static const double unit[] = { 1e-312, 1e-300, 1e-200, 1e-155, 1e-80, 1, 1e80, 1e150, 1e155, 1e200, 1e300, 8.9e303 };
+    static double x[20001];
+    const double N = APR_LENGTH(x), std = sqrt((N * N - 1) / 12), kurtosis = -1.2 * (N * N + 1) / (N * N - 1);
+    for (size_t u = 0; u < APR_LENGTH(unit); u++) {
+        for (size_t from = 0; from < 2; from++) {
+            const double first = from ? -10000 : 0;
+            for (size_t i = 0; i < APR_LENGTH(x); i++)
+                x[i] = (first + (double)(i * 7919 % APR_LENGTH(x))) * (from ? 2 * unit[u] : unit[u]);
+            const double least = 1e-9 + 0x1p-1070 / unit[u], step = from ? 2 : 1; /* of the spacing of subnormal numbers, too */
+            bool outside;
+            const struct apr_stats way[] = { by_values(x, APR_LENGTH(x)), by_bins(x, APR_LENGTH(x), 1, &outside),
+                                             by_bins(x, APR_LENGTH(x), 1000, &outside) };
+            for (unsigned w = 0; w < APR_LENGTH(way); w++) {
+                const double mean = step * (first + (N - 1) / 2), rms = hypot(mean, step * std);
+                const double width = way[w].max / 4096 - way[w].min / 4096;
+                assert_true(way[w].min == step * first * unit[u] && way[w].max == step * (first + N - 1) * unit[u]);
+                assert_int_equal(way[w].zeros, 1);
+                expect_near("the mean", way[w].mean / unit[u], mean, least * N);
+                expect_near("std", way[w].std / unit[u], step * std, least * N);
+                expect_near("rms", way[w].rms / unit[u], rms, least * N);
+                if (!isnan(way[w].kurtosis))
+                    expect_near("kurtosis", way[w].kurtosis, kurtosis, 1e-6);
+                expect_percentiles(&way[w], x, APR_LENGTH(x), w == 0 ? 0 : width);
+            }
+        }
+    }
+}
+
+static void as_far_apart_as_doubles_can_be(void **state)
 {
     (void)state;
     static double x[300];
     bool outside;
     for (size_t i = 0; i < APR_LENGTH(x); i++)
-        x[i] = i % 2 ? 1.7e308 : -1.7e308;
-    const struct apr_stats wide[] = { by_values(x, APR_LENGTH(x)), by_bins(x, APR_LENGTH(x), 1, &outside) };
-    for (unsigned w = 0; w < 2; w++)
-        assert_true(wide[w].min == -1.7e308 && wide[w].max == 1.7e308 && !isfinite(wide[w].std) && isnan(wide[w].kurtosis));
+        x[i] = i % 2 ? DBL_MAX : -DBL_MAX;
+    const struct apr_stats way[] = { by_values(x, APR_LENGTH(x)), by_bins(x, APR_LENGTH(x), 1, &outside),
+                                     by_bins(x, APR_LENGTH(x), 7, &outside) };
+    for (unsigned w = 0; w < APR_LENGTH(way); w++) {
+        assert_true(way[w].min == -DBL_MAX && way[w].max == DBL_MAX);
+        assert_true(fabs(way[w].mean) <= DBL_MAX * 1e-13);
+        assert_true(isfinite(way[w].std) && way[w].std >= DBL_MAX * (1 - 1e-14));
+        assert_true(isfinite(way[w].rms) && way[w].rms >= DBL_MAX * (1 - 1e-14));
+        expect_near("kurtosis", way[w].kurtosis, -2, 1e-12);
+        expect_percentiles(&way[w], x, APR_LENGTH(x), w == 0 ? 0 : DBL_MAX / 2048);
+        assert_int_equal(way[w].spark[0], 150);
+        assert_int_equal(way[w].spark[APR_SPARK_BINS - 1], 150);
+    }
     for (size_t i = 0; i < APR_LENGTH(x); i++)
-        x[i] = (double)(i + 1) * 1e-310;
-    const struct apr_stats thin[] = { by_values(x, APR_LENGTH(x)), by_bins(x, APR_LENGTH(x), 1, &outside) };
-    for (unsigned w = 0; w < 2; w++)
-        assert_true(thin[w].min == x[0] && thin[w].max == x[299] && isnan(thin[w].kurtosis));
+        x[i] = i % 50 ? 0 : i % 100 ? -1e308 : 1e308; /* far out, and not in each sample */
+    const struct apr_stats far[] = { by_values(x, APR_LENGTH(x)), by_bins(x, APR_LENGTH(x), 1, &outside),
+                                     by_bins(x, APR_LENGTH(x), 7, &outside) };
+    for (unsigned w = 0; w < APR_LENGTH(far); w++) {
+        assert_int_equal(far[w].zeros, 294);
+        expect_near("std", far[w].std / 1e308, sqrt(6 / 300.0), 1e-14);
+        expect_percentiles(&far[w], x, APR_LENGTH(x), w == 0 ? 0 : 1e308 / 2048);
+    }
+    for (size_t i = 0; i < APR_LENGTH(x); i++)
+        x[i] = 1e200;
+    const struct apr_stats constant[] = { by_values(x, APR_LENGTH(x)), by_bins(x, APR_LENGTH(x), 1, &outside) };
+    for (unsigned w = 0; w < APR_LENGTH(constant); w++)
+        assert_true(constant[w].mean == 1e200 && constant[w].std == 0 && constant[w].rms == 1e200);
 }
 
 int main(void)
@@ -244,7 +295,8 @@ int main(void)
         cmocka_unit_test(one_value_is_all_there_is_to_a_constant),
         cmocka_unit_test(values_beyond_the_sample_are_noticed_and_found_the_second_time),
         cmocka_unit_test(percentiles_of_half_floats_are_sorted_by_value_not_by_code),
-        cmocka_unit_test(numbers_beyond_all_bounds_give_null_never_a_wrong_one),
+        cmocka_unit_test(numbers_near_the_ends_of_doubles_have_statistics_too),
+        cmocka_unit_test(as_far_apart_as_doubles_can_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

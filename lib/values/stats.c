@@ -14,13 +14,28 @@ static struct apr_stats nothing(uint64_t count)
     return s;
 }
 
-/* From the mean and the second and fourth central moments. Where the square of the variance has left the numbers of full precision,
- * so has the fourth moment, and nobody knows their ratio. */
-static void set_moments(struct apr_stats *s, double mean, double second, double fourth)
+/* Nearly the power of two that the largest value reaches: values are shifted down by it where squares, or differences, would leave the
+ * numbers of full precision. Its own inverse is such a number too. */
+static int shift_of(double min, double max)
 {
-    s->mean = mean;
-    s->std = sqrt(second);
-    s->rms = sqrt(second + mean * mean);
+    const int shift = ilogb(fmax(fabs(min), fabs(max))) + 1;
+    return shift < -1022 ? -1022 : shift > 1022 ? 1022 : shift;
+}
+
+/* Of a shifted mean: rounding must not carry it beyond all values. */
+static double shift_back(const struct apr_stats *s, double v, int shift)
+{
+    const double back = ldexp(v, shift), most = fmax(fabs(s->min), fabs(s->max));
+    return shift != 0 && fabs(back) > most ? copysign(most, back) : back;
+}
+
+/* After the extremes: from the mean and the second and fourth central moments of values that were shifted. Where the square of the
+ * variance has left the numbers of full precision, so has the fourth moment, and nobody knows their ratio. */
+static void set_moments(struct apr_stats *s, int shift, double mean, double second, double fourth)
+{
+    s->mean = shift_back(s, mean, shift);
+    s->std = shift_back(s, sqrt(second), shift);
+    s->rms = shift_back(s, sqrt(second + mean * mean), shift);
     s->kurtosis = isnormal(second * second) ? fourth / (second * second) - 3 : NAN;
 }
 
@@ -82,11 +97,27 @@ static void sort(double *value, double *scratch, size_t n)
         memcpy(value, from, n * sizeof *value);
 }
 
+/* Of sorted values, shifted. Returns whether all that was summed up is of full precision. */
+static bool set_sorted_moments(struct apr_stats *s, const double *value, size_t n, int shift)
+{
+    const double unit = ldexp(1, -shift), centre = value[n / 2] * unit;
+    double off = 0, second = 0, fourth = 0;
+    for (size_t i = 0; i < n; i++)
+        off += (value[i] * unit - centre) / (double)n;
+    const double mean = centre + off;
+    for (size_t i = 0; i < n; i++) {
+        const double d = value[i] * unit - mean, square = d * d;
+        second += square;
+        fourth += square * square;
+    }
+    set_moments(s, shift, mean, second / (double)n, fourth / (double)n);
+    return (isnormal(second) || value[0] == value[n - 1]) && isnormal(second + mean * mean);
+}
+
 struct apr_stats apr_stats_of_values(double *value, double *scratch, size_t n)
 {
     struct apr_stats s = nothing(n);
     size_t finite = 0;
-    double second = 0, fourth = 0;
     for (size_t i = 0; i < n; i++) {
         s.nans += isnan(value[i]) != 0;
         s.infs += isinf(value[i]) != 0;
@@ -97,19 +128,11 @@ struct apr_stats apr_stats_of_values(double *value, double *scratch, size_t n)
     if (finite == 0)
         return s;
     sort(value, scratch, finite);
-    const double centre = value[finite / 2];
-    double off = 0;
-    for (size_t i = 0; i < finite; i++)
-        off += (value[i] - centre) / (double)finite;
-    const double mean = centre + off;
     set_extremes(&s, value[0], value[finite - 1]);
-    for (size_t i = 0; i < finite; i++) {
-        const double d = value[i] - mean, square = d * d;
-        second += square;
-        fourth += square * square;
+    if (!set_sorted_moments(&s, value, finite, 0))
+        set_sorted_moments(&s, value, finite, shift_of(s.min, s.max));
+    for (size_t i = 0; i < finite; i++)
         add_spark(&s, value[i], 1);
-    }
-    set_moments(&s, mean, second / (double)finite, fourth / (double)finite);
     for (unsigned i = 0; i < APR_NPERCENTILES; i++)
         s.percentile[i] = value[rank_of(apr_percentiles[i], finite)] + 0.0;
     s.exact = true;
@@ -191,7 +214,7 @@ struct apr_stats apr_stats_of_counts(const float *value, const uint64_t *count, 
         last = v;
     }
     set_extremes(&s, s.min, last);
-    set_moments(&s, mean, second / (double)finite, fourth / (double)finite);
+    set_moments(&s, 0, mean, second / (double)finite, fourth / (double)finite);
     for (size_t i = 0; i < n; i++)
         if (count[i] > 0 && isfinite(value[i]))
             add_spark(&s, value[i], count[i]);
@@ -239,25 +262,76 @@ void apr_sums_add(struct apr_sums *to, const struct apr_sums *s)
     to->plus += s->plus;
 }
 
+/* False when the width of a bin, or its inverse, is no number. */
+static bool set_bins(struct apr_grid *g, double min, double max)
+{
+    const double low = ldexp(min, -g->shift), high = ldexp(max, -g->shift), width = (high - low) / RANGE_BINS;
+    g->scale = 1 / width;
+    g->base = low / 2 + high / 2 - width * (APR_BINS / 2);
+    return isfinite(g->scale) && isfinite(g->base);
+}
+
 struct apr_grid apr_grid_of(const struct apr_sums *sample, const struct apr_grid *taken, uint64_t n)
 {
-    struct apr_grid g = { 0, 0, 0 };
+    struct apr_grid g = { 0, 0, 0, 0 };
     const uint64_t finite = n - sample->nans - sample->infs;
     if (finite == 0)
         return g;
-    const double mean = taken->centre + sample->power[0] / (double)finite, width = (sample->max - sample->min) / RANGE_BINS;
-    g.centre = mean < sample->min ? sample->min : mean <= sample->max ? mean : sample->max;
-    g.scale = 1 / width;
-    g.base = sample->min / 2 + sample->max / 2 - width * (APR_BINS / 2);
-    if (!isfinite(g.scale) || !isfinite(g.base) || !isfinite(g.centre))
-        g.scale = g.base = 0;
+    if (sample->min < sample->max && !(isnormal(sample->power[1]) && set_bins(&g, sample->min, sample->max))) {
+        g.shift = shift_of(sample->min, sample->max);
+        set_bins(&g, sample->min, sample->max);
+    }
+    double mean = ldexp(taken->centre + sample->power[0] / (double)finite, taken->shift);
+    if (g.shift != 0 && !isfinite(mean))
+        mean = sample->min / 2 + sample->max / 2;
+    g.centre = ldexp(mean < sample->min ? sample->min : mean <= sample->max ? mean : sample->max, -g.shift);
     return g;
 }
 
-/* The value that `part` of a bin lies below. */
-static double in_bin(const struct apr_stats *s, const struct apr_grid *g, size_t bin, double part)
+#define SHIFTED_RUN 256u /* values at a time */
+
+static size_t shift_run(const struct apr_grid *g, const double *x, size_t n, double shifted[SHIFTED_RUN])
 {
-    const double v = g->base + ((double)bin + part) / g->scale;
+    const double unit = ldexp(1, -g->shift);
+    const size_t now = n < SHIFTED_RUN ? n : SHIFTED_RUN;
+    for (size_t i = 0; i < now; i++)
+        shifted[i] = x[i] * unit;
+    return now;
+}
+
+/* Only power sums are of the shifted values, some of which a shift takes for zeros. */
+void apr_grid_add(const struct apr_kernels *k, const struct apr_grid *g, const double *x, size_t n, struct apr_moments *into)
+{
+    double shifted[SHIFTED_RUN];
+    for (size_t now; g->shift != 0 && n > 0; x += now, n -= now) {
+        struct apr_moments sums = *into;
+        now = shift_run(g, x, n, shifted);
+        k->moments_wide(shifted, now, g->centre, &sums);
+        k->moments_wide(x, now, 0, into);
+        memcpy(into->d1, sums.d1, sizeof sums.d1);
+        memcpy(into->d2, sums.d2, sizeof sums.d2);
+        memcpy(into->d3, sums.d3, sizeof sums.d3);
+        memcpy(into->d4, sums.d4, sizeof sums.d4);
+    }
+    if (g->shift == 0)
+        k->moments_wide(x, n, g->centre, into);
+}
+
+void apr_grid_bins(const struct apr_kernels *k, const struct apr_grid *g, const double *x, size_t n, uint16_t *bin)
+{
+    double shifted[SHIFTED_RUN];
+    for (size_t now; g->shift != 0 && n > 0; x += now, bin += now, n -= now) {
+        now = shift_run(g, x, n, shifted);
+        k->bins_wide(shifted, now, g->base, g->scale, bin);
+    }
+    if (g->shift == 0)
+        k->bins_wide(x, n, g->base, g->scale, bin);
+}
+
+/* The value that `part` of a bin lies below; unit is what takes the grid's shift back. */
+static double in_bin(const struct apr_stats *s, const struct apr_grid *g, double unit, size_t bin, double part)
+{
+    const double v = (g->base + ((double)bin + part) / g->scale) * unit;
     return v < s->min ? s->min : v <= s->max ? v : s->max;
 }
 
@@ -276,23 +350,26 @@ struct apr_stats apr_stats_of_bins(uint64_t n, const struct apr_sums *s, const s
     const double m = s->power[0] / (double)finite, q2 = s->power[1] / (double)finite, q3 = s->power[2] / (double)finite;
     const double second = q2 - m * m, fourth = s->power[3] / (double)finite - 4 * m * q3 + 6 * m * m * q2 - 3 * m * m * m * m;
     out.exact = out.min == out.max;
-    set_moments(&out, out.exact ? out.min : g->centre + m, second < 0 || out.exact ? 0 : second, fourth);
     if (out.exact) {
+        const int shift = shift_of(out.min, out.max);
+        set_moments(&out, shift, ldexp(out.min, -shift), 0, 0);
         for (unsigned i = 0; i < APR_NPERCENTILES; i++)
             out.percentile[i] = out.min;
         add_spark(&out, out.min, finite);
         return out;
     }
-    *outside = g->scale == 0 || bin[0] + bin[APR_BINS - 1] > s->nans + s->infs;
+    set_moments(&out, g->shift, g->centre + m, second < 0 ? 0 : second, fourth);
+    *outside = g->scale == 0 || bin[0] + bin[APR_BINS - 1] > s->nans + s->infs || !isnormal(s->power[1]);
+    const double unit = ldexp(1, g->shift);
     uint64_t before = bin[0] - s->nans - (s->infs - s->plus);
     for (size_t b = 1, i = 0; g->scale != 0 && b < APR_BINS - 1; before += bin[b++]) {
         if (bin[b] == 0)
             continue;
         for (uint64_t r; i < APR_NPERCENTILES && (r = rank_of(apr_percentiles[i], finite)) < before + bin[b]; i++)
             if (r >= before)
-                out.percentile[i] = in_bin(&out, g, b, ((double)(r - before) + 0.5) / (double)bin[b]) + 0.0;
+                out.percentile[i] = in_bin(&out, g, unit, b, ((double)(r - before) + 0.5) / (double)bin[b]) + 0.0;
         if (!*outside)
-            add_spark(&out, in_bin(&out, g, b, 0.5), bin[b]);
+            add_spark(&out, in_bin(&out, g, unit, b, 0.5), bin[b]);
     }
     return out;
 }

@@ -36,12 +36,18 @@ struct apr_sums apr_no_sums(void);
 void apr_sums_add_chunk(struct apr_sums *to, const struct apr_moments *chunk);
 void apr_sums_add(struct apr_sums *to, const struct apr_sums *s);
 
-/* Where sums are centred and bins lie. Chosen by a sample (at least 1 / 4096 of the range is told apart, as the whole range is no
- * smaller than the sample's, and values up to three ranges away have a bin); or by sums of the whole, when all values have one. */
+/* Where sums are centred and bins lie, for values divided by 2^shift; shift is not 0 only where doubles would otherwise leave the
+ * numbers of full precision. Chosen by a sample (at least 1 / 4096 of the range is told apart, as the whole range is no smaller than
+ * the sample's, and values up to three ranges away have a bin); or by sums of the whole, when all values have one. */
 struct apr_grid {
     double centre, base, scale;
+    int    shift;
 };
 struct apr_grid apr_grid_of(const struct apr_sums *sample, const struct apr_grid *taken, uint64_t n);
+
+/* What moments_wide and bins_wide do, over a grid. Values that were floats never need a shift. */
+void apr_grid_add(const struct apr_kernels *k, const struct apr_grid *g, const double *x, size_t n, struct apr_moments *into);
+void apr_grid_bins(const struct apr_kernels *k, const struct apr_grid *g, const double *x, size_t n, uint16_t *bin);
 
 /* Of n values out of sums and bins taken over a grid. *outside: some value had no bin, so spark is not known, nor are the percentiles
  * that are NAN. */

@@ -123,18 +123,18 @@ static struct apr_digest digest_of_values(struct reader *r, size_t n)
     return apr_digest_of((struct apr_bytes){ r->x.bytes, n * (r->t.dtype->wide ? sizeof(double) : sizeof(float)) });
 }
 
-void add_moments(const struct reader *r, size_t n, double centre, struct apr_moments *m)
+void add_moments(const struct reader *r, size_t n, const struct apr_grid *g, struct apr_moments *m)
 {
     if (r->t.dtype->wide)
-        r->k->moments_wide(r->x.d, n, centre, m);
+        apr_grid_add(r->k, g, r->x.d, n, m);
     else
-        r->k->moments(r->x.f, n, centre, m);
+        r->k->moments(r->x.f, n, g->centre, m);
 }
 
 static void count_bins(struct reader *r, size_t n, const struct apr_grid *g, uint32_t *count)
 {
     if (r->t.dtype->wide)
-        r->k->bins_wide(r->x.d, n, g->base, g->scale, r->bin);
+        apr_grid_bins(r->k, g, r->x.d, n, r->bin);
     else
         r->k->bins(r->x.f, n, g->base, g->scale, r->bin);
     for (size_t i = 0; i < n; i++)
@@ -193,7 +193,7 @@ void read_part(struct reader *r, unsigned what, const struct apr_grid *g, uint64
             if (hash_values && now > 0)
                 *values = apr_digest_fold(*values, digest_of_values(r, now));
             if (bins) {
-                add_moments(r, now, g->centre, &m);
+                add_moments(r, now, g, &m);
                 count_bins(r, now, g, count);
             }
         }

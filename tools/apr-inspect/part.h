@@ -54,8 +54,8 @@ void end_reading(struct reader *r);
 /* Decodes a piece into r->x; returns how many values there are. */
 size_t read_values(struct reader *r, uint64_t piece);
 
-/* Adds the first n values of r->x. */
-void add_moments(const struct reader *r, size_t n, double centre, struct apr_moments *m);
+/* Adds the first n values of r->x, over a grid. */
+void add_moments(const struct reader *r, size_t n, const struct apr_grid *g, struct apr_moments *m);
 
 /* Reads pieces [first, first + n) as far as there are so many, first being the first of a chunk, n at most PART_PIECES. count:
  * APR_BINS counters, to which codes or bins are added; NULL when `what` has no SCAN_STATS. Values of small tensors are not counted. */

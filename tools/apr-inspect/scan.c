@@ -96,7 +96,7 @@ static enum apr_code scan_group(const struct scan *s, const struct unit *u, stru
 static enum apr_code make_grid(void *ctx, uint64_t i, void *slot, struct apr_error *e)
 {
     const struct scan *s = ctx;
-    const struct apr_grid none = { 0, 0, 0 };
+    const struct apr_grid none = { 0 };
     struct reader r;
     (void)e;
     begin_reading(&r, s->run.kernels);
@@ -107,7 +107,7 @@ static enum apr_code make_grid(void *ctx, uint64_t i, void *slot, struct apr_err
     for (uint64_t k = 0; way_of(&r.t) == BY_BINS && apr_decodable(r.k, &r.t) && k < n; k++) {
         struct apr_moments m = apr_no_moments();
         const size_t now = read_values(&r, all / n * k);
-        add_moments(&r, now, 0, &m);
+        add_moments(&r, now, &none, &m);
         apr_sums_add_chunk(&sums, &m);
         values += now;
         end_reading(&r);
