@@ -114,6 +114,37 @@ static void fields_cover_their_block_and_ids_are_unique(void **state)
     }
 }
 
+/* What the columns say of a dtype's values, and what its decoder makes of them. */
+static void columns_are_true_of_the_values(void **state)
+{
+    (void)state;
+    const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
+    static float value[65536];
+    static unsigned char code[2 * 65536];
+    FOR_DTYPES(d) {
+        static const char *const kind[] = { "FBQITMNC", "I", "U", "B" };
+        static const float one = 1;
+        assert_true(d->pair == NULL || (d->bytes == 2 * d->pair->bytes && !decodable(k, d)));
+        assert_true(decodable(k, d) != (d->pair != NULL));
+        assert_true(strchr(kind[d->kind], d->name[0]) != NULL || strncmp(d->name, "APR_", 4) == 0);
+        assert_true(apr_is_whole(d) == (strcmp(d->name, "I64") == 0 || strcmp(d->name, "U64") == 0));
+        if (d->native) {
+            assert_true(d->kind == APR_REAL && d->block == 1 && d->bytes == (d->wide ? sizeof(double) : sizeof(float)));
+        }
+        assert_int_equal(d->ncode, d->block == 1 && d->bytes <= 2 ? 1 << 8 * d->bytes : 0);
+        for (unsigned i = 0; i < d->ncode; i++)
+            for (unsigned b = 0; b < d->bytes; b++)
+                code[i * d->bytes + b] = (unsigned char)(i >> 8 * b);
+        if (d->ncode > 0)
+            decode(k, d, (const unsigned char *)&one, code, d->ncode, value);
+        for (unsigned half = 0; half < 2 && d->ncode > 0; half++) {
+            const float *const v = value + half * d->ncode / 2, first = v[1], last = v[d->ncode / 4];
+            for (unsigned i = 2; i < d->ncode / 2; i++)
+                assert_true(!isfinite(v[i]) || !isfinite(v[i - 1]) || (last >= first ? v[i] >= v[i - 1] : v[i] <= v[i - 1]));
+        }
+    }
+}
+
 static void every_ggml_id_below_43_is_a_dtype_or_removed(void **state)
 {
     (void)state;
@@ -475,6 +506,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fields_cover_their_block_and_ids_are_unique),
+        cmocka_unit_test(columns_are_true_of_the_values),
         cmocka_unit_test(every_ggml_id_below_43_is_a_dtype_or_removed),
         cmocka_unit_test(the_best_level_is_one_this_cpu_has),
         cmocka_unit_test(stored_values_decode_as_numpy_and_gguf_decode_them),

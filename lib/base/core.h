@@ -112,6 +112,9 @@ struct apr_field {
 };
 #define APR_MAX_FIELDS 6
 
+/* What the numbers are: all that is no integer is real. */
+enum apr_kind { APR_REAL, APR_SIGNED, APR_UNSIGNED, APR_BOOLEAN };
+
 struct apr_kernels;
 enum apr_isa { APR_SCALAR, APR_NEON, APR_AVX2, APR_AVX512, APR_NISA };
 
@@ -120,16 +123,23 @@ enum apr_isa { APR_SCALAR, APR_NEON, APR_AVX2, APR_AVX512, APR_NISA };
  *   head          bytes before the first block, once per tensor (APR_Q8: its f32 scale)
  *   flat          blocks run over the whole tensor; else each row (the last dimension) holds whole blocks
  *   wide          values need a double: decode_wide, not decode
+ *   native        they are stored as the floats, or doubles, that decoding gives
+ *   ncode         256 or 65536 when each element is a code of one or two bytes, whose lower half rises or falls in value, and so does
+ *                 the upper half; else 0
+ *   pair          an element is two numbers of this dtype (the parts of a complex one); else NULL
  *   ggml, apr     id in a GGUF, dtype byte in an APR file, -1 when it has none
  *   safetensors   name there, NULL when it has none */
 struct apr_dtype {
     const char      *name;
     uint16_t         block, bytes;
     uint8_t          head;
-    bool             flat, wide;
+    bool             flat, wide, native;
+    enum apr_kind    kind;
+    uint32_t         ncode;
     int16_t          ggml, apr;
     const char      *safetensors;
     struct apr_field field[APR_MAX_FIELDS];
+    const struct apr_dtype *pair;
     void           (*init)(struct apr_kernels *, enum apr_isa);
 };
 

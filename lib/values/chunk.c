@@ -38,12 +38,12 @@ static void turn(unsigned char *at, unsigned width)
     }
 }
 
-/* Makes one big-endian block little-endian: a plain value as a whole, else field by field. */
+/* Makes one big-endian block little-endian: field by field, or a value without fields as a whole. */
 static void turn_block(const struct apr_dtype *d, unsigned char *block)
 {
-    if (d->block == 1)
+    if (d->field[0].n == 0)
         turn(block, d->bytes);
-    for (const struct apr_field *f = d->field; d->block > 1 && f < d->field + APR_MAX_FIELDS && f->n; f++)
+    for (const struct apr_field *f = d->field; f < d->field + APR_MAX_FIELDS && f->n; f++)
         for (unsigned i = 0, width = apr_field_width(f->kind); i < f->n; i++)
             turn(block + f->at + i * width, width);
 }
@@ -145,4 +145,14 @@ void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, u
             out[i + j] = narrow[i + j];
     for (; i < n; i++)
         out[i] = narrow[i];
+}
+
+void apr_read_wholes(const struct apr_tensor *t, uint64_t first, size_t n, uint64_t *out)
+{
+    const struct apr_bytes b = apr_element_bytes(t, first, n);
+    assert(apr_is_whole(t->dtype) && first + n <= t->count);
+    if (t->swapped)
+        apr_turn_blocks(t, b, (unsigned char *)out);
+    else if (n > 0)
+        memcpy(out, b.at, b.n);
 }

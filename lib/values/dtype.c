@@ -20,27 +20,30 @@
 #define BLOCKS(word, elements, width, ggml_id, apr_id, init_fn) \
     .name = word, .block = elements, .bytes = width, .ggml = ggml_id, .apr = apr_id, .init = init_fn
 
+#define BYTES 256
+#define WORDS 65536
+
 /* Packed high bits, signs and indices count as fields of the width in which GGML's code moves them. */
 const struct apr_dtype apr_dtypes[APR_NDTYPES] = {
-    [APR_F64]         = { PLAIN("F64", 1, 8, 28, 3, apr_plain_init), .wide = true },
-    [APR_F32]         = { PLAIN("F32", 1, 4, 0, 0, apr_plain_init) },
-    [APR_F16]         = { PLAIN("F16", 1, 2, 1, 1, apr_half_init) },
-    [APR_BF16]        = { PLAIN("BF16", 1, 2, 30, 30, apr_half_init) },
-    [APR_I64]         = { PLAIN("I64", 1, 8, 27, 5, apr_plain_init), .wide = true },
-    [APR_I32]         = { PLAIN("I32", 1, 4, 26, 4, apr_plain_init), .wide = true },
-    [APR_I16]         = { PLAIN("I16", 1, 2, 25, -1, apr_plain_init) },
-    [APR_I8]          = { PLAIN("I8", 1, 1, 24, 6, apr_plain_init) },
-    [APR_U64]         = { PLAIN("U64", 1, 8, -1, -1, apr_plain_init), .wide = true },
-    [APR_U32]         = { PLAIN("U32", 1, 4, -1, -1, apr_plain_init), .wide = true },
-    [APR_U16]         = { PLAIN("U16", 1, 2, -1, -1, apr_plain_init) },
-    [APR_U8]          = { PLAIN("U8", 1, 1, -1, 7, apr_plain_init) },
-    [APR_BOOL]        = { PLAIN("BOOL", 1, 1, -1, -1, apr_plain_init) },
-    [APR_C64]         = { PLAIN("C64", 1, 8, -1, -1, NULL) },
-    [APR_F8_E4M3]     = { PLAIN("F8_E4M3", 1, 1, -1, -1, apr_float8_init) },
-    [APR_F8_E5M2]     = { PLAIN("F8_E5M2", 1, 1, -1, -1, apr_float8_init) },
-    [APR_F8_E4M3FNUZ] = { PLAIN("F8_E4M3FNUZ", 1, 1, -1, -1, apr_float8_init) },
-    [APR_F8_E5M2FNUZ] = { PLAIN("F8_E5M2FNUZ", 1, 1, -1, -1, apr_float8_init) },
-    [APR_F8_E8M0]     = { PLAIN("F8_E8M0", 1, 1, -1, -1, apr_float8_init) },
+    [APR_F64]         = { PLAIN("F64", 1, 8, 28, 3, apr_plain_init), .native = true, .wide = true },
+    [APR_F32]         = { PLAIN("F32", 1, 4, 0, 0, apr_plain_init), .native = true },
+    [APR_F16]         = { PLAIN("F16", 1, 2, 1, 1, apr_half_init), .ncode = WORDS },
+    [APR_BF16]        = { PLAIN("BF16", 1, 2, 30, 30, apr_half_init), .ncode = WORDS },
+    [APR_I64]         = { PLAIN("I64", 1, 8, 27, 5, apr_plain_init), .kind = APR_SIGNED, .wide = true },
+    [APR_I32]         = { PLAIN("I32", 1, 4, 26, 4, apr_plain_init), .kind = APR_SIGNED, .wide = true },
+    [APR_I16]         = { PLAIN("I16", 1, 2, 25, -1, apr_plain_init), .kind = APR_SIGNED, .ncode = WORDS },
+    [APR_I8]          = { PLAIN("I8", 1, 1, 24, 6, apr_plain_init), .kind = APR_SIGNED, .ncode = BYTES },
+    [APR_U64]         = { PLAIN("U64", 1, 8, -1, -1, apr_plain_init), .kind = APR_UNSIGNED, .wide = true },
+    [APR_U32]         = { PLAIN("U32", 1, 4, -1, -1, apr_plain_init), .kind = APR_UNSIGNED, .wide = true },
+    [APR_U16]         = { PLAIN("U16", 1, 2, -1, -1, apr_plain_init), .kind = APR_UNSIGNED, .ncode = WORDS },
+    [APR_U8]          = { PLAIN("U8", 1, 1, -1, 7, apr_plain_init), .kind = APR_UNSIGNED, .ncode = BYTES },
+    [APR_BOOL]        = { PLAIN("BOOL", 1, 1, -1, -1, apr_plain_init), .kind = APR_BOOLEAN, .ncode = BYTES },
+    [APR_C64]         = { PLAIN("C64", 1, 8, -1, -1, NULL), .pair = &apr_dtypes[APR_F32] },
+    [APR_F8_E4M3]     = { PLAIN("F8_E4M3", 1, 1, -1, -1, apr_float8_init), .ncode = BYTES },
+    [APR_F8_E5M2]     = { PLAIN("F8_E5M2", 1, 1, -1, -1, apr_float8_init), .ncode = BYTES },
+    [APR_F8_E4M3FNUZ] = { PLAIN("F8_E4M3FNUZ", 1, 1, -1, -1, apr_float8_init), .ncode = BYTES },
+    [APR_F8_E5M2FNUZ] = { PLAIN("F8_E5M2FNUZ", 1, 1, -1, -1, apr_float8_init), .ncode = BYTES },
+    [APR_F8_E8M0]     = { PLAIN("F8_E8M0", 1, 1, -1, -1, apr_float8_init), .ncode = BYTES },
     [APR_F6_E2M3]     = { PLAIN("F6_E2M3", 4, 3, -1, -1, apr_float8_init) },
     [APR_F6_E3M2]     = { PLAIN("F6_E3M2", 4, 3, -1, -1, apr_float8_init) },
     [APR_F4]          = { PLAIN("F4", 2, 1, -1, -1, apr_float8_init) },
@@ -85,7 +88,7 @@ const struct apr_dtype apr_dtypes[APR_NDTYPES] = {
     [APR_Q2_0]    = { BLOCKS("Q2_0", 64, 18, 42, -1, apr_ternary_init), .field = { F16("d", 0), U8("qs", 2, 16) } },
 
     [APR_APR_Q4] = { BLOCKS("APR_Q4", 32, 18, -1, 128, apr_apr_init), .flat = true, .field = { F16("scale", 0), U8("qs", 2, 16) } },
-    [APR_APR_Q8] = { BLOCKS("APR_Q8", 1, 1, -1, 129, apr_apr_init), .flat = true, .head = 4, .field = { I8("q", 0, 1) } },
+    [APR_APR_Q8] = { BLOCKS("APR_Q8", 1, 1, -1, 129, apr_apr_init), .flat = true, .head = 4, .ncode = BYTES, .field = { I8("q", 0, 1) } },
 };
 
 const struct apr_dtype *apr_dtype_of_ggml(uint32_t id)

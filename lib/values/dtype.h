@@ -16,6 +16,9 @@ const struct apr_dtype *apr_dtype_of_safetensors(struct apr_bytes name);
 /* Width of one value of a field in bytes. */
 unsigned apr_field_width(enum apr_field_kind kind);
 
+/* Integers of 64 bits, which a double may not tell apart. */
+static inline bool apr_is_whole(const struct apr_dtype *d) { return (d->kind == APR_SIGNED || d->kind == APR_UNSIGNED) && d->bytes == 8; }
+
 static inline enum apr_dtype_id apr_dtype_id(const struct apr_dtype *d) { return (enum apr_dtype_id)(d - apr_dtypes); }
 
 #endif

@@ -248,7 +248,7 @@ static enum apr_code finish_pair(struct compare *c, const struct pair *pair, str
     struct row r;
     fill_row(&r, pair);
     const struct bounds *bounds = bounds_for(c->o, pair->a->name, r.name_b);
-    const bool matrix = pair->a->ndim == 2 && pair->b->ndim == 2 && pair->view == NULL && pair->a->dtype != &apr_dtypes[APR_C64];
+    const bool matrix = pair->a->ndim == 2 && pair->b->ndim == 2 && pair->view == NULL && pair->a->dtype->pair == NULL;
     APR_TRY(apr_model_intact(c->models->a, e));
     APR_TRY(apr_model_intact(c->models->b, e));
     if (c->linear->undecodable)
@@ -270,7 +270,7 @@ static enum apr_code finish_pair(struct compare *c, const struct pair *pair, str
             r.cosine_linear = linear;
             r.cosine_transposed = turned;
         }
-        if (c->o->rows > 0 && pair->a->ndim == 2 && pair->a->dtype != &apr_dtypes[APR_C64] && r.sums.identical < r.count) {
+        if (c->o->rows > 0 && pair->a->ndim == 2 && pair->a->dtype->pair == NULL && r.sums.identical < r.count) {
             APR_TRY(find_worst_rows(c, pair, r.layout == LAYOUT_TRANSPOSED, e));
             r.rows = c->rows;
             r.nrows = c->nrows;

@@ -75,8 +75,8 @@ void add_partial(struct partial *to, const struct partial *p, size_t most)
 static struct apr_tensor as_reals(const struct apr_tensor *t)
 {
     struct apr_tensor real = *t;
-    if (t->dtype == &apr_dtypes[APR_C64]) {
-        real.dtype = &apr_dtypes[APR_F32];
+    if (t->dtype->pair != NULL) {
+        real.dtype = t->dtype->pair;
         real.count *= 2;
         real.row *= 2;
     }

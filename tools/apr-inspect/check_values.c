@@ -55,12 +55,6 @@ static bool is_embedding(struct apr_bytes name)
     return apr_bytes_is(name, "output.weight");
 }
 
-static bool is_integer(const struct apr_dtype *d)
-{
-    const enum apr_dtype_id id = apr_dtype_id(d);
-    return id >= APR_I64 && id <= APR_BOOL;
-}
-
 /* Norms, biases, scalars: that they are constant, or zero, may be meant. */
 static bool is_vector(const struct apr_tensor *t)
 {
@@ -261,7 +255,7 @@ static enum apr_code judge_codes(struct pass *p, const struct apr_tensor *t, str
 
 static enum apr_code judge(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
 {
-    const bool weights = has_weights(p->x->m) && !is_integer(t->dtype) && !(p->x->binding != NULL && apr_binding_skips(p->x->binding, t));
+    const bool weights = has_weights(p->x->m) && t->dtype->kind == APR_REAL && !(p->x->binding != NULL && apr_binding_skips(p->x->binding, t));
     struct moments *m = &p->moments[t - p->x->m->tensor];
     APR_TRY(judge_finite(p, t, e));
     if (weights && p->sum.n > 0) {

@@ -13,8 +13,8 @@
 struct apr_tensor as_reals(const struct apr_tensor *t)
 {
     struct apr_tensor real = *t;
-    if (t->dtype == &apr_dtypes[APR_C64]) {
-        real.dtype = &apr_dtypes[APR_F32];
+    if (t->dtype->pair != NULL) {
+        real.dtype = t->dtype->pair;
         real.count *= 2;
         real.row *= 2;
     }
@@ -50,11 +50,8 @@ bool is_small(const struct apr_tensor *real) { return real->count <= SMALL_PIECE
 
 enum way way_of(const struct apr_tensor *real)
 {
-    return is_small(real) ? BY_VALUES : real->dtype->block == 1 && real->dtype->bytes <= 2 ? BY_CODES : BY_BINS;
+    return is_small(real) ? BY_VALUES : real->dtype->ncode > 0 ? BY_CODES : BY_BINS;
 }
-
-/* Its values have the bytes in which they are stored. */
-static bool is_native(const struct apr_tensor *real) { return real->dtype == &apr_dtypes[APR_F32] || real->dtype == &apr_dtypes[APR_F64]; }
 
 /* ---- pieces --------------------------------------------------------------------------------------------------------- */
 
@@ -173,7 +170,7 @@ void read_part(struct reader *r, unsigned what, const struct apr_grid *g, uint64
 {
     const enum way way = way_of(&r->t);
     const bool decodable = apr_decodable(r->k, &r->t), hash = what & SCAN_HASH, stats = (what & SCAN_STATS) && decodable;
-    const bool bins = stats && way == BY_BINS, hash_values = hash && decodable && !is_native(&r->t);
+    const bool bins = stats && way == BY_BINS, hash_values = hash && decodable && !r->t.dtype->native;
     const uint64_t end = apr_min(first + n, pieces_of(&r->t));
     p->sums = apr_no_sums();
     p->nstored = p->nvalues = 0;
@@ -188,7 +185,7 @@ void read_part(struct reader *r, unsigned what, const struct apr_grid *g, uint64
             if (hash && b.n > 0)
                 *stored = apr_digest_fold(*stored, apr_digest_of(b));
             if (stats && way == BY_CODES)
-                (r->t.dtype->bytes == 2 ? count_words : count_bytes)(b, count);
+                (r->t.dtype->ncode > 256 ? count_words : count_bytes)(b, count);
             const size_t now = bins || hash_values ? read_values(r, i) : 0;
             if (hash_values && now > 0)
                 *values = apr_digest_fold(*values, digest_of_values(r, now));
@@ -197,7 +194,7 @@ void read_part(struct reader *r, unsigned what, const struct apr_grid *g, uint64
                 count_bins(r, now, g, count);
             }
         }
-        if (is_native(&r->t))
+        if (r->t.dtype->native)
             *values = *stored;
         p->nvalues += chunk * APR_PIECE < r->t.count;
         apr_sums_add_chunk(&p->sums, &m);

@@ -199,8 +199,8 @@ static enum apr_code stats_of_bins(struct scan *s, const struct job *job, const 
 
 static struct apr_stats stats_of_codes(const struct scan *s, const struct apr_tensor *real)
 {
-    const bool words = real->dtype->bytes == 2;
-    const size_t ncode = words ? APR_BINS : 256;
+    const size_t ncode = real->dtype->ncode;
+    const bool words = ncode > 256;
     unsigned char code[512];
     for (size_t i = 0; i < ncode; i += 256) {
         for (size_t k = 0; k < 256; k++) {
