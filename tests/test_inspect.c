@@ -2,8 +2,7 @@
 #include "support.h"
 
 #include <math.h>
-
-
+#include <stdio.h>
 
 #define TINY "fixtures/qwen2-q4_0.gguf"
 
@@ -242,6 +241,61 @@ static void slices_are_numpys(void **state)
     }
 }
 
+/* 2^53 + 1 is no double; neither are its neighbours but every second. */
+static void integers_of_64_bits_are_printed_to_the_last_digit(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *dtype, *text, *json;
+    } rows[] = {
+        { "I64", " 9007199254740993 -9223372036854775808           -1\n", "\"values\":[9007199254740993,-9223372036854775808,-1]}" },
+        { "U64", " 9007199254740993 9223372036854775808 18446744073709551615\n",
+          "\"values\":[9007199254740993,9223372036854775808,18446744073709551615]}" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_bytes b = { 0 };
+        char header[80];
+        snprintf(header, sizeof header, "{\"t\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,24]}}", rows[i].dtype);
+        test_integer(&b, strlen(header), 8);
+        test_text(&b, header);
+        test_integer(&b, (UINT64_C(1) << 53) + 1, 8);
+        test_integer(&b, UINT64_C(1) << 63, 8);
+        test_integer(&b, UINT64_MAX, 8);
+        const char *path = test_file("integers.safetensors", b.at, b.n);
+        struct test_answer a = test_tool("apr-inspect", path, "--tensor", "t", NULL);
+        expect_says(rows[i].dtype, &a, 0, rows[i].text);
+        test_answer_free(&a);
+        a = test_tool("apr-inspect", path, "--json", "--tensor", "t", "--slice", ":", NULL);
+        expect_says(rows[i].dtype, &a, 0, rows[i].json);
+        test_answer_free(&a);
+        test_free(&b);
+    }
+}
+
+static void rows_without_values_are_not_gone_through(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *header, *slice, *place;
+    } rows[] = {
+        { "{\"t\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904,0],\"data_offsets\":[0,0]}}", ":",
+          "\n[0:4611686018427387904, 0:0]\n" },
+        { "{\"t\":{\"dtype\":\"I64\",\"shape\":[2147483648,0,1073741824],\"data_offsets\":[0,0]}}", "5:,:,7",
+          "\n[5:2147483648, 0:0, 7]\n" },
+        { "{\"t\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}", ":", "\n[0:0]\n" },
+        { "{\"t\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}}", ":,1:1", "\n[0:2, 1:1]\n" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const char *path = counting("empty.safetensors", rows[i].header, i == 3 ? 6 : 0);
+        struct test_answer a = test_tool("apr-inspect", path, "--tensor", "t", "--slice", rows[i].slice, NULL);
+        expect_says(rows[i].place, &a, 0, rows[i].place);
+        test_answer_free(&a);
+        a = test_tool("apr-inspect", path, "--json", "--tensor", "t", "--slice", rows[i].slice, NULL);
+        expect_says(rows[i].place, &a, 0, "\"values\":[]}");
+        test_answer_free(&a);
+    }
+}
+
 static void a_slice_that_leaves_the_tensor_is_refused(void **state)
 {
     (void)state;
@@ -377,6 +431,8 @@ int main(void)
         cmocka_unit_test(control_characters_never_reach_the_terminal),
         cmocka_unit_test(numbers_are_in_order_and_a_name_that_is_a_prefix_keeps_its_children),
         cmocka_unit_test(slices_are_numpys),
+        cmocka_unit_test(integers_of_64_bits_are_printed_to_the_last_digit),
+        cmocka_unit_test(rows_without_values_are_not_gone_through),
         cmocka_unit_test(a_slice_that_leaves_the_tensor_is_refused),
         cmocka_unit_test(bytes_and_blocks_are_sliced_too),
         cmocka_unit_test(the_tokenizer_of_a_folder_is_read),

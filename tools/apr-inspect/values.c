@@ -94,8 +94,8 @@ static enum apr_code open_view(struct view *v, const struct inspection *x, struc
     if (v->stored == NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no tensor %s", APR_QUOTED(apr_text(x->o->tensor)));
     v->t = *v->stored;
-    if (v->t.dtype == &apr_dtypes[APR_C64] && v->t.ndim < APR_MAX_DIMS) {
-        v->t.dtype = &apr_dtypes[APR_F32];
+    if (v->t.dtype->pair != NULL && v->t.ndim < APR_MAX_DIMS) {
+        v->t.dtype = v->t.dtype->pair;
         v->t.dim[v->t.ndim++] = 2;
         v->t.count *= 2;
         v->t.row *= 2;
@@ -105,10 +105,12 @@ static enum apr_code open_view(struct view *v, const struct inspection *x, struc
 
 /* ---- values --------------------------------------------------------------------------------------------------------- */
 
-static bool is_real(const struct apr_tensor *t)
+/* What comes before a number of a text. */
+static void begin_number(struct printer *p)
 {
-    const enum apr_dtype_id id = apr_dtype_id(t->dtype);
-    return id < APR_I64 || id > APR_BOOL;
+    if (p->column > 0 && p->column % PER_LINE == 0)
+        printf("\n  ");
+    p->column++;
 }
 
 static void put_number(struct printer *p, double v)
@@ -117,20 +119,40 @@ static void put_number(struct printer *p, double v)
         apr_out_real(p->json, NULL, v);
         return;
     }
-    if (p->column > 0 && p->column % PER_LINE == 0)
-        printf("\n  ");
-    p->column++;
+    begin_number(p);
     printf(p->whole ? " %12.0f" : " %12.6g", v);
+}
+
+static void put_integer(struct printer *p, uint64_t bits, bool is_signed)
+{
+    if (p->json == NULL)
+        begin_number(p);
+    if (p->json == NULL && is_signed)
+        printf(" %12lld", (long long)(int64_t)bits);
+    else if (p->json == NULL)
+        printf(" %12llu", (unsigned long long)bits);
+    else if (is_signed)
+        apr_out_int(p->json, NULL, (int64_t)bits);
+    else
+        apr_out_count(p->json, NULL, bits);
 }
 
 void put_run(struct printer *p, const struct view *v, uint64_t first, uint64_t n)
 {
+    const bool whole = apr_is_whole(v->t.dtype);
     double values[APR_PIECE];
+    uint64_t bits[APR_PIECE];
     while (n > 0) {
         const size_t now = (size_t)apr_min(n, APR_PIECE);
-        apr_read_doubles(v->x->o->cli.run.kernels, &v->t, first, now, values);
+        if (whole)
+            apr_read_wholes(&v->t, first, now, bits);
+        else
+            apr_read_doubles(v->x->o->cli.run.kernels, &v->t, first, now, values);
         for (size_t i = 0; i < now; i++)
-            put_number(p, values[i]);
+            if (whole)
+                put_integer(p, bits[i], v->t.dtype->kind == APR_SIGNED);
+            else
+                put_number(p, values[i]);
         first += now;
         n -= now;
     }
@@ -176,11 +198,32 @@ static void put_dimension(struct printer *p, const struct view *v, unsigned leve
         apr_out_close(p->json, ']');
 }
 
+static bool is_empty(const struct view *v)
+{
+    bool empty = false;
+    for (unsigned i = 0; i < v->t.ndim; i++)
+        empty |= v->w.from[i] == v->w.to[i];
+    return empty;
+}
+
+/* Where there are no values there are no rows of them either: those could be 2^62. */
+static void put_nothing(struct printer *p, const struct view *v)
+{
+    if (p->json == NULL) {
+        put_place(v, NULL, 0);
+    } else {
+        apr_out_open(p->json, NULL, '[');
+        apr_out_close(p->json, ']');
+    }
+}
+
 static void put_values(struct printer *p, const struct view *v)
 {
     uint64_t at[APR_MAX_DIMS] = { 0 };
-    p->whole = !is_real(&v->t);
-    if (v->t.ndim > 0)
+    p->whole = v->t.dtype->kind != APR_REAL;
+    if (is_empty(v))
+        put_nothing(p, v);
+    else if (v->t.ndim > 0)
         put_dimension(p, v, 0, 0, at);
     else
         put_run(p, v, 0, v->t.count);
