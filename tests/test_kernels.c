@@ -250,6 +250,48 @@ static void every_level_gives_the_bits_of_scalar_and_stays_in_its_bytes(void **s
     free(wanted);
 }
 
+#define UNPACKED_BLOCKS 1000000 /* of all types together */
+
+static float value_of(const struct apr_unpacked *u, unsigned i)
+{
+    const unsigned j = i / (u->n / u->nsub);
+    const float scale = u->scale[i / (u->n / u->nscale)] * (float)u->sub_scale[j], min = u->min * (float)u->sub_min[j];
+    const float product = scale * (float)u->quant[i];
+    return product - min;
+}
+
+/* Which types have no such numbers: plain ones, one whose scale stands before all blocks, and those whose codes stand for groups. */
+static bool is_unpacked(const struct apr_dtype *d)
+{
+    return d->block > 4 && strncmp(d->name, "IQ1", 3) != 0 && strncmp(d->name, "IQ2", 3) != 0 && strncmp(d->name, "IQ3", 3) != 0;
+}
+
+static void blocks_are_their_numbers_put_together(void **state)
+{
+    (void)state;
+    const struct apr_kernels *const k = apr_kernels_for(apr_isa_best());
+    unsigned ntypes = 0;
+    FOR_DTYPES(d)
+        ntypes += is_unpacked(d);
+    seed = 6;
+    FOR_DTYPES(d) {
+        unsigned char block[320];
+        float wanted[APR_MOST_ELEMENTS], got[APR_MOST_ELEMENTS];
+        struct apr_unpacked u;
+        assert_true((k->unpack[apr_dtype_id(d)] != NULL) == is_unpacked(d));
+        for (unsigned b = 0; is_unpacked(d) && b <= UNPACKED_BLOCKS / ntypes; b++) {
+            memset(&u, 0x55, sizeof u);
+            random_blocks(d, block, 1);
+            k->unpack[apr_dtype_id(d)](block, &u);
+            assert_int_equal(u.n, d->block);
+            for (unsigned i = 0; i < u.n; i++)
+                got[i] = value_of(&u, i);
+            decode(k, d, NULL, block, u.n, wanted);
+            expect_alike(k, d, got, wanted, u.n);
+        }
+    }
+}
+
 #define DIFFERENCE_NUMBERS 12
 
 /* A struct apr_difference as the vectors hold it. */
@@ -512,6 +554,7 @@ int main(void)
         cmocka_unit_test(stored_values_decode_as_numpy_and_gguf_decode_them),
         cmocka_unit_test(all_sixteen_bit_floats_decode_as_numpy_decodes_them),
         cmocka_unit_test(every_level_gives_the_bits_of_scalar_and_stays_in_its_bytes),
+        cmocka_unit_test(blocks_are_their_numbers_put_together),
         cmocka_unit_test(differences_are_those_of_numpy),
         cmocka_unit_test(integers_of_64_bits_differ_as_those_of_python),
         cmocka_unit_test(small_integers_differ_as_their_doubles),

@@ -5,8 +5,7 @@
 
 #include "values/dtype.h"
 
-#define MAX_BLOCK      256  /* elements of the largest block */
-#define SWAPPED_BYTES 2048  /* whole blocks are turned round that many bytes at a time */
+#define SWAPPED_BYTES 2048 /* whole blocks are turned round that many bytes at a time */
 
 bool apr_decodable(const struct apr_kernels *k, const struct apr_tensor *t)
 {
@@ -98,7 +97,7 @@ static void read_row(const struct apr_kernels *k, const struct apr_tensor *t, ui
     for (size_t skip = (size_t)(first % t->row % d->block); n; skip = 0) {
         size_t now = n - n % d->block;
         if (skip || now == 0) {
-            float block[MAX_BLOCK];
+            float block[APR_MOST_ELEMENTS];
             now = n < d->block - skip ? n : d->block - skip;
             decode(k, t, blocks, d->block, block);
             memcpy(out, block + skip, now * width);

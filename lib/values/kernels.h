@@ -12,6 +12,21 @@
 typedef void apr_decode_fn(const unsigned char *head, const unsigned char *blocks, size_t n, float *out);
 typedef void apr_decode_wide_fn(const unsigned char *head, const unsigned char *blocks, size_t n, double *out);
 
+#define APR_MOST_ELEMENTS 256 /* of a block */
+
+/* One block as numbers. Its n values fall into nscale runs of one length, each with a scale, and into nsub sub-blocks of one length, each
+ * with an integer scale and an integer min. A type without sub-blocks has one, whose scale and min are 1. Value i is
+ *     scale * sub_scale * quant[i] - min * sub_min
+ * from left to right, each operation rounded to f32. has_min: else min is 0. */
+struct apr_unpacked {
+    unsigned n, nscale, nsub;
+    bool     has_min;
+    float    scale[4], min;
+    int8_t   sub_scale[16], sub_min[16];
+    int8_t   quant[APR_MOST_ELEMENTS];
+};
+typedef void apr_unpack_fn(const unsigned char *block, struct apr_unpacked *out);
+
 #define APR_LANES 16
 
 /* Sums of one chunk while it is measured: element i of the chunk goes to lane i % 16. Sums are over finite pairs only.
@@ -59,6 +74,7 @@ struct apr_kernels {
     enum apr_isa             isa;
     apr_decode_fn           *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
     apr_decode_wide_fn      *decode_wide[APR_NDTYPES]; /* for dtypes marked wide */
+    apr_unpack_fn           *unpack[APR_NDTYPES];      /* NULL: no blocks, or ones of more than a scale for each integer */
     apr_difference_fn       *difference;
     apr_difference_wide_fn  *difference_wide;
     apr_difference_whole_fn *difference_whole;

@@ -1,18 +1,31 @@
 #include "values/kernels/init.h"
 
-/* | f16 scale | 16: nibbles, element 2i low and 2i + 1 high in byte i |
- * A scale that is not finite, or below the least normal f16, counts as 0: so does the reference that writes these blocks. */
+/* A scale that is not finite, or below the least normal f16, counts as 0: so does the reference that writes these blocks. */
+static inline float q4_scale(const unsigned char *in)
+{
+    const unsigned exponent = apr_load16(in) >> 10 & 31;
+    return exponent == 0 || exponent == 31 ? 0.0f : apr_load_half(in);
+}
+
+/* | f16 scale | 16: nibbles, element 2i low and 2i + 1 high in byte i | */
 static void apr_q4(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
     (void)head;
     for (; n; n -= 32, in += 18, out += 32) {
-        const unsigned exponent = apr_load16(in) >> 10 & 31;
-        const float scale = exponent == 0 || exponent == 31 ? 0.0f : apr_load_half(in);
+        const float scale = q4_scale(in);
         for (unsigned j = 0; j < 16; j++) {
             out[2 * j] = (float)((in[2 + j] & 15) - 8) * scale;
             out[2 * j + 1] = (float)((in[2 + j] >> 4) - 8) * scale;
         }
     }
+}
+
+/* | f16 scale, as above | 16: nibbles, element 2i low and 2i + 1 high in byte i, 8 too large | */
+static void apr_q4_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 32, q4_scale(in));
+    for (unsigned i = 0; i < 32; i++)
+        u->quant[i] = (int8_t)((in[2 + i / 2] >> i % 2 * 4 & 15) - 8);
 }
 
 /* | f32 scale | then one i8 an element, to the end of the tensor | */
@@ -29,6 +42,7 @@ void apr_apr_init(struct apr_kernels *k, enum apr_isa isa)
 {
     k->decode[APR_APR_Q4] = apr_q4;
     k->decode[APR_APR_Q8] = apr_q8;
+    k->unpack[APR_APR_Q4] = apr_q4_unpack;
     if (APR_X86 && isa >= APR_AVX2)
         apr_apr_x86(k);
     if (APR_ARM && isa == APR_NEON)

@@ -114,4 +114,15 @@ static inline float apr_e8m0_half(unsigned e) { return apr_float_of_bits(e < 2 ?
 
 static inline float apr_load_half(const unsigned char *p) { return apr_half(apr_load16(p)); }
 
+/* A block of n values under one scale, without sub-blocks and mins, its quants still to be put. */
+static inline void apr_begin_block(struct apr_unpacked *u, unsigned n, float scale)
+{
+    u->n = n;
+    u->nscale = u->nsub = 1;
+    u->has_min = false;
+    u->scale[0] = scale;
+    u->min = 0;
+    u->sub_scale[0] = u->sub_min[0] = 1;
+}
+
 #endif

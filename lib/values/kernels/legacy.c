@@ -14,6 +14,17 @@ static void q4_0(const unsigned char *head, const unsigned char *in, size_t n, f
     }
 }
 
+/* Element i of 32 in 16 bytes of nibbles. */
+static inline int nibble(const unsigned char *q, unsigned i) { return q[i % 16] >> i / 16 * 4 & 15; }
+
+/* | f16 d | 16: nibbles, 8 too large | */
+static void q4_0_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 32, apr_load_half(in));
+    for (unsigned i = 0; i < 32; i++)
+        u->quant[i] = (int8_t)(nibble(in + 2, i) - 8);
+}
+
 /* | f16 d | f16 m | 16: nibbles | */
 static void q4_1(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
@@ -25,6 +36,21 @@ static void q4_1(const unsigned char *head, const unsigned char *in, size_t n, f
             out[j + 16] = (float)(in[4 + j] >> 4) * d + m;
         }
     }
+}
+
+static inline void begin_with_min(struct apr_unpacked *u, const unsigned char *in)
+{
+    apr_begin_block(u, 32, apr_load_half(in));
+    u->has_min = true;
+    u->min = -apr_load_half(in + 2);
+}
+
+/* | f16 d | f16 m, which is added | 16: nibbles | */
+static void q4_1_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    begin_with_min(u, in);
+    for (unsigned i = 0; i < 32; i++)
+        u->quant[i] = (int8_t)nibble(in + 4, i);
 }
 
 /* The five-bit code of elements j and j + 16: a nibble, and bit j or j + 16 of the high bits. */
@@ -59,6 +85,22 @@ static void q5_1(const unsigned char *head, const unsigned char *in, size_t n, f
     }
 }
 
+/* | f16 d | u32: fifth bits, bit i for element i | 16: nibbles |, 16 too large */
+static void q5_0_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 32, apr_load_half(in));
+    for (unsigned i = 0; i < 32; i++)
+        u->quant[i] = (int8_t)((nibble(in + 6, i) | (int)(apr_load32(in + 2) >> i & 1) << 4) - 16);
+}
+
+/* | f16 d | f16 m, which is added | u32: fifth bits | 16: nibbles | */
+static void q5_1_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    begin_with_min(u, in);
+    for (unsigned i = 0; i < 32; i++)
+        u->quant[i] = (int8_t)(nibble(in + 8, i) | (int)(apr_load32(in + 4) >> i & 1) << 4);
+}
+
 static inline void signed_bytes(const unsigned char *q, float d, float *out)
 {
     for (unsigned j = 0; j < 32; j++)
@@ -81,6 +123,20 @@ static void q8_1(const unsigned char *head, const unsigned char *in, size_t n, f
         signed_bytes(in + 4, apr_load_half(in), out);
 }
 
+/* | f16 d | 32: i8 | */
+static void q8_0_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 32, apr_load_half(in));
+    memcpy(u->quant, in + 2, 32);
+}
+
+/* | f16 d | f16: d times the sum of what follows | 32: i8 | */
+static void q8_1_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 32, apr_load_half(in));
+    memcpy(u->quant, in + 4, 32);
+}
+
 void apr_legacy_init(struct apr_kernels *k, enum apr_isa isa)
 {
     k->decode[APR_Q4_0] = q4_0;
@@ -89,6 +145,12 @@ void apr_legacy_init(struct apr_kernels *k, enum apr_isa isa)
     k->decode[APR_Q5_1] = q5_1;
     k->decode[APR_Q8_0] = q8_0;
     k->decode[APR_Q8_1] = q8_1;
+    k->unpack[APR_Q4_0] = q4_0_unpack;
+    k->unpack[APR_Q4_1] = q4_1_unpack;
+    k->unpack[APR_Q5_0] = q5_0_unpack;
+    k->unpack[APR_Q5_1] = q5_1_unpack;
+    k->unpack[APR_Q8_0] = q8_0_unpack;
+    k->unpack[APR_Q8_1] = q8_1_unpack;
     if (APR_X86 && isa >= APR_AVX2)
         apr_legacy_x86(k);
     if (APR_ARM && isa == APR_NEON)

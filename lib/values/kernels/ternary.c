@@ -12,6 +12,14 @@ static void q1_0(const unsigned char *head, const unsigned char *in, size_t n, f
     }
 }
 
+/* | f16 d | 16: signs, 1 for plus | */
+static void q1_0_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 128, apr_load_half(in));
+    for (unsigned i = 0; i < 128; i++)
+        u->quant[i] = in[2 + i / 8] >> i % 8 & 1 ? 1 : -1;
+}
+
 /* | f16 d | 16: 2-bit codes, in order | */
 static void q2_0(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
@@ -23,13 +31,26 @@ static void q2_0(const unsigned char *head, const unsigned char *in, size_t n, f
     }
 }
 
-/* One base-3 digit of each of n bytes, which hold their digits as a fraction of 256: times 3 to the power of place, the digit stands
- * right above the byte. */
-static inline float *put_digits(const unsigned char *q, unsigned n, unsigned place, float d, float *out)
+/* | f16 d | 16: 2-bit codes, 1 too large | */
+static void q2_0_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 64, apr_load_half(in));
+    for (unsigned i = 0; i < 64; i++)
+        u->quant[i] = (int8_t)((in[2 + i / 4] >> i % 4 * 2 & 3) - 1);
+}
+
+/* A base-3 digit less 1 of a byte, which holds its digits as a fraction of 256: times 3 to the power of place, the digit stands right
+ * above the byte. */
+static inline int digit(unsigned byte, unsigned place)
 {
     static const unsigned power[5] = { 1, 3, 9, 27, 81 };
+    return (int)((byte * power[place] & 255) * 3 >> 8) - 1;
+}
+
+static inline float *put_digits(const unsigned char *q, unsigned n, unsigned place, float d, float *out)
+{
     for (unsigned j = 0; j < n; j++)
-        out[j] = (float)((int)((q[j] * power[place] & 255) * 3 >> 8) - 1) * d;
+        out[j] = (float)digit(q[j], place) * d;
     return out + n;
 }
 
@@ -48,6 +69,18 @@ static void tq1_0(const unsigned char *head, const unsigned char *in, size_t n, 
     }
 }
 
+/* | 48: five digits each, 32 bytes then 16 | 4: four digits each |, 1 too large | f16 d | */
+static void tq1_0_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 256, apr_load_half(in + 52));
+    for (unsigned i = 0; i < 160; i++)
+        u->quant[i] = (int8_t)digit(in[i % 32], i / 32);
+    for (unsigned i = 0; i < 80; i++)
+        u->quant[160 + i] = (int8_t)digit(in[32 + i % 16], i / 16);
+    for (unsigned i = 0; i < 16; i++)
+        u->quant[240 + i] = (int8_t)digit(in[48 + i % 4], i / 4);
+}
+
 /* | 64: 2-bit codes, four planes in 32 bytes, twice | f16 d | */
 static void tq2_0(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
@@ -59,6 +92,14 @@ static void tq2_0(const unsigned char *head, const unsigned char *in, size_t n, 
     }
 }
 
+/* | 64: 2-bit codes, four planes in 32 bytes, twice, 1 too large | f16 d | */
+static void tq2_0_unpack(const unsigned char *in, struct apr_unpacked *u)
+{
+    apr_begin_block(u, 256, apr_load_half(in + 64));
+    for (unsigned i = 0; i < 256; i++)
+        u->quant[i] = (int8_t)((in[i / 128 * 32 + i % 32] >> i / 32 % 4 * 2 & 3) - 1);
+}
+
 void apr_ternary_init(struct apr_kernels *k, enum apr_isa isa)
 {
     (void)isa;
@@ -66,4 +107,8 @@ void apr_ternary_init(struct apr_kernels *k, enum apr_isa isa)
     k->decode[APR_Q2_0] = q2_0;
     k->decode[APR_TQ1_0] = tq1_0;
     k->decode[APR_TQ2_0] = tq2_0;
+    k->unpack[APR_Q1_0] = q1_0_unpack;
+    k->unpack[APR_Q2_0] = q2_0_unpack;
+    k->unpack[APR_TQ1_0] = tq1_0_unpack;
+    k->unpack[APR_TQ2_0] = tq2_0_unpack;
 }
