@@ -1,109 +1,17 @@
-/* lib/family/bind.h: what tensors are for in each dialect, where sizes come from, and which family a model is of. */
+/* lib/family/bind.h: what tensors are for in each dialect, and where sizes and other values come from. */
 #include "support.h"
 
 #include <stdio.h>
 
+#include "bare_model.h"
 #include "base/bytes.h"
-#include "family/bind.h"
-#include "files/source.h"
-#include "model/format.h"
-
-/* ---- models of names and shapes alone ----------------------------------------------------------------------------- */
-
-struct model {
-    struct apr_model  m;
-    struct apr_source config;
-    size_t            meta_room;
-};
-
-static void model_begin(struct model *m, const char *format)
-{
-    *m = (struct model){ 0 };
-    for (size_t i = 0; m->m.format == NULL; i++)
-        if (strcmp(apr_formats[i]->name, format) == 0)
-            m->m.format = apr_formats[i];
-}
-
-static void model_config(struct model *m, const char *text)
-{
-    m->config = (struct apr_source){ .map = apr_text(text), .path = "config.json" };
-    m->m.config = &m->config;
-}
-
-static struct apr_value *model_key(struct model *m, const char *key)
-{
-    m->m.meta.entry = realloc(m->m.meta.entry, (m->m.meta.n + 1) * sizeof *m->m.meta.entry);
-    assert_non_null(m->m.meta.entry);
-    struct apr_meta_entry *entry = &m->m.meta.entry[m->m.meta.n++];
-    *entry = (struct apr_meta_entry){ .key = apr_text(key) };
-    return &entry->value;
-}
-
-static void model_string(struct model *m, const char *key, const char *text)
-{
-    *model_key(m, key) = (struct apr_value){ .type = APR_META_STRING, .text = apr_text(text) };
-}
-
-static void model_number(struct model *m, const char *key, uint64_t n)
-{
-    *model_key(m, key) = (struct apr_value){ .type = APR_META_U32, .u = n };
-}
-
-/* Names must stay; dims end with 0. */
-static void model_tensor(struct model *m, const char *name, uint64_t d0, uint64_t d1, uint64_t d2)
-{
-    if (m->m.ntensor == m->m.tensor_room) {
-        m->m.tensor_room = 2 * m->m.tensor_room + 16;
-        m->m.tensor = realloc(m->m.tensor, m->m.tensor_room * sizeof *m->m.tensor);
-        assert_non_null(m->m.tensor);
-    }
-    struct apr_tensor *t = &m->m.tensor[m->m.ntensor++];
-    *t = (struct apr_tensor){ .name = apr_text(name), .dtype = &apr_dtypes[APR_F32], .dim = { d0, d1, d2 } };
-    while (t->dim[t->ndim] != 0)
-        t->ndim++;
-}
 
 static const struct apr_tensor *tensor(const struct model *m, const char *name)
 {
     for (size_t i = 0; i < m->m.ntensor; i++)
-        if (apr_bytes_equal(m->m.tensor[i].name, apr_text(name)))
+        if (apr_bytes_is(m->m.tensor[i].name, name))
             return &m->m.tensor[i];
     fail_msg("no tensor %s", name);
-    return NULL;
-}
-
-static void model_end(struct model *m)
-{
-    free(m->m.tensor);
-    free(m->m.meta.entry);
-}
-
-/* ---- families, bindings ------------------------------------------------------------------------------------------- */
-
-static struct apr_families *all;
-
-static int open_families(void **state)
-{
-    struct apr_error e;
-    (void)state;
-    return apr_families_new(&all, &e) == APR_OK ? 0 : -1;
-}
-
-static int close_families(void **state)
-{
-    (void)state;
-    apr_families_free(all);
-    return 0;
-}
-
-static const struct apr_family *family(const char *name)
-{
-    const struct apr_family *f;
-    struct apr_error e;
-    for (size_t i = 0; apr_families_get(all, i, &f, &e) == APR_OK && f != NULL; i++)
-        if (apr_bytes_equal(f->name, apr_text(name)))
-            return f;
-    fail_msg("no family %s", name);
     return NULL;
 }
 
@@ -148,7 +56,7 @@ static void sizes_are(const char *what, const struct apr_binding *b, const char 
 
 /* ---- meanings -------------------------------------------------------------------------------------------------------- */
 
-static void a_name_says_role_layer_expert_and_piece_in_each_dialect(void **state)
+static void a_name_says_role_layer_expert_and_part_in_each_dialect(void **state)
 {
     (void)state;
     static const struct {
@@ -550,102 +458,79 @@ static void the_references_gpt2_is_cut_the_way_it_lies(void **state)
     }
 }
 
-/* ---- which family ------------------------------------------------------------------------------------------------- */
+/* ---- other values --------------------------------------------------------------------------------------------------- */
 
-static void family_is(const char *what, const struct apr_family *f, const char *name)
-{
-    if (name == NULL ? f != NULL : f == NULL || !apr_bytes_equal(f->name, apr_text(name)))
-        fail_msg("%s: %s, not %s", what, f == NULL ? "none" : f->file, name == NULL ? "none" : name);
-}
+/* One value of one model. key: of its metadata, a text where value is NULL, else that number. wanted: the number as printed, or the text,
+ * NULL when nothing tells it. */
+struct told {
+    const char *family, *format, *config, *key;
+    double      number;
+    const char *text, *name, *wanted;
+};
 
-static void a_model_says_its_family(void **state)
+static void is_told(const struct told *t)
 {
-    (void)state;
-    static const struct { const char *format, *config, *key, *value, *family; } rows[] = {
-        { "safetensors", "{\"architectures\": [\"MistralForCausalLM\"]}", NULL, NULL, "llama" },
-        { "safetensors", "{\"architectures\": [\"Gemma3ForConditionalGeneration\"], \"text_config\": {}}", NULL, NULL, "gemma3" },
-        { "safetensors", "{\"architectures\": [\"Other\"], \"text_config\": {\"architectures\": [\"Qwen2ForCausalLM\"]}}", NULL, NULL,
-          "qwen2" },
-        { "safetensors", "{\"architectures\": [\"Other\"], \"model_type\": \"llama\"}", NULL, NULL, NULL },
-        { "safetensors", "{\"model_type\": \"llama\"}", NULL, NULL, "llama" },
-        { "safetensors", "{\"ssm_cfg\": {}}", NULL, NULL, "mamba" },
-        { "safetensors", "{\"ssm_cfg\": {\"layer\": \"Mamba2\"}}", NULL, NULL, "mamba2" },
-        { "safetensors", "{\"architectures\": []}", NULL, NULL, NULL },
-        { "safetensors", "{\"architectures\": [5]}", NULL, NULL, NULL },
-        { "safetensors", NULL, NULL, NULL, NULL },
-        { "gguf", NULL, "general.architecture", "qwen3moe", "qwen3moe" },
-        { "gguf", NULL, "general.architecture", "nothing", NULL },
-        { "gguf", NULL, "general.architecture", "", NULL },
-        { "apr", NULL, "hf_architecture", "Phi3ForCausalLM", "phi3" },
-        { "apr", NULL, "architecture", "gpt_neox", "gptneox" },
-        { "apr", NULL, "architecture", "gptneox", "gptneox" },
-        { "apr", NULL, "hf_model_type", "starcoder2", "starcoder2" },
-    };
-    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
-        const struct apr_family *f;
-        struct apr_error e;
-        struct model m;
-        char what[32];
-        snprintf(what, sizeof what, "row %zu", i);
-        model_begin(&m, rows[i].format);
-        if (rows[i].config != NULL)
-            model_config(&m, rows[i].config);
-        if (rows[i].key != NULL)
-            model_string(&m, rows[i].key, rows[i].value);
-        assert_int_equal(apr_family_said(all, &m.m, &f, &e), APR_OK);
-        family_is(what, f, rows[i].family);
-        model_end(&m);
-    }
-}
-
-static void a_broken_configuration_is_named(void **state)
-{
-    (void)state;
-    const struct apr_family *f;
-    struct apr_error e = { 0 };
-    struct apr_binding *b;
     struct model m;
-    model_begin(&m, "safetensors");
-    model_config(&m, "{\"architectures\": [}");
-    assert_int_equal(apr_family_said(all, &m.m, &f, &e), APR_ECORRUPT);
-    assert_string_equal(e.file, "config.json");
-    assert_int_equal(apr_bind(&b, family("llama"), &m.m, NULL, &e), APR_ECORRUPT);
-    assert_null(b);
+    double number;
+    struct apr_bytes text;
+    char spelled[64] = "";
+    model_begin(&m, t->format);
+    if (t->config != NULL)
+        model_config(&m, t->config);
+    if (strcmp(t->format, "gguf") == 0)
+        model_string(&m, "general.architecture", t->family);
+    if (t->text != NULL)
+        model_string(&m, t->key, t->text);
+    else if (t->key != NULL)
+        model_real(&m, t->key, t->number);
+    struct apr_binding *b = bind(t->family, &m, NULL);
+    const bool is_number = apr_binding_number(b, apr_text(t->name), &number), is_text = apr_binding_text(b, apr_text(t->name), &text);
+    if (is_number)
+        snprintf(spelled, sizeof spelled, "%g", number);
+    if (is_text)
+        snprintf(spelled, sizeof spelled, "%.*s", (int)text.n, (const char *)text.at);
+    if ((is_number || is_text) != (t->wanted != NULL) || (is_number && is_text) || strcmp(spelled, t->wanted == NULL ? "" : t->wanted) != 0)
+        fail_msg("%s, %s: %s is \"%s\", not \"%s\"", t->family, t->format, t->name, spelled, t->wanted == NULL ? "" : t->wanted);
+    apr_binding_free(b);
     model_end(&m);
 }
 
-static void names_tell_the_family_where_they_leave_no_doubt(void **state)
+static void numbers_and_texts_come_from_the_model_then_from_the_contract(void **state)
 {
     (void)state;
-    static const struct { const char *name[4], *family, *either[2]; } rows[] = {
-        { { "h.0.attn.c_attn.weight", "h.0.ln_1.weight", "wte.weight" }, "gpt2", { "gpt2", NULL } },
-        { { "h.0.attn.c_attn.weight", "h.0.attn.bias", "wte.weight" }, "gpt2", { "gpt2", NULL } },
-        { { "gpt_neox.layers.0.attention.query_key_value.weight" }, "gptneox", { "gptneox", NULL } },
-        { { "weight", "bias" }, "linear", { "linear", NULL } },
-        { { "bias" }, NULL, { NULL, NULL } },
-        { { "coef_", "intercept_" }, "linear", { "linear", NULL } },
-        { { "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight" }, NULL, { "", "" } },
-        { { "blk.0.attn_q.weight", "blk.0.ffn_norm.weight" }, NULL, { "", "" } },
-        { { "model.layers.0.self_attn.q_proj.weight", "something.else" }, NULL, { NULL, NULL } },
-        { { "something.else" }, NULL, { NULL, NULL } },
-        { { NULL }, NULL, { NULL, NULL } },
+    static const char yarn[] = "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}, \"hidden_act\": \"relu\"}",
+                      su[] = "{\"rope_scaling\": {\"type\": \"su\"}}", eps[] = "{\"rms_norm_eps\": 0.25}";
+    static const struct told rows[] = {
+        { "qwen2", "safetensors", eps, NULL, 0, NULL, "rms_norm_eps", "0.25" },
+        { "qwen2", "safetensors", eps, NULL, 0, NULL, "attention.layer_norm_rms_epsilon", "0.25" },
+        { "qwen2", "gguf", NULL, "qwen2.attention.layer_norm_rms_epsilon", 0.5, NULL, "rms_norm_eps", "0.5" },
+        { "qwen2", "apr", NULL, "rms_norm_eps", 0.125, NULL, "attention.layer_norm_rms_epsilon", "0.125" },
+        { "qwen2", "safetensors", NULL, NULL, 0, NULL, "rms_norm_eps", "1e-06" },
+        { "gpt2", "safetensors", "{\"layer_norm_epsilon\": 0.25}", NULL, 0, NULL, "rms_norm_eps", "0.25" }, /* what APR calls it */
+        { "gemma2", "safetensors", "{\"attn_logit_softcapping\": 20}", NULL, 0, NULL, "attn_logit_softcapping", "20" },
+        { "gemma2", "gguf", NULL, NULL, 0, NULL, "attn_logit_softcapping", "50" },
+        { "qwen2", "gguf", NULL, "qwen2.rope.freq_base", 5000, NULL, "rope_theta", "5000" },
+        { "qwen2", "gguf", NULL, "qwen2.rope.freq_base", 5000, NULL, "theta", "5000" },
+        { "qwen2", "safetensors", yarn, NULL, 0, NULL, "rope.scaling.factor", "4" },
+        { "qwen2", "safetensors", yarn, NULL, 0, NULL, "rope.scaling.type", "yarn" },
+        { "qwen2", "safetensors", eps, NULL, 0, NULL, "rope.scaling.factor", NULL },
+        { "qwen2", "safetensors", yarn, NULL, 0, NULL, "rope.scaling.yarn_beta_fast", NULL },
+        { "llama", "safetensors", su, NULL, 0, NULL, "rope.scaling.type", "longrope" },           /* as a GGUF has it, */
+        { "llama", "safetensors", su, NULL, 0, NULL, "rope_scaling.rope_type", "su" },            /* and as config.json */
+        { "llama", "gguf", NULL, "llama.rope.scaling.type", 0, "longrope", "rope_scaling.rope_type", "longrope" },
+        { "qwen2", "gguf", NULL, "qwen2.attention.key_length", 64, NULL, "head_dim", "64" },     /* has(head_dim) is for writing */
+        { "falcon", "gguf", NULL, NULL, 0, NULL, "context_length", "2048" },
+        { "falcon", "gguf", NULL, "falcon.context_length", 4096, NULL, "context_length", "4096" },
+        { "qwen2", "safetensors", yarn, NULL, 0, NULL, "hidden_act", "relu" },
+        { "qwen2", "gguf", NULL, NULL, 0, NULL, "hidden_act", "silu" },
+        { "gptneox", "gguf", NULL, NULL, 0, NULL, "use_parallel_residual", "1" },
+        { "qwen2", "gguf", NULL, "qwen2.rope.freq_base", 0, "high", "no such name", NULL },
+        { "qwen2", "gguf", NULL, NULL, 0, NULL, "architectures", NULL },                         /* a list */
+        { "qwen2", "gguf", NULL, NULL, 0, NULL, "general.file_type", NULL },                     /* for who writes to know */
+        { "qwen2", "gguf", NULL, NULL, 0, NULL, "", NULL },
     };
-    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
-        const struct apr_family *f, *either[2];
-        struct apr_error e;
-        struct model m;
-        model_begin(&m, "safetensors");
-        for (size_t k = 0; k < 4 && rows[i].name[k] != NULL; k++)
-            model_tensor(&m, rows[i].name[k], 4, 4, 0);
-        assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
-        family_is(rows[i].name[0], f, rows[i].family);
-        for (size_t k = 0; k < 2; k++)
-            if (rows[i].either[k] == NULL || rows[i].either[k][0] != 0)
-                family_is(rows[i].name[0], either[k], rows[i].either[k]);
-            else
-                assert_non_null(either[k]);
-        model_end(&m);
-    }
+    for (size_t i = 0; i < APR_LENGTH(rows); i++)
+        is_told(&rows[i]);
 }
 
 /* ---- many tensors ------------------------------------------------------------------------------------------------- */
@@ -657,8 +542,6 @@ static void a_hundred_thousand_tensors_bind(void **state)
     enum { N = 100000 };
     struct model m;
     struct apr_meaning meaning;
-    const struct apr_family *f, *either[2];
-    struct apr_error e;
     char (*name)[64] = malloc(N * sizeof *name);
     assert_non_null(name);
     model_begin(&m, "safetensors");
@@ -672,8 +555,6 @@ static void a_hundred_thousand_tensors_bind(void **state)
         assert_ptr_equal(apr_binding_find(b, &meaning), &m.m.tensor[i]);
     }
     apr_binding_free(b);
-    assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
-    assert_true(f == NULL && either[1] != NULL);
     model_end(&m);
     free(name);
 }
@@ -681,7 +562,7 @@ static void a_hundred_thousand_tensors_bind(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_name_says_role_layer_expert_and_piece_in_each_dialect),
+        cmocka_unit_test(a_name_says_role_layer_expert_and_part_in_each_dialect),
         cmocka_unit_test(of_roles_that_share_a_name_the_one_whose_condition_holds_is_first),
         cmocka_unit_test(parts_are_complete_or_none),
         cmocka_unit_test(a_hostile_number_of_experts_is_no_part),
@@ -695,9 +576,7 @@ int main(void)
         cmocka_unit_test(a_head_is_tied_where_none_is_stored_and_none_is_due),
         cmocka_unit_test(chains_lead_to_each_dialect),
         cmocka_unit_test(the_references_gpt2_is_cut_the_way_it_lies),
-        cmocka_unit_test(a_model_says_its_family),
-        cmocka_unit_test(a_broken_configuration_is_named),
-        cmocka_unit_test(names_tell_the_family_where_they_leave_no_doubt),
+        cmocka_unit_test(numbers_and_texts_come_from_the_model_then_from_the_contract),
         cmocka_unit_test(a_hundred_thousand_tensors_bind),
     };
     return cmocka_run_group_tests(tests, open_families, close_families);

@@ -24,11 +24,11 @@ static const struct apr_family *number(struct apr_families *all, size_t i)
     return f;
 }
 
-static const struct apr_family *found(struct apr_families *all, const char *key, const char *word)
+static const struct apr_family *found(struct apr_families *all, enum apr_detect list, const char *word)
 {
     const struct apr_family *f;
     struct apr_error e;
-    if (apr_families_find(all, key, apr_text(word), &f, &e) != APR_OK)
+    if (apr_families_find(all, list, apr_text(word), &f, &e) != APR_OK)
         fail_msg("%s: %s", e.file, e.text);
     return f;
 }
@@ -53,16 +53,16 @@ static void the_test_vectors_of_every_contract_hold(void **state)
     struct apr_families *all = all_families();
     const struct apr_family *f;
     for (size_t i = 0; (f = number(all, i)) != NULL; i++) {
-        if (apr_family_nchecks(f) == 0)
+        if (f->nvector == 0)
             fail_msg("%s has no checks", f->file);
-        for (size_t k = 0; k < apr_family_nchecks(f); k++) {
-            struct apr_bytes model = { 0 };
-            uint64_t expected = 0, actual = 0;
-            if (!apr_family_check(f, k, &model, &expected, &actual))
+        for (size_t k = 0; k < f->nvector; k++) {
+            const struct apr_vector *v = &f->vector[k];
+            uint64_t n = 0;
+            if (!apr_family_elements(f, v, &n))
                 fail_msg("%s: check %zu lacks a size", f->file, k + 1);
-            if (actual != expected)
-                fail_msg("%s: %.*s has %llu elements, the contract gives %llu", f->file, (int)model.n, (const char *)model.at,
-                         (unsigned long long)expected, (unsigned long long)actual);
+            if (n != v->elements)
+                fail_msg("%s: %.*s has %llu elements, the contract gives %llu", f->file, (int)v->model.n, (const char *)v->model.at,
+                         (unsigned long long)v->elements, (unsigned long long)n);
         }
     }
     apr_families_free(all);
@@ -71,36 +71,35 @@ static void the_test_vectors_of_every_contract_hold(void **state)
 static void no_word_is_claimed_by_two_contracts(void **state)
 {
     (void)state;
-    static const char *const key[] = { "architectures", "model_types", "gguf" };
     struct apr_families *all = all_families();
     const struct apr_family *f;
     for (size_t i = 0; (f = number(all, i)) != NULL; i++)
-        for (size_t k = 0; k < APR_LENGTH(key); k++) {
-            const struct apr_yaml *list = apr_yaml_get(f->detect, key[k]);
-            for (const struct apr_yaml *w = list == NULL ? NULL : list->child; w != NULL; w = w->next)
-                if (found(all, key[k], (const char *)w->text.at) != f)
-                    fail_msg("%s: another family has %s too", f->file, (const char *)w->text.at);
-        }
+        for (unsigned list = 0; list < APR_DETECT_TENSORS; list++)
+            for (size_t k = 0; k < f->detect[list].n; k++) {
+                const char *word = (const char *)f->detect[list].word[k].at;
+                if (found(all, (enum apr_detect)list, word) != f)
+                    fail_msg("%s: another family has %s too", f->file, word);
+            }
     apr_families_free(all);
 }
 
 static void families_are_found_by_what_models_call_themselves(void **state)
 {
     (void)state;
-    static const struct { const char *key, *word, *family; } rows[] = {
-        { "architectures", "LlamaForCausalLM", "llama" }, { "architectures", "MixtralForCausalLM", "llama" },
-        { "architectures", "GPT2LMHeadModel", "gpt2" },   { "architectures", "Qwen2MoeForCausalLM", "qwen2moe" },
-        { "model_types", "mistral", "llama" },            { "model_types", "gemma3_text", "gemma3" },
-        { "gguf", "nomic-bert-moe", "nomic-bert" },       { "gguf", "deepseek2", "deepseek2" },
-        { "gguf", "lla", NULL },                          { "gguf", "LlamaForCausalLM", NULL },
-        { "architectures", "OlmoForCausalLM", NULL },     { "architectures", "DeepseekForCausalLM", NULL },
-        { "gguf", "", NULL },
+    static const struct { enum apr_detect list; const char *word, *family; } rows[] = {
+        { APR_DETECT_ARCHITECTURES, "LlamaForCausalLM", "llama" }, { APR_DETECT_ARCHITECTURES, "MixtralForCausalLM", "llama" },
+        { APR_DETECT_ARCHITECTURES, "GPT2LMHeadModel", "gpt2" },   { APR_DETECT_ARCHITECTURES, "Qwen2MoeForCausalLM", "qwen2moe" },
+        { APR_DETECT_MODEL_TYPES, "mistral", "llama" },            { APR_DETECT_MODEL_TYPES, "gemma3_text", "gemma3" },
+        { APR_DETECT_GGUF, "nomic-bert-moe", "nomic-bert" },       { APR_DETECT_GGUF, "deepseek2", "deepseek2" },
+        { APR_DETECT_GGUF, "lla", NULL },                          { APR_DETECT_GGUF, "LlamaForCausalLM", NULL },
+        { APR_DETECT_ARCHITECTURES, "OlmoForCausalLM", NULL },     { APR_DETECT_ARCHITECTURES, "DeepseekForCausalLM", NULL },
+        { APR_DETECT_GGUF, "", NULL },
     };
     struct apr_families *all = all_families();
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
-        const struct apr_family *f = found(all, rows[i].key, rows[i].word);
+        const struct apr_family *f = found(all, rows[i].list, rows[i].word);
         if (rows[i].family == NULL ? f != NULL : f == NULL || !apr_bytes_equal(f->name, apr_text(rows[i].family)))
-            fail_msg("%s %s: %s", rows[i].key, rows[i].word, f == NULL ? "no family" : f->file);
+            fail_msg("%s: %s", rows[i].word, f == NULL ? "no family" : f->file);
     }
     apr_families_free(all);
 }
@@ -232,14 +231,23 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "type: u32", "type: u33", "line 23: family toy", "\"u33\"" },
         { "hf: layers", "hff: layers", "line 23: family toy", "\"hff\"" },
         { "expr: N, hf", "expr: N, const: 1, hf", "line 23: family toy", "one of expr" },
+        { "expr: N, hf", "const: -1, hf", "line 23: family toy", "\"-1\"" },
+        { "expr: N, hf", "const: 0.5, hf", "line 23: family toy", "\"0.5\"" },
+        { "expr: N, hf", "const: many, hf", "line 23: family toy", "\"many\"" },
+        { "expr: N, hf", "computed: magic, hf", "line 23: family toy", "\"magic\"" },
         { "fills: free", "fills: freed", "line 24: family toy", "\"freed\"" },
         { "when: tied", "when: tide", "line 26: family toy", "\"tide\"" },
         { "{computed: main_dtype}", "{compute: main_dtype}", "line 26: family toy", "\"compute\"" },
+        { "{computed: main_dtype}", "{computed: main_type}", "line 26: family toy", "\"main_type\"" },
+        { "set: {architectures: [Toy], dtype: {computed: main_dtype}}", "set: [Toy]", "line 26: family toy", "\"set\"" },
+        { "gguf_order: 0", "gguf_order: two", "line 27: family toy", "\"two\"" },
         { "gguf_order", "ggml_order", "line 27: family toy", "\"ggml_order\"" },
         { "{size: H}", "{size: Z}", "line 27: family toy", "\"Z\"" },
         { "order: [bpe]", "order: [bpa]", "line 28: family toy", "\"bpa\"" },
         { "overrides: [{when: H", "overrides: [{when: Z", "line 28: family toy", "\"Z\"" },
         { "H: 8, tied", "HH: 8, tied", "line 30: family toy", "\"HH\"" },
+        { "{N: 3, H: 8, tied: 1}", "[N]", "line 30: family toy", "\"dims\"" },
+        { "H: 8", "H: eight", "line 30: family toy", "\"eight\"" },
         { ", elements: 1336", "", "line 30: family toy", "\"elements\"" },
         { "dims:\n", "dims: []\ntitle:\n", "line 6: family toy", "\"dims\"" },
         { "tensors:\n", "tensors: &a\n", "line 1", "" },
@@ -258,8 +266,7 @@ static void a_right_one_is_taken(void **state)
     (void)state;
     struct apr_family *f;
     struct apr_error e;
-    struct apr_bytes model;
-    uint64_t expected, actual;
+    uint64_t n;
     if (apr_family_parse(&f, "toy.yaml", apr_text(good), &e) != APR_OK)
         fail_msg("%s", e.text);
     assert_int_equal(f->ndim, 5);
@@ -267,8 +274,71 @@ static void a_right_one_is_taken(void **state)
     assert_non_null(apr_family_role(f, apr_text("x")));
     assert_null(apr_family_role(f, apr_text("y")));
     assert_non_null(apr_family_dim(f, apr_text("G")));
-    assert_true(apr_family_check(f, 0, &model, &expected, &actual));
-    assert_int_equal(actual, 24 * 8 + 3 * 8 * 8 + 4 * 8 * 8 + 3 * 16 * 8 + 3 * 8);
+    assert_true(apr_family_elements(f, &f->vector[0], &n));
+    assert_int_equal(n, 24 * 8 + 3 * 8 * 8 + 4 * 8 * 8 + 3 * 16 * 8 + 3 * 8);
+    apr_family_free(f);
+}
+
+static bool list_is(const struct apr_words *list, const char *first, const char *second)
+{
+    const char *const word[] = { first, second };
+    size_t n = 0;
+    while (n < 2 && n < list->n && word[n] != NULL && apr_bytes_is(list->word[n], word[n]))
+        n++;
+    return n == list->n && (n == 2 || word[n] == NULL);
+}
+
+static void all_of_a_contract_stands_in_structs_when_its_text_is_gone(void **state)
+{
+    (void)state;
+    struct apr_family *f;
+    struct apr_error e;
+    struct test_bytes b = { 0 };
+    test_text(&b, good);
+    assert_int_equal(apr_family_parse(&f, "toy.yaml", (struct apr_bytes){ b.at, b.n }, &e), APR_OK);
+    memset(b.at, 'x', b.n);
+    test_free(&b);
+    assert_true(list_is(&f->detect[APR_DETECT_ARCHITECTURES], "Toy", NULL) && list_is(&f->detect[APR_DETECT_TENSORS], "a.weight", NULL));
+    assert_true(list_is(&f->cleaning.remove, "x.", NULL) && list_is(&f->cleaning.unless, "m.", NULL));
+    assert_true(apr_bytes_is(f->cleaning.prefix, "m.") && f->cleaning.nrename == 1 && apr_bytes_is(f->cleaning.rename[0].to, ".w"));
+    assert_true(f->nskip == 2 && f->skip[0].n == 1 && apr_bytes_is(f->skip[0].piece[0].text, "*.bias") && !f->skip[0].piece[0].dim);
+    assert_true(f->skip[1].n == 2 && apr_bytes_is(f->skip[1].piece[0].text, "m.") && f->skip[1].piece[0].dim == &f->dim[0]);
+    assert_true(apr_bytes_is(f->skip[1].piece[1].text, ".*") && f->skip[1].piece[1].dim == NULL);
+    assert_true(list_is(&f->dim[1].key, "hidden", "top.0.hidden") && apr_bytes_is(f->dim[1].name, "H"));
+    assert_true(list_is(&f->role[4].known[APR_GGUF], "b.{L}.s", "b.{L}.t") && f->role[4].layered && !f->role[0].layered);
+    assert_true(apr_role_stacked(&f->role[3]) && !apr_role_stacked(&f->role[4]));
+    assert_true(f->role[6].generated == APR_CONFIG_LIST && list_is(&f->role[6].list, "a.b", NULL));
+    apr_family_free(f);
+}
+
+static void the_metadata_of_a_contract_leads_both_ways(void **state)
+{
+    (void)state;
+    struct apr_family *f;
+    struct apr_error e;
+    char key[16];
+    struct test_bytes b = edited("  - {gguf: \"{a}.f\"", "  - {gguf: general.x, type: arr_f32, computed: pooling_type}\n"
+                                                       "  - {gguf: \"{a}.c\", type: i32, const: -3, apr: c}\n"
+                                                       "  - {gguf: \"{a}.f\"");
+    assert_int_equal(apr_family_parse(&f, "toy.yaml", (struct apr_bytes){ b.at, b.n }, &e), APR_OK);
+    test_free(&b);
+    const struct apr_kv *n = &f->kv[0], *x = &f->kv[1], *c = &f->kv[2], *p = &f->kv[3];
+    assert_int_equal(f->nkv, 4);
+    assert_true(n->own && n->type == APR_META_U32 && n->value.origin == APR_OF_EXPR && n->fills == &f->dim[0] && n->when != NULL);
+    assert_true(apr_bytes_is(n->hf, "layers") && apr_bytes_is(n->apr, "n") && apr_kv_spell(n, apr_text("toy"), key, sizeof key));
+    assert_string_equal(key, "toy.n");
+    assert_false(apr_kv_spell(n, apr_text("toy"), key, 5));
+    assert_true(!x->own && x->type == APR_META_ARRAY && x->element == APR_META_F32 && x->value.code == APR_POOLING_TYPE);
+    assert_true(c->value.origin == APR_OF_CONSTANT && c->value.constant.type == APR_META_I32 && c->value.constant.i == -3 && !c->fills);
+    assert_true(p->value.origin == APR_OF_CONFIG && list_is(&p->value.word, "p.q", NULL) && p->fills == &f->dim[4] && p->otherwise);
+    const struct apr_settings *s = &f->hf_config[0], *o = &f->tokenizer.override[0];
+    assert_true(f->nhf_config == 1 && s->when != NULL && s->n == 2 && apr_bytes_is(s->set[1].key, "dtype"));
+    assert_true(s->set[0].value.origin == APR_OF_LIST && list_is(&s->set[0].value.word, "Toy", NULL));
+    assert_true(s->set[1].value.origin == APR_OF_CODE && s->set[1].value.code == APR_MAIN_DTYPE);
+    assert_true(f->rope_type.gguf_order == 0 && f->rope_type.hf_order == 2 && f->apr.n == 1 && f->apr.set[0].value.expr != NULL);
+    assert_true(f->tokenizer.norder == 1 && f->tokenizer.order[0] == APR_BPE && apr_bytes_is(f->tokenizer.normalizer, "NFC"));
+    assert_true(o->n == 1 && o->set[0].value.constant.type == APR_META_BOOL && !o->set[0].value.constant.b);
+    assert_true(f->nvector == 1 && f->vector[0].elements == 1336 && f->vector[0].ngiven == 3 && f->vector[0].given[1].value.number == 8);
     apr_family_free(f);
 }
 
@@ -322,11 +392,9 @@ static void no_edit_of_a_byte_does_harm(void **state)
             struct apr_family *f;
             b.at[i] = (unsigned char)bytes[k];
             const enum apr_code code = apr_family_parse(&f, "toy.yaml", (struct apr_bytes){ b.at, b.n }, &e);
-            for (size_t c = 0; code == APR_OK && c < apr_family_nchecks(f); c++) {
-                struct apr_bytes model;
-                uint64_t expected, actual;
-                (void)apr_family_check(f, c, &model, &expected, &actual);
-            }
+            uint64_t n;
+            for (size_t c = 0; code == APR_OK && c < f->nvector; c++)
+                (void)apr_family_elements(f, &f->vector[c], &n);
             apr_family_free(f);
             b.at[i] = was;
         }
@@ -342,12 +410,12 @@ static void a_file_of_the_user_comes_first(void **state)
     struct apr_error e;
     struct test_bytes b = edited("gguf: [toy]", "gguf: [toy, llama]");
     const char *path = test_file("mine.yaml", b.at, b.n);
-    assert_string_equal((const char *)found(all, "gguf", "llama")->file, "families/llama.yaml");
+    assert_string_equal((const char *)found(all, APR_DETECT_GGUF, "llama")->file, "families/llama.yaml");
     if (apr_families_add(all, path, test_run_with(1), &e) != APR_OK)
         fail_msg("%s", e.text);
-    assert_string_equal(found(all, "gguf", "llama")->file, path);
-    assert_string_equal(found(all, "architectures", "Toy")->file, path);
-    assert_string_equal(found(all, "architectures", "LlamaForCausalLM")->file, "families/llama.yaml");
+    assert_string_equal(found(all, APR_DETECT_GGUF, "llama")->file, path);
+    assert_string_equal(found(all, APR_DETECT_ARCHITECTURES, "Toy")->file, path);
+    assert_string_equal(found(all, APR_DETECT_ARCHITECTURES, "LlamaForCausalLM")->file, "families/llama.yaml");
     assert_string_equal(number(all, 0)->file, path);
     assert_string_equal(number(all, 1)->file, "families/bert.yaml");
     apr_families_free(all);
@@ -393,6 +461,8 @@ int main(void)
         cmocka_unit_test(no_word_is_claimed_by_two_contracts),
         cmocka_unit_test(families_are_found_by_what_models_call_themselves),
         cmocka_unit_test(a_right_one_is_taken),
+        cmocka_unit_test(all_of_a_contract_stands_in_structs_when_its_text_is_gone),
+        cmocka_unit_test(the_metadata_of_a_contract_leads_both_ways),
         cmocka_unit_test(a_wrong_contract_is_refused_with_family_line_and_word),
         cmocka_unit_test(roles_may_share_names_when_both_have_a_condition),
         cmocka_unit_test(hostile_contracts_end_soon),

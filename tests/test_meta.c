@@ -95,6 +95,23 @@ static void gguf_numbers_are_read_in_both_byte_orders(void **state)
     }
 }
 
+static void numbers_of_all_kinds_are_doubles(void **state)
+{
+    (void)state;
+    static const struct { struct apr_value v; double number; } rows[] = {
+        { { .type = APR_META_U8, .u = 255 }, 255 },      { { .type = APR_META_U64, .u = UINT64_MAX }, 0x1p64 },
+        { { .type = APR_META_I16, .i = -7 }, -7 },       { { .type = APR_META_I64, .i = INT64_MIN }, -0x1p63 },
+        { { .type = APR_META_F32, .f = 0.5 }, 0.5 },     { { .type = APR_META_F64, .f = -0.25 }, -0.25 },
+        { { .type = APR_META_BOOL, .b = true }, 1 },
+    };
+    double number;
+    for (size_t i = 0; i < APR_LENGTH(rows); i++)
+        assert_true(apr_meta_number(&rows[i].v, &number) && number == rows[i].number);
+    for (enum apr_meta_type t = APR_META_STRING; t <= APR_META_ARRAY; t++)
+        assert_false(apr_meta_number(&(struct apr_value){ .type = t, .u = 1 }, &number));
+    assert_false(apr_meta_number(&(struct apr_value){ .type = APR_META_NULL }, &number));
+}
+
 static void gguf_strings_and_nested_arrays_are_views(void **state)
 {
     (void)state;
@@ -249,6 +266,7 @@ int main(void)
         cmocka_unit_test(keys_are_found_and_the_last_twin_wins),
         cmocka_unit_test(every_type_has_its_word_and_width),
         cmocka_unit_test(gguf_numbers_are_read_in_both_byte_orders),
+        cmocka_unit_test(numbers_of_all_kinds_are_doubles),
         cmocka_unit_test(gguf_strings_and_nested_arrays_are_views),
         cmocka_unit_test(gguf_counts_that_lie_end_the_walk_inside_the_bytes),
         cmocka_unit_test(json_elements_have_the_type_of_their_spelling),

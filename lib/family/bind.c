@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
 #include "files/source.h"
 #include "model/hf_config.h"
@@ -16,7 +17,7 @@ struct apr_binding {
     struct apr_names        *names;
     struct apr_result       *value;      /* of family->dim */
     bool                    *told;       /* that value is what a model says or has, no default */
-    unsigned char          **text;       /* of values that the other model was told */
+    struct apr_arena        *arena;      /* of texts that the other model was told */
     bool                     gguf_order; /* tensors under the reference's names lie as in a GGUF */
 };
 
@@ -46,8 +47,6 @@ enum apr_dialect apr_binding_dialect(const struct apr_binding *b, const struct a
     return meaning.dialect;
 }
 
-static bool is_stacked(const struct apr_role *r) { return r->ntransform > 0 && r->transform[0].op == APR_OP_STACK; }
-
 size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part,
                          size_t room)
 {
@@ -56,8 +55,8 @@ size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *rol
     if (meaning.dialect == APR_NDIALECTS)
         return 0;
     if (meaning.dialect != APR_HF)
-        n = role->nknown[meaning.dialect];
-    else if (is_stacked(role) && !apr_binding_size(b, role->transform[0].n[0], &n))
+        n = role->known[meaning.dialect].n;
+    else if (apr_role_stacked(role) && !apr_binding_size(b, role->transform[0].n[0], &n))
         return 0;
     if (n > room)
         return 0;
@@ -86,80 +85,50 @@ static struct apr_result dim_value(void *ctx, struct apr_bytes name)
 static bool has_path(void *ctx, struct apr_bytes path)
 {
     const struct apr_binding *b = ctx;
-    static const char tensors[] = "tensors.";
-    const size_t n = sizeof tensors - 1;
-    if (path.n > n && memcmp(path.at, tensors, n) == 0) {
-        const struct apr_role *role = apr_family_role(b->family, (struct apr_bytes){ path.at + n, path.n - n });
+    struct apr_bytes name;
+    if (apr_path_role(path, &name)) {
+        const struct apr_role *role = apr_family_role(b->family, name);
         return role != NULL && apr_names_present(b->names, role);
     }
-    bool yes = apr_hf_config_has(b->config, path);
-    for (size_t i = 0; !yes && i < b->model->meta.n; i++)
-        yes = apr_bytes_equal(b->model->meta.entry[i].key, path);
-    return yes;
+    return apr_hf_config_has(b->config, path) || apr_meta_at(&b->model->meta, path) != NULL;
 }
 
 static struct apr_scope scope_of(const struct apr_binding *b) { return (struct apr_scope){ dim_value, has_path, (void *)(uintptr_t)b }; }
 
-static bool number_of(const struct apr_value *v, double *out)
-{
-    if (v == NULL)
-        return false;
-    switch (v->type) {
-    case APR_META_U8: case APR_META_U16: case APR_META_U32: case APR_META_U64:
-        *out = (double)v->u;
-        return true;
-    case APR_META_I8: case APR_META_I16: case APR_META_I32: case APR_META_I64:
-        *out = (double)v->i;
-        return true;
-    case APR_META_F32: case APR_META_F64:
-        *out = v->f;
-        return true;
-    case APR_META_BOOL:
-        *out = v->b;
-        return true;
-    default:
-        return false;
-    }
-}
-
 static struct apr_result result_of(const struct apr_value *v)
 {
     double number;
-    if (number_of(v, &number))
+    if (v != NULL && apr_meta_number(v, &number))
         return (struct apr_result){ true, number, { 0 } };
     if (v != NULL && v->type == APR_META_STRING)
         return (struct apr_result){ true, 0, v->text };
     return (struct apr_result){ 0 };
 }
 
-/* The contract's key with {a} as the architecture's name. */
-static const struct apr_value *gguf_value(const struct apr_model *m, struct apr_bytes key)
+/* What the metadata says at a contract's key. */
+static struct apr_result said_at(const struct apr_binding *b, const struct apr_kv *k)
 {
-    char text[256];
-    const struct apr_bytes a = apr_meta_string(&m->meta, "general.architecture");
-    const bool own = key.n > 3 && memcmp(key.at, "{a}", 3) == 0;
-    const int n = snprintf(text, sizeof text, "%.*s%.*s", own ? (int)apr_min(a.n, 100) : 0, (const char *)a.at,
-                           (int)(key.n - (own ? 3 : 0)), (const char *)key.at + (own ? 3 : 0));
-    return n > 0 && (size_t)n < sizeof text ? apr_meta_find(&m->meta, text) : NULL;
+    char key[256];
+    struct apr_bytes architecture = apr_meta_string(&b->model->meta, "general.architecture");
+    architecture.n = (size_t)apr_min(architecture.n, 100);
+    struct apr_result r = { 0 };
+    if (apr_kv_spell(k, architecture, key, sizeof key))
+        r = result_of(apr_meta_find(&b->model->meta, key));
+    if (!r.known && k->apr.n > 0)
+        r = result_of(apr_meta_find(&b->model->meta, (const char *)k->apr.at));
+    return r;
 }
 
 /* What config.json or the metadata says of a dim. */
 static struct apr_result said_value(const struct apr_binding *b, const struct apr_dim *d)
 {
     struct apr_result r = { 0 };
-    for (unsigned i = 0; i < d->nkey && !r.known; i++)
-        r.known = d->text ? apr_hf_config_string(b->config, d->key[i], &r.text) : apr_hf_config_number(b->config, d->key[i], &r.number);
-    for (const struct apr_yaml *k = b->family->kv == NULL ? NULL : b->family->kv->child; k != NULL && !r.known; k = k->next) {
-        const struct apr_yaml *x = apr_yaml_get(k, "fills"), *gguf = apr_yaml_get(k, "gguf"), *apr = apr_yaml_get(k, "apr");
-        if (x == NULL)
-            x = apr_yaml_get(k, "expr");
-        if (x == NULL || !apr_bytes_equal(x->text, d->name))
-            continue;
-        if (gguf != NULL)
-            r = result_of(gguf_value(b->model, gguf->text));
-        if (!r.known && apr != NULL)
-            r = result_of(apr_meta_find(&b->model->meta, (const char *)apr->text.at));
-    }
+    for (size_t i = 0; i < d->key.n && !r.known; i++)
+        r.known = d->text ? apr_hf_config_string(b->config, d->key.word[i], &r.text)
+                          : apr_hf_config_number(b->config, d->key.word[i], &r.number);
+    for (size_t i = 0; i < b->family->nkv && !r.known; i++)
+        if (b->family->kv[i].fills == d)
+            r = said_at(b, &b->family->kv[i]);
     return r;
 }
 
@@ -191,7 +160,7 @@ static void learn_shape(struct apr_binding *b, const struct apr_tensor *t)
         return;
     const struct apr_role *r = s->role;
     const bool gguf = s->dialect == APR_GGUF;
-    const unsigned lead = gguf && is_stacked(r);
+    const unsigned lead = gguf && apr_role_stacked(r);
     if (gguf && r->ntransform == 1 && r->transform[0].op == APR_OP_ROWS && t->ndim > 0)
         learn(b, r->transform[0].n[1], t->dim[0]);
     if ((gguf && !keeps_shape(r)) || t->ndim != r->ndim + lead)
@@ -206,12 +175,8 @@ static enum apr_code take_over(struct apr_binding *b, size_t i, const struct apr
     b->value[i] = *value;
     if (!value->known || value->text.at == NULL)
         return APR_OK;
-    b->text[i] = malloc(value->text.n + 1);
-    if (b->text[i] == NULL)
-        return apr_no_memory(e);
-    memcpy(b->text[i], value->text.at, value->text.n);
-    b->value[i].text.at = b->text[i];
-    return APR_OK;
+    b->value[i].text = apr_arena_copy(&b->arena, value->text);
+    return b->value[i].text.at == NULL ? apr_no_memory(e) : APR_OK;
 }
 
 /* Dims in their order, since formulas need those above: what the model says of them, then what its shapes show, then what the other
@@ -221,7 +186,7 @@ static enum apr_code find_size(struct apr_binding *b, size_t i, const struct apr
     const struct apr_dim *d = &b->family->dim[i];
     const struct apr_scope scope = scope_of(b);
     const struct apr_result shown = b->told[i] ? b->value[i] : (struct apr_result){ 0 };
-    const bool formula = d->nkey == 0 && d->value != NULL;
+    const bool formula = d->key.n == 0 && d->value != NULL;
     b->value[i] = said_value(b, d);
     if (!b->value[i].known && formula)
         b->value[i] = apr_expr_value(d->value, &scope);
@@ -240,8 +205,7 @@ static enum apr_code find_sizes(struct apr_binding *b, const struct apr_binding 
     const size_t n = b->family->ndim;
     b->told = calloc(n + 1, sizeof *b->told);
     b->value = calloc(n + 1, sizeof *b->value);
-    b->text = calloc(n + 1, sizeof *b->text);
-    if (b->told == NULL || b->value == NULL || b->text == NULL)
+    if (b->told == NULL || b->value == NULL)
         return apr_no_memory(e);
     for (size_t i = 0; i < b->model->ntensor; i++)
         learn_shape(b, &b->model->tensor[i]);
@@ -284,6 +248,96 @@ bool apr_binding_tied(const struct apr_binding *b)
                            *embedding = apr_family_role(b->family, apr_text("token_embd"));
     return apr_binding_may_tie(b) && apr_binding_dialect(b, head, 0) == APR_NDIALECTS && embedding != NULL &&
            apr_binding_dialect(b, embedding, 0) != APR_NDIALECTS;
+}
+
+/* ---- other values --------------------------------------------------------------------------------------------------- */
+
+/* The number or the text at a path of config.json. */
+static struct apr_result config_value(const struct apr_binding *b, struct apr_bytes path)
+{
+    struct apr_result r = { 0 };
+    r.known = apr_hf_config_number(b->config, path, &r.number) || apr_hf_config_string(b->config, path, &r.text);
+    return r;
+}
+
+/* Not known: lists, and what only the code that writes can work out. */
+static struct apr_result formula_value(const struct apr_binding *b, const struct apr_formula *f)
+{
+    const struct apr_scope scope = scope_of(b);
+    struct apr_result r = { 0 };
+    if (f->origin == APR_OF_EXPR)
+        return apr_expr_value(f->expr, &scope);
+    if (f->origin == APR_OF_CONSTANT)
+        return result_of(&f->constant);
+    for (size_t i = 0; f->origin == APR_OF_CONFIG && i < f->word.n && !r.known; i++)
+        r = config_value(b, f->word.word[i]);
+    return r;
+}
+
+static bool holds(const struct apr_binding *b, const struct apr_expr *when)
+{
+    const struct apr_scope scope = scope_of(b);
+    return when == NULL || apr_expr_true(when, &scope, false);
+}
+
+/* The value of an entry, as a GGUF or as config.json has it. A key that is there needs no `when`, and is right where the contract has a
+ * constant for those that it writes. */
+static struct apr_result kv_value(const struct apr_binding *b, const struct apr_kv *k, bool gguf)
+{
+    const struct apr_scope scope = scope_of(b);
+    const bool wanted = holds(b, k->when);
+    struct apr_result r = { 0 };
+    if (wanted && !gguf && k->fills != NULL)
+        return b->value[k->fills - b->family->dim];
+    if (wanted && k->value.origin != APR_OF_CONSTANT)
+        r = formula_value(b, &k->value);
+    if (!r.known)
+        r = said_at(b, k);
+    if (!r.known && wanted && k->value.origin == APR_OF_CONSTANT)
+        r = formula_value(b, &k->value);
+    return r.known || !wanted || k->otherwise == NULL ? r : apr_expr_value(k->otherwise, &scope);
+}
+
+static bool is_key(const struct apr_kv *k, struct apr_bytes name)
+{
+    return k->own ? apr_bytes_equal((struct apr_bytes){ k->key.at + 1, k->key.n - 1 }, name) : apr_bytes_equal(k->key, name);
+}
+
+static struct apr_result value_of(const struct apr_binding *b, struct apr_bytes name)
+{
+    const struct apr_family *f = b->family;
+    struct apr_result r = dim_value((void *)(uintptr_t)b, name);
+    if (name.n == 0) /* what an entry has no name in */
+        return r;
+    for (size_t i = 0; i < f->nkv && !r.known; i++) {
+        const struct apr_kv *k = &f->kv[i];
+        const bool gguf = is_key(k, name);
+        if (gguf || apr_bytes_equal(k->hf, name) || apr_bytes_equal(k->apr, name) || apr_words_hold(&k->value.word, name))
+            r = kv_value(b, k, gguf);
+    }
+    if (!r.known)
+        r = config_value(b, name);
+    if (!r.known)
+        r = result_of(apr_meta_at(&b->model->meta, name));
+    for (size_t i = 0; i < f->nhf_config && !r.known; i++)
+        for (size_t k = 0; k < f->hf_config[i].n && !r.known; k++)
+            if (apr_bytes_equal(f->hf_config[i].set[k].key, name) && holds(b, f->hf_config[i].when))
+                r = formula_value(b, &f->hf_config[i].set[k].value);
+    return r;
+}
+
+bool apr_binding_number(const struct apr_binding *b, struct apr_bytes name, double *out)
+{
+    const struct apr_result r = value_of(b, name);
+    *out = r.number;
+    return r.known && r.text.at == NULL;
+}
+
+bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct apr_bytes *out)
+{
+    const struct apr_result r = value_of(b, name);
+    *out = r.text;
+    return r.known && r.text.at != NULL;
 }
 
 /* ---- chains ------------------------------------------------------------------------------------------------------- */
@@ -383,9 +437,7 @@ void apr_binding_free(struct apr_binding *b)
     if (b == NULL)
         return;
     apr_names_free(b->names);
-    for (size_t i = 0; b->text != NULL && i < b->family->ndim; i++)
-        free(b->text[i]);
-    free(b->text);
+    apr_arena_free(&b->arena);
     free(b->value);
     free(b->told);
     apr_hf_config_free(b->config);

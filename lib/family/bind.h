@@ -49,6 +49,12 @@ bool apr_binding_tied(const struct apr_binding *b);
 /* The value of a size; false when it is not known. */
 bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n);
 
+/* What is no size: rms_norm_eps, rope_theta, rope.scaling.factor, hidden_act ... False when nothing tells it, or it is of the other kind.
+ *   name  a dim; a GGUF key without its architecture; the path in config.json or the APR key that goes with it
+ * The value is that of config.json or of the metadata, else the contract's default or constant. */
+bool apr_binding_number(const struct apr_binding *b, struct apr_bytes name, double *out);
+bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct apr_bytes *out);
+
 /* The shape the contract gives the role on the HuggingFace side (of one tensor); false when a size is not known. */
 bool apr_binding_shape(const struct apr_binding *b, const struct apr_role *role, uint64_t *dim, unsigned *ndim);
 

@@ -1,9 +1,9 @@
-/* Reading a contract, and all that can be found wrong with one before a model is seen. */
 #include "family/contract.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
 
 #define MOST_NAME 64 /* bytes of a family's */
@@ -16,10 +16,11 @@ enum apr_code apr_contract_fault(const struct apr_contract *c, const struct apr_
                     (const char *)c->f->name.at, what, APR_QUOTED(word));
 }
 
-/* Is it one of the words, which blanks part? */
-static bool is_one_of(const char *words, struct apr_bytes word)
+/* Is it one of the words, which blanks part, and which? */
+static bool is_one_of(const char *words, struct apr_bytes word, unsigned *which)
 {
-    for (const char *end; *words != 0; words = *end == 0 ? end : end + 1) {
+    *which = 0;
+    for (const char *end; *words != 0; words = *end == 0 ? end : end + 1, ++*which) {
         end = strchrnul(words, ' ');
         if (apr_bytes_equal(word, (struct apr_bytes){ (const unsigned char *)words, (size_t)(end - words) }))
             return true;
@@ -29,10 +30,11 @@ static bool is_one_of(const char *words, struct apr_bytes word)
 
 enum apr_code apr_contract_keys(const struct apr_contract *c, const struct apr_yaml *map, const char *words)
 {
+    unsigned which;
     if (map->kind != APR_YAML_MAP)
         return apr_contract_fault(c, map, "a map should stand here, not", map->text);
     for (const struct apr_yaml *k = map->child; k != NULL; k = k->next)
-        if (!is_one_of(words, k->key))
+        if (!is_one_of(words, k->key, &which))
             return apr_contract_fault(c, k, "unknown key", k->key);
     return APR_OK;
 }
@@ -42,296 +44,282 @@ enum apr_code apr_contract_list(const struct apr_contract *c, const struct apr_y
     return at->kind == APR_YAML_LIST && at->n <= most ? APR_OK : apr_contract_fault(c, at, "no list, or too long a one:", at->key);
 }
 
+/* ---- what stands there -------------------------------------------------------------------------------------------- */
+
 enum apr_code apr_contract_word(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *out)
 {
+    if (at == NULL)
+        return APR_OK;
     if (at->kind != APR_YAML_SCALAR || at->text.n == 0)
         return apr_contract_fault(c, at, "a word should stand here, in", at->key);
-    *out = at->text;
-    return APR_OK;
+    *out = apr_arena_copy(&c->f->arena, at->text);
+    return out->at == NULL ? apr_no_memory(c->e) : APR_OK;
 }
 
-enum apr_code apr_contract_choice(const struct apr_contract *c, const struct apr_yaml *at, const char *what, const char *words)
+enum apr_code apr_contract_choice(const struct apr_contract *c, const struct apr_yaml *at, const char *what, const char *words,
+                                  unsigned *out)
 {
-    return at->kind == APR_YAML_SCALAR && is_one_of(words, at->text) ? APR_OK : apr_contract_fault(c, at, what, at->text);
-}
-
-enum apr_code apr_contract_several(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *out, unsigned most,
-                                   unsigned *n)
-{
-    *n = 0;
-    if (at->kind == APR_YAML_SCALAR) {
-        *n = 1;
-        return apr_contract_word(c, at, out);
-    }
-    APR_TRY(apr_contract_list(c, at, most));
-    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next)
-        APR_TRY(apr_contract_word(c, k, &out[(*n)++]));
-    return APR_OK;
-}
-
-enum apr_code apr_contract_words(const struct apr_contract *c, const struct apr_yaml *list)
-{
-    struct apr_bytes word;
-    if (list == NULL)
+    if (at == NULL || (at->kind == APR_YAML_SCALAR && is_one_of(words, at->text, out)))
         return APR_OK;
-    APR_TRY(apr_contract_list(c, list, SIZE_MAX));
-    for (const struct apr_yaml *k = list->child; k != NULL; k = k->next)
-        APR_TRY(apr_contract_word(c, k, &word));
+    return apr_contract_fault(c, at, what, at->text);
+}
+
+enum apr_code apr_contract_number(const struct apr_contract *c, const struct apr_yaml *at, double *out)
+{
+    char *end = NULL;
+    if (at == NULL)
+        return APR_OK;
+    *out = strtod((const char *)at->text.at, &end);
+    return at->text.n > 0 && *end == 0 ? APR_OK : apr_contract_fault(c, at, "no number:", at->text);
+}
+
+static enum apr_code read_word(const struct apr_contract *c, const struct apr_yaml *at, void *out) { return apr_contract_word(c, at, out); }
+
+enum apr_code apr_contract_all(const struct apr_contract *c, const struct apr_yaml *at, enum apr_yaml_kind kind, size_t size,
+                               apr_contract_read_fn *read, void *array, size_t *n)
+{
+    if (at == NULL)
+        return APR_OK;
+    if (kind == APR_YAML_LIST)
+        APR_TRY(apr_contract_list(c, at, SIZE_MAX));
+    else if (at->kind != kind)
+        return apr_contract_fault(c, at, "a map should stand here, in", at->key);
+    char *element = apr_arena_alloc(&c->f->arena, at->n * size);
+    if (element == NULL)
+        return apr_no_memory(c->e);
+    memcpy(array, &element, sizeof element);
+    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next)
+        APR_TRY(read(c, k, element + size * (*n)++));
     return APR_OK;
+}
+
+enum apr_code apr_contract_words(const struct apr_contract *c, const struct apr_yaml *list, struct apr_words *out)
+{
+    return apr_contract_all(c, list, APR_YAML_LIST, sizeof *out->word, read_word, &out->word, &out->n);
+}
+
+enum apr_code apr_contract_several(const struct apr_contract *c, const struct apr_yaml *at, size_t most, struct apr_words *out)
+{
+    if (at == NULL || at->kind != APR_YAML_SCALAR) {
+        if (at != NULL)
+            APR_TRY(apr_contract_list(c, at, most));
+        return apr_contract_words(c, at, out);
+    }
+    struct apr_bytes *word = apr_arena_alloc(&c->f->arena, sizeof *word);
+    if (word == NULL)
+        return apr_no_memory(c->e);
+    *out = (struct apr_words){ word, 1 };
+    return apr_contract_word(c, at, word);
+}
+
+enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes name, const struct apr_dim **out)
+{
+    *out = apr_family_dim(c->f, name);
+    return *out == NULL ? apr_contract_fault(c, at, "no dim is called", name) : APR_OK;
 }
 
 /* ---- expressions -------------------------------------------------------------------------------------------------- */
 
-struct dims_check {
+/* What a name in an expression must be; the first that is not. */
+struct names_check {
     const struct apr_family *f;
     struct apr_bytes         unknown;
 };
 
 static bool is_dim(void *ctx, struct apr_bytes name)
 {
-    struct dims_check *check = ctx;
+    struct names_check *check = ctx;
     const bool yes = apr_family_dim(check->f, name) != NULL;
     if (!yes)
         check->unknown = name;
     return yes;
 }
 
+/* "tensors.ROLE" names a role. */
+static bool is_path(void *ctx, struct apr_bytes path)
+{
+    struct names_check *check = ctx;
+    struct apr_bytes role;
+    const bool yes = !apr_path_role(path, &role) || apr_family_role(check->f, role) != NULL;
+    if (!yes)
+        check->unknown = role;
+    return yes;
+}
+
+static enum apr_code own(const struct apr_contract *c, struct apr_expr *x, unsigned line)
+{
+    struct apr_family *f = c->f;
+    struct apr_owned_expr *more = apr_grown(f->owned, &f->owned_room, f->nowned, 64, sizeof *more);
+    if (more == NULL) {
+        apr_expr_free(x);
+        return apr_no_memory(c->e);
+    }
+    f->owned = more;
+    f->owned[f->nowned++] = (struct apr_owned_expr){ x, line };
+    return APR_OK;
+}
+
 enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
 {
     struct apr_error why;
     struct apr_bytes text;
-    struct dims_check check = { c->f, { 0 } };
+    struct names_check check = { c->f, { 0 } };
+    if (at == NULL)
+        return APR_OK;
     APR_TRY(apr_contract_word(c, at, &text));
     if (apr_expr_new(out, text, &why) != APR_OK)
         return why.code == APR_ENOMEM ? apr_no_memory(c->e)
                                       : apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s", at->line, (int)c->f->name.n,
                                                  (const char *)c->f->name.at, why.text);
+    APR_TRY(own(c, *out, at->line));
     apr_expr_names(*out, is_dim, &check);
-    if (check.unknown.at == NULL)
-        return APR_OK;
-    const enum apr_code code = apr_contract_fault(c, at, "no dim above this line is called", check.unknown);
-    apr_expr_free(*out);
-    *out = NULL;
-    return code;
+    return check.unknown.at == NULL ? APR_OK : apr_contract_fault(c, at, "no dim above this line is called", check.unknown);
 }
 
-/* An expression that others will want; NULL is none. */
-static enum apr_code sound_expression(const struct apr_contract *c, const struct apr_yaml *at)
+/* Every has(tensors.ROLE) names a role. */
+static enum apr_code check_paths(const struct apr_contract *c)
 {
-    struct apr_expr *x;
-    if (at == NULL)
-        return APR_OK;
-    APR_TRY(apr_contract_expression(c, at, &x));
-    apr_expr_free(x);
-    return APR_OK;
-}
-
-/* Every has(tensors.ROLE) in the document names a role. */
-static enum apr_code has_roles(const struct apr_contract *c, const struct apr_yaml *at)
-{
-    static const char tensors[] = "has(tensors.";
-    const char *word = (const char *)at->text.at;
-    while (at->kind == APR_YAML_SCALAR && (word = strstr(word, tensors)) != NULL) {
-        word += sizeof tensors - 1;
-        const struct apr_bytes role = { (const unsigned char *)word, strcspn(word, " )") };
-        if (apr_family_role(c->f, role) == NULL)
-            return apr_contract_fault(c, at, "has() asks for no role:", role);
+    for (size_t i = 0; i < c->f->nowned; i++) {
+        struct names_check check = { c->f, { 0 } };
+        const struct apr_yaml at = { .line = c->f->owned[i].line };
+        apr_expr_paths(c->f->owned[i].expr, is_path, &check);
+        if (check.unknown.at != NULL)
+            return apr_contract_fault(c, &at, "has() asks for no role:", check.unknown);
     }
-    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next)
-        APR_TRY(has_roles(c, k));
     return APR_OK;
 }
 
-/* ---- what is not for tensors -------------------------------------------------------------------------------------- */
+/* ---- names -------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code read_detect(const struct apr_contract *c, const struct apr_yaml *detect)
+{
+    static const char *const key[] = { "architectures", "model_types", "gguf", "tensors" }; /* as enum apr_detect */
+    if (detect == NULL)
+        return APR_OK;
+    APR_TRY(apr_contract_keys(c, detect, "architectures model_types gguf tensors"));
+    for (unsigned i = 0; i < APR_NDETECT; i++)
+        APR_TRY(apr_contract_words(c, apr_yaml_get(detect, key[i]), &c->f->detect[i]));
+    return APR_OK;
+}
+
+static enum apr_code read_rename(const struct apr_contract *c, const struct apr_yaml *at, void *out)
+{
+    const struct apr_yaml *from = apr_yaml_get(at, "from"), *to = apr_yaml_get(at, "to");
+    struct apr_rename *r = out;
+    APR_TRY(apr_contract_keys(c, at, "from to"));
+    if (from == NULL || to == NULL)
+        return apr_contract_fault(c, at, "it lacks", apr_text(from == NULL ? "from" : "to"));
+    APR_TRY(apr_contract_word(c, from, &r->from));
+    return apr_contract_word(c, to, &r->to);
+}
 
 static enum apr_code read_names(const struct apr_contract *c, const struct apr_yaml *names)
 {
-    const struct apr_yaml *renames = apr_yaml_get(names, "rename"), *add = apr_yaml_get(names, "add_prefix"),
-                           *prefix = apr_yaml_get(add, "prefix");
-    struct apr_bytes word;
+    const struct apr_yaml *add = apr_yaml_get(names, "add_prefix"), *prefix = apr_yaml_get(add, "prefix");
+    struct apr_cleaning *to = &c->f->cleaning;
     if (names == NULL)
         return APR_OK;
     APR_TRY(apr_contract_keys(c, names, "remove strip_prefix add_prefix rename"));
-    APR_TRY(apr_contract_words(c, apr_yaml_get(names, "remove")));
-    APR_TRY(apr_contract_words(c, apr_yaml_get(names, "strip_prefix")));
+    APR_TRY(apr_contract_words(c, apr_yaml_get(names, "remove"), &to->remove));
+    APR_TRY(apr_contract_words(c, apr_yaml_get(names, "strip_prefix"), &to->strip_prefix));
     if (add != NULL) {
         APR_TRY(apr_contract_keys(c, add, "prefix unless"));
         if (prefix == NULL)
             return apr_contract_fault(c, add, "it lacks", apr_text("prefix"));
-        APR_TRY(apr_contract_word(c, prefix, &word));
-        APR_TRY(apr_contract_words(c, apr_yaml_get(add, "unless")));
+        APR_TRY(apr_contract_word(c, prefix, &to->prefix));
+        APR_TRY(apr_contract_words(c, apr_yaml_get(add, "unless"), &to->unless));
     }
-    if (renames != NULL)
-        APR_TRY(apr_contract_list(c, renames, APR_LENGTH(c->f->rename)));
-    for (const struct apr_yaml *k = renames == NULL ? NULL : renames->child; k != NULL; k = k->next) {
-        const struct apr_yaml *from = apr_yaml_get(k, "from"), *to = apr_yaml_get(k, "to");
-        struct apr_rename *r = &c->f->rename[c->f->nrename++];
-        APR_TRY(apr_contract_keys(c, k, "from to"));
-        if (from == NULL || to == NULL)
-            return apr_contract_fault(c, k, "it lacks", apr_text(from == NULL ? "from" : "to"));
-        APR_TRY(apr_contract_word(c, from, &r->from));
-        APR_TRY(apr_contract_word(c, to, &r->to));
-    }
-    return APR_OK;
+    return apr_contract_all(c, apr_yaml_get(names, "rename"), APR_YAML_LIST, sizeof *to->rename, read_rename, &to->rename, &to->nrename);
 }
 
-/* Every {NAME} in a glob is a dim. */
-static enum apr_code sound_skip(const struct apr_contract *c, const struct apr_yaml *skip)
+/* Cuts a glob behind every {DIM}. */
+static enum apr_code read_skip(const struct apr_contract *c, const struct apr_yaml *at, void *out)
 {
-    APR_TRY(apr_contract_words(c, skip));
-    for (const struct apr_yaml *k = skip == NULL ? NULL : skip->child; k != NULL; k = k->next)
-        for (const char *s = strchr((const char *)k->text.at, '{'); s != NULL; s = strchr(s, '{')) {
-            const struct apr_bytes name = { (const unsigned char *)s + 1, strcspn(s + 1, "}") };
-            s += 1 + name.n;
-            if (apr_family_dim(c->f, name) == NULL)
-                return apr_contract_fault(c, k, "no dim is called", name);
-        }
-    return APR_OK;
-}
-
-static enum apr_code sound_key(const struct apr_contract *c, const struct apr_yaml *at)
-{
-    static const char *const word[] = { "gguf", "computed", "hf", "apr", "fills" }, *const x[] = { "expr", "default", "when" };
-    const struct apr_yaml *type = apr_yaml_get(at, "type"), *from = apr_yaml_get(at, "from"), *fills = apr_yaml_get(at, "fills"), *v;
-    struct apr_bytes path[8], text;
-    unsigned npath;
-    APR_TRY(apr_contract_keys(c, at, "gguf type expr from const computed default when hf apr fills"));
-    if (type == NULL || apr_yaml_get(at, "gguf") == NULL)
-        return apr_contract_fault(c, at, "a key needs gguf and type; look at", at->child == NULL ? at->text : at->child->text);
-    APR_TRY(apr_contract_choice(c, type, "unknown type", "u32 i32 f32 bool str arr_u32 arr_i32 arr_f32 arr_bool arr_str"));
-    for (size_t i = 0; i < APR_LENGTH(word); i++)
-        if ((v = apr_yaml_get(at, word[i])) != NULL)
-            APR_TRY(apr_contract_word(c, v, &text));
-    for (size_t i = 0; i < APR_LENGTH(x); i++)
-        APR_TRY(sound_expression(c, apr_yaml_get(at, x[i])));
-    if (from != NULL)
-        APR_TRY(apr_contract_several(c, from, path, APR_LENGTH(path), &npath));
-    if (fills != NULL && apr_family_dim(c->f, fills->text) == NULL)
-        return apr_contract_fault(c, fills, "no dim is called", fills->text);
-    if (!apr_yaml_get(at, "expr") + !from + !apr_yaml_get(at, "const") + !apr_yaml_get(at, "computed") != 3)
-        return apr_contract_fault(c, at, "one of expr, from, const and computed gives the value of", apr_yaml_get(at, "gguf")->text);
-    return APR_OK;
-}
-
-static enum apr_code sound_keys(const struct apr_contract *c, const struct apr_yaml *list)
-{
-    if (list == NULL)
-        return APR_OK;
-    APR_TRY(apr_contract_list(c, list, SIZE_MAX));
-    for (const struct apr_yaml *k = list->child; k != NULL; k = k->next)
-        APR_TRY(sound_key(c, k));
-    return APR_OK;
-}
-
-/* A list of {when, set}. */
-static enum apr_code sound_settings(const struct apr_contract *c, const struct apr_yaml *list)
-{
-    if (list == NULL)
-        return APR_OK;
-    APR_TRY(apr_contract_list(c, list, SIZE_MAX));
-    for (const struct apr_yaml *k = list->child; k != NULL; k = k->next) {
-        const struct apr_yaml *set = apr_yaml_get(k, "set");
-        APR_TRY(apr_contract_keys(c, k, "when set"));
-        APR_TRY(sound_expression(c, apr_yaml_get(k, "when")));
-        if (set == NULL || set->kind != APR_YAML_MAP)
-            return apr_contract_fault(c, k, "a map is missing:", apr_text("set"));
-        for (const struct apr_yaml *v = set->child; v != NULL; v = v->next)
-            APR_TRY(v->kind == APR_YAML_MAP ? apr_contract_keys(c, v, "computed")
-                    : v->kind == APR_YAML_LIST ? apr_contract_words(c, v) : APR_OK);
+    struct apr_skip *s = out;
+    struct apr_bytes left;
+    size_t braces = 0;
+    APR_TRY(apr_contract_word(c, at, &left));
+    for (size_t i = 0; i < left.n; i++)
+        braces += left.at[i] == '{';
+    s->piece = apr_arena_alloc(&c->f->arena, (braces + 1) * sizeof *s->piece);
+    if (s->piece == NULL)
+        return apr_no_memory(c->e);
+    while (left.n > 0) {
+        struct apr_glob_piece *p = &s->piece[s->n++];
+        p->text = (struct apr_bytes){ left.at, strcspn((const char *)left.at, "{") };
+        left = (struct apr_bytes){ left.at + p->text.n, left.n - p->text.n };
+        if (left.n == 0)
+            break;
+        const struct apr_bytes name = { left.at + 1, strcspn((const char *)left.at + 1, "}") };
+        APR_TRY(apr_contract_dim(c, at, name, &p->dim));
+        const size_t taken = apr_min(name.n + 2, left.n);
+        left = (struct apr_bytes){ left.at + taken, left.n - taken };
     }
     return APR_OK;
 }
 
-static enum apr_code sound_apr(const struct apr_contract *c, const struct apr_yaml *apr)
+/* ---- test vectors ------------------------------------------------------------------------------------------------- */
+
+static enum apr_code read_given(const struct apr_contract *c, const struct apr_yaml *at, void *out)
 {
-    const struct apr_yaml *rope = apr_yaml_get(apr, "rope_type"), *set = apr_yaml_get(apr, "set");
-    if (apr == NULL)
-        return APR_OK;
-    APR_TRY(apr_contract_keys(c, apr, "rope_type set"));
-    if (rope != NULL)
-        APR_TRY(apr_contract_keys(c, rope, "gguf_order hf_order"));
-    for (const struct apr_yaml *k = set == NULL ? NULL : set->child; k != NULL; k = k->next)
-        APR_TRY(sound_expression(c, k));
-    return APR_OK;
+    struct apr_given *g = out;
+    APR_TRY(apr_contract_dim(c, at, at->key, &g->dim));
+    g->value.known = true;
+    return g->dim->text ? apr_contract_word(c, at, &g->value.text) : apr_contract_number(c, at, &g->value.number);
 }
 
-static enum apr_code sound_tokenizer(const struct apr_contract *c, const struct apr_yaml *tokenizer)
+static enum apr_code read_vector(const struct apr_contract *c, const struct apr_yaml *at, void *out)
 {
-    const struct apr_yaml *order = apr_yaml_get(tokenizer, "order"), *normalizer = apr_yaml_get(tokenizer, "normalizer");
-    struct apr_bytes word;
-    if (tokenizer == NULL)
-        return APR_OK;
-    APR_TRY(apr_contract_keys(c, tokenizer, "order kv_first overrides normalizer"));
-    APR_TRY(apr_contract_words(c, order));
-    for (const struct apr_yaml *k = order == NULL ? NULL : order->child; k != NULL; k = k->next)
-        APR_TRY(apr_contract_choice(c, k, "unknown kind of tokenizer", "spm_model spm_json bpe wordpiece unigram"));
-    if (normalizer != NULL)
-        APR_TRY(apr_contract_word(c, normalizer, &word));
-    APR_TRY(sound_keys(c, apr_yaml_get(tokenizer, "kv_first")));
-    return sound_settings(c, apr_yaml_get(tokenizer, "overrides"));
+    const struct apr_yaml *name = apr_yaml_get(at, "model"), *dims = apr_yaml_get(at, "dims"), *elements = apr_yaml_get(at, "elements");
+    struct apr_vector *v = out;
+    double number;
+    APR_TRY(apr_contract_keys(c, at, "model dims elements"));
+    if (name == NULL || dims == NULL || elements == NULL)
+        return apr_contract_fault(c, at, "a check needs model, dims and", apr_text("elements"));
+    APR_TRY(apr_contract_word(c, name, &v->model));
+    APR_TRY(apr_contract_number(c, elements, &number));
+    v->elements = strtoull((const char *)elements->text.at, NULL, 10); /* beyond 2^53 too */
+    return apr_contract_all(c, dims, APR_YAML_MAP, sizeof *v->given, read_given, &v->given, &v->ngiven);
 }
 
-static enum apr_code sound_checks(const struct apr_contract *c, const struct apr_yaml *checks)
-{
-    if (checks == NULL)
-        return APR_OK;
-    APR_TRY(apr_contract_list(c, checks, SIZE_MAX));
-    for (const struct apr_yaml *k = checks->child; k != NULL; k = k->next) {
-        const struct apr_yaml *dims = apr_yaml_get(k, "dims");
-        APR_TRY(apr_contract_keys(c, k, "model dims elements"));
-        if (apr_yaml_get(k, "model") == NULL || dims == NULL || apr_yaml_get(k, "elements") == NULL)
-            return apr_contract_fault(c, k, "a check needs model, dims and", apr_text("elements"));
-        for (const struct apr_yaml *d = dims->child; d != NULL; d = d->next)
-            if (apr_family_dim(c->f, d->key) == NULL)
-                return apr_contract_fault(c, d, "no dim is called", d->key);
-    }
-    return APR_OK;
-}
+/* ---- the whole ---------------------------------------------------------------------------------------------------- */
 
 static enum apr_code read_contract(const struct apr_contract *c)
 {
     struct apr_family *f = c->f;
-    const struct apr_yaml *root = apr_yaml_root(f->document), *name = apr_yaml_get(root, "family"), *schema = apr_yaml_get(root, "schema");
-    if (name != NULL && name->text.n > 0 && name->text.n <= MOST_NAME)
-        f->name = name->text;
+    const struct apr_yaml *root = c->root, *name = apr_yaml_get(root, "family"), *schema = apr_yaml_get(root, "schema");
+    const bool named = name != NULL && name->text.n > 0 && name->text.n <= MOST_NAME;
+    if (named)
+        APR_TRY(apr_contract_word(c, name, &f->name));
     APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims tensors generated kv hf_config apr tokenizer checks"));
-    if (name == NULL || f->name.at != name->text.at)
+    if (!named)
         return apr_contract_fault(c, name == NULL ? root : name, "it has no name, or too long a one:", apr_text("family"));
     if (schema == NULL || !apr_bytes_is(schema->text, "apr-family/1"))
         return apr_contract_fault(c, schema == NULL ? root : schema, "its schema should be apr-family/1, not",
                                   schema == NULL ? apr_text("") : schema->text);
-    f->detect = apr_yaml_get(root, "detect");
-    f->names = apr_yaml_get(root, "names");
-    f->skip = apr_yaml_get(root, "skip");
-    f->kv = apr_yaml_get(root, "kv");
-    f->checks = apr_yaml_get(root, "checks");
-    if (f->detect != NULL)
-        APR_TRY(apr_contract_keys(c, f->detect, "architectures model_types gguf tensors"));
-    for (const struct apr_yaml *k = f->detect == NULL ? NULL : f->detect->child; k != NULL; k = k->next)
-        APR_TRY(apr_contract_words(c, k));
-    APR_TRY(read_names(c, f->names));
+    APR_TRY(read_detect(c, apr_yaml_get(root, "detect")));
+    APR_TRY(read_names(c, apr_yaml_get(root, "names")));
     APR_TRY(apr_contract_read_dims(c, apr_yaml_get(root, "dims")));
     APR_TRY(apr_contract_read_roles(c, apr_yaml_get(root, "tensors"), apr_yaml_get(root, "generated")));
-    APR_TRY(sound_skip(c, f->skip));
-    APR_TRY(sound_keys(c, f->kv));
-    APR_TRY(sound_settings(c, apr_yaml_get(root, "hf_config")));
-    APR_TRY(sound_apr(c, apr_yaml_get(root, "apr")));
-    APR_TRY(sound_tokenizer(c, apr_yaml_get(root, "tokenizer")));
-    APR_TRY(sound_checks(c, f->checks));
-    return has_roles(c, root);
+    APR_TRY(apr_contract_all(c, apr_yaml_get(root, "skip"), APR_YAML_LIST, sizeof *f->skip, read_skip, &f->skip, &f->nskip));
+    APR_TRY(apr_contract_read_metadata(c));
+    APR_TRY(apr_contract_all(c, apr_yaml_get(root, "checks"), APR_YAML_LIST, sizeof *f->vector, read_vector, &f->vector, &f->nvector));
+    return check_paths(c);
 }
 
 enum apr_code apr_family_parse(struct apr_family **out, const char *file, struct apr_bytes text, struct apr_error *e)
 {
     struct apr_family *f = *out = calloc(1, sizeof *f);
-    const struct apr_contract c = { f, e };
+    struct apr_yaml_document *document;
     if (f == NULL)
         return apr_no_memory(e);
     f->file = file;
     f->name = apr_text("?");
-    enum apr_code code = apr_yaml_parse(&f->document, text, e);
-    if (code == APR_OK)
-        code = read_contract(&c);
+    enum apr_code code = apr_yaml_parse(&document, text, e);
+    if (code == APR_OK) {
+        code = read_contract(&(struct apr_contract){ f, apr_yaml_root(document), e });
+        apr_yaml_free(document);
+    }
     if (code != APR_OK) {
         apr_error_in(e, file);
         apr_family_free(f);
@@ -344,24 +332,9 @@ void apr_family_free(struct apr_family *f)
 {
     if (f == NULL)
         return;
-    for (size_t i = 0; i < f->ndim; i++)
-        apr_expr_free(f->dim[i].value);
-    for (size_t i = 0; i < f->nrole; i++) {
-        struct apr_role *r = &f->role[i];
-        for (unsigned k = 0; k < APR_MAX_DIMS; k++)
-            apr_expr_free(r->dim[k]);
-        for (unsigned k = 0; k < APR_MAX_STEPS; k++)
-            for (unsigned p = 0; p < APR_MAX_PARTS; p++)
-                apr_expr_free(r->transform[k].n[p]);
-        for (unsigned k = 0; k < APR_MAX_PARTS; k++)
-            apr_expr_free(r->split[k]);
-        for (unsigned k = 0; k < APR_LENGTH(r->layers); k++)
-            apr_expr_free(r->layers[k]);
-        apr_expr_free(r->optional);
-        apr_expr_free(r->when);
-    }
-    free(f->dim);
-    free(f->role);
-    apr_yaml_free(f->document);
+    for (size_t i = 0; i < f->nowned; i++)
+        apr_expr_free(f->owned[i].expr);
+    free(f->owned);
+    apr_arena_free(&f->arena);
     free(f);
 }

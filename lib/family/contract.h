@@ -1,37 +1,51 @@
-/* Reading a contract: what lib/family/contract.c and lib/roles.c share. All messages begin with "line N: family NAME: ". */
+/* Compiling a contract: what the parts of the compiler share. All messages begin with "line N: family NAME: ". */
 #ifndef APR_CONTRACT_H
 #define APR_CONTRACT_H
 
 #include "family/family.h"
+#include "family/yaml.h"
 
+/* All memory is the family's, so that nothing need be freed on the way. root: the whole document. */
 struct apr_contract {
-    struct apr_family *f;
-    struct apr_error  *e;
+    struct apr_family     *f;
+    const struct apr_yaml *root;
+    struct apr_error      *e;
 };
 
 /* A fault in the line of `at`: what is wrong, and the word it is wrong with. Returns its code. */
 enum apr_code apr_contract_fault(const struct apr_contract *c, const struct apr_yaml *at, const char *what, struct apr_bytes word);
 
-/* `at` is a map all of whose keys are among the words (blanks part them), a list of at most `most`, a list of words (or NULL), one of
- * the words given. */
+/* `at` is a map all of whose keys are among the words (blanks part them), a list of at most `most`. */
 APR_MUST_CHECK enum apr_code apr_contract_keys(const struct apr_contract *c, const struct apr_yaml *at, const char *words);
 APR_MUST_CHECK enum apr_code apr_contract_list(const struct apr_contract *c, const struct apr_yaml *at, size_t most);
-APR_MUST_CHECK enum apr_code apr_contract_words(const struct apr_contract *c, const struct apr_yaml *at);
-APR_MUST_CHECK enum apr_code apr_contract_choice(const struct apr_contract *c, const struct apr_yaml *at, const char *what,
-                                                 const char *words);
 
-/* A scalar; a scalar or a list of at most `most`, *n of them. */
+/* What stands at `at`, copied; where that is NULL, *out stays as it is: a scalar; one of the words, by its number; a number; a list of
+ * scalars; a scalar or a list of at most `most`. */
 APR_MUST_CHECK enum apr_code apr_contract_word(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *out);
-APR_MUST_CHECK enum apr_code apr_contract_several(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *out,
-                                                  unsigned most, unsigned *n);
+APR_MUST_CHECK enum apr_code apr_contract_choice(const struct apr_contract *c, const struct apr_yaml *at, const char *what,
+                                                 const char *words, unsigned *out);
+APR_MUST_CHECK enum apr_code apr_contract_number(const struct apr_contract *c, const struct apr_yaml *at, double *out);
+APR_MUST_CHECK enum apr_code apr_contract_words(const struct apr_contract *c, const struct apr_yaml *at, struct apr_words *out);
+APR_MUST_CHECK enum apr_code apr_contract_several(const struct apr_contract *c, const struct apr_yaml *at, size_t most,
+                                                  struct apr_words *out);
 
-/* An expression whose names are dims that have been read: so a dim needs only those above it, and there are no circles. The caller
- * frees it with apr_expr_free. */
+/* An expression whose names are dims that have been read: so a dim needs only those above it, and there are no circles. */
 APR_MUST_CHECK enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 
-/* Fills f->dim and f->role from the document. */
+/* A dim that the word of `at` must be. */
+APR_MUST_CHECK enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes name,
+                                              const struct apr_dim **out);
+
+/* Each child of a list, or of a map where that is the kind, through `read` into an array of elements of that size, whose address goes to
+ * *array (a pointer to their type); nothing for NULL. */
+typedef enum apr_code apr_contract_read_fn(const struct apr_contract *c, const struct apr_yaml *at, void *out);
+APR_MUST_CHECK enum apr_code apr_contract_all(const struct apr_contract *c, const struct apr_yaml *at, enum apr_yaml_kind kind, size_t size,
+                                              apr_contract_read_fn *read, void *array, size_t *n);
+
+/* Fill f->dim and f->role; f->kv, hf_config, apr and tokenizer. */
 APR_MUST_CHECK enum apr_code apr_contract_read_dims(const struct apr_contract *c, const struct apr_yaml *dims);
 APR_MUST_CHECK enum apr_code apr_contract_read_roles(const struct apr_contract *c, const struct apr_yaml *tensors,
                                                      const struct apr_yaml *generated);
+APR_MUST_CHECK enum apr_code apr_contract_read_metadata(const struct apr_contract *c);
 
 #endif

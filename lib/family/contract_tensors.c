@@ -1,37 +1,38 @@
 /* The dims and the tensors of a contract. */
 #include "family/contract.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
 
 #define MOST_DIMS  1024
+#define MOST_KEYS  8    /* of one dim, of a list that is generated */
 #define MOST_ROLES 1024 /* pairs of them are compared */
 
 /* ---- dims --------------------------------------------------------------------------------------------------------- */
 
 static enum apr_code read_dim(const struct apr_contract *c, const struct apr_yaml *at, struct apr_dim *d)
 {
-    const struct apr_yaml *keys = apr_yaml_get(at, "keys"), *type = apr_yaml_get(at, "type"), *value = apr_yaml_get(at, "default");
-    d->name = at->key;
+    unsigned type = 0;
+    d->name = apr_arena_copy(&c->f->arena, at->key);
+    if (d->name.at == NULL)
+        return apr_no_memory(c->e);
     d->line = at->line;
     if (at->kind == APR_YAML_SCALAR)
         return apr_contract_expression(c, at, &d->value);
     APR_TRY(apr_contract_keys(c, at, "keys default type"));
-    if (keys != NULL)
-        APR_TRY(apr_contract_several(c, keys, d->key, APR_LENGTH(d->key), &d->nkey));
-    if (type != NULL)
-        APR_TRY(apr_contract_choice(c, type, "unknown type", "int float str"));
-    d->text = type != NULL && apr_bytes_is(type->text, "str");
-    return value == NULL ? APR_OK : apr_contract_expression(c, value, &d->value);
+    APR_TRY(apr_contract_several(c, apr_yaml_get(at, "keys"), MOST_KEYS, &d->key));
+    APR_TRY(apr_contract_choice(c, apr_yaml_get(at, "type"), "unknown type", "int float str", &type));
+    d->text = type == 2;
+    return apr_contract_expression(c, apr_yaml_get(at, "default"), &d->value);
 }
 
 enum apr_code apr_contract_read_dims(const struct apr_contract *c, const struct apr_yaml *dims)
 {
     if (dims == NULL || dims->kind != APR_YAML_MAP || dims->n > MOST_DIMS)
-        return apr_contract_fault(c, dims == NULL ? apr_yaml_root(c->f->document) : dims, "no map, or too large a one:", apr_text("dims"));
-    c->f->dim = calloc(dims->n + 1, sizeof *c->f->dim);
+        return apr_contract_fault(c, dims == NULL ? c->root : dims, "no map, or too large a one:", apr_text("dims"));
+    c->f->dim = apr_arena_alloc(&c->f->arena, dims->n * sizeof *c->f->dim);
     if (c->f->dim == NULL)
         return apr_no_memory(c->e);
     for (const struct apr_yaml *k = dims->child; k != NULL; k = k->next, c->f->ndim++)
@@ -70,23 +71,15 @@ static const struct {
     [APR_OP_NEG_EXP]      = { "op", { NULL }, false },
 };
 
-static enum apr_code read_value(const struct apr_contract *c, const struct apr_yaml *op, const struct apr_yaml *at, double *out)
-{
-    char *end = NULL;
-    if (at == NULL)
-        return apr_contract_fault(c, op, "the op lacks", apr_text("value"));
-    *out = strtod((const char *)at->text.at, &end);
-    return at->text.n > 0 && *end == 0 ? APR_OK : apr_contract_fault(c, at, "no number:", at->text);
-}
-
 static enum apr_code read_transform(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role_transform *t)
 {
     const struct apr_yaml *op = apr_yaml_get(at, "op");
     if (op == NULL || (t->op = apr_op_named(op->text)) == APR_NOPS)
         return apr_contract_fault(c, op == NULL ? at : op, "unknown op", op == NULL ? at->text : op->text);
     APR_TRY(apr_contract_keys(c, at, parameters[t->op].keys));
-    if (t->op == APR_OP_ADD)
-        return read_value(c, op, apr_yaml_get(at, "value"), &t->value);
+    if (t->op == APR_OP_ADD && apr_yaml_get(at, "value") == NULL)
+        return apr_contract_fault(c, op, "the op lacks", apr_text("value"));
+    APR_TRY(apr_contract_number(c, apr_yaml_get(at, "value"), &t->value));
     for (unsigned i = 0; i < 3 && parameters[t->op].key[i] != NULL; i++) {
         const struct apr_yaml *p = apr_yaml_get(at, parameters[t->op].key[i]);
         if (p == NULL)
@@ -137,11 +130,11 @@ static enum apr_code read_known(const struct apr_contract *c, const struct apr_y
     static const char *const key[APR_NDIALECTS] = { "hf", "gguf", "apr" };
     for (unsigned d = 0; d < APR_NDIALECTS; d++) {
         const struct apr_yaml *v = apr_yaml_get(at, key[d]);
-        if (v == NULL)
-            continue;
-        APR_TRY(apr_contract_several(c, v, r->known[d], APR_MAX_PARTS, &r->nknown[d]));
-        for (unsigned i = 0; i < r->nknown[d]; i++)
-            APR_TRY(sound_name(c, v, r->known[d][i]));
+        APR_TRY(apr_contract_several(c, v, APR_MAX_PARTS, &r->known[d]));
+        for (size_t i = 0; i < r->known[d].n; i++) {
+            APR_TRY(sound_name(c, v, r->known[d].word[i]));
+            r->layered |= contains(r->known[d].word[i], "{L}");
+        }
     }
     return APR_OK;
 }
@@ -155,100 +148,100 @@ static unsigned parts_of(const struct apr_role *r)
     return last->op == APR_OP_MLA_SPLIT ? 2 : last->op == APR_OP_SPLIT_ROWS || last->op == APR_OP_SPLIT_COLS ? last->nn : 1;
 }
 
-/* What its names and its transforms say of each other. */
-static enum apr_code sound_role(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_role *r)
+static enum apr_code sound_transforms(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_role *r)
 {
-    bool stacked = false;
-    if (r->nknown[APR_HF] != 1)
-        return apr_contract_fault(c, at, "a tensor has one hf name; look at", r->name);
     for (unsigned i = 0; i < r->ntransform; i++) {
         const enum apr_op op = r->transform[i].op;
         const bool splits = op == APR_OP_SPLIT_ROWS || op == APR_OP_SPLIT_COLS || op == APR_OP_MLA_SPLIT;
         if ((op == APR_OP_STACK && i > 0) || (splits && i + 1 < r->ntransform))
             return apr_contract_fault(c, at, "stack comes first and a split last; look at", r->name);
-        stacked |= op == APR_OP_STACK;
     }
-    if (stacked != contains(r->known[APR_HF][0], "{X}"))
-        return apr_contract_fault(c, at, "{X} in the hf name and the op stack go together; look at", r->name);
-    if (r->nknown[APR_GGUF] > 0 && r->nknown[APR_GGUF] != parts_of(r))
-        return apr_contract_fault(c, at, "as many gguf names as the transform has parts; look at", r->name);
-    for (unsigned d = APR_GGUF; d < APR_NDIALECTS; d++)
-        for (unsigned i = 0; i < r->nknown[d]; i++) {
-            if (contains(r->known[d][i], "{L}") != contains(r->known[APR_HF][0], "{L}"))
-                return apr_contract_fault(c, at, "{L} stands in all names of a tensor, or in none:", r->known[d][i]);
-            if (contains(r->known[d][i], "{X}"))
-                return apr_contract_fault(c, at, "{X} belongs into the hf name only:", r->known[d][i]);
-        }
-    if (r->nknown[APR_REFERENCE] > 1 ? r->nsplit != r->nknown[APR_REFERENCE] : r->nsplit > 0)
-        return apr_contract_fault(c, at, "apr_split has one number for each apr name; look at", r->name);
     if (r->ntransform + (r->nsplit > 0) > APR_MAX_STEPS)
         return apr_contract_fault(c, at, "too many transforms; look at", r->name);
     return APR_OK;
 }
 
+/* What its names and its transforms say of each other. */
+static enum apr_code sound_role(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_role *r)
+{
+    const struct apr_words *hf = &r->known[APR_HF], *gguf = &r->known[APR_GGUF], *reference = &r->known[APR_REFERENCE];
+    if (hf->n != 1)
+        return apr_contract_fault(c, at, "a tensor has one hf name; look at", r->name);
+    APR_TRY(sound_transforms(c, at, r));
+    if (apr_role_stacked(r) != contains(hf->word[0], "{X}"))
+        return apr_contract_fault(c, at, "{X} in the hf name and the op stack go together; look at", r->name);
+    if (gguf->n > 0 && gguf->n != parts_of(r))
+        return apr_contract_fault(c, at, "as many gguf names as the transform has parts; look at", r->name);
+    for (unsigned d = APR_GGUF; d < APR_NDIALECTS; d++)
+        for (size_t i = 0; i < r->known[d].n; i++) {
+            if (contains(r->known[d].word[i], "{L}") != contains(hf->word[0], "{L}"))
+                return apr_contract_fault(c, at, "{L} stands in all names of a tensor, or in none:", r->known[d].word[i]);
+            if (contains(r->known[d].word[i], "{X}"))
+                return apr_contract_fault(c, at, "{X} belongs into the hf name only:", r->known[d].word[i]);
+        }
+    if (reference->n > 1 ? r->nsplit != reference->n : r->nsplit > 0)
+        return apr_contract_fault(c, at, "apr_split has one number for each apr name; look at", r->name);
+    return APR_OK;
+}
+
 static enum apr_code read_role(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
 {
-    const struct apr_yaml *shape = apr_yaml_get(at, "shape"), *name = apr_yaml_get(at, "role"), *v;
+    const struct apr_yaml *shape = apr_yaml_get(at, "shape"), *name = apr_yaml_get(at, "role"), *dtype = apr_yaml_get(at, "dtype");
+    unsigned which;
     r->line = at->line;
     if (name == NULL || shape == NULL)
         return apr_contract_fault(c, at, "a tensor needs role and shape; it has", name == NULL ? apr_text("no role") : name->text);
     APR_TRY(apr_contract_word(c, name, &r->name));
     APR_TRY(expressions(c, shape, r->dim, APR_MAX_DIMS, &r->ndim));
     APR_TRY(read_known(c, at, r));
-    if ((v = apr_yaml_get(at, "dtype")) != NULL)
-        APR_TRY(apr_contract_choice(c, v, "unknown dtype", "f32"));
-    r->f32 = v != NULL;
-    if ((v = apr_yaml_get(at, "when")) != NULL)
-        APR_TRY(apr_contract_expression(c, v, &r->when));
-    return APR_OK;
+    APR_TRY(apr_contract_choice(c, dtype, "unknown dtype", "f32", &which));
+    r->f32 = dtype != NULL;
+    return apr_contract_expression(c, apr_yaml_get(at, "when"), &r->when);
 }
 
 static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
 {
-    const struct apr_yaml *v;
+    const struct apr_yaml *transform = apr_yaml_get(at, "transform"), *split = apr_yaml_get(at, "apr_split"),
+                           *layers = apr_yaml_get(at, "layers");
     unsigned nlayers = 0;
     APR_TRY(apr_contract_keys(c, at, "role hf gguf shape transform dtype optional when layers apr apr_split fallback"));
     APR_TRY(read_role(c, at, r));
-    if ((v = apr_yaml_get(at, "transform")) != NULL)
-        APR_TRY(read_transforms(c, v, r));
-    if ((v = apr_yaml_get(at, "apr_split")) != NULL)
-        APR_TRY(expressions(c, v, r->split, APR_MAX_PARTS, &r->nsplit));
-    if ((v = apr_yaml_get(at, "optional")) != NULL)
-        APR_TRY(apr_contract_expression(c, v, &r->optional));
-    if ((v = apr_yaml_get(at, "fallback")) != NULL)
-        APR_TRY(apr_contract_word(c, v, &r->fallback));
-    if ((v = apr_yaml_get(at, "layers")) != NULL)
-        APR_TRY(expressions(c, v, r->layers, APR_LENGTH(r->layers), &nlayers));
-    if (v != NULL && nlayers < 2)
-        return apr_contract_fault(c, v, "layers takes from, to and maybe a step; look at", r->name);
+    if (transform != NULL)
+        APR_TRY(read_transforms(c, transform, r));
+    if (split != NULL)
+        APR_TRY(expressions(c, split, r->split, APR_MAX_PARTS, &r->nsplit));
+    APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "optional"), &r->optional));
+    APR_TRY(apr_contract_word(c, apr_yaml_get(at, "fallback"), &r->fallback));
+    if (layers != NULL)
+        APR_TRY(expressions(c, layers, r->layers, APR_LENGTH(r->layers), &nlayers));
+    if (layers != NULL && nlayers < 2)
+        return apr_contract_fault(c, layers, "layers takes from, to and maybe a step; look at", r->name);
     return sound_role(c, at, r);
 }
 
 static enum apr_code read_generated(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
 {
     const struct apr_yaml *op = apr_yaml_get(at, "op"), *key = apr_yaml_get(at, "key");
-    struct apr_bytes path[8];
-    unsigned npath;
-    r->generated = true;
+    unsigned which = 0;
     APR_TRY(apr_contract_keys(c, at, "role gguf shape dtype op key when"));
     APR_TRY(read_role(c, at, r));
-    if (op == NULL || r->nknown[APR_GGUF] != 1)
+    if (op == NULL || r->known[APR_GGUF].n != 1)
         return apr_contract_fault(c, at, "what is generated has an op and one gguf name; look at", r->name);
-    APR_TRY(apr_contract_choice(c, op, "unknown op", "llama3_rope_factors config_list"));
-    if (apr_bytes_is(op->text, "config_list") && key == NULL)
+    APR_TRY(apr_contract_choice(c, op, "unknown op", "llama3_rope_factors config_list", &which));
+    r->generated = which == 0 ? APR_LLAMA3_ROPE_FACTORS : APR_CONFIG_LIST;
+    if (r->generated == APR_CONFIG_LIST && key == NULL)
         return apr_contract_fault(c, op, "the op lacks", apr_text("key"));
-    return key == NULL ? APR_OK : apr_contract_several(c, key, path, APR_LENGTH(path), &npath);
+    return apr_contract_several(c, key, MOST_KEYS, &r->list);
 }
 
 static bool share_a_name(const struct apr_role *a, const struct apr_role *b, struct apr_bytes *name)
 {
     for (unsigned d = 0; d < APR_REFERENCE; d++)
-        for (unsigned x = 0; x < a->nknown[d]; x++)
-            for (unsigned y = 0; y < b->nknown[d]; y++)
-                if (apr_bytes_equal(a->known[d][x], b->known[d][y])) {
-                    *name = a->known[d][x];
-                    return true;
-                }
+        for (size_t i = 0; i < a->known[d].n; i++)
+            if (apr_words_hold(&b->known[d], a->known[d].word[i])) {
+                *name = a->known[d].word[i];
+                return true;
+            }
     return false;
 }
 
@@ -270,11 +263,11 @@ static enum apr_code unlike_others(const struct apr_contract *c, const struct ap
 enum apr_code apr_contract_read_roles(const struct apr_contract *c, const struct apr_yaml *tensors, const struct apr_yaml *generated)
 {
     if (tensors == NULL)
-        return apr_contract_fault(c, apr_yaml_root(c->f->document), "a list is missing:", apr_text("tensors"));
+        return apr_contract_fault(c, c->root, "a list is missing:", apr_text("tensors"));
     APR_TRY(apr_contract_list(c, tensors, MOST_ROLES));
     if (generated != NULL)
         APR_TRY(apr_contract_list(c, generated, MOST_ROLES));
-    c->f->role = calloc(tensors->n + (generated == NULL ? 0 : generated->n) + 1, sizeof *c->f->role);
+    c->f->role = apr_arena_alloc(&c->f->arena, (tensors->n + (generated == NULL ? 0 : generated->n)) * sizeof *c->f->role);
     if (c->f->role == NULL)
         return apr_no_memory(c->e);
     for (const struct apr_yaml *k = tensors->child; k != NULL; k = k->next)

@@ -16,24 +16,26 @@ static enum apr_code family_of_config(struct apr_families *all, const struct apr
     struct apr_bytes word;
     char class[128];
     if (apr_hf_config_string(c, apr_text("architectures.0"), &word))
-        return apr_families_find(all, "architectures", word, f, e);
+        return apr_families_find(all, APR_DETECT_ARCHITECTURES, word, f, e);
     if (apr_hf_config_has(c, apr_text("ssm_cfg"))) {
         if (!apr_hf_config_string(c, apr_text("ssm_cfg.layer"), &word))
             word = apr_text("Mamba");
         snprintf(class, sizeof class, "%.*sForCausalLM", (int)apr_min(word.n, 64), (const char *)word.at);
-        return apr_families_find(all, "architectures", apr_text(class), f, e);
+        return apr_families_find(all, APR_DETECT_ARCHITECTURES, apr_text(class), f, e);
     }
     if (apr_hf_config_string(c, apr_text("model_type"), &word))
-        return apr_families_find(all, "model_types", word, f, e);
+        return apr_families_find(all, APR_DETECT_MODEL_TYPES, word, f, e);
     return APR_OK;
 }
 
 enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f, struct apr_error *e)
 {
     static const struct {
-        const char *key, *list;
-    } words[] = { { "general.architecture", "gguf" }, { "hf_architecture", "architectures" }, { "hf_model_type", "model_types" },
-                  { "architecture", "model_types" }, { "architecture", "gguf" } };
+        const char     *key;
+        enum apr_detect list;
+    } words[] = { { "general.architecture", APR_DETECT_GGUF }, { "hf_architecture", APR_DETECT_ARCHITECTURES },
+                  { "hf_model_type", APR_DETECT_MODEL_TYPES }, { "architecture", APR_DETECT_MODEL_TYPES },
+                  { "architecture", APR_DETECT_GGUF } };
     struct apr_hf_config *config;
     *f = NULL;
     APR_TRY(apr_hf_config_of(&config, m, e));
@@ -52,11 +54,11 @@ enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *
 /* Is one of the tensors that the family wants to see there? */
 static bool is_detected(const struct apr_family *f, const struct apr_names *s, const struct apr_model *m)
 {
-    const struct apr_yaml *wanted = apr_yaml_get(f->detect, "tensors");
-    bool yes = wanted == NULL;
-    for (const struct apr_yaml *k = wanted == NULL ? NULL : wanted->child; !yes && k != NULL; k = k->next)
+    const struct apr_words *wanted = &f->detect[APR_DETECT_TENSORS];
+    bool yes = wanted->n == 0;
+    for (size_t k = 0; !yes && k < wanted->n; k++)
         for (size_t i = 0; !yes && i < m->ntensor; i++)
-            yes = apr_names_named(s, &m->tensor[i], k->text);
+            yes = apr_names_named(s, &m->tensor[i], wanted->word[k]);
     return yes;
 }
 
@@ -73,9 +75,9 @@ static enum apr_code take_fitting(struct apr_names **s, const struct apr_family 
 
 static bool same_names(const struct apr_role *a, const struct apr_role *b, enum apr_dialect d)
 {
-    bool same = a->nknown[d] == b->nknown[d];
-    for (unsigned i = 0; same && i < a->nknown[d]; i++)
-        same = apr_bytes_equal(a->known[d][i], b->known[d][i]);
+    bool same = a->known[d].n == b->known[d].n;
+    for (size_t i = 0; same && i < a->known[d].n; i++)
+        same = apr_bytes_equal(a->known[d].word[i], b->known[d].word[i]);
     return same;
 }
 

@@ -463,11 +463,24 @@ bool apr_expr_true(const struct apr_expr *x, const struct apr_scope *scope, bool
     return is_number(r) ? r.number != 0 : otherwise;
 }
 
-void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx)
+static void each(const struct apr_expr *x, enum op op, bool (*f)(void *ctx, struct apr_bytes text), void *ctx)
 {
-    for (unsigned i = 0; i < x->n; i++)
-        if (x->node[i].op == NAME && !f(ctx, x->node[i].text))
-            return;
+    unsigned i = 0;
+    while (i < x->n && (x->node[i].op != op || f(ctx, x->node[i].text)))
+        i++;
+}
+
+void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx) { each(x, NAME, f, ctx); }
+void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, HAS, f, ctx); }
+
+bool apr_path_role(struct apr_bytes path, struct apr_bytes *role)
+{
+    static const char tensors[] = "tensors.";
+    const size_t n = sizeof tensors - 1;
+    const bool yes = path.n > n && memcmp(path.at, tensors, n) == 0;
+    if (yes)
+        *role = (struct apr_bytes){ path.at + n, path.n - n };
+    return yes;
 }
 
 bool apr_expr_is_name(const struct apr_expr *x, struct apr_bytes *name)

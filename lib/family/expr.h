@@ -38,8 +38,12 @@ bool apr_expr_size(const struct apr_expr *x, const struct apr_scope *scope, uint
 /* As a condition; `otherwise` when it is not known. */
 bool apr_expr_true(const struct apr_expr *x, const struct apr_scope *scope, bool otherwise);
 
-/* Calls f for every name it mentions (not the paths of has), in order; stops when f returns false. */
+/* Calls f for every name it mentions, for every path of has, in order; stops when f returns false. */
 void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx);
+void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx);
+
+/* Is the path "tensors.ROLE"? Then *role is. */
+bool apr_path_role(struct apr_bytes path, struct apr_bytes *role);
 
 /* The name, when the expression is just one. */
 bool apr_expr_is_name(const struct apr_expr *x, struct apr_bytes *name);

@@ -7,6 +7,16 @@
 #include "base/bytes.h"
 #include "files/source.h"
 
+bool apr_words_hold(const struct apr_words *list, struct apr_bytes word)
+{
+    size_t i = 0;
+    while (i < list->n && !apr_bytes_equal(list->word[i], word))
+        i++;
+    return i < list->n;
+}
+
+bool apr_role_stacked(const struct apr_role *r) { return r->ntransform > 0 && r->transform[0].op == APR_OP_STACK; }
+
 const struct apr_dim *apr_family_dim(const struct apr_family *f, struct apr_bytes name)
 {
     for (size_t i = 0; i < f->ndim; i++)
@@ -45,53 +55,51 @@ size_t apr_role_spell(struct apr_bytes pattern, uint64_t layer, uint64_t expert,
     return n;
 }
 
+bool apr_kv_spell(const struct apr_kv *k, struct apr_bytes architecture, char *out, size_t room)
+{
+    const int n = snprintf(out, room, "%.*s%.*s", k->own ? (int)apr_min(architecture.n, room) : 0, (const char *)architecture.at,
+                           (int)apr_min(k->key.n, room), (const char *)k->key.at);
+    return n > 0 && (size_t)n < room;
+}
+
 /* ---- test vectors --------------------------------------------------------------------------------------------------- */
 
-size_t apr_family_nchecks(const struct apr_family *f) { return f->checks == NULL ? 0 : f->checks->n; }
-
 /* Dims as a test vector gives them, the rest by default and formula: each once, as it needs only those above it. */
-struct vector {
+struct sizes {
     const struct apr_family *f;
     struct apr_result       *value;
 };
 
-static struct apr_result vector_value(void *ctx, struct apr_bytes name)
+static struct apr_result size_value(void *ctx, struct apr_bytes name)
 {
-    const struct vector *v = ctx;
+    const struct sizes *v = ctx;
     const struct apr_dim *d = apr_family_dim(v->f, name);
     return d == NULL ? (struct apr_result){ 0 } : v->value[d - v->f->dim];
 }
 
-static bool vector_has(void *ctx, struct apr_bytes path)
+static bool has_nothing(void *ctx, struct apr_bytes path)
 {
     (void)ctx, (void)path;
     return false;
 }
 
-static void fill_vector(const struct vector *v, const struct apr_yaml *dims)
+static void fill(const struct sizes *s, const struct apr_vector *v)
 {
-    const struct apr_scope scope = { vector_value, vector_has, (void *)(uintptr_t)v };
-    for (size_t i = 0; i < v->f->ndim; i++) {
-        const struct apr_yaml *given = dims->child;
-        while (given != NULL && !apr_bytes_equal(given->key, v->f->dim[i].name))
-            given = given->next;
-        if (given == NULL && v->f->dim[i].value != NULL)
-            v->value[i] = apr_expr_value(v->f->dim[i].value, &scope);
-        else if (given != NULL && v->f->dim[i].text)
-            v->value[i] = (struct apr_result){ true, 0, given->text };
-        else if (given != NULL)
-            v->value[i] = (struct apr_result){ true, strtod((const char *)given->text.at, NULL), { 0 } };
-    }
+    const struct apr_scope scope = { size_value, has_nothing, (void *)(uintptr_t)s };
+    for (size_t i = 0; i < v->ngiven; i++)
+        s->value[v->given[i].dim - s->f->dim] = v->given[i].value;
+    for (size_t i = 0; i < s->f->ndim; i++)
+        if (!s->value[i].known && s->f->dim[i].value != NULL)
+            s->value[i] = apr_expr_value(s->f->dim[i].value, &scope);
 }
 
 /* How many layers have the role; false when that cannot be worked out. */
 static bool count_layers(const struct apr_role *r, const struct apr_scope *scope, uint64_t *n)
 {
-    const struct apr_bytes name = r->known[APR_HF][0];
     const struct apr_result layers = scope->value(scope->ctx, apr_text("N"));
     uint64_t from = 0, to = layers.known && layers.number >= 0 && layers.number < 0x1p53 ? (uint64_t)layers.number : 0, step = 1;
     *n = 1;
-    if (memmem(name.at, name.n, "{L}", 3) == NULL)
+    if (!r->layered)
         return true;
     if (r->layers[0] != NULL && (!apr_expr_size(r->layers[0], scope, &from) || !apr_expr_size(r->layers[1], scope, &to)))
         return false;
@@ -110,35 +118,27 @@ static bool add_elements(const struct apr_role *r, const struct apr_scope *scope
     for (unsigned d = 0; d < r->ndim; d++)
         if (!apr_expr_size(r->dim[d], scope, &size) || !apr_mul(n, size, &n))
             return false;
-    if (r->ntransform > 0 && r->transform[0].op == APR_OP_STACK)
+    if (apr_role_stacked(r))
         if (!apr_expr_size(r->transform[0].n[0], scope, &size) || !apr_mul(n, size, &n))
             return false;
     return apr_add(*total, n, total);
 }
 
-bool apr_family_check(const struct apr_family *f, size_t i, struct apr_bytes *model, uint64_t *expected, uint64_t *actual)
+bool apr_family_elements(const struct apr_family *f, const struct apr_vector *v, uint64_t *n)
 {
-    const struct apr_yaml *check = f->checks->child;
-    for (; i > 0; i--)
-        check = check->next;
-    const struct apr_yaml *name = apr_yaml_get(check, "model"), *dims = apr_yaml_get(check, "dims"),
-                           *elements = apr_yaml_get(check, "elements");
-    struct vector v = { f, calloc(f->ndim + 1, sizeof *v.value) };
-    bool fine = name != NULL && dims != NULL && elements != NULL && v.value != NULL;
-    if (fine) {
-        const struct apr_scope scope = { vector_value, vector_has, &v };
-        *model = name->text;
-        *expected = strtoull((const char *)elements->text.at, NULL, 10);
-        *actual = 0;
-        fill_vector(&v, dims);
-        for (size_t k = 0; fine && k < f->nrole; k++) {
-            const struct apr_role *r = &f->role[k];
-            const bool there = !r->generated && (r->when == NULL || apr_expr_true(r->when, &scope, false));
-            if (there && (r->optional == NULL || !apr_expr_true(r->optional, &scope, false)))
-                fine = add_elements(r, &scope, actual);
-        }
+    const struct sizes s = { f, calloc(f->ndim + 1, sizeof *s.value) };
+    const struct apr_scope scope = { size_value, has_nothing, (void *)(uintptr_t)&s };
+    bool fine = s.value != NULL;
+    *n = 0;
+    if (fine)
+        fill(&s, v);
+    for (size_t k = 0; fine && k < f->nrole; k++) {
+        const struct apr_role *r = &f->role[k];
+        const bool there = !r->generated && (r->when == NULL || apr_expr_true(r->when, &scope, false));
+        if (there && (r->optional == NULL || !apr_expr_true(r->optional, &scope, false)))
+            fine = add_elements(r, &scope, n);
     }
-    free(v.value);
+    free(s.value);
     return fine;
 }
 
@@ -220,7 +220,7 @@ enum apr_code apr_families_get(struct apr_families *all, size_t i, const struct 
     return APR_OK;
 }
 
-enum apr_code apr_families_find(struct apr_families *all, const char *key, struct apr_bytes word, const struct apr_family **f,
+enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word, const struct apr_family **f,
                                 struct apr_error *e)
 {
     for (size_t i = 0; i < all->n; i++) {
@@ -228,10 +228,8 @@ enum apr_code apr_families_find(struct apr_families *all, const char *key, struc
         if (text != NULL && memmem(text, strlen(text), word.at, word.n) == NULL) /* it need not be parsed to see that */
             continue;
         APR_TRY(apr_families_get(all, i, f, e));
-        const struct apr_yaml *list = apr_yaml_get((*f)->detect, key);
-        for (const struct apr_yaml *k = list == NULL ? NULL : list->child; k != NULL; k = k->next)
-            if (apr_bytes_equal(k->text, word))
-                return APR_OK;
+        if (apr_words_hold(&(*f)->detect[detect], word))
+            return APR_OK;
     }
     *f = NULL;
     return APR_OK;

@@ -1,18 +1,34 @@
-/* Model families: what a checkpoint's tensors are for, what they are called in each dialect, and how they change between them. A
- * contract is a YAML file, families/NAME.yaml (docs/families.md); all of them are embedded, users may add their own. */
+/* Model families: what a checkpoint's tensors are for, what they are called in each dialect, how they change between them, and what its
+ * metadata means. A contract is a YAML file, families/NAME.yaml (docs/families.md); all of them are embedded, users may add their own. */
 #ifndef APR_FAMILY_H
 #define APR_FAMILY_H
 
 #include "base/core.h"
 #include "family/expr.h"
 #include "family/rows.h"
-#include "family/yaml.h"
 
 /* Whose names: HuggingFace, GGUF, or those that the reference program writes into APR files for some families. */
 enum apr_dialect { APR_HF, APR_GGUF, APR_REFERENCE, APR_NDIALECTS };
 
 #define APR_MAX_NUMBERS 4    /* in a name, {L} and {X} among them */
 #define APR_NAME_ROOM   1024 /* bytes of a name, and one more */
+
+/* Texts that a contract lists. */
+struct apr_words {
+    const struct apr_bytes *word;
+    size_t                  n;
+};
+bool apr_words_hold(const struct apr_words *list, struct apr_bytes word);
+
+/* ---- dims and tensors ----------------------------------------------------------------------------------------------- */
+
+struct apr_dim {
+    struct apr_bytes name;
+    unsigned         line;
+    bool             text;  /* type: str */
+    struct apr_words key;   /* config paths */
+    struct apr_expr *value; /* default, or the formula */
+};
 
 /* A transform whose parameters are still expressions. */
 struct apr_role_transform {
@@ -22,52 +38,154 @@ struct apr_role_transform {
     double           value;
 };
 
+/* What makes a tensor that only a GGUF has: the factors of rope type llama3; a list in config.json, under one of role->list. */
+enum apr_generator { APR_NOT_GENERATED, APR_LLAMA3_ROPE_FACTORS, APR_CONFIG_LIST };
+
 /* One tensor entry of a contract. optional, when: NULL means never, always. Roles that exclude each other by `when` may share names. */
 struct apr_role {
     struct apr_bytes          name;
     unsigned                  line;
-    struct apr_bytes          known[APR_NDIALECTS][APR_MAX_PARTS]; /* its names, {L} the layer, {X} the expert; several where it is split */
-    unsigned                  nknown[APR_NDIALECTS];
-    struct apr_expr          *dim[APR_MAX_DIMS];                   /* HuggingFace side, of one tensor */
+    struct apr_words          known[APR_NDIALECTS];  /* its names, {L} the layer, {X} the expert; several where it is split */
+    bool                      layered;               /* they have an {L} */
+    struct apr_expr          *dim[APR_MAX_DIMS];     /* HuggingFace side, of one tensor */
     unsigned                  ndim;
     struct apr_role_transform transform[APR_MAX_STEPS];
     unsigned                  ntransform;
-    struct apr_expr          *split[APR_MAX_PARTS];                /* apr_split */
+    struct apr_expr          *split[APR_MAX_PARTS];  /* apr_split */
     unsigned                  nsplit;
-    struct apr_expr          *optional, *when, *layers[3];         /* layers: from, to, step */
-    struct apr_bytes          fallback;                            /* the role that a converter copies when this one is absent */
-    bool                      f32, generated;
+    struct apr_expr          *optional, *when, *layers[3]; /* layers: from, to, step */
+    struct apr_bytes          fallback;              /* the role that a converter copies when this one is absent */
+    bool                      f32;
+    enum apr_generator        generated;
+    struct apr_words          list;
 };
 
-struct apr_dim {
-    struct apr_bytes name;
-    unsigned         line;
-    bool             text;                /* type: str */
-    struct apr_bytes key[8];              /* config paths */
-    unsigned         nkey;
-    struct apr_expr *value;               /* default, or the formula */
-};
+/* Is the first of its transforms a stack? */
+bool apr_role_stacked(const struct apr_role *r);
 
+/* How HuggingFace names become those of the contract. rename: endings. */
 struct apr_rename {
     struct apr_bytes from, to;
 };
-
-/* A contract. Everything in it is a view into its YAML document. */
-struct apr_family {
-    struct apr_bytes          name;
-    const char               *file;
-    struct apr_yaml_document *document;
-    struct apr_dim           *dim;
-    size_t                    ndim;
-    struct apr_role          *role;
-    size_t                    nrole;
-    const struct apr_yaml    *detect, *names, *skip, *kv, *checks;
-    struct apr_rename         rename[16];
-    unsigned                  nrename;
+struct apr_cleaning {
+    struct apr_words   remove, strip_prefix, unless; /* unless it begins with one of these it gets the prefix */
+    struct apr_bytes   prefix;
+    struct apr_rename *rename;
+    size_t             nrename;
 };
 
-/* Parses and checks a contract: schema, known keys, unique roles and names, ops and their parameters, every name in an expression a dim
- * above it, every has(tensors.ROLE) a role. Messages name the file and "line N". `file` must outlive it; free with apr_family_free. */
+/* A glob of names that are dropped, in pieces: each a text and behind it the value of a dim, NULL for none. */
+struct apr_glob_piece {
+    struct apr_bytes      text;
+    const struct apr_dim *dim;
+};
+struct apr_skip {
+    struct apr_glob_piece *piece;
+    size_t                 n;
+};
+
+/* ---- metadata ------------------------------------------------------------------------------------------------------- */
+
+/* What only code can work out, of the model as it is written. */
+enum apr_computed {
+    APR_FILE_TYPE, APR_MAIN_DTYPE, APR_NO_OUTPUT_WEIGHT, APR_OUTPUT_LABELS, APR_POOLING_TYPE, APR_LLAMA3_FROM_ROPE_FREQS,
+    APR_SLIDING_LAYERS, APR_TOKEN_EMBD_ROWS,
+};
+
+/* Where a value comes from. */
+enum apr_origin { APR_OF_EXPR, APR_OF_CONFIG, APR_OF_CONSTANT, APR_OF_LIST, APR_OF_CODE };
+struct apr_formula {
+    enum apr_origin   origin;
+    struct apr_expr  *expr;
+    struct apr_words  word;     /* CONFIG: paths, the first that is there; LIST: its elements */
+    struct apr_value  constant; /* a number, a boolean, a string */
+    enum apr_computed code;
+};
+
+/* A key of the metadata, in both directions. Towards GGUF it is `key` with the value of the formula, else of `otherwise`, where `when`
+ * holds. Back it is `hf` in config.json and `apr` in an APR header, and the value is that of the dim it fills, if any, else the key's own.
+ *   key      without "{a}", which is the architecture, where `own` says that it begins with that
+ *   element  of an ARRAY */
+struct apr_kv {
+    unsigned              line;
+    bool                  own;
+    struct apr_bytes      key, hf, apr;
+    enum apr_meta_type    type, element;
+    struct apr_formula    value;
+    struct apr_expr      *otherwise, *when;
+    const struct apr_dim *fills; /* `fills`, or the dim that is its whole expr */
+};
+
+/* What a config.json, an APR header, a tokenizer's metadata has beyond that, where `when` holds. */
+struct apr_setting {
+    struct apr_bytes   key;
+    struct apr_formula value;
+};
+struct apr_settings {
+    struct apr_expr    *when;
+    struct apr_setting *set;
+    size_t              n;
+};
+
+/* order: the sources to be tried. normalizer: "NFC", or empty. */
+enum apr_tokenizer_source { APR_SPM_MODEL, APR_SPM_JSON, APR_BPE, APR_WORDPIECE, APR_UNIGRAM, APR_NTOKENIZERS };
+struct apr_tokenizer_rules {
+    enum apr_tokenizer_source order[APR_NTOKENIZERS];
+    unsigned                  norder;
+    struct apr_bytes          normalizer;
+    struct apr_kv            *first;     /* keys before the others */
+    size_t                    nfirst, noverride;
+    struct apr_settings      *override;
+};
+
+/* APR's rope_type where rows lie as in a GGUF, and as HuggingFace has them; -1 where the contract does not say. */
+struct apr_rope_type {
+    int gguf_order, hf_order;
+};
+
+/* A test vector: dims, and the elements that the model of that name has. */
+struct apr_vector {
+    struct apr_bytes model;
+    struct apr_given {
+        const struct apr_dim *dim;
+        struct apr_result     value;
+    }       *given;
+    size_t   ngiven;
+    uint64_t elements;
+};
+
+/* ---- contracts ------------------------------------------------------------------------------------------------------ */
+
+/* The words by which a model names its family; TENSORS: HuggingFace names, one of which must be there before the family is guessed. */
+enum apr_detect { APR_DETECT_ARCHITECTURES, APR_DETECT_MODEL_TYPES, APR_DETECT_GGUF, APR_DETECT_TENSORS, APR_NDETECT };
+
+/* A contract, whole: nothing else of its YAML is left. */
+struct apr_family {
+    struct apr_bytes           name;
+    const char                *file;
+    struct apr_words           detect[APR_NDETECT];
+    struct apr_cleaning        cleaning;
+    struct apr_skip           *skip;
+    struct apr_dim            *dim;
+    struct apr_role           *role;
+    struct apr_kv             *kv;        /* in writing order */
+    struct apr_settings       *hf_config;
+    struct apr_rope_type       rope_type;
+    struct apr_settings        apr;
+    struct apr_tokenizer_rules tokenizer;
+    struct apr_vector         *vector;
+    size_t                     nskip, ndim, nrole, nkv, nhf_config, nvector;
+    struct apr_arena          *arena;     /* of all of that, but for the expressions */
+    struct apr_owned_expr {
+        struct apr_expr *expr;
+        unsigned         line;
+    }                         *owned;
+    size_t                     nowned, owned_room;
+};
+
+/* Compiles a contract, and says what is wrong with it: schema, unknown keys, roles or names twice, ops and their parameters, a name in an
+ * expression that is no dim above it, a has(tensors.ROLE) that is no role. Messages name the file and "line N". `file` must outlive it,
+ * the text need not; free with apr_family_free. */
 APR_MUST_CHECK enum apr_code apr_family_parse(struct apr_family **f, const char *file, struct apr_bytes text, struct apr_error *e);
 void apr_family_free(struct apr_family *f);
 
@@ -75,10 +193,8 @@ void apr_family_free(struct apr_family *f);
 const struct apr_dim *apr_family_dim(const struct apr_family *f, struct apr_bytes name);
 const struct apr_role *apr_family_role(const struct apr_family *f, struct apr_bytes name);
 
-/* The number of test vectors, and one of them: the model's name, the elements it must have and those the contract gives. False when
- * a size cannot be worked out. */
-size_t apr_family_nchecks(const struct apr_family *f);
-bool apr_family_check(const struct apr_family *f, size_t i, struct apr_bytes *model, uint64_t *expected, uint64_t *actual);
+/* The elements that the contract gives the model of a test vector. False when a size cannot be worked out. */
+bool apr_family_elements(const struct apr_family *f, const struct apr_vector *v, uint64_t *n);
 
 /* All contracts: the embedded ones, parsed when first wanted, and the user's. Not for several threads. */
 struct apr_families;
@@ -91,11 +207,14 @@ APR_MUST_CHECK enum apr_code apr_families_add(struct apr_families *all, const ch
 /* Number i of them, in order; *f is NULL behind the last. */
 APR_MUST_CHECK enum apr_code apr_families_get(struct apr_families *all, size_t i, const struct apr_family **f, struct apr_error *e);
 
-/* The first whose detect list `key` ("architectures", "model_types", "gguf") holds `word`; *f is NULL when none does. */
-APR_MUST_CHECK enum apr_code apr_families_find(struct apr_families *all, const char *key, struct apr_bytes word,
+/* The first whose list `detect` holds `word`; *f is NULL when none does. */
+APR_MUST_CHECK enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word,
                                                const struct apr_family **f, struct apr_error *e);
 
 /* name into `room` bytes with {L} and {X} filled in; the length, or 0 when it does not fit. */
 size_t apr_role_spell(struct apr_bytes pattern, uint64_t layer, uint64_t expert, char *out, size_t room);
+
+/* The GGUF key of an entry, for that architecture, into `room` bytes with a terminator; false when it does not fit. */
+bool apr_kv_spell(const struct apr_kv *k, struct apr_bytes architecture, char *out, size_t room);
 
 #endif

@@ -89,7 +89,7 @@ static enum apr_code learn_name(struct apr_names *s, const struct apr_role *role
     struct known_name *k = apr_arena_alloc(&s->arena, sizeof *k);
     if (k == NULL)
         return apr_no_memory(e);
-    if (!generalise(role->known[dialect][part], text, k))
+    if (!generalise(role->known[dialect].word[part], text, k))
         return APR_OK; /* cannot be: the contract was checked */
     k->role = role;
     k->dialect = dialect;
@@ -110,7 +110,7 @@ static enum apr_code learn_names(struct apr_names *s, struct apr_error *e)
     const struct apr_family *f = s->family;
     for (size_t i = 0; i < f->nrole; i++)
         for (unsigned d = 0; d < APR_NDIALECTS; d++)
-            for (unsigned p = 0; p < f->role[i].nknown[d]; p++)
+            for (unsigned p = 0; p < f->role[i].known[d].n; p++)
                 APR_TRY(learn_name(s, &f->role[i], (enum apr_dialect)d, p, e));
     return APR_OK;
 }
@@ -119,12 +119,6 @@ static bool begins(struct apr_bytes s, struct apr_bytes with) { return s.n >= wi
 
 static bool ends(struct apr_bytes s, struct apr_bytes with) { return s.n >= with.n && memcmp(s.at + s.n - with.n, with.at, with.n) == 0; }
 
-static const struct apr_yaml *first_of(const struct apr_yaml *map, const char *key)
-{
-    const struct apr_yaml *list = apr_yaml_get(map, key);
-    return list == NULL ? NULL : list->child;
-}
-
 static size_t remove_all(char *s, size_t n, struct apr_bytes word)
 {
     for (char *at; (at = memmem(s, n, word.at, word.n)) != NULL; n -= word.n)
@@ -132,13 +126,13 @@ static size_t remove_all(char *s, size_t n, struct apr_bytes word)
     return n;
 }
 
-static size_t add_prefix(const struct apr_yaml *add, char *s, size_t n)
+static size_t add_prefix(const struct apr_cleaning *how, char *s, size_t n)
 {
-    const struct apr_bytes prefix = apr_yaml_get(add, "prefix")->text;
+    const struct apr_bytes name = { (const unsigned char *)s, n }, prefix = how->prefix;
     bool needs = n + prefix.n < APR_NAME_ROOM;
-    for (const struct apr_yaml *k = first_of(add, "unless"); k != NULL; k = k->next)
-        needs &= !begins((struct apr_bytes){ (const unsigned char *)s, n }, k->text);
-    if (!needs)
+    for (size_t i = 0; i < how->unless.n; i++)
+        needs &= !begins(name, how->unless.word[i]);
+    if (!needs || prefix.n == 0)
         return n;
     memmove(s + prefix.n, s, n);
     memcpy(s, prefix.at, prefix.n);
@@ -148,50 +142,51 @@ static size_t add_prefix(const struct apr_yaml *add, char *s, size_t n)
 /* A HuggingFace name as the contract spells it, into out (APR_NAME_ROOM). */
 static struct apr_bytes clean_name(const struct apr_family *f, struct apr_bytes name, char *out)
 {
+    const struct apr_cleaning *how = &f->cleaning;
     struct apr_bytes s = { (const unsigned char *)out, name.n };
     if (name.n >= APR_NAME_ROOM)
         return name;
     memcpy(out, name.at, name.n);
-    for (const struct apr_yaml *k = first_of(f->names, "remove"); k != NULL; k = k->next)
-        s.n = remove_all(out, s.n, k->text);
-    for (const struct apr_yaml *k = first_of(f->names, "strip_prefix"); k != NULL; k = k->next)
-        if (begins(s, k->text)) {
-            memmove(out, out + k->text.n, s.n - k->text.n);
-            s.n -= k->text.n;
+    for (size_t i = 0; i < how->remove.n; i++)
+        s.n = remove_all(out, s.n, how->remove.word[i]);
+    for (size_t i = 0; i < how->strip_prefix.n; i++)
+        if (begins(s, how->strip_prefix.word[i])) {
+            const size_t n = how->strip_prefix.word[i].n;
+            memmove(out, out + n, s.n - n);
+            s.n -= n;
             break;
         }
-    if (apr_yaml_get(f->names, "add_prefix") != NULL)
-        s.n = add_prefix(apr_yaml_get(f->names, "add_prefix"), out, s.n);
-    for (unsigned i = 0; i < f->nrename; i++)
-        if (ends(s, f->rename[i].from) && s.n - f->rename[i].from.n + f->rename[i].to.n < APR_NAME_ROOM) {
-            s.n -= f->rename[i].from.n;
-            memcpy(out + s.n, f->rename[i].to.at, f->rename[i].to.n);
-            s.n += f->rename[i].to.n;
+    s.n = add_prefix(how, out, s.n);
+    for (size_t i = 0; i < how->nrename; i++) {
+        const struct apr_rename *r = &how->rename[i];
+        if (ends(s, r->from) && s.n - r->from.n + r->to.n < APR_NAME_ROOM) {
+            s.n -= r->from.n;
+            memcpy(out + s.n, r->to.at, r->to.n);
+            s.n += r->to.n;
             break;
         }
+    }
     return s;
 }
 
 /* ---- skipping ----------------------------------------------------------------------------------------------------- */
 
-/* The glob with {NAME} as the value of the dim, into out (APR_NAME_ROOM); false while that is not known. */
-static bool fill_glob(const char *glob, const struct apr_scope *scope, char *out)
+/* The glob with its dims as their values, into out (APR_NAME_ROOM); false while one is not known. */
+static bool fill_glob(const struct apr_skip *skip, const struct apr_scope *scope, char *out)
 {
     size_t n = 0;
-    while (*glob != 0) {
-        const size_t plain = strcspn(glob, "{"), name = glob[plain] == 0 ? 0 : strcspn(glob + plain + 1, "}");
-        if (n + plain >= APR_NAME_ROOM)
+    for (size_t i = 0; i < skip->n; i++) {
+        const struct apr_glob_piece *p = &skip->piece[i];
+        if (n + p->text.n >= APR_NAME_ROOM)
             return false;
-        memcpy(out + n, glob, plain);
-        n += plain;
-        glob += plain;
-        if (*glob == 0)
+        memcpy(out + n, p->text.at, p->text.n);
+        n += p->text.n;
+        if (p->dim == NULL)
             break;
-        const struct apr_result v = scope->value(scope->ctx, (struct apr_bytes){ (const unsigned char *)glob + 1, name });
+        const struct apr_result v = scope->value(scope->ctx, p->dim->name);
         if (!v.known || v.text.at != NULL || !(v.number >= 0 && v.number < 0x1p53) || APR_NAME_ROOM - n < 24)
             return false;
         n += (size_t)snprintf(out + n, APR_NAME_ROOM - n, "%.0f", v.number);
-        glob += 1 + name + (glob[1 + name] != 0);
     }
     out[n] = 0;
     return true;
@@ -202,15 +197,15 @@ static bool holds_gguf(const struct apr_model *m) { return strcmp(m->format->nam
 bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t, const struct apr_scope *scope)
 {
     char room[APR_NAME_ROOM], text[APR_NAME_ROOM], glob[APR_NAME_ROOM];
-    const struct apr_yaml *skip = s->family->skip;
-    const struct apr_bytes name = clean_name(s->family, t->name, room);
+    const struct apr_family *f = s->family;
+    const struct apr_bytes name = clean_name(f, t->name, room);
     bool yes = false;
-    if (skip == NULL || holds_gguf(s->model) || name.n >= APR_NAME_ROOM)
+    if (f->nskip == 0 || holds_gguf(s->model) || name.n >= APR_NAME_ROOM)
         return false;
     memcpy(text, name.at, name.n);
     text[name.n] = 0;
-    for (const struct apr_yaml *k = skip->child; !yes && k != NULL; k = k->next)
-        yes = fill_glob((const char *)k->text.at, scope, glob) && fnmatch(glob, text, 0) == 0;
+    for (size_t i = 0; !yes && i < f->nskip; i++)
+        yes = fill_glob(&f->skip[i], scope, glob) && fnmatch(glob, text, 0) == 0;
     return yes;
 }
 

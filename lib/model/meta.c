@@ -29,14 +29,15 @@ unsigned apr_meta_width(enum apr_meta_type t)
     return (size_t)t < APR_LENGTH(types) ? types[t].width : 0;
 }
 
-const struct apr_value *apr_meta_find(const struct apr_meta *meta, const char *key)
+const struct apr_value *apr_meta_at(const struct apr_meta *meta, struct apr_bytes key)
 {
-    const struct apr_bytes wanted = apr_text(key);
     for (size_t i = meta->n; i-- > 0;)
-        if (apr_bytes_equal(meta->entry[i].key, wanted))
+        if (apr_bytes_equal(meta->entry[i].key, key))
             return &meta->entry[i].value;
     return NULL;
 }
+
+const struct apr_value *apr_meta_find(const struct apr_meta *meta, const char *key) { return apr_meta_at(meta, apr_text(key)); }
 
 static bool is_unsigned(enum apr_meta_type t)
 {
@@ -55,6 +56,13 @@ bool apr_meta_unsigned(const struct apr_meta *meta, const char *key, uint64_t *o
         return false;
     *out = is_unsigned(v->type) ? v->u : (uint64_t)v->i;
     return true;
+}
+
+bool apr_meta_number(const struct apr_value *v, double *out)
+{
+    const bool real = v->type == APR_META_F32 || v->type == APR_META_F64;
+    *out = is_unsigned(v->type) ? (double)v->u : is_signed(v->type) ? (double)v->i : real ? v->f : v->type == APR_META_BOOL ? v->b : 0;
+    return real || is_unsigned(v->type) || is_signed(v->type) || v->type == APR_META_BOOL;
 }
 
 struct apr_bytes apr_meta_string(const struct apr_meta *meta, const char *key)

@@ -6,9 +6,13 @@
 
 /* The value of key, or NULL. The last entry wins where a format allows a key twice. Linear for few keys; models have tens. */
 const struct apr_value *apr_meta_find(const struct apr_meta *meta, const char *key);
+const struct apr_value *apr_meta_at(const struct apr_meta *meta, struct apr_bytes key);
 
 /* *out is the integer at key; false when it is absent, not an integer, or negative. */
 bool apr_meta_unsigned(const struct apr_meta *meta, const char *key, uint64_t *out);
+
+/* *out is the number that v is, of any kind; booleans count as 0 and 1. */
+bool apr_meta_number(const struct apr_value *v, double *out);
 
 /* The string at key, or empty. */
 struct apr_bytes apr_meta_string(const struct apr_meta *meta, const char *key);

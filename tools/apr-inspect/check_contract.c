@@ -1,6 +1,7 @@
 /* Stage 5: the model against its family's contract: every tensor there, of the right shape, and no other. */
 #include "check.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "model/format.h"
@@ -19,14 +20,6 @@ struct contract {
     size_t             nmissing, nstranger;
 };
 
-static bool is_layered(const struct apr_role *r)
-{
-    for (unsigned d = 0; d < APR_NDIALECTS; d++)
-        if (r->nknown[d] > 0)
-            return memmem(r->known[d][0].at, r->known[d][0].n, "{L}", 3) != NULL;
-    return false;
-}
-
 /* The value of a size or condition; `otherwise` when it is not known. */
 static uint64_t size_or(const struct contract *c, const struct apr_expr *x, uint64_t otherwise)
 {
@@ -40,7 +33,7 @@ static enum apr_code add_missing(struct contract *c, const struct apr_meaning *s
 {
     const struct apr_family *f = c->x->family;
     char text[APR_NAME_ROOM];
-    const size_t n = apr_role_spell(s->role->known[s->dialect][s->part], s->layer, s->expert, text, sizeof text);
+    const size_t n = apr_role_spell(s->role->known[s->dialect].word[s->part], s->layer, s->expert, text, sizeof text);
     if (++c->nmissing > MOST_ALIKE)
         return APR_OK;
     const struct apr_bytes name = apr_arena_format(&c->x->m->arena, "%.*s", (int)n, text);
@@ -52,10 +45,9 @@ static enum apr_code add_missing(struct contract *c, const struct apr_meaning *s
 
 static uint64_t part_count(const struct contract *c, const struct apr_role *r, enum apr_dialect d)
 {
-    const struct apr_role_transform *last = r->ntransform == 0 ? NULL : &r->transform[r->ntransform - 1];
     if (d != APR_HF)
-        return r->nknown[d];
-    return last != NULL && last->op == APR_OP_STACK ? size_or(c, last->n[0], 0) : 1;
+        return r->known[d].n;
+    return apr_role_stacked(r) ? size_or(c, r->transform[0].n[0], 0) : 1;
 }
 
 /* Every part and expert that makes up the role in that layer. */
@@ -64,8 +56,8 @@ static enum apr_code check_role(struct contract *c, const struct apr_role *r, ui
     struct apr_meaning s = { .role = r, .layer = layer, .dialect = apr_binding_dialect(c->x->binding, r, layer) };
     const bool absent = s.dialect == APR_NDIALECTS;
     if (absent)
-        s.dialect = r->nknown[c->dialect] > 0 ? c->dialect : APR_HF;
-    if (r->nknown[s.dialect] == 0)
+        s.dialect = r->known[c->dialect].n > 0 ? c->dialect : APR_HF;
+    if (r->known[s.dialect].n == 0)
         return APR_OK;
     const uint64_t n = part_count(c, r, s.dialect);
     for (uint64_t i = 0; i < n && c->nmissing <= MOST_ALIKE; i++) {
@@ -91,7 +83,7 @@ static enum apr_code check_presence(struct contract *c)
         const struct apr_role *r = &f->role[i];
         if (!is_required(c, r))
             continue;
-        if (!is_layered(r)) {
+        if (!r->layered) {
             APR_TRY(check_role(c, r, 0));
             continue;
         }
@@ -156,7 +148,7 @@ static enum apr_code check_tensor(struct contract *c, const struct apr_tensor *t
         return APR_OK;
     if (!apr_binding_meaning(c->x->binding, t, 0, &first))
         return add_stranger(c, t, "is unknown to");
-    if (is_layered(first.role) && c->said > 0 && first.layer >= c->said)
+    if (first.role->layered && c->said > 0 && first.layer >= c->said)
         return add_stranger(c, t, "is of a layer beyond those of");
     for (size_t i = 0; apr_binding_meaning(c->x->binding, t, i, &s); i++)
         if (!wanted_shape(c, &s, dim, &ndim) || same_shape(dim, ndim, t->dim, t->ndim))
@@ -172,15 +164,14 @@ static enum apr_code survey(struct contract *c)
     const struct apr_model *m = c->x->m;
     size_t named[APR_NDIALECTS] = { 0 };
     uint64_t last = 0;
-    struct apr_expr *n;
     struct apr_meaning s;
-    APR_TRY(apr_expr_new(&n, apr_text("N"), c->e));
-    c->said = apr_family_dim(c->x->family, apr_text("N")) == NULL ? 0 : size_or(c, n, 0);
-    apr_expr_free(n);
+    double layers;
+    if (apr_binding_number(c->x->binding, apr_text("N"), &layers) && layers >= 0 && layers < 0x1p53 && layers == floor(layers))
+        c->said = (uint64_t)layers;
     for (size_t i = 0; i < m->ntensor; i++)
         if (apr_binding_meaning(c->x->binding, &m->tensor[i], 0, &s)) {
             named[s.dialect]++;
-            if (is_layered(s.role) && s.layer + (uint64_t)1 > last && !apr_binding_skips(c->x->binding, &m->tensor[i]))
+            if (s.role->layered && s.layer + (uint64_t)1 > last && !apr_binding_skips(c->x->binding, &m->tensor[i]))
                 last = s.layer + (uint64_t)1;
         }
     for (unsigned d = 0; d < APR_NDIALECTS; d++)

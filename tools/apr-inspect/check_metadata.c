@@ -16,9 +16,10 @@
  *   required  by llama.cpp, of the families that have it
  *   per_layer an array with a value for each layer will do too */
 struct rule {
-    const char *suffix, *type;
-    double      low, high;
-    bool        required, per_layer;
+    const char        *suffix;
+    enum apr_meta_type type;
+    double             low, high;
+    bool               required, per_layer;
 };
 
 #define ANY      (-DBL_MAX), DBL_MAX
@@ -28,28 +29,28 @@ struct rule {
 #define SAY(x, severity, code, ...) add_finding(&(x)->findings, severity, STAGE_METADATA, code, no_tensor, e, __VA_ARGS__)
 
 static const struct rule rules[] = {
-    { ".block_count", "u32", 1, 512, true, false },
-    { ".context_length", "u32", COUNT, true, false },
-    { ".embedding_length", "u32", COUNT, true, false },
-    { ".feed_forward_length", "u32", 0, 4294967295.0, false, true },
-    { ".attention.head_count", "u32", COUNT, true, true },
-    { ".attention.head_count_kv", "u32", COUNT, false, true },
-    { ".attention.layer_norm_rms_epsilon", "f32", FLT_TRUE_MIN, 1, true, false },
-    { ".attention.layer_norm_epsilon", "f32", FLT_TRUE_MIN, 1, true, false },
-    { ".attention.key_length", "u32", COUNT, false, false },
-    { ".attention.value_length", "u32", COUNT, false, false },
-    { ".rope.freq_base", "f32", POSITIVE, false, false },
-    { ".rope.scaling.factor", "f32", POSITIVE, false, false },
-    { ".rope.dimension_count", "u32", ANY, false, false },
-    { ".vocab_size", "u32", COUNT, false, false },
-    { ".expert_count", "u32", 0, 4096, false, false },
-    { ".expert_used_count", "u32", 0, 4096, false, false },
+    { ".block_count", APR_META_U32, 1, 512, true, false },
+    { ".context_length", APR_META_U32, COUNT, true, false },
+    { ".embedding_length", APR_META_U32, COUNT, true, false },
+    { ".feed_forward_length", APR_META_U32, 0, 4294967295.0, false, true },
+    { ".attention.head_count", APR_META_U32, COUNT, true, true },
+    { ".attention.head_count_kv", APR_META_U32, COUNT, false, true },
+    { ".attention.layer_norm_rms_epsilon", APR_META_F32, FLT_TRUE_MIN, 1, true, false },
+    { ".attention.layer_norm_epsilon", APR_META_F32, FLT_TRUE_MIN, 1, true, false },
+    { ".attention.key_length", APR_META_U32, COUNT, false, false },
+    { ".attention.value_length", APR_META_U32, COUNT, false, false },
+    { ".rope.freq_base", APR_META_F32, POSITIVE, false, false },
+    { ".rope.scaling.factor", APR_META_F32, POSITIVE, false, false },
+    { ".rope.dimension_count", APR_META_U32, ANY, false, false },
+    { ".vocab_size", APR_META_U32, COUNT, false, false },
+    { ".expert_count", APR_META_U32, 0, 4096, false, false },
+    { ".expert_used_count", APR_META_U32, 0, 4096, false, false },
 };
 
 static const struct rule *find_rule(struct apr_bytes suffix)
 {
     for (size_t i = 0; i < APR_LENGTH(rules); i++)
-        if (apr_bytes_equal(suffix, apr_text(rules[i].suffix)))
+        if (apr_bytes_is(suffix, rules[i].suffix))
             return &rules[i];
     return NULL;
 }
@@ -58,38 +59,16 @@ static const struct rule *find_rule(struct apr_bytes suffix)
 
 static bool is_integer(enum apr_meta_type t) { return t <= APR_META_I32 || t == APR_META_U64 || t == APR_META_I64; }
 
-/* Its number; false when it is none. */
-static bool number_of(const struct apr_value *v, double *n)
+/* Is the value of that type, an array of that element? JSON has one kind of integer and of number. */
+static bool has_type(const struct apr_value *v, enum apr_meta_type type, enum apr_meta_type element, bool per_layer)
 {
-    switch (v->type) {
-    case APR_META_U8: case APR_META_U16: case APR_META_U32: case APR_META_U64:
-        *n = (double)v->u;
-        return true;
-    case APR_META_I8: case APR_META_I16: case APR_META_I32: case APR_META_I64:
-        *n = (double)v->i;
-        return true;
-    case APR_META_F32: case APR_META_F64:
-        *n = v->f;
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* "u32", "f32", "arr_str" against the value. JSON has one kind of integer and of number. */
-static bool has_type(const struct apr_value *v, const char *type, bool per_layer)
-{
-    if (strncmp(type, "arr_", 4) == 0)
-        return v->type == APR_META_ARRAY && (v->encoding == APR_JSON || strcmp(apr_meta_type_word(v->element), type + 4) == 0);
+    if (type == APR_META_ARRAY)
+        return v->type == APR_META_ARRAY && (v->encoding == APR_JSON || v->element == element);
     if (per_layer && v->type == APR_META_ARRAY)
         return v->encoding == APR_JSON || is_integer(v->element);
-    if (v->encoding != APR_JSON)
-        return strcmp(apr_meta_type_word(v->type), type) == 0;
-    if (strcmp(type, "u32") == 0)
-        return is_integer(v->type);
-    if (strcmp(type, "f32") == 0)
-        return is_integer(v->type) || v->type == APR_META_F64;
-    return strcmp(apr_meta_type_word(v->type), type) == 0;
+    if (v->encoding == APR_JSON && (type == APR_META_U32 || type == APR_META_F32))
+        return is_integer(v->type) || (type == APR_META_F32 && v->type == APR_META_F64);
+    return v->type == type;
 }
 
 static enum apr_code check_range(struct inspection *x, const char *key, double value, const struct rule *r, struct apr_error *e)
@@ -105,21 +84,16 @@ static enum apr_code check_range(struct inspection *x, const char *key, double v
 }
 
 /* v is at key. `meant`: the contract's own constant, which is right by itself, or NULL. */
-static enum apr_code check_value(struct inspection *x, const char *key, const struct apr_value *v, const char *type, const struct rule *r,
-                                 const char *meant, struct apr_error *e)
+static enum apr_code check_value(struct inspection *x, const char *key, const struct apr_value *v, enum apr_meta_type type,
+                                 enum apr_meta_type element, const struct rule *r, const struct apr_value *meant, struct apr_error *e)
 {
-    double value;
-    char word[32], constant[32] = "";
-    if (!has_type(v, type, r != NULL && r->per_layer)) {
-        snprintf(word, sizeof word, v->type == APR_META_ARRAY ? "arr_%s" : "%s",
-                 apr_meta_type_word(v->type == APR_META_ARRAY ? v->element : v->type));
-        return SAY(x, APR_FAULT, "meta.type", "%s is of type %s, expected %s", key, word, type);
+    double value, constant;
+    if (!has_type(v, type, element, r != NULL && r->per_layer)) {
+        const bool is_array = v->type == APR_META_ARRAY, array = type == APR_META_ARRAY;
+        return SAY(x, APR_FAULT, "meta.type", "%s is of type %s%s, expected %s%s", key, is_array ? "arr_" : "",
+                   apr_meta_type_word(is_array ? v->element : v->type), array ? "arr_" : "", apr_meta_type_word(array ? element : type));
     }
-    if (!number_of(v, &value))
-        return APR_OK;
-    if (meant != NULL && isfinite(value))
-        apr_spell_real(value, constant);
-    if (meant != NULL && strcmp(constant, meant) == 0)
+    if (!apr_meta_number(v, &value) || (meant != NULL && apr_meta_number(meant, &constant) && value == constant))
         return APR_OK;
     const struct rule any = { "", type, ANY, false, false };
     return check_range(x, key, value, r == NULL ? &any : r, e);
@@ -127,41 +101,33 @@ static enum apr_code check_value(struct inspection *x, const char *key, const st
 
 /* ---- keys of a contract --------------------------------------------------------------------------------------------- */
 
-static enum apr_code check_gguf_key(struct inspection *x, struct apr_bytes architecture, const struct apr_yaml *k, struct apr_error *e)
+static const struct rule *rule_of(const struct apr_kv *k) { return k->own ? find_rule(k->key) : NULL; }
+
+static enum apr_code check_key(struct inspection *x, const char *key, const struct apr_value *v, const struct apr_kv *k,
+                               enum apr_severity severity, struct apr_error *e)
 {
-    char key[256];
-    const struct apr_bytes name = apr_yaml_get(k, "gguf")->text;
-    const bool own = name.n > 3 && memcmp(name.at, "{a}", 3) == 0;
-    const struct apr_bytes suffix = own ? (struct apr_bytes){ name.at + 3, name.n - 3 } : name;
-    const struct rule *r = own ? find_rule(suffix) : NULL;
-    const struct apr_yaml *constant = apr_yaml_get(k, "const");
-    snprintf(key, sizeof key, "%.*s%.*s", own ? (int)architecture.n : 0, (const char *)architecture.at, (int)suffix.n,
-             (const char *)suffix.at);
-    const struct apr_value *v = apr_meta_find(&x->m->meta, key);
-    const char *type = (const char *)apr_yaml_get(k, "type")->text.at, *meant = constant == NULL ? NULL : (const char *)constant->text.at;
+    const struct rule *r = rule_of(k);
     if (v != NULL)
-        return check_value(x, key, v, type, r, meant, e);
-    if (r == NULL || !r->required || apr_yaml_get(k, "when") != NULL)
+        return check_value(x, key, v, k->type, k->element, r, k->value.origin == APR_OF_CONSTANT ? &k->value.constant : NULL, e);
+    if (r == NULL || !r->required || k->when != NULL)
         return APR_OK;
-    return SAY(x, APR_FAULT, "meta.missing", "there is no %s, which family %.*s needs", key, (int)x->family->name.n,
+    return SAY(x, severity, "meta.missing", "there is no %s, which family %.*s needs", key, (int)x->family->name.n,
                (const char *)x->family->name.at);
 }
 
-static enum apr_code check_apr_key(struct inspection *x, const struct apr_yaml *k, struct apr_error *e)
+static enum apr_code check_gguf_key(struct inspection *x, struct apr_bytes architecture, const struct apr_kv *k, struct apr_error *e)
 {
-    const struct apr_yaml *name = apr_yaml_get(k, "apr");
-    const struct apr_bytes gguf = apr_yaml_get(k, "gguf")->text;
-    const struct rule *r = gguf.n > 3 ? find_rule((struct apr_bytes){ gguf.at + 3, gguf.n - 3 }) : NULL;
-    if (name == NULL)
+    char key[256];
+    return apr_kv_spell(k, architecture, key, sizeof key) ? check_key(x, key, apr_meta_find(&x->m->meta, key), k, APR_FAULT, e) : APR_OK;
+}
+
+static enum apr_code check_apr_key(struct inspection *x, const struct apr_kv *k, struct apr_error *e)
+{
+    if (k->apr.n == 0)
         return APR_OK;
-    const char *key = (const char *)name->text.at;
+    const char *key = (const char *)k->apr.at;
     const struct apr_value *v = apr_meta_find(&x->m->meta, key);
-    if (v != NULL && v->type != APR_META_NULL)
-        return check_value(x, key, v, (const char *)apr_yaml_get(k, "type")->text.at, r, NULL, e);
-    if (r == NULL || !r->required || apr_yaml_get(k, "when") != NULL)
-        return APR_OK;
-    return SAY(x, APR_WARNING, "meta.missing", "there is no %s, which family %.*s needs", key, (int)x->family->name.n,
-               (const char *)x->family->name.at);
+    return check_key(x, key, v != NULL && v->type == APR_META_NULL ? NULL : v, k, APR_WARNING, e);
 }
 
 /* ---- GGUF ----------------------------------------------------------------------------------------------------------- */
@@ -191,27 +157,28 @@ static enum apr_code check_counts(struct inspection *x, struct apr_bytes archite
 static enum apr_code check_gguf(struct inspection *x, struct apr_error *e)
 {
     static const struct {
-        const char *key, *type;
-    } general[] = { { "general.architecture", "str" }, { "general.type", "str" }, { "general.name", "str" }, { "general.file_type", "u32" },
-                    { "general.quantization_version", "u32" } };
+        const char        *key;
+        enum apr_meta_type type;
+    } general[] = { { "general.architecture", APR_META_STRING }, { "general.type", APR_META_STRING }, { "general.name", APR_META_STRING },
+                    { "general.file_type", APR_META_U32 }, { "general.quantization_version", APR_META_U32 } };
     struct apr_bytes architecture = apr_meta_string(&x->m->meta, "general.architecture");
     architecture.n = (size_t)apr_min(architecture.n, 64);
     for (size_t i = 0; i < APR_LENGTH(general); i++) {
         const struct apr_value *v = apr_meta_find(&x->m->meta, general[i].key);
         if (v != NULL)
-            APR_TRY(check_value(x, general[i].key, v, general[i].type, NULL, NULL, e));
+            APR_TRY(check_value(x, general[i].key, v, general[i].type, general[i].type, NULL, NULL, e));
     }
     if (x->family != NULL && has_weights(x->m)) {
-        for (const struct apr_yaml *k = x->family->kv == NULL ? NULL : x->family->kv->child; k != NULL; k = k->next)
-            if (strncmp((const char *)apr_yaml_get(k, "gguf")->text.at, "general.", 8) != 0)
-                APR_TRY(check_gguf_key(x, architecture, k, e));
+        for (size_t i = 0; i < x->family->nkv; i++)
+            if (strncmp((const char *)x->family->kv[i].key.at, "general.", 8) != 0)
+                APR_TRY(check_gguf_key(x, architecture, &x->family->kv[i], e));
     } else {
         for (size_t i = 0; i < APR_LENGTH(rules); i++) {
             char key[256];
             snprintf(key, sizeof key, "%.*s%s", (int)architecture.n, (const char *)architecture.at, rules[i].suffix);
             const struct apr_value *v = apr_meta_find(&x->m->meta, key);
             if (v != NULL)
-                APR_TRY(check_value(x, key, v, rules[i].type, &rules[i], NULL, e));
+                APR_TRY(check_value(x, key, v, rules[i].type, rules[i].type, &rules[i], NULL, e));
         }
     }
     return check_counts(x, architecture, e);
@@ -224,26 +191,26 @@ static bool is_count(struct apr_bytes dim)
 {
     static const char *const letter[] = { "V", "H", "N", "A", "K", "F", "C" };
     for (size_t i = 0; i < APR_LENGTH(letter); i++)
-        if (apr_bytes_equal(dim, apr_text(letter[i])))
+        if (apr_bytes_is(dim, letter[i]))
             return true;
     return false;
 }
 
 static enum apr_code check_dim(struct inspection *x, const struct apr_dim *d, struct apr_error *e)
 {
-    static const struct rule count = { "", "u32", 1, 9007199254740992.0, true, false }, any = { "", "f32", ANY, false, false };
+    static const struct rule count = { "", APR_META_U32, 1, 9007199254740992.0, true, false }, any = { "", APR_META_F32, ANY, false, false };
     struct apr_bytes text;
     char key[128];
     double value;
-    unsigned i = 0;
-    while (i < d->nkey && !apr_hf_config_has(x->config, d->key[i]))
+    size_t i = 0;
+    while (i < d->key.n && !apr_hf_config_has(x->config, d->key.word[i]))
         i++;
-    const struct apr_bytes name = d->key[i == d->nkey ? 0 : i];
+    const struct apr_bytes name = d->key.word[i == d->key.n ? 0 : i];
     snprintf(key, sizeof key, "config.json: %.*s", (int)apr_min(name.n, 100), (const char *)name.at);
-    if (i == d->nkey && d->value == NULL && is_count(d->name))
+    if (i == d->key.n && d->value == NULL && is_count(d->name))
         return SAY(x, APR_WARNING, "config.missing", "%s is not there, family %.*s needs it", key, (int)x->family->name.n,
                    (const char *)x->family->name.at);
-    if (i == d->nkey)
+    if (i == d->key.n)
         return APR_OK;
     if (d->text ? !apr_hf_config_string(x->config, name, &text) : !apr_hf_config_number(x->config, name, &value))
         return SAY(x, APR_FAULT, "config.type", "%s is no %s", key, d->text ? "string" : "number");
@@ -264,7 +231,7 @@ static enum apr_code check_config(struct inspection *x, struct apr_error *e)
     if (!apr_hf_config_has(x->config, apr_text("architectures.0")) && !apr_hf_config_has(x->config, apr_text("model_type")))
         APR_TRY(SAY(x, APR_WARNING, "config.architecture", "config.json names neither architectures nor a model_type"));
     for (size_t i = 0; x->family != NULL && i < x->family->ndim; i++)
-        if (x->family->dim[i].nkey > 0)
+        if (x->family->dim[i].key.n > 0)
             APR_TRY(check_dim(x, &x->family->dim[i], e));
     return APR_OK;
 }
@@ -275,7 +242,7 @@ enum apr_code check_metadata(struct inspection *x, struct apr_error *e)
     if (strcmp(format, "gguf") == 0)
         return check_gguf(x, e);
     if (strcmp(format, "apr") == 0 && x->family != NULL)
-        for (const struct apr_yaml *k = x->family->kv == NULL ? NULL : x->family->kv->child; k != NULL; k = k->next)
-            APR_TRY(check_apr_key(x, k, e));
+        for (size_t i = 0; i < x->family->nkv; i++)
+            APR_TRY(check_apr_key(x, &x->family->kv[i], e));
     return check_config(x, e);
 }

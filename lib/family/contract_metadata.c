@@ -1,0 +1,237 @@
+/* What a contract says of metadata: kv, hf_config, apr, tokenizer. */
+#include "family/contract.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/bytes.h"
+
+#define MOST_PATHS 8 /* of one value */
+
+static enum apr_code read_computed(const struct apr_contract *c, const struct apr_yaml *at, struct apr_formula *out)
+{
+    unsigned which = 0;
+    APR_TRY(apr_contract_choice(c, at, "nothing computes", "file_type main_dtype no_output_weight output_labels pooling_type "
+                                "llama3_from_rope_freqs sliding_layers token_embd_rows", &which)); /* as enum apr_computed */
+    out->origin = APR_OF_CODE;
+    out->code = (enum apr_computed)which;
+    return APR_OK;
+}
+
+/* ---- constants ---------------------------------------------------------------------------------------------------- */
+
+/* A plain true or false. */
+static bool is_boolean(const struct apr_yaml *at, bool *yes)
+{
+    *yes = !at->quoted && apr_bytes_is(at->text, "true");
+    return *yes || (!at->quoted && apr_bytes_is(at->text, "false"));
+}
+
+/* A constant by its looks, as JSON has it. */
+static enum apr_code read_plain(const struct apr_contract *c, const struct apr_yaml *at, struct apr_value *out)
+{
+    char *end = NULL;
+    bool yes;
+    if (is_boolean(at, &yes)) {
+        *out = (struct apr_value){ .type = APR_META_BOOL, .encoding = APR_JSON, .b = yes };
+        return APR_OK;
+    }
+    *out = (struct apr_value){ .type = APR_META_STRING, .encoding = APR_JSON, .text = apr_arena_copy(&c->f->arena, at->text) };
+    if (out->text.at == NULL)
+        return apr_no_memory(c->e);
+    const double number = strtod((const char *)out->text.at, &end);
+    if (at->quoted || *end != 0 || !isfinite(number))
+        return APR_OK;
+    out->type = number != floor(number) || fabs(number) >= 0x1p53 ? APR_META_F64 : number < 0 ? APR_META_I64 : APR_META_U64;
+    if (out->type == APR_META_F64)
+        out->f = number;
+    else
+        out->i = (int64_t)number;
+    return APR_OK;
+}
+
+/* One of the type that the key has. */
+static enum apr_code read_constant(const struct apr_contract *c, const struct apr_yaml *at, enum apr_meta_type type, struct apr_value *out)
+{
+    double number = 0;
+    bool yes = false;
+    out->type = type;
+    if (type == APR_META_STRING)
+        return apr_contract_word(c, at, &out->text);
+    if (type == APR_META_BOOL ? !is_boolean(at, &yes) : type == APR_META_ARRAY)
+        return apr_contract_fault(c, at, "no constant of the key's type:", at->text);
+    if (type == APR_META_BOOL) {
+        out->b = yes;
+        return APR_OK;
+    }
+    APR_TRY(apr_contract_number(c, at, &number));
+    const double low = type == APR_META_U32 ? 0 : INT32_MIN, high = type == APR_META_U32 ? UINT32_MAX : INT32_MAX;
+    if (type != APR_META_F32 && !(number >= low && number <= high && number == floor(number)))
+        return apr_contract_fault(c, at, "no constant of the key's type:", at->text);
+    if (type == APR_META_F32)
+        out->f = number;
+    else
+        out->i = (int64_t)number;
+    return APR_OK;
+}
+
+/* ---- kv ----------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code read_type(const struct apr_contract *c, const struct apr_yaml *at, struct apr_kv *k)
+{
+    static const enum apr_meta_type types[] = { APR_META_U32, APR_META_I32, APR_META_F32, APR_META_BOOL, APR_META_STRING };
+    unsigned which = 0;
+    APR_TRY(apr_contract_choice(c, at, "unknown type", "u32 i32 f32 bool str arr_u32 arr_i32 arr_f32 arr_bool arr_str", &which));
+    k->element = types[which % APR_LENGTH(types)];
+    k->type = which < APR_LENGTH(types) ? k->element : APR_META_ARRAY;
+    return APR_OK;
+}
+
+static enum apr_code read_key(const struct apr_contract *c, const struct apr_yaml *at, struct apr_kv *k)
+{
+    APR_TRY(apr_contract_word(c, at, &k->key));
+    k->own = k->key.n > 3 && memcmp(k->key.at, "{a}", 3) == 0;
+    if (k->own)
+        k->key = (struct apr_bytes){ k->key.at + 3, k->key.n - 3 };
+    return APR_OK;
+}
+
+static enum apr_code read_formula(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_kv *k, struct apr_formula *out)
+{
+    const struct apr_yaml *x = apr_yaml_get(at, "expr"), *from = apr_yaml_get(at, "from"), *constant = apr_yaml_get(at, "const"),
+                           *computed = apr_yaml_get(at, "computed");
+    if (!x + !from + !constant + !computed != 3)
+        return apr_contract_fault(c, at, "one of expr, from, const and computed gives the value of", apr_yaml_get(at, "gguf")->text);
+    if (computed != NULL)
+        return read_computed(c, computed, out);
+    out->origin = x != NULL ? APR_OF_EXPR : from != NULL ? APR_OF_CONFIG : APR_OF_CONSTANT;
+    APR_TRY(apr_contract_expression(c, x, &out->expr));
+    APR_TRY(apr_contract_several(c, from, MOST_PATHS, &out->word));
+    return constant == NULL ? APR_OK : read_constant(c, constant, k->type, &out->constant);
+}
+
+static enum apr_code read_kv(const struct apr_contract *c, const struct apr_yaml *at, void *out)
+{
+    const struct apr_yaml *type = apr_yaml_get(at, "type"), *key = apr_yaml_get(at, "gguf"), *fills = apr_yaml_get(at, "fills");
+    struct apr_kv *k = out;
+    struct apr_bytes dim;
+    APR_TRY(apr_contract_keys(c, at, "gguf type expr from const computed default when hf apr fills"));
+    if (type == NULL || key == NULL)
+        return apr_contract_fault(c, at, "a key needs gguf and type; look at", at->child == NULL ? at->text : at->child->text);
+    k->line = at->line;
+    APR_TRY(read_type(c, type, k));
+    APR_TRY(read_key(c, key, k));
+    APR_TRY(apr_contract_word(c, apr_yaml_get(at, "hf"), &k->hf));
+    APR_TRY(apr_contract_word(c, apr_yaml_get(at, "apr"), &k->apr));
+    APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "default"), &k->otherwise));
+    APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "when"), &k->when));
+    APR_TRY(read_formula(c, at, k, &k->value));
+    if (fills != NULL)
+        return apr_contract_dim(c, fills, fills->text, &k->fills);
+    if (k->value.expr != NULL && apr_expr_is_name(k->value.expr, &dim))
+        k->fills = apr_family_dim(c->f, dim);
+    return APR_OK;
+}
+
+static enum apr_code read_kvs(const struct apr_contract *c, const struct apr_yaml *list, struct apr_kv **out, size_t *n)
+{
+    return apr_contract_all(c, list, APR_YAML_LIST, sizeof **out, read_kv, out, n);
+}
+
+/* ---- settings ----------------------------------------------------------------------------------------------------- */
+
+static enum apr_code read_set_key(const struct apr_contract *c, const struct apr_yaml *at, struct apr_setting *s)
+{
+    return apr_contract_word(c, &(struct apr_yaml){ .line = at->line, .text = at->key }, &s->key);
+}
+
+/* A list of words, {computed: ...}, a dim or a constant. */
+static enum apr_code read_set(const struct apr_contract *c, const struct apr_yaml *at, void *out)
+{
+    struct apr_setting *s = out;
+    const struct apr_yaml *computed = apr_yaml_get(at, "computed");
+    APR_TRY(read_set_key(c, at, s));
+    if (at->kind == APR_YAML_MAP)
+        APR_TRY(apr_contract_keys(c, at, "computed"));
+    if (at->kind == APR_YAML_MAP)
+        return computed == NULL ? apr_contract_fault(c, at, "it lacks", apr_text("computed")) : read_computed(c, computed, &s->value);
+    if (at->kind == APR_YAML_LIST) {
+        s->value.origin = APR_OF_LIST;
+        return apr_contract_words(c, at, &s->value.word);
+    }
+    if (!at->quoted && apr_family_dim(c->f, at->text) != NULL) {
+        s->value.origin = APR_OF_EXPR;
+        return apr_contract_expression(c, at, &s->value.expr);
+    }
+    s->value.origin = APR_OF_CONSTANT;
+    return read_plain(c, at, &s->value.constant);
+}
+
+static enum apr_code read_set_expression(const struct apr_contract *c, const struct apr_yaml *at, void *out)
+{
+    struct apr_setting *s = out;
+    APR_TRY(read_set_key(c, at, s));
+    s->value.origin = APR_OF_EXPR;
+    return apr_contract_expression(c, at, &s->value.expr);
+}
+
+static enum apr_code read_settings(const struct apr_contract *c, const struct apr_yaml *at, void *out)
+{
+    const struct apr_yaml *set = apr_yaml_get(at, "set");
+    struct apr_settings *s = out;
+    APR_TRY(apr_contract_keys(c, at, "when set"));
+    APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "when"), &s->when));
+    if (set == NULL)
+        return apr_contract_fault(c, at, "a map is missing:", apr_text("set"));
+    return apr_contract_all(c, set, APR_YAML_MAP, sizeof *s->set, read_set, &s->set, &s->n);
+}
+
+static enum apr_code read_all_settings(const struct apr_contract *c, const struct apr_yaml *list, struct apr_settings **out, size_t *n)
+{
+    return apr_contract_all(c, list, APR_YAML_LIST, sizeof **out, read_settings, out, n);
+}
+
+static enum apr_code read_apr(const struct apr_contract *c, const struct apr_yaml *apr)
+{
+    const struct apr_yaml *rope = apr_yaml_get(apr, "rope_type");
+    struct apr_settings *set = &c->f->apr;
+    double gguf = -1, hf = -1;
+    if (apr != NULL)
+        APR_TRY(apr_contract_keys(c, apr, "rope_type set"));
+    if (rope != NULL)
+        APR_TRY(apr_contract_keys(c, rope, "gguf_order hf_order"));
+    APR_TRY(apr_contract_number(c, apr_yaml_get(rope, "gguf_order"), &gguf));
+    APR_TRY(apr_contract_number(c, apr_yaml_get(rope, "hf_order"), &hf));
+    if (!(gguf >= -1 && gguf <= INT32_MAX && hf >= -1 && hf <= INT32_MAX))
+        return apr_contract_fault(c, rope, "out of range:", apr_text("rope_type"));
+    c->f->rope_type = (struct apr_rope_type){ (int)gguf, (int)hf };
+    return apr_contract_all(c, apr_yaml_get(apr, "set"), APR_YAML_MAP, sizeof *set->set, read_set_expression, &set->set, &set->n);
+}
+
+static enum apr_code read_tokenizer(const struct apr_contract *c, const struct apr_yaml *at)
+{
+    struct apr_tokenizer_rules *t = &c->f->tokenizer;
+    const struct apr_yaml *order = apr_yaml_get(at, "order");
+    if (at != NULL)
+        APR_TRY(apr_contract_keys(c, at, "order kv_first overrides normalizer"));
+    if (order != NULL)
+        APR_TRY(apr_contract_list(c, order, APR_LENGTH(t->order)));
+    for (const struct apr_yaml *k = order == NULL ? NULL : order->child; k != NULL; k = k->next) {
+        unsigned which = 0; /* as enum apr_tokenizer_source */
+        APR_TRY(apr_contract_choice(c, k, "unknown kind of tokenizer", "spm_model spm_json bpe wordpiece unigram", &which));
+        t->order[t->norder++] = (enum apr_tokenizer_source)which;
+    }
+    APR_TRY(apr_contract_word(c, apr_yaml_get(at, "normalizer"), &t->normalizer));
+    APR_TRY(read_kvs(c, apr_yaml_get(at, "kv_first"), &t->first, &t->nfirst));
+    return read_all_settings(c, apr_yaml_get(at, "overrides"), &t->override, &t->noverride);
+}
+
+enum apr_code apr_contract_read_metadata(const struct apr_contract *c)
+{
+    APR_TRY(read_kvs(c, apr_yaml_get(c->root, "kv"), &c->f->kv, &c->f->nkv));
+    APR_TRY(read_all_settings(c, apr_yaml_get(c->root, "hf_config"), &c->f->hf_config, &c->f->nhf_config));
+    APR_TRY(read_apr(c, apr_yaml_get(c->root, "apr")));
+    return read_tokenizer(c, apr_yaml_get(c->root, "tokenizer"));
+}

@@ -1,0 +1,135 @@
+/* lib/family/detect.c: which family a model is of. */
+#include "support.h"
+
+#include <stdio.h>
+
+#include "bare_model.h"
+#include "base/bytes.h"
+
+static void family_is(const char *what, const struct apr_family *f, const char *name)
+{
+    if (name == NULL ? f != NULL : f == NULL || !apr_bytes_is(f->name, name))
+        fail_msg("%s: %s, not %s", what, f == NULL ? "none" : f->file, name == NULL ? "none" : name);
+}
+
+static void a_model_says_its_family(void **state)
+{
+    (void)state;
+    static const struct { const char *format, *config, *key, *value, *family; } rows[] = {
+        { "safetensors", "{\"architectures\": [\"MistralForCausalLM\"]}", NULL, NULL, "llama" },
+        { "safetensors", "{\"architectures\": [\"Gemma3ForConditionalGeneration\"], \"text_config\": {}}", NULL, NULL, "gemma3" },
+        { "safetensors", "{\"architectures\": [\"Other\"], \"text_config\": {\"architectures\": [\"Qwen2ForCausalLM\"]}}", NULL, NULL,
+          "qwen2" },
+        { "safetensors", "{\"architectures\": [\"Other\"], \"model_type\": \"llama\"}", NULL, NULL, NULL },
+        { "safetensors", "{\"model_type\": \"llama\"}", NULL, NULL, "llama" },
+        { "safetensors", "{\"ssm_cfg\": {}}", NULL, NULL, "mamba" },
+        { "safetensors", "{\"ssm_cfg\": {\"layer\": \"Mamba2\"}}", NULL, NULL, "mamba2" },
+        { "safetensors", "{\"architectures\": []}", NULL, NULL, NULL },
+        { "safetensors", "{\"architectures\": [5]}", NULL, NULL, NULL },
+        { "safetensors", NULL, NULL, NULL, NULL },
+        { "gguf", NULL, "general.architecture", "qwen3moe", "qwen3moe" },
+        { "gguf", NULL, "general.architecture", "nothing", NULL },
+        { "gguf", NULL, "general.architecture", "", NULL },
+        { "apr", NULL, "hf_architecture", "Phi3ForCausalLM", "phi3" },
+        { "apr", NULL, "architecture", "gpt_neox", "gptneox" },
+        { "apr", NULL, "architecture", "gptneox", "gptneox" },
+        { "apr", NULL, "hf_model_type", "starcoder2", "starcoder2" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const struct apr_family *f;
+        struct apr_error e;
+        struct model m;
+        char what[32];
+        snprintf(what, sizeof what, "row %zu", i);
+        model_begin(&m, rows[i].format);
+        if (rows[i].config != NULL)
+            model_config(&m, rows[i].config);
+        if (rows[i].key != NULL)
+            model_string(&m, rows[i].key, rows[i].value);
+        assert_int_equal(apr_family_said(all, &m.m, &f, &e), APR_OK);
+        family_is(what, f, rows[i].family);
+        model_end(&m);
+    }
+}
+
+static void a_broken_configuration_is_named(void **state)
+{
+    (void)state;
+    const struct apr_family *f;
+    struct apr_error e = { 0 };
+    struct apr_binding *b;
+    struct model m;
+    model_begin(&m, "safetensors");
+    model_config(&m, "{\"architectures\": [}");
+    assert_int_equal(apr_family_said(all, &m.m, &f, &e), APR_ECORRUPT);
+    assert_string_equal(e.file, "config.json");
+    assert_int_equal(apr_bind(&b, family("llama"), &m.m, NULL, &e), APR_ECORRUPT);
+    assert_null(b);
+    model_end(&m);
+}
+
+static void names_tell_the_family_where_they_leave_no_doubt(void **state)
+{
+    (void)state;
+    static const struct { const char *name[4], *family, *either[2]; } rows[] = {
+        { { "h.0.attn.c_attn.weight", "h.0.ln_1.weight", "wte.weight" }, "gpt2", { "gpt2", NULL } },
+        { { "h.0.attn.c_attn.weight", "h.0.attn.bias", "wte.weight" }, "gpt2", { "gpt2", NULL } },
+        { { "gpt_neox.layers.0.attention.query_key_value.weight" }, "gptneox", { "gptneox", NULL } },
+        { { "weight", "bias" }, "linear", { "linear", NULL } },
+        { { "bias" }, NULL, { NULL, NULL } },
+        { { "coef_", "intercept_" }, "linear", { "linear", NULL } },
+        { { "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight" }, NULL, { "", "" } },
+        { { "blk.0.attn_q.weight", "blk.0.ffn_norm.weight" }, NULL, { "", "" } },
+        { { "model.layers.0.self_attn.q_proj.weight", "something.else" }, NULL, { NULL, NULL } },
+        { { "something.else" }, NULL, { NULL, NULL } },
+        { { NULL }, NULL, { NULL, NULL } },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const struct apr_family *f, *either[2];
+        struct apr_error e;
+        struct model m;
+        model_begin(&m, "safetensors");
+        for (size_t k = 0; k < 4 && rows[i].name[k] != NULL; k++)
+            model_tensor(&m, rows[i].name[k], 4, 4, 0);
+        assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
+        family_is(rows[i].name[0], f, rows[i].family);
+        for (size_t k = 0; k < 2; k++)
+            if (rows[i].either[k] == NULL || rows[i].either[k][0] != 0)
+                family_is(rows[i].name[0], either[k], rows[i].either[k]);
+            else
+                assert_non_null(either[k]);
+        model_end(&m);
+    }
+}
+
+/* Minutes, if any of it were quadratic. */
+static void a_hundred_thousand_names_are_soon_seen_through(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    struct model m;
+    const struct apr_family *f, *either[2];
+    struct apr_error e;
+    char (*name)[64] = malloc(N * sizeof *name);
+    assert_non_null(name);
+    model_begin(&m, "safetensors");
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(name[i], sizeof name[i], i % 2 ? "model.layers.%u.self_attn.q_proj.weight" : "model.layers.%u.mlp.up_proj.weight", i / 2);
+        model_tensor(&m, name[i], 4, 4, 0);
+    }
+    assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
+    assert_true(f == NULL && either[1] != NULL);
+    model_end(&m);
+    free(name);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_model_says_its_family),
+        cmocka_unit_test(a_broken_configuration_is_named),
+        cmocka_unit_test(names_tell_the_family_where_they_leave_no_doubt),
+        cmocka_unit_test(a_hundred_thousand_names_are_soon_seen_through),
+    };
+    return cmocka_run_group_tests(tests, open_families, close_families);
+}
