@@ -309,6 +309,8 @@ static void scales_and_codes_of_blocks_are_seen_undecoded(void **state)
         { "Q8_0 whose largest code is 1", 8, 32, 34, 4, 1, "\x00", 1, "codec.loose" },
         { "TQ1_0 with a byte between digits", 34, 256, 54, 0, 0, "\x01", 1, "codec.foreign" },
         { "TQ2_0 with a fourth level", 35, 256, 66, 0, 0, "\x30", 1, "codec.foreign" },
+        { "Q2_0 with a fourth level", 42, 64, 18, 17, 0, "\xc0", 1, "codec.foreign" },
+        { "Q8_K with a scale of NaN", 15, 256, 292, 0, 1, "\x00\x00\xc0\xff", 4, "values.scale" },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         const char *path = blocks(rows[i].type, rows[i].columns, rows[i].bytes, rows[i].fill, rows[i].at, rows[i].patch, rows[i].n);

@@ -292,6 +292,58 @@ static void blocks_are_their_numbers_put_together(void **state)
     }
 }
 
+/* Codes are rare in which two neighbouring bits are set, so that sound blocks are common, and only one byte may be out of place. */
+static void codes_are_judged_by_the_numbers_they_stand_for(void **state)
+{
+    (void)state;
+    static const enum apr_dtype_id ternary[] = { APR_TQ2_0, APR_Q2_0 };
+    const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
+    unsigned nsound = 0;
+    seed = 7;
+    for (unsigned r = 0; r < 2000; r++) {
+        const struct apr_dtype *d = &apr_dtypes[ternary[r % 2]];
+        unsigned char block[66] = { 0 };
+        struct apr_unpacked u;
+        bool fourth = false;
+        for (unsigned i = 0; i < d->bytes; i++)
+            block[i] = (unsigned char)(next() & 0x55);
+        block[next() % d->bytes] = (unsigned char)next();
+        k->unpack[apr_dtype_id(d)](block, &u);
+        for (unsigned i = 0; i < u.n; i++)
+            fourth |= u.quant[i] == 2;
+        nsound += !fourth;
+        assert_int_equal(k->codes[apr_dtype_id(d)](block), fourth ? APR_CODES_FOREIGN : APR_CODES_SOUND);
+    }
+    assert_in_range(nsound, 200, 1800);
+    for (unsigned byte = 0, q = 0; byte < 256; byte++) { /* 243 of them are five digits, rounded up */
+        unsigned char block[54] = { 0 };
+        block[byte % 52] = (unsigned char)byte;
+        const bool sound = q < 243 && byte * 243 >= q * 256 && (byte == 0 || (byte - 1) * 243 < q * 256);
+        q += sound;
+        assert_int_equal(k->codes[APR_TQ1_0](block), sound ? APR_CODES_SOUND : APR_CODES_FOREIGN);
+    }
+}
+
+static void q8_0_is_sound_where_its_largest_code_is_127(void **state)
+{
+    (void)state;
+    static const struct {
+        int            most;
+        unsigned       d;
+        enum apr_codes codes;
+    } rows[] = {
+        { 127, 0x3C00, APR_CODES_SOUND },    { -127, 0x3C00, APR_CODES_SOUND },  { 126, 0x3C00, APR_CODES_LOOSE },
+        { 0, 0x3C00, APR_CODES_SOUND },      { 0, 0xBC00, APR_CODES_SOUND },     { 127, 0xBC00, APR_CODES_FOREIGN },
+        { -128, 0x3C00, APR_CODES_FOREIGN }, { -128, 0, APR_CODES_FOREIGN },     { 5, 0, APR_CODES_SOUND },
+        { 5, 0x8000, APR_CODES_SOUND },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        unsigned char block[34] = { (unsigned char)rows[i].d, (unsigned char)(rows[i].d >> 8) };
+        block[2 + i] = (unsigned char)rows[i].most;
+        assert_int_equal(apr_kernels_for(APR_SCALAR)->codes[APR_Q8_0](block), rows[i].codes);
+    }
+}
+
 #define DIFFERENCE_NUMBERS 12
 
 /* A struct apr_difference as the vectors hold it. */
@@ -555,6 +607,8 @@ int main(void)
         cmocka_unit_test(all_sixteen_bit_floats_decode_as_numpy_decodes_them),
         cmocka_unit_test(every_level_gives_the_bits_of_scalar_and_stays_in_its_bytes),
         cmocka_unit_test(blocks_are_their_numbers_put_together),
+        cmocka_unit_test(codes_are_judged_by_the_numbers_they_stand_for),
+        cmocka_unit_test(q8_0_is_sound_where_its_largest_code_is_127),
         cmocka_unit_test(differences_are_those_of_numpy),
         cmocka_unit_test(integers_of_64_bits_differ_as_those_of_python),
         cmocka_unit_test(small_integers_differ_as_their_doubles),

@@ -27,6 +27,13 @@ struct apr_unpacked {
 };
 typedef void apr_unpack_fn(const unsigned char *block, struct apr_unpacked *out);
 
+/* What a checker asks of one block without decoding it.
+ *   bad_scale  the name of the first field that makes a scale NaN or infinite, or NULL
+ *   codes      whether an encoder would write them: never (foreign), or others for the same values (loose) */
+enum apr_codes { APR_CODES_SOUND, APR_CODES_LOOSE, APR_CODES_FOREIGN };
+typedef const char *apr_bad_scale_fn(const unsigned char *block);
+typedef enum apr_codes apr_codes_fn(const unsigned char *block);
+
 #define APR_LANES 16
 
 /* Sums of one chunk while it is measured: element i of the chunk goes to lane i % 16. Sums are over finite pairs only.
@@ -75,6 +82,8 @@ struct apr_kernels {
     apr_decode_fn           *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
     apr_decode_wide_fn      *decode_wide[APR_NDTYPES]; /* for dtypes marked wide */
     apr_unpack_fn           *unpack[APR_NDTYPES];      /* NULL: no blocks, or ones of more than a scale for each integer */
+    apr_bad_scale_fn        *bad_scale[APR_NDTYPES];   /* NULL: its scales are its f16 and f32 fields */
+    apr_codes_fn            *codes[APR_NDTYPES];       /* NULL: all are sound */
     apr_difference_fn       *difference;
     apr_difference_wide_fn  *difference_wide;
     apr_difference_whole_fn *difference_whole;

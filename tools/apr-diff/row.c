@@ -55,7 +55,7 @@ static bool find_block(const struct row *r, uint64_t index, bool of_b, const str
 
 static void write_element(struct apr_out *j, const struct options *o, const struct row *r, size_t i)
 {
-    const unsigned parts = strcmp(r->dtype_a, apr_dtypes[APR_C64].name) == 0 ? 2 : 1;
+    const unsigned parts = r->pair->a->dtype->pair != NULL ? 2 : 1;
     const struct worst *w = &r->top[i];
     const struct apr_tensor *t;
     const unsigned char *block;

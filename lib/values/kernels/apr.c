@@ -38,11 +38,15 @@ static void apr_q8(const unsigned char *head, const unsigned char *in, size_t n,
         out[i] = (float)(int8_t)in[i] * scale;
 }
 
+/* An encoder writes scale = max|x| / 127. */
+static enum apr_codes apr_q8_codes(const unsigned char *in) { return *in == 0x80 ? APR_CODES_FOREIGN : APR_CODES_SOUND; }
+
 void apr_apr_init(struct apr_kernels *k, enum apr_isa isa)
 {
     k->decode[APR_APR_Q4] = apr_q4;
     k->decode[APR_APR_Q8] = apr_q8;
     k->unpack[APR_APR_Q4] = apr_q4_unpack;
+    k->codes[APR_APR_Q8] = apr_q8_codes;
     if (APR_X86 && isa >= APR_AVX2)
         apr_apr_x86(k);
     if (APR_ARM && isa == APR_NEON)

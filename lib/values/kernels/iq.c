@@ -113,17 +113,24 @@ static void iq1_s(const unsigned char *head, const unsigned char *in, size_t n, 
     }
 }
 
+/* The f16 that IQ1_M has cut up: the top four bits of its four u16, lowest first. */
+static inline uint16_t assembled(const unsigned char *in, unsigned scales[4])
+{
+    unsigned half = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        scales[i] = apr_load16(in + 48 + 2 * i);
+        half |= scales[i] >> 12 << 4 * i;
+    }
+    return (uint16_t)half;
+}
+
 /* | 32: indices | 16: two nibbles: bits 8-10 of an index, sign of the shift | 4 u16: four 3-bit scales, a quarter of f16 d | */
 static void iq1_m(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
     (void)head;
     for (; n; n -= 256, in += 56) {
-        unsigned scales[4], half = 0;
-        for (unsigned i = 0; i < 4; i++) {
-            scales[i] = apr_load16(in + 48 + 2 * i);
-            half |= scales[i] >> 12 << 4 * i;
-        }
-        const float d = apr_half((uint16_t)half);
+        unsigned scales[4];
+        const float d = apr_half(assembled(in, scales));
         for (unsigned l = 0; l < 32; l++, out += 8) {
             const unsigned nibble = (unsigned)in[32 + l / 2] >> l % 2 * 4 & 15, index = in[l] | (nibble & 7) << 8;
             const unsigned scale = scales[l / 8] >> l / 2 % 4 * 3 & 7;
@@ -132,11 +139,18 @@ static void iq1_m(const unsigned char *head, const unsigned char *in, size_t n, 
     }
 }
 
+static const char *iq1_m_bad_scale(const unsigned char *in)
+{
+    unsigned scales[4];
+    return (assembled(in, scales) & 0x7C00) == 0x7C00 ? "scales" : NULL;
+}
+
 void apr_iq_init(struct apr_kernels *k, enum apr_isa isa)
 {
     (void)isa;
     k->decode[APR_IQ1_S] = iq1_s;
     k->decode[APR_IQ1_M] = iq1_m;
+    k->bad_scale[APR_IQ1_M] = iq1_m_bad_scale;
     k->decode[APR_IQ2_XXS] = iq2_xxs;
     k->decode[APR_IQ2_XS] = iq2_xs;
     k->decode[APR_IQ2_S] = iq2_s;

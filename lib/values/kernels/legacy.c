@@ -137,6 +137,20 @@ static void q8_1_unpack(const unsigned char *in, struct apr_unpacked *u)
     memcpy(u->quant, in + 4, 32);
 }
 
+/* An encoder writes d = max|x| / 127: codes from -127 to 127, and one of either end in each block but an empty one. */
+static enum apr_codes q8_0_codes(const unsigned char *in)
+{
+    const unsigned d = apr_load16(in);
+    unsigned most = 0;
+    for (unsigned i = 0; i < 32; i++) {
+        const unsigned code = in[2 + i], size = code < 128 ? code : 256 - code;
+        most = size > most ? size : most;
+    }
+    if (most == 128 || (d > 0x8000 && most > 0))
+        return APR_CODES_FOREIGN;
+    return most != 127 && most > 0 && (d & 0x7FFF) != 0 ? APR_CODES_LOOSE : APR_CODES_SOUND;
+}
+
 void apr_legacy_init(struct apr_kernels *k, enum apr_isa isa)
 {
     k->decode[APR_Q4_0] = q4_0;
@@ -151,6 +165,7 @@ void apr_legacy_init(struct apr_kernels *k, enum apr_isa isa)
     k->unpack[APR_Q5_1] = q5_1_unpack;
     k->unpack[APR_Q8_0] = q8_0_unpack;
     k->unpack[APR_Q8_1] = q8_1_unpack;
+    k->codes[APR_Q8_0] = q8_0_codes;
     if (APR_X86 && isa >= APR_AVX2)
         apr_legacy_x86(k);
     if (APR_ARM && isa == APR_NEON)

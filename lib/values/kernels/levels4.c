@@ -96,6 +96,16 @@ static void nvfp4_unpack(const unsigned char *in, struct apr_unpacked *u)
     }
 }
 
+static const char *mxfp4_bad_scale(const unsigned char *in) { return in[0] == 0xFF ? "e" : NULL; }
+
+static const char *nvfp4_bad_scale(const unsigned char *in)
+{
+    bool bad = false;
+    for (unsigned i = 0; i < 4; i++)
+        bad |= (in[i] & 0x7F) == 0x7F;
+    return bad ? "d" : NULL;
+}
+
 void apr_levels4_init(struct apr_kernels *k, enum apr_isa isa)
 {
     k->decode[APR_IQ4_NL] = iq4_nl;
@@ -106,6 +116,8 @@ void apr_levels4_init(struct apr_kernels *k, enum apr_isa isa)
     k->unpack[APR_IQ4_XS] = iq4_xs_unpack;
     k->unpack[APR_MXFP4] = mxfp4_unpack;
     k->unpack[APR_NVFP4] = nvfp4_unpack;
+    k->bad_scale[APR_MXFP4] = mxfp4_bad_scale;
+    k->bad_scale[APR_NVFP4] = nvfp4_bad_scale;
     if (APR_X86 && isa >= APR_AVX2)
         apr_levels4_x86(k);
     if (APR_ARM && isa == APR_NEON)

@@ -100,6 +100,29 @@ static void tq2_0_unpack(const unsigned char *in, struct apr_unpacked *u)
         u->quant[i] = (int8_t)((in[i / 128 * 32 + i % 32] >> i / 32 % 4 * 2 & 3) - 1);
 }
 
+/* Codes of two bits are of three levels. */
+static enum apr_codes no_fourth_level(const unsigned char *in, unsigned n)
+{
+    unsigned fourth = 0;
+    for (unsigned i = 0; i < n; i++)
+        fourth |= in[i] & in[i] >> 1 & 0x55u;
+    return fourth ? APR_CODES_FOREIGN : APR_CODES_SOUND;
+}
+
+static enum apr_codes q2_0_codes(const unsigned char *in) { return no_fourth_level(in + 2, 16); }
+static enum apr_codes tq2_0_codes(const unsigned char *in) { return no_fourth_level(in, 64); }
+
+/* Of a number q below 3^5 an encoder writes the fraction of 256: ceil(q * 256 / 243). */
+static enum apr_codes tq1_0_codes(const unsigned char *in)
+{
+    bool sound = true;
+    for (unsigned i = 0; i < 52; i++) {
+        const unsigned q = in[i] * 243u / 256;
+        sound &= (q * 256 + 242) / 243 == in[i];
+    }
+    return sound ? APR_CODES_SOUND : APR_CODES_FOREIGN;
+}
+
 void apr_ternary_init(struct apr_kernels *k, enum apr_isa isa)
 {
     (void)isa;
@@ -111,4 +134,7 @@ void apr_ternary_init(struct apr_kernels *k, enum apr_isa isa)
     k->unpack[APR_Q2_0] = q2_0_unpack;
     k->unpack[APR_TQ1_0] = tq1_0_unpack;
     k->unpack[APR_TQ2_0] = tq2_0_unpack;
+    k->codes[APR_Q2_0] = q2_0_codes;
+    k->codes[APR_TQ1_0] = tq1_0_codes;
+    k->codes[APR_TQ2_0] = tq2_0_codes;
 }
