@@ -48,7 +48,7 @@ static void documents_become_trees(void **state)
         { "default: \"'none'\"", "{default:\"'none'\"}" }, { "{gguf: \"{a}.block_count\"}", "{gguf:\"{a}.block_count\"}" },
         { "skip: [\"*.attn.bias\"]", "{skip:[\"*.attn.bias\"]}" }, { "when: has(a.b)", "{when:has(a.b)}" }, { "\"<<\": 1", "{<<:1}" },
         { "? a\n: b", "{a:b}" },
-        { "{a, b}", "{a:,b:}" }, { "[a: b]", "[{a:b}]" }, { "%YAML 1.1\n---\na\n...\n", "a" }, { "\xef\xbb\xbf" "a: b", "{a:b}" },
+        { "{a, b}", "{a:,b:}" }, { "[a: b]", "[{a:b}]" }, { "---\na\n...\n", "a" }, { "a: 50%\nb%: [c%, \"%d\"]\n", "{a:50%,b%:[c%,\"%d\"]}" }, { "\xef\xbb\xbf" "a: b", "{a:b}" },
         { "a: \xc3\xa4", "{a:\xc3\xa4}" },
         { "\r\na: b\r\nc: d\r\n", "{a:b,c:d}" }, { "'': 1", "{:1}" },
     };
@@ -123,7 +123,9 @@ static void faults_are_told_with_their_line(void **state)
         { T("a: b: c\n"), 1, "mapping values" },
         { T("a: b\n\tc: d\n"), 2, "" }, { T("a: [b]]\n"), 1, "" }, { T("a: b\n- c\n"), 2, "" }, { T("a:\n  b: 1\n c: 2\n"), 3, "" },
         { T("a: @b\n"), 1, "" },
-        { T("%TAG ! x\n%TAG ! x\n---\na\n"), 2, "" }, { T("%YAML 3.0\n---\na\n"), 1, "" },
+        { T("%YAML 1.1\n---\na\n"), 1, "directives" }, { T("# a\n\n%TAG ! x\n---\na\n"), 3, "directives" }, { T("a\n...\n%TAG ! x\n"), 3, "directives" },
+        { T("a: 1\n%TAG ! x\n"), 2, "directives" }, { T("# a\r%TAG ! x\n"), 1, "directives" }, { T("# a\xc2\x85%TAG ! x\n"), 1, "directives" },
+        { T("# a\xe2\x80\xa8%TAG ! x\n"), 1, "directives" }, { T("\xef\xbb\xbf%TAG ! x\n"), 1, "directives" }, { T("[a,\n%b]"), 2, "directives" },
     };
 #undef T
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
@@ -147,7 +149,7 @@ static void bombs_are_refused(void **state)
         { "[", "[[]],", "]", 499999, NULL },
         { "[", "[[]],", "]", 500000, "more than 1000000 nodes" }, { "", "# a remark\n", "", 1525201, NULL },
         { "", "# a remark\n", "", 1525202, "more than 16 MiB" },
-        { "a: ", "x", "\n", 1 << 20, NULL }, { "", "x", ": 1\n", 5000, "line " },
+        { "a: ", "x", "\n", 1 << 20, NULL }, { "", "%TAG !a x\n", "--- []\n", 55000, "directives" }, { "", "x", ": 1\n", 5000, "line " },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct test_bytes b = { 0 };

@@ -7,22 +7,16 @@
 
 #include <yaml.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
 
 #define MOST_BYTES  ((size_t)16 << 20)
 #define MOST_LEVELS 64
 #define MOST_NODES  1000000
-#define BLOCK_BYTES ((size_t)16 << 10)
-
-struct block {
-    struct block *next;
-    size_t        used, room;
-    _Alignas(max_align_t) unsigned char bytes[];
-};
 
 struct apr_yaml_document {
-    struct apr_yaml *root;
-    struct block    *block;
+    struct apr_yaml  *root;
+    struct apr_arena *arena;
 };
 
 /* open: the maps and lists around the next node, and where each one's next child is linked. */
@@ -56,23 +50,7 @@ static unsigned line_of(const struct builder *b)
     return (unsigned)b->event.start_mark.line + 1;
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------------- */
-
-static void *take(struct apr_yaml_document *d, size_t n)
-{
-    n = (n + sizeof(max_align_t) - 1) / sizeof(max_align_t) * sizeof(max_align_t);
-    if (d->block == NULL || d->block->room - d->block->used < n) {
-        const size_t room = n > BLOCK_BYTES ? n : BLOCK_BYTES;
-        struct block *const fresh = malloc(sizeof *fresh + room);
-        if (fresh == NULL)
-            return NULL;
-        *fresh = (struct block){ .next = d->block, .room = room };
-        d->block = fresh;
-    }
-    void *const p = d->block->bytes + d->block->used;
-    d->block->used += n;
-    return p;
-}
+/* ---- nodes --------------------------------------------------------------------------------------------------------- */
 
 /* The scalar at hand, with a terminator. */
 static enum apr_code take_text(struct builder *b, struct apr_bytes *text)
@@ -80,16 +58,9 @@ static enum apr_code take_text(struct builder *b, struct apr_bytes *text)
     const size_t n = b->event.data.scalar.length;
     if (memchr(b->event.data.scalar.value, 0, n) != NULL)
         return complain(b, line_of(b), "a NUL character in a text");
-    unsigned char *const copy = take(b->d, n + 1);
-    if (copy == NULL)
-        return apr_no_memory(b->e);
-    memcpy(copy, b->event.data.scalar.value, n);
-    copy[n] = 0;
-    *text = (struct apr_bytes){ copy, n };
-    return APR_OK;
+    *text = apr_arena_copy(&b->d->arena, (struct apr_bytes){ b->event.data.scalar.value, n });
+    return text->at == NULL ? apr_no_memory(b->e) : APR_OK;
 }
-
-/* ---- nodes --------------------------------------------------------------------------------------------------------- */
 
 /* Takes the node at hand as a key, where one is due. */
 static enum apr_code take_key(struct builder *b, bool *taken)
@@ -112,7 +83,7 @@ static enum apr_code add(struct builder *b, enum apr_yaml_kind kind, struct apr_
 {
     if (++b->nodes > MOST_NODES)
         return complain(b, line_of(b), "more than %d nodes", MOST_NODES);
-    struct apr_yaml *const fresh = take(b->d, sizeof *fresh);
+    struct apr_yaml *const fresh = apr_arena_alloc(&b->d->arena, sizeof *fresh);
     if (fresh == NULL)
         return apr_no_memory(b->e);
     *fresh = (struct apr_yaml){ .kind = kind, .line = b->keyed ? b->key_line : line_of(b), .text = apr_text("") };
@@ -186,6 +157,28 @@ static unsigned line_of_byte(struct apr_bytes text, size_t at)
     return line;
 }
 
+/* Does a line begin at i? libyaml breaks them at NEL, LS and PS too. */
+static bool begins_line(struct apr_bytes text, size_t i)
+{
+    static const char *const before[] = { "\n", "\r", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xa9", "\xef\xbb\xbf" };
+    for (size_t k = 0; k < APR_LENGTH(before); k++)
+        if (strlen(before[k]) <= i && memcmp(text.at + i - strlen(before[k]), before[k], strlen(before[k])) == 0)
+            return true;
+    return i == 0;
+}
+
+/* libyaml compares each %TAG with all before it, so none may reach it. */
+static enum apr_code refuse_directives(const struct builder *b, struct apr_bytes text)
+{
+    const unsigned char *at = text.at;
+    while (text.n > 0 && (at = memchr(at, '%', text.n - (size_t)(at - text.at))) != NULL) {
+        const size_t i = (size_t)(at++ - text.at);
+        if (begins_line(text, i))
+            return complain(b, line_of_byte(text, i), "a line begins with %%: directives are not accepted");
+    }
+    return APR_OK;
+}
+
 static enum apr_code next(struct builder *b, struct apr_bytes text)
 {
     yaml_event_delete(&b->event);
@@ -240,6 +233,7 @@ static enum apr_code handle(struct builder *b)
 /* An empty text is an empty scalar, as "---" alone is. */
 static enum apr_code build(struct builder *b, struct apr_bytes text)
 {
+    APR_TRY(refuse_directives(b, text));
     do {
         APR_TRY(next(b, text));
         APR_TRY(handle(b));
@@ -276,10 +270,7 @@ void apr_yaml_free(struct apr_yaml_document *d)
 {
     if (d == NULL)
         return;
-    for (struct block *block = d->block, *rest; block != NULL; block = rest) {
-        rest = block->next;
-        free(block);
-    }
+    apr_arena_free(&d->arena);
     free(d);
 }
 
