@@ -142,6 +142,50 @@ static void bounds_decide_what_passes(void **state)
     }
 }
 
+static void a_rule_that_matches_no_tensor_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *rules, *option, *told;
+    } table[] = {
+        { "- {match: alpha}\n- {match: '*'}\n- {match: 're:^g.*a$'}\n- {match: gamma}\n", "--json", "" },
+        { "- {match: alpha}\n\n- {match: delta}\n", "--json", "rules.yaml: line 3: no tensor matches \"delta\"\n" },
+        { "- {match: '*'}\n- {match: 're:^eta'}\n", "--partition=1/4", "rules.yaml: line 2: no tensor matches \"re:^eta\"\n" },
+        { "- {match: gamma}\n- {match: 'gam?'}\n", "--filter=alpha", "rules.yaml: line 2: no tensor matches \"gam?\"\n" },
+        { "- {match: delta}\n", "--quiet", "" },
+        { "[{match: a1}, {match: c2}, {match: a3}, {match: a4}, {match: a5}, {match: a6}, {match: a7}, {match: a8}, {match: a9}, {match: b1}, "
+          "{match: b2}, {match: b3}]", "--json", "rules.yaml: no tensor matches 2 more of its rules\n" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(table); i++) {
+        const char *const rules = test_file("rules.yaml", table[i].rules, strlen(table[i].rules));
+        struct test_answer a = test_tool(APR_DIFF, "--json", left(), right(), "--tolerances", rules, table[i].option, NULL);
+        const size_t n = strlen(table[i].told);
+        if (a.exit > 1 || (n == 0) != (a.err.n == 0) || a.err.n < n || strcmp((const char *)a.err.at + a.err.n - n, table[i].told) != 0)
+            fail_msg("%s: exit %d, %s", table[i].rules, a.exit, (const char *)a.err.at);
+        test_answer_free(&a);
+    }
+}
+
+static void a_rule_whose_match_takes_too_long_is_no_answer(void **state)
+{
+    (void)state;
+    static const struct test_tensor tensors[] = { FLOATS("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaacb", ones) };
+    static const char text[] = "- {match: 're:^((a+)+)+b'}\n", said[] = "rules.yaml: pattern \"re:^((a+)+)+b\": the name \"aaaaa";
+    const char *const model = test_safetensors("long", tensors, 1), *const rules = test_file("rules.yaml", text, sizeof text - 1);
+    struct test_answer a = test_tool(APR_DIFF, "--json", model, model, "--tolerances", rules, NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, said));
+    json_decref(report_of(a, 2));
+    a = test_tool(APR_DIFF, "--json", model, model, "--filter=re:^((a+)+)+b", NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "pattern \"re:^((a+)+)+b\""));
+    json_decref(report_of(a, 2));
+    a = test_tool("apr-inspect", "--json", model, "--filter=re:^((a+)+)+b", NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "pattern \"re:^((a+)+)+b\""));
+    json_decref(report_of(a, 2));
+}
+
 static void a_tolerance_file_is_wrong_at_a_line(void **state)
 {
     (void)state;
@@ -425,6 +469,8 @@ int main(void)
         cmocka_unit_test(a_filter_knows_both_names),
         cmocka_unit_test(what_has_no_twin_is_listed_and_fails),
         cmocka_unit_test(bounds_decide_what_passes),
+        cmocka_unit_test(a_rule_that_matches_no_tensor_is_told),
+        cmocka_unit_test(a_rule_whose_match_takes_too_long_is_no_answer),
         cmocka_unit_test(a_tolerance_file_is_wrong_at_a_line),
         cmocka_unit_test(text_is_sorted_worst_first_where_asked),
         cmocka_unit_test(lines_of_jsonl_are_the_rows_and_the_summary),

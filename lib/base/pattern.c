@@ -1,85 +1,249 @@
-/* Name patterns: substring, glob, regular expression. */
+/* Each pattern has a plain part that a name must hold: all of a word, the longest run of a glob, nothing of an expression. The words find
+ * the plain parts in a name, and only the patterns that those belong to are tried, in their order. */
 #include "base/pattern.h"
 
-#include <fnmatch.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
+#include "base/glob.h"
+#include "base/regex.h"
+#include "base/words.h"
+
+#define MOST_TEXT  16384            /* bytes of a pattern */
+#define MOST_CODE  ((size_t)16 << 20)  /* bytes of all expressions */
+#define FIRST_WORK ((uint64_t)1 << 30) /* steps, of a nanosecond or so, that all matching may take, ... */
+#define NAME_WORK  ((uint64_t)1 << 15) /* with as many more for each name, ... */
+#define TRY_WORK   ((uint64_t)1 << 26) /* and of them one pattern with one name */
+
+#define TRIAL_WORK 64                  /* of finding out that one must be tried */
 
 enum kind { WORD, GLOB, REGEX };
 
-struct apr_pattern {
-    enum kind kind;
-    char     *text; /* of a word or glob */
-    regex_t   regex;
+struct pattern {
+    enum kind         kind;
+    bool              noted;
+    struct apr_bytes  text, plain;
+    struct apr_regex *regex;
 };
 
-enum apr_code apr_pattern_new(struct apr_pattern **out, const char *text, struct apr_error *e)
-{
-    struct apr_pattern *p = calloc(1, sizeof *p);
+/* try: the numbers of those whose plain part a name has; first: a word that occurs in it */
+struct apr_patterns {
+    struct apr_arena *arena;
+    struct pattern   *at;
+    size_t            n, room;
+    struct apr_words *words; /* of all, or NULL since the last was added */
+    size_t           *try, ntry, first;
+    size_t            code;  /* bytes of all expressions */
+    uint64_t          work;
+    bool              all;   /* noting */
+};
 
-    *out = NULL;
-    if (!p)
+/* ---- making --------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code make(struct apr_patterns *p, struct pattern *x, struct apr_error *e)
+{
+    static const char prefix[] = "re:";
+    struct apr_error why;
+    x->text = apr_arena_copy(&p->arena, x->text);
+    if (x->text.at == NULL)
         return apr_no_memory(e);
-    if (!strncmp(text, "re:", 3)) {
-        const int fault = regcomp(&p->regex, text + 3, REG_EXTENDED | REG_NOSUB);
-        if (fault) {
-            char why[128];
-            regerror(fault, &p->regex, why, sizeof why);
-            free(p);
-            if (fault == REG_ESPACE)
-                return apr_no_memory(e);
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "pattern %s: %s", APR_QUOTED(apr_text(text)), why);
-        }
-        p->kind = REGEX;
-    } else {
-        p->kind = strpbrk(text, "*?[") ? GLOB : WORD;
-        p->text = strdup(text);
-        if (!p->text) {
-            free(p);
-            return apr_no_memory(e);
-        }
+    if (x->text.n > MOST_TEXT)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "pattern %s: it has %zu bytes, more than %d", APR_QUOTED(x->text), x->text.n, MOST_TEXT);
+    if (x->kind == GLOB) {
+        x->plain = apr_glob_literal(x->text);
+        return APR_OK;
     }
-    *out = p;
+    x->plain = (struct apr_bytes){ x->text.at, x->kind == WORD ? x->text.n : 0 };
+    if (x->kind == WORD)
+        return APR_OK;
+    const size_t skip = sizeof prefix - 1;
+    const enum apr_code code = apr_regex_new(&x->regex, (struct apr_bytes){ x->text.at + skip, x->text.n - skip }, &why);
+    if (code == APR_ENOMEM)
+        return apr_no_memory(e);
+    if (code != APR_OK)
+        return apr_fail(e, code, APR_NOWHERE, "pattern %s: %s", APR_QUOTED(x->text), why.text);
+    p->code += apr_regex_bytes(x->regex);
+    if (p->code <= MOST_CODE)
+        return APR_OK;
+    apr_regex_free(x->regex);
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "pattern %s: with it the expressions of %zu patterns take more than %zu MiB", APR_QUOTED(x->text),
+                    p->n + 1, MOST_CODE >> 20);
+}
+
+static enum apr_code add(struct apr_patterns **patterns, struct pattern x, struct apr_error *e)
+{
+    struct apr_patterns *p = *patterns;
+    if (p == NULL && (p = *patterns = calloc(1, sizeof *p)) == NULL)
+        return apr_no_memory(e);
+    struct pattern *more = apr_grown(p->at, &p->room, p->n, 8, sizeof *more);
+    if (more == NULL)
+        return apr_no_memory(e);
+    p->at = more;
+    APR_TRY(make(p, &x, e));
+    p->at[p->n++] = x;
+    apr_words_free(p->words);
+    p->words = NULL;
     return APR_OK;
 }
 
-void apr_pattern_free(struct apr_pattern *p)
+static bool is_glob(struct apr_bytes text)
 {
-    if (p && p->kind == REGEX)
-        regfree(&p->regex);
-    if (p)
-        free(p->text);
+    bool yes = false;
+    for (size_t i = 0; i < text.n; i++)
+        yes |= text.at[i] == '*' || text.at[i] == '?' || text.at[i] == '[';
+    return yes;
+}
+
+enum apr_code apr_patterns_add(struct apr_patterns **p, struct apr_bytes text, struct apr_error *e)
+{
+    const bool regex = text.n >= 3 && memcmp(text.at, "re:", 3) == 0;
+    return add(p, (struct pattern){ .kind = regex ? REGEX : is_glob(text) ? GLOB : WORD, .text = text }, e);
+}
+
+enum apr_code apr_patterns_add_glob(struct apr_patterns **p, struct apr_bytes text, struct apr_error *e)
+{
+    return add(p, (struct pattern){ .kind = GLOB, .text = text }, e);
+}
+
+void apr_patterns_free(struct apr_patterns *p)
+{
+    if (p == NULL)
+        return;
+    for (size_t i = 0; i < p->n; i++)
+        apr_regex_free(p->at[i].regex);
+    apr_words_free(p->words);
+    apr_arena_free(&p->arena);
+    free(p->at);
+    free(p->try);
     free(p);
 }
 
-static bool matches(const struct apr_pattern *p, const char *name)
+/* ---- matching ------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code prepare(struct apr_patterns *p, struct apr_error *e)
 {
-    switch (p->kind) {
-    case WORD:
-        return strstr(name, p->text);
-    case GLOB:
-        return !fnmatch(p->text, name, 0);
-    case REGEX:
-        return !regexec(&p->regex, name, 0, NULL, 0);
+    if (p->words != NULL)
+        return APR_OK;
+    struct apr_bytes *plain = calloc(p->n, sizeof *plain);
+    size_t *try = realloc(p->try, p->n * sizeof *try);
+    p->try = try == NULL ? p->try : try;
+    if (plain == NULL || try == NULL) {
+        free(plain);
+        return apr_no_memory(e);
     }
-    return false;
+    for (size_t i = 0; i < p->n; i++)
+        plain[i] = p->at[i].plain;
+    p->work = FIRST_WORK;
+    const enum apr_code code = apr_words_new(&p->words, plain, p->n, e);
+    free(plain);
+    return code;
 }
 
-/* The functions of the C library want a terminator, which names in a map do not have; they have no NUL inside. */
-bool apr_pattern_matches(const struct apr_pattern *p, struct apr_bytes name)
+/* A word that is found matches; of equal ones, those behind it can be no first. */
+static bool take_found(void *patterns, size_t i)
 {
-    char near[512], *copy = name.n < sizeof near ? near : malloc(name.n + 1);
-
-    if (!copy)
-        return false;
-    if (name.n)
-        memcpy(copy, name.at, name.n);
-    copy[name.n] = '\0';
-    const bool yes = matches(p, copy);
-    if (copy != near)
-        free(copy);
-    return yes;
+    struct apr_patterns *p = patterns;
+    if (p->at[i].kind != WORD) {
+        if (!p->at[i].noted || !p->all)
+            p->try[p->ntry++] = i;
+        return true;
+    }
+    p->at[i].noted |= p->all;
+    p->first = i < p->first ? i : p->first;
+    return p->all;
 }
+
+static enum apr_code too_much(const struct pattern *x, struct apr_bytes name, const char *why, struct apr_error *e)
+{
+    return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "pattern %s: the name %s %s", APR_QUOTED(x->text), APR_QUOTED(name), why);
+}
+
+static enum apr_code matches(struct apr_patterns *p, const struct pattern *x, struct apr_bytes name, bool *yes, struct apr_error *e)
+{
+    const uint64_t most = p->work < TRY_WORK ? p->work : TRY_WORK;
+    uint64_t left = most;
+    struct apr_error why;
+    enum apr_code code = APR_OK;
+    if (x->kind == GLOB) {
+        *yes = apr_glob_matches(x->text, name, &left);
+    } else {
+        code = apr_regex_matches(x->regex, name, &left, yes, &why);
+    }
+    p->work -= most - left;
+    if (code == APR_ENOMEM)
+        return apr_no_memory(e);
+    if (code != APR_OK || left == 0)
+        return too_much(x, name, code != APR_OK ? why.text : "takes more steps than are accepted", e);
+    return APR_OK;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Fills p->try, by rising number, and p->first. */
+static enum apr_code find(struct apr_patterns *p, struct apr_bytes name, struct apr_error *e)
+{
+    uint64_t taken = 0;
+    APR_TRY(prepare(p, e));
+    p->ntry = 0;
+    p->first = APR_NO_PATTERN;
+    apr_words_find(p->words, name, take_found, p, &taken);
+    qsort(p->try, p->ntry, sizeof *p->try, by_number);
+    p->work += NAME_WORK;
+    taken += TRIAL_WORK * p->ntry;
+    if (taken > p->work)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu patterns take more steps than are accepted, with the name %s", p->n, APR_QUOTED(name));
+    p->work -= taken;
+    return APR_OK;
+}
+
+enum apr_code apr_patterns_first(struct apr_patterns *p, struct apr_bytes name, size_t *first, struct apr_error *e)
+{
+    *first = APR_NO_PATTERN;
+    if (p == NULL)
+        return APR_OK;
+    p->all = false;
+    APR_TRY(find(p, name, e));
+    for (size_t i = 0; i < p->ntry && p->try[i] < p->first; i++) {
+        bool yes;
+        APR_TRY(matches(p, &p->at[p->try[i]], name, &yes, e));
+        if (yes)
+            p->first = p->try[i];
+    }
+    *first = p->first;
+    return APR_OK;
+}
+
+enum apr_code apr_patterns_want(struct apr_patterns *p, struct apr_bytes name, bool *yes, struct apr_error *e)
+{
+    size_t first;
+    *yes = p == NULL;
+    APR_TRY(apr_patterns_first(p, name, &first, e));
+    *yes |= first != APR_NO_PATTERN;
+    return APR_OK;
+}
+
+enum apr_code apr_patterns_note(struct apr_patterns *p, struct apr_bytes name, struct apr_error *e)
+{
+    if (p == NULL)
+        return APR_OK;
+    p->all = true;
+    APR_TRY(find(p, name, e));
+    for (size_t i = 0; i < p->ntry; i++) {
+        bool yes;
+        APR_TRY(matches(p, &p->at[p->try[i]], name, &yes, e));
+        p->at[p->try[i]].noted |= yes;
+    }
+    return APR_OK;
+}
+
+bool apr_patterns_noted(const struct apr_patterns *p, size_t i) { return p->at[i].noted; }
+
+size_t apr_patterns_count(const struct apr_patterns *p) { return p == NULL ? 0 : p->n; }
+
+struct apr_bytes apr_patterns_text(const struct apr_patterns *p, size_t i) { return p->at[i].text; }

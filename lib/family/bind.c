@@ -236,11 +236,7 @@ bool apr_binding_may_tie(const struct apr_binding *b)
     return head != NULL && head->optional != NULL && (b->config == NULL || apr_expr_true(head->optional, &scope, true));
 }
 
-bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t)
-{
-    const struct apr_scope scope = scope_of(b);
-    return apr_names_skips(b->names, t, &scope);
-}
+bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_skips(b->names, t); }
 
 bool apr_binding_tied(const struct apr_binding *b)
 {

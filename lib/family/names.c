@@ -1,12 +1,12 @@
 #include "family/names.h"
 
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "base/pattern.h"
 #include "base/table.h"
 #include "model/format.h"
 
@@ -34,6 +34,8 @@ struct apr_names {
     size_t                   n, room;
     struct apr_table         tensor;    /* of each meaning: the tensor that has it */
     bool                    *present;   /* of family->role: some tensor may be for it */
+    struct apr_patterns     *skip;      /* its globs, as far as their dims are known */
+    bool                    *skipped;   /* of the model's tensors */
     struct apr_table         known;     /* of each text: the first name of it */
     struct apr_arena        *arena;
 };
@@ -194,20 +196,31 @@ static bool fill_glob(const struct apr_skip *skip, const struct apr_scope *scope
 
 static bool holds_gguf(const struct apr_model *m) { return strcmp(m->format->name, "gguf") == 0; }
 
-bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t, const struct apr_scope *scope)
+static enum apr_code learn_skips(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
 {
-    char room[APR_NAME_ROOM], text[APR_NAME_ROOM], glob[APR_NAME_ROOM];
-    const struct apr_family *f = s->family;
-    const struct apr_bytes name = clean_name(f, t->name, room);
-    bool yes = false;
-    if (f->nskip == 0 || holds_gguf(s->model) || name.n >= APR_NAME_ROOM)
-        return false;
-    memcpy(text, name.at, name.n);
-    text[name.n] = 0;
-    for (size_t i = 0; !yes && i < f->nskip; i++)
-        yes = fill_glob(&f->skip[i], scope, glob) && fnmatch(glob, text, 0) == 0;
-    return yes;
+    char glob[APR_NAME_ROOM];
+    const size_t n = holds_gguf(s->model) ? 0 : s->family->nskip;
+    apr_patterns_free(s->skip);
+    s->skip = NULL;
+    for (size_t i = 0; i < n; i++)
+        if (fill_glob(&s->family->skip[i], scope, glob))
+            APR_TRY(apr_patterns_add_glob(&s->skip, apr_text(glob), e));
+    return APR_OK;
 }
+
+static enum apr_code find_skipped(struct apr_names *s, size_t tensor, struct apr_error *e)
+{
+    char room[APR_NAME_ROOM];
+    size_t first;
+    if (s->skip == NULL)
+        return APR_OK;
+    const struct apr_bytes name = clean_name(s->family, s->model->tensor[tensor].name, room);
+    APR_TRY(apr_patterns_first(s->skip, name, &first, e));
+    s->skipped[tensor] = first != APR_NO_PATTERN && name.n < APR_NAME_ROOM;
+    return APR_OK;
+}
+
+bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t) { return s->skipped[t - s->model->tensor]; }
 
 /* ---- meanings -------------------------------------------------------------------------------------------------------- */
 
@@ -291,6 +304,9 @@ static void order_candidates(struct apr_names *s, const struct apr_scope *scope)
 enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
 {
     order_candidates(s, scope);
+    APR_TRY(learn_skips(s, scope, e));
+    for (size_t i = 0; i < s->model->ntensor; i++)
+        APR_TRY(find_skipped(s, i, e));
     if (!apr_table_expect(&s->tensor, s->n))
         return apr_no_memory(e);
     for (size_t i = 0; i < s->n; i++) {
@@ -323,12 +339,17 @@ static enum apr_code read_names(struct apr_names **out, const struct apr_family 
     s->model = m;
     s->first = calloc(m->ntensor + 1, sizeof *s->first);
     s->present = calloc(f->nrole + 1, sizeof *s->present);
-    enum apr_code code = s->first == NULL || s->present == NULL ? apr_no_memory(e) : learn_names(s, e);
+    s->skipped = calloc(m->ntensor + 1, sizeof *s->skipped);
+    enum apr_code code = s->first == NULL || s->present == NULL || s->skipped == NULL ? apr_no_memory(e) : learn_names(s, e);
+    if (code == APR_OK && picky)
+        code = learn_skips(s, &nothing, e);
     bool fits = true;
     for (size_t i = 0; code == APR_OK && fits && i < m->ntensor; i++) {
         code = read_name(s, i, e);
         s->first[i + 1] = s->n;
-        fits = !picky || s->first[i] < s->n || apr_names_skips(s, &m->tensor[i], &nothing);
+        if (code == APR_OK && picky && s->first[i] == s->n)
+            code = find_skipped(s, i, e);
+        fits = !picky || s->first[i] < s->n || s->skipped[i];
     }
     if (code == APR_OK && fits)
         *out = s;
@@ -357,6 +378,8 @@ void apr_names_free(struct apr_names *s)
     free(s->candidate);
     free(s->first);
     free(s->present);
+    apr_patterns_free(s->skip);
+    free(s->skipped);
     free(s);
 }
 

@@ -35,8 +35,8 @@ APR_MUST_CHECK enum apr_code apr_names_order(struct apr_names *s, const struct a
 /* The tensor with that meaning, or NULL. */
 const struct apr_tensor *apr_names_find(const struct apr_names *s, const struct apr_meaning *meaning);
 
-/* Does the contract drop t (`skip`)? Never in a GGUF, nor while a dim that a glob asks for is not known. */
-bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t, const struct apr_scope *scope);
+/* Does the contract drop t (`skip`)? Never in a GGUF, nor where a dim that a glob asks for is not known. After apr_names_order. */
+bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t);
 
 /* Is t, spelled as the contract spells names, called that? */
 bool apr_names_named(const struct apr_names *s, const struct apr_tensor *t, struct apr_bytes name);

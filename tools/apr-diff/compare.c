@@ -247,7 +247,10 @@ static enum apr_code finish_pair(struct compare *c, const struct pair *pair, str
 {
     struct row r;
     fill_row(&r, pair);
-    const struct bounds *bounds = bounds_for(c->o, pair->a->name, r.name_b);
+    const struct bounds *bounds;
+    APR_TRY(find_rule(&c->o->rules, pair->a->name, r.name_b, &bounds, e));
+    if (bounds == NULL)
+        bounds = &c->o->bounds;
     const bool matrix = pair->a->ndim == 2 && pair->b->ndim == 2 && pair->view == NULL && pair->a->dtype->pair == NULL;
     APR_TRY(apr_model_intact(c->models->a, e));
     APR_TRY(apr_model_intact(c->models->b, e));

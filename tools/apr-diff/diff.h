@@ -4,46 +4,28 @@
 
 #include "base/arena.h"
 #include "base/core.h"
-#include "base/pattern.h"
 #include "family/bind.h"
+#include "tolerance.h"
 #include "ui/cli.h"
 #include "ui/report.h"
 
 /* ---- what the user wants -------------------------------------------------------------------------------------------- */
 
-/* Bounds a tensor must keep to pass; a bound that is not wanted is infinite. */
-struct bounds {
-    double cosine, max_abs, rmse;
-    bool   ignore;
-};
-
-struct rule {
-    struct apr_pattern *match;
-    struct bounds       bounds;
-};
-
 enum sort_key { SORT_NAME, SORT_COSINE, SORT_RMSE, SORT_MAX };
 
 struct options {
     struct apr_cli       cli;
-    struct apr_pattern **filter;
-    size_t               nfilter;
+    struct apr_patterns *filter;
     struct bounds        bounds;        /* where no rule matches */
-    struct rule         *rule;
-    size_t               nrule;
+    struct rules         rules;
     struct apr_families *families;
     uint64_t             limit, top, rows;
     uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
     bool                 structure, metadata, subset, merge, jsonl, no_transpose;
     unsigned             sort;
     const char          *html;          /* the page to write, or NULL */
+    const char          *tolerances;    /* the file that rules come from, or NULL */
 };
-
-/* Reads a tolerance file into o->rule; its errors name the line. */
-APR_MUST_CHECK enum apr_code read_tolerances(struct options *o, const char *path, struct apr_error *e);
-
-/* The bounds for a tensor known under either name: those of the first rule that matches, each bound it leaves out from the options. */
-const struct bounds *bounds_for(const struct options *o, struct apr_bytes name, struct apr_bytes name_b);
 
 /* ---- what belongs to what ------------------------------------------------------------------------------------------- */
 
@@ -80,9 +62,6 @@ struct match {
 APR_MUST_CHECK enum apr_code match_models(struct match *m, const struct options *o, const struct apr_model *a, const struct apr_model *b,
                                           struct apr_error *e);
 void free_match(struct match *m);
-
-/* Does a filter match the name, or is there none? */
-bool is_wanted(const struct options *o, struct apr_bytes name);
 
 /* ---- one compared tensor -------------------------------------------------------------------------------------------- */
 

@@ -4,10 +4,12 @@
 
 #include "base/bytes.h"
 #include "diff.h"
+#include "files/source.h"
 #include "model/format.h"
 #include "model/open.h"
 
 #define MOST_WORST 10000 /* so that a result slot stays below 1 MiB */
+#define MOST_TOLD  10    /* rules that match nothing */
 
 /* "K/N", 1 <= K <= N. */
 static bool read_partition(const char *text, uint64_t *part, uint64_t *of)
@@ -24,12 +26,21 @@ static bool read_partition(const char *text, uint64_t *part, uint64_t *of)
 
 static enum apr_code read_filters(struct options *o, const struct apr_texts *texts, struct apr_error *e)
 {
-    o->filter = calloc(texts->n + 1, sizeof(struct apr_pattern *));
-    if (o->filter == NULL)
-        return apr_no_memory(e);
-    for (; o->nfilter < texts->n; o->nfilter++)
-        APR_TRY(apr_pattern_new(&o->filter[o->nfilter], texts->text[o->nfilter], e));
+    for (size_t i = 0; i < texts->n; i++)
+        APR_TRY(apr_patterns_add(&o->filter, apr_text(texts->text[i]), e));
     return APR_OK;
+}
+
+static enum apr_code read_tolerances(struct options *o, struct apr_error *e)
+{
+    struct apr_source *s = NULL;
+    enum apr_code code = apr_source_open(&s, o->tolerances, &o->cli.run, e);
+    if (code == APR_OK)
+        code = read_rules(&o->rules, o->tolerances, s->map, &o->bounds, e);
+    else
+        apr_error_in(e, o->tolerances);
+    apr_source_close(s);
+    return code;
 }
 
 /* What the names alone cannot tell, told on stderr. */
@@ -43,6 +54,30 @@ static void tell_ambiguity(const struct options *o, const struct match *m)
              (const char *)m->either[1]->name.at);
     apr_error_in(&e, o->cli.operand[0]);
     apr_cli_fail(&o->cli, &e);
+}
+
+/* Rules that match no tensor of either model, whatever is compared of them, told on stderr. */
+static void tell_idle_rules(const struct options *o, const struct apr_model *a, const struct apr_model *b)
+{
+    const struct apr_model *const model[] = { a, b };
+    struct apr_patterns *match = o->rules.match;
+    struct apr_error e;
+    size_t idle = 0;
+    for (unsigned k = 0; match != NULL && k < APR_LENGTH(model); k++)
+        for (size_t i = 0; i < model[k]->ntensor; i++)
+            if (apr_patterns_note(match, model[k]->tensor[i].name, &e) != APR_OK)
+                return;
+    for (size_t i = 0; i < apr_patterns_count(match); i++)
+        if (!apr_patterns_noted(match, i) && ++idle <= MOST_TOLD) {
+            apr_fail(&e, APR_OK, APR_NOWHERE, "line %u: no tensor matches %s", o->rules.line[i], APR_QUOTED(apr_patterns_text(match, i)));
+            apr_error_in(&e, o->tolerances);
+            apr_cli_fail(&o->cli, &e);
+        }
+    if (idle > MOST_TOLD) {
+        apr_fail(&e, APR_OK, APR_NOWHERE, "no tensor matches %zu more of its rules", idle - MOST_TOLD);
+        apr_error_in(&e, o->tolerances);
+        apr_cli_fail(&o->cli, &e);
+    }
 }
 
 static int diff_values(struct options *o, const struct apr_model *a, const struct apr_model *b)
@@ -97,6 +132,8 @@ static int diff_files(struct options *o)
         exit_code = diff_traces(o, a, b);
     else
         exit_code = diff_values(o, a, b);
+    if (exit_code != APR_EXIT_NONE && !o->structure && !o->cli.quiet)
+        tell_idle_rules(o, a, b);
     apr_close(a);
     apr_close(b);
     return exit_code;
@@ -127,7 +164,7 @@ static enum apr_code read_families(struct options *o, const struct apr_texts *fi
     return APR_OK;
 }
 
-static int run(struct options *o, const struct apr_texts *filters, const struct apr_texts *families, const char *partition, const char *tolerances)
+static int run(struct options *o, const struct apr_texts *filters, const struct apr_texts *families, const char *partition)
 {
     struct apr_error e;
     int exit_code = check_usage(o, partition);
@@ -137,8 +174,8 @@ static int run(struct options *o, const struct apr_texts *filters, const struct 
     enum apr_code code = read_filters(o, filters, &e);
     if (code == APR_EARG)
         return apr_cli_usage(&o->cli, "--filter: %s", e.text);
-    if (code == APR_OK && tolerances != NULL)
-        code = read_tolerances(o, tolerances, &e);
+    if (code == APR_OK && o->tolerances != NULL)
+        code = read_tolerances(o, &e);
     if (code != APR_OK)
         return fail_early(o, schema_of(o), &e);
     if (read_families(o, families, &e) != APR_OK)
@@ -148,12 +185,8 @@ static int run(struct options *o, const struct apr_texts *filters, const struct 
 
 static void free_options(struct options *o)
 {
-    for (size_t i = 0; i < o->nfilter; i++)
-        apr_pattern_free(o->filter[i]);
-    for (size_t i = 0; i < o->nrule; i++)
-        apr_pattern_free(o->rule[i].match);
-    free(o->filter);
-    free(o->rule);
+    apr_patterns_free(o->filter);
+    free_rules(&o->rules);
     apr_families_free(o->families);
 }
 
@@ -161,7 +194,7 @@ int main(int argc, char **argv)
 {
     struct options o = { .bounds = { .cosine = 0.999, .max_abs = INFINITY, .rmse = INFINITY } };
     struct apr_texts filters = { 0 }, families = { 0 };
-    const char *partition = NULL, *tolerances = NULL;
+    const char *partition = NULL;
     bool accepted;
     const struct apr_option option[] = {
         { "--limit", APR_OPTION_COUNT, &o.limit, "N", "only the first N common tensors, by A's names; 0: all", NULL },
@@ -169,7 +202,7 @@ int main(int argc, char **argv)
         { "--threshold", APR_OPTION_REAL, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999", NULL },
         { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes", NULL },
         { "--max-rmse", APR_OPTION_REAL, &o.bounds.rmse, "F", "largest root mean square of a - b that passes", NULL },
-        { "--tolerances", APR_OPTION_TEXT, &tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}", NULL },
+        { "--tolerances", APR_OPTION_TEXT, &o.tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}", NULL },
         { "--family-file", APR_OPTION_LIST, &families, "FILE", "a model family's contract of your own; repeatable", NULL },
         { "--subset", APR_OPTION_FLAG, &o.subset, NULL, "a tensor on one side only does not fail the verdict", NULL },
         { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "compare the metadata too, key by key", NULL },
@@ -194,7 +227,7 @@ int main(int argc, char **argv)
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)
-        exit_code = run(&o, &filters, &families, partition, tolerances);
+        exit_code = run(&o, &filters, &families, partition);
     free_options(&o);
     return apr_cli_finish(&o.cli, exit_code);
 }

@@ -151,21 +151,13 @@ static enum apr_code look_through(struct matching *w, struct pair *p, const stru
     return APR_OK;
 }
 
-bool is_wanted(const struct options *o, struct apr_bytes name)
-{
-    bool yes = o->nfilter == 0;
-    for (size_t i = 0; !yes && i < o->nfilter; i++)
-        yes = apr_pattern_matches(o->filter[i], name);
-    return yes;
-}
-
 /* Is a name of either side wanted? */
-static bool wanted(const struct options *o, struct apr_bytes a, const struct apr_tensor *const *part, size_t n)
+static enum apr_code wanted(const struct matching *w, struct apr_bytes a, const struct apr_tensor *const *part, size_t n, bool *yes)
 {
-    bool yes = is_wanted(o, a);
-    for (size_t i = 0; !yes && i < n; i++)
-        yes = is_wanted(o, part[i]->name);
-    return yes;
+    APR_TRY(apr_patterns_want(w->o->filter, a, yes, w->e));
+    for (size_t i = 0; !*yes && i < n; i++)
+        APR_TRY(apr_patterns_want(w->o->filter, part[i]->name, yes, w->e));
+    return APR_OK;
 }
 
 /* Pairs t of A with B's tensors of the role, when B has them all; *found says so. */
@@ -173,10 +165,14 @@ static enum apr_code pair_role(struct matching *w, const struct apr_tensor *t, c
                                struct apr_bytes name, bool *found)
 {
     const size_t n = apr_binding_parts(w->binding[1], role, meaning->layer, w->part, MOST_TENSORS_OF_A_ROLE);
+    bool yes;
     *found = n > 0;
     for (size_t i = 0; i < n; i++)
         w->taken[w->part[i] - w->model[1]->tensor] = true;
-    if (n == 0 || !wanted(w->o, name, w->part, n))
+    if (n == 0)
+        return APR_OK;
+    APR_TRY(wanted(w, name, w->part, n, &yes));
+    if (!yes)
         return APR_OK;
     struct pair *p = &w->m->pair[w->m->npair++];
     *p = (struct pair){ .a = t, .b = w->part[0], .name = name };
@@ -202,7 +198,11 @@ static enum apr_code pair_tied_head(struct matching *w, const struct apr_tensor 
     struct apr_meaning meaning;
     *found = is_head(w->binding[1], head, &meaning) && apr_binding_tied(w->binding[0]) && apr_binding_may_tie(w->binding[1]) &&
              apr_binding_parts(w->binding[0], embedding_role(w), 0, embedding, 1) == 1;
-    if (!*found || !wanted(w->o, embedding[0]->name, &head, 1))
+    bool yes;
+    if (!*found)
+        return APR_OK;
+    APR_TRY(wanted(w, embedding[0]->name, &head, 1, &yes));
+    if (!yes)
         return APR_OK;
     /* a placeholder is a name for the embedding, so it goes by its own */
     w->m->pair[w->m->npair++] = (struct pair){ .a = embedding[0], .b = head, .name = head->tied ? head->name : embedding[0]->name };
@@ -210,6 +210,16 @@ static enum apr_code pair_tied_head(struct matching *w, const struct apr_tensor 
 }
 
 /* ---- all of them ---------------------------------------------------------------------------------------------------- */
+
+/* Adds the name, if it is wanted. */
+static enum apr_code keep_name(const struct matching *w, struct apr_bytes name, struct apr_bytes *kept, size_t *n)
+{
+    bool yes;
+    APR_TRY(apr_patterns_want(w->o->filter, name, &yes, w->e));
+    kept[*n] = name;
+    *n += yes;
+    return APR_OK;
+}
 
 static enum apr_code match_a(struct matching *w, const struct apr_tensor *t)
 {
@@ -221,9 +231,7 @@ static enum apr_code match_a(struct matching *w, const struct apr_tensor *t)
         if (!found && is_head(w->binding[0], t, &meaning) && apr_binding_tied(w->binding[1]) && apr_binding_may_tie(w->binding[0]))
             APR_TRY(pair_role(w, t, &meaning, embedding_role(w), t->name, &found));
     }
-    if (!found && is_wanted(w->o, t->name))
-        w->m->only_a[w->m->nonly_a++] = t->name;
-    return APR_OK;
+    return found ? APR_OK : keep_name(w, t->name, w->m->only_a, &w->m->nonly_a);
 }
 
 static enum apr_code match_b(struct matching *w, const struct apr_tensor *t)
@@ -231,9 +239,7 @@ static enum apr_code match_b(struct matching *w, const struct apr_tensor *t)
     bool found = false;
     if (w->binding[1] != NULL)
         APR_TRY(pair_tied_head(w, t, &found));
-    if (!found && is_wanted(w->o, t->name))
-        w->m->only_b[w->m->nonly_b++] = t->name;
-    return APR_OK;
+    return found ? APR_OK : keep_name(w, t->name, w->m->only_b, &w->m->nonly_b);
 }
 
 static enum apr_code match_all(struct matching *w)
@@ -246,8 +252,10 @@ static enum apr_code match_all(struct matching *w)
             continue;
         w->taken[match - b->tensor] = true;
         nsame++;
-        if (is_wanted(w->o, t->name))
-            w->m->pair[w->m->npair++] = (struct pair){ .a = t, .b = match, .name = t->name };
+        bool yes;
+        APR_TRY(apr_patterns_want(w->o->filter, t->name, &yes, w->e));
+        w->m->pair[w->m->npair] = (struct pair){ .a = t, .b = match, .name = t->name };
+        w->m->npair += yes;
     }
     if (nsame < a->ntensor || nsame < b->ntensor)
         APR_TRY(find_family(w));
@@ -260,17 +268,20 @@ static enum apr_code match_all(struct matching *w)
     return APR_OK;
 }
 
-/* Does the absence of a match fail the verdict? Not for what converters generate (one such name needs no family to be known) or drop, nor
+/* The absence of a match fails the verdict, but not for what converters generate (one such name needs no family to be known) or drop, nor
  * for what a rule ignores. */
-static bool matters(const struct matching *w, int side, struct apr_bytes name)
+static enum apr_code mind_unmatched(const struct matching *w, int side, struct apr_bytes name)
 {
+    const struct bounds *rule;
     const struct apr_binding *b = w->binding[side];
     const struct apr_tensor *t = apr_model_find(w->model[side], name);
     struct apr_meaning meaning;
     const bool generated = apr_bytes_is(name, "rope_freqs.weight") ||
                            (b != NULL && apr_binding_meaning(b, t, 0, &meaning) && meaning.role->generated);
     const bool dropped = b != NULL && apr_binding_skips(b, t);
-    return !w->o->subset && !generated && !dropped && !bounds_for(w->o, name, name)->ignore;
+    APR_TRY(find_rule(&w->o->rules, name, name, &rule, w->e));
+    w->m->unmatched |= !w->o->subset && !generated && !dropped && !(rule != NULL && rule->ignore);
+    return APR_OK;
 }
 
 static int by_name(const void *a, const void *b) { return apr_bytes_compare(*(const struct apr_bytes *)a, *(const struct apr_bytes *)b); }
@@ -309,12 +320,12 @@ enum apr_code match_models(struct match *m, const struct options *o, const struc
                           .part = malloc(MOST_TENSORS_OF_A_ROLE * sizeof *w.part), .e = e };
     const bool memory = w.taken != NULL && w.part != NULL && m->pair != NULL && m->only_a != NULL && m->only_b != NULL;
     enum apr_code code = memory ? match_all(&w) : apr_no_memory(e);
-    if (code == APR_OK && o->nfilter > 0 && m->npair + m->nonly_a + m->nonly_b == 0)
+    if (code == APR_OK && o->filter != NULL && m->npair + m->nonly_a + m->nonly_b == 0)
         code = apr_fail(e, APR_EARG, APR_NOWHERE, "no tensor matches the filter");
     for (size_t i = 0; code == APR_OK && i < m->nonly_a; i++)
-        m->unmatched |= matters(&w, 0, m->only_a[i]);
+        code = mind_unmatched(&w, 0, m->only_a[i]);
     for (size_t i = 0; code == APR_OK && i < m->nonly_b; i++)
-        m->unmatched |= matters(&w, 1, m->only_b[i]);
+        code = mind_unmatched(&w, 1, m->only_b[i]);
     free(w.taken);
     free(w.part);
     if (code != APR_OK) {

@@ -1,10 +1,10 @@
+#include "tolerance.h"
+
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
-#include "diff.h"
 #include "family/yaml.h"
-#include "files/source.h"
 
 /* A tolerance file is a list of maps: - {match: PATTERN, cosine: F, max_abs: F, rmse: F, ignore: true} */
 
@@ -30,75 +30,91 @@ static enum apr_code take_number(const struct apr_yaml *v, double *to, struct ap
     return APR_OK;
 }
 
-static enum apr_code take_pattern(const struct apr_yaml *v, struct apr_pattern **to, struct apr_error *e)
+static enum apr_code take_pattern(const struct apr_yaml *v, struct rules *r, struct apr_error *e)
 {
     struct apr_error why;
     if (v->text.n == 0)
         return complain(v, "match is empty", e);
-    const enum apr_code code = apr_pattern_new(to, text_of(v), &why);
+    const enum apr_code code = apr_patterns_add(&r->match, v->text, &why);
     return code == APR_OK ? APR_OK : code == APR_ENOMEM ? apr_no_memory(e) : complain(v, why.text, e);
 }
 
-static enum apr_code take_value(const struct apr_yaml *v, struct rule *rule, struct apr_error *e)
+static enum apr_code take_bound(const struct apr_yaml *v, struct bounds *bounds, struct apr_error *e)
 {
-    if (v->kind != APR_YAML_SCALAR)
-        return complain_of(v, "expected a plain value for", v->key, e);
-    if (apr_bytes_is(v->key, "match"))
-        return take_pattern(v, &rule->match, e);
     if (apr_bytes_is(v->key, "cosine"))
-        return take_number(v, &rule->bounds.cosine, e);
+        return take_number(v, &bounds->cosine, e);
     if (apr_bytes_is(v->key, "max_abs"))
-        return take_number(v, &rule->bounds.max_abs, e);
+        return take_number(v, &bounds->max_abs, e);
     if (apr_bytes_is(v->key, "rmse"))
-        return take_number(v, &rule->bounds.rmse, e);
+        return take_number(v, &bounds->rmse, e);
     if (!apr_bytes_is(v->key, "ignore"))
         return complain_of(v, "unknown key", v->key, e);
-    rule->bounds.ignore = apr_bytes_is(v->text, "true");
-    if (!rule->bounds.ignore && !apr_bytes_is(v->text, "false"))
+    bounds->ignore = apr_bytes_is(v->text, "true");
+    if (!bounds->ignore && !apr_bytes_is(v->text, "false"))
         return complain_of(v, "ignore must be true or false, not", v->text, e);
     return APR_OK;
 }
 
-static enum apr_code read_rules(struct options *o, const struct apr_yaml *list, struct apr_error *e)
+static enum apr_code take_rule(struct rules *r, size_t i, const struct apr_yaml *map, struct apr_error *e)
+{
+    if (map->kind != APR_YAML_MAP)
+        return complain(map, "expected a rule, {match: ..., ...}", e);
+    for (const struct apr_yaml *v = map->child; v != NULL; v = v->next) {
+        if (v->kind != APR_YAML_SCALAR)
+            return complain_of(v, "expected a plain value for", v->key, e);
+        APR_TRY(apr_bytes_is(v->key, "match") ? take_pattern(v, r, e) : take_bound(v, &r->bounds[i], e));
+    }
+    if (apr_patterns_count(r->match) <= i)
+        return complain(map, "a rule without match", e);
+    r->line[i] = map->line;
+    return APR_OK;
+}
+
+static enum apr_code take_rules(struct rules *r, const struct apr_yaml *list, const struct bounds *otherwise, struct apr_error *e)
 {
     if (list->kind != APR_YAML_LIST)
         return complain(list, "expected a list of rules", e);
-    o->rule = calloc(list->n + 1, sizeof *o->rule);
-    if (o->rule == NULL)
+    r->bounds = calloc(list->n + 1, sizeof *r->bounds);
+    r->line = calloc(list->n + 1, sizeof *r->line);
+    if (r->bounds == NULL || r->line == NULL)
         return apr_no_memory(e);
-    for (const struct apr_yaml *map = list->child; map != NULL; map = map->next) {
-        struct rule *rule = &o->rule[o->nrule++];
-        rule->bounds = o->bounds;
-        if (map->kind != APR_YAML_MAP)
-            return complain(map, "expected a rule, {match: ..., ...}", e);
-        for (const struct apr_yaml *v = map->child; v != NULL; v = v->next)
-            APR_TRY(take_value(v, rule, e));
-        if (rule->match == NULL)
-            return complain(map, "a rule without match", e);
+    size_t i = 0;
+    for (const struct apr_yaml *map = list->child; map != NULL; map = map->next, i++) {
+        r->bounds[i] = *otherwise;
+        APR_TRY(take_rule(r, i, map, e));
     }
     return APR_OK;
 }
 
-enum apr_code read_tolerances(struct options *o, const char *path, struct apr_error *e)
+enum apr_code read_rules(struct rules *r, const char *path, struct apr_bytes text, const struct bounds *otherwise, struct apr_error *e)
 {
-    struct apr_source *s = NULL;
-    struct apr_yaml_document *d = NULL;
-    enum apr_code code = apr_source_open(&s, path, &o->cli.run, e);
+    struct apr_yaml_document *d;
+    *r = (struct rules){ .path = path };
+    enum apr_code code = apr_yaml_parse(&d, text, e);
     if (code == APR_OK)
-        code = apr_yaml_parse(&d, s->map, e);
-    if (code == APR_OK)
-        code = read_rules(o, apr_yaml_root(d), e);
-    apr_yaml_free(d);
-    apr_source_close(s);
+        code = take_rules(r, apr_yaml_root(d), otherwise, e);
     if (code != APR_OK)
         apr_error_in(e, path);
+    apr_yaml_free(d);
     return code;
 }
 
-const struct bounds *bounds_for(const struct options *o, struct apr_bytes name, struct apr_bytes name_b)
+void free_rules(struct rules *r)
 {
-    for (size_t i = 0; i < o->nrule; i++)
-        if (apr_pattern_matches(o->rule[i].match, name) || apr_pattern_matches(o->rule[i].match, name_b))
-            return &o->rule[i].bounds;
-    return &o->bounds;
+    apr_patterns_free(r->match);
+    free(r->bounds);
+    free(r->line);
+}
+
+enum apr_code find_rule(const struct rules *r, struct apr_bytes name, struct apr_bytes name_b, const struct bounds **bounds, struct apr_error *e)
+{
+    size_t first, first_b = APR_NO_PATTERN;
+    enum apr_code code = apr_patterns_first(r->match, name, &first, e);
+    if (code == APR_OK && !apr_bytes_equal(name, name_b))
+        code = apr_patterns_first(r->match, name_b, &first_b, e);
+    if (code != APR_OK)
+        apr_error_in(e, r->path);
+    first = first_b < first ? first_b : first;
+    *bounds = first == APR_NO_PATTERN ? NULL : &r->bounds[first];
+    return code;
 }

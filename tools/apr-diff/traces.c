@@ -137,26 +137,35 @@ static enum apr_code pair_stages(struct match *m, const struct apr_model *a, con
     return APR_OK;
 }
 
-static size_t keep_names(const struct options *o, struct apr_bytes *name, size_t n)
+static enum apr_code keep_names(const struct options *o, struct apr_bytes *name, size_t *n, struct apr_error *e)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < n; i++)
-        if (is_wanted(o, name[i]))
-            name[kept++] = name[i];
-    return kept;
+    for (size_t i = 0; i < *n; i++) {
+        bool yes;
+        APR_TRY(apr_patterns_want(o->filter, name[i], &yes, e));
+        name[kept] = name[i];
+        kept += yes;
+    }
+    *n = kept;
+    return APR_OK;
 }
 
 /* What the filters and the limit leave. */
 static enum apr_code select_stages(struct match *m, const struct options *o, struct apr_error *e)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < m->npair; i++)
-        if (is_wanted(o, m->pair[i].a->name) || is_wanted(o, m->pair[i].b->name))
-            m->pair[kept++] = m->pair[i];
+    for (size_t i = 0; i < m->npair; i++) {
+        bool yes;
+        APR_TRY(apr_patterns_want(o->filter, m->pair[i].a->name, &yes, e));
+        if (!yes)
+            APR_TRY(apr_patterns_want(o->filter, m->pair[i].b->name, &yes, e));
+        m->pair[kept] = m->pair[i];
+        kept += yes;
+    }
     m->npair = kept;
-    m->nonly_a = keep_names(o, m->only_a, m->nonly_a);
-    m->nonly_b = keep_names(o, m->only_b, m->nonly_b);
-    if (o->nfilter > 0 && m->npair + m->nonly_a + m->nonly_b == 0)
+    APR_TRY(keep_names(o, m->only_a, &m->nonly_a, e));
+    APR_TRY(keep_names(o, m->only_b, &m->nonly_b, e));
+    if (o->filter != NULL && m->npair + m->nonly_a + m->nonly_b == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "no stage matches the filter");
     if (o->limit > 0 && m->npair > o->limit)
         m->npair = (size_t)o->limit;

@@ -291,7 +291,7 @@ static uint64_t plan(struct pass *p)
     uint64_t bytes = 0;
     for (size_t i = 0; i < p->x->m->ntensor; i++) {
         const struct apr_tensor *t = &p->x->m->tensor[i];
-        if (t->count == 0 || t->tied || !is_chosen(p->x->o, t))
+        if (t->count == 0 || t->tied || !is_chosen(p->x, t))
             continue;
         const bool rows = t->ndim == 2 && t->dim[1] <= APR_CHUNK && is_embedding(t->name);
         struct job *j = &p->job[p->njob++];

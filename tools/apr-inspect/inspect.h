@@ -17,8 +17,7 @@ enum check_kind { CHECK_NONE, CHECK_ALL, CHECK_FAST };
 
 struct options {
     struct apr_cli       cli;
-    struct apr_pattern **filter;
-    size_t               nfilter;
+    struct apr_patterns *filter;
     bool                 tensors, metadata, full, stats, hash, tree, tokenizer, hex, blocks, textconv;
     enum check_kind      check;
     const char          *get, *tensor, *slice, *html, *manifest, *verify; /* NULL: not asked for */
@@ -51,6 +50,7 @@ struct inspection {
     struct apr_hf_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */
     struct apr_error         config_error;
     struct findings          findings;
+    bool                    *chosen;   /* of the model's tensors: those that --filter leaves */
 };
 
 /* Opens the model at path and finds its family; binds it where an option asks for that. Close it with end_inspection, after a failure
@@ -76,8 +76,8 @@ APR_MUST_CHECK enum apr_code config_metadata(const struct inspection *x, struct 
 APR_MUST_CHECK enum apr_code add_finding(struct findings *f, enum apr_severity severity, unsigned stage, const char *code, struct apr_bytes tensor,
                                          struct apr_error *e, const char *format, ...) APR_PRINTF(7, 8);
 
-/* Is the tensor chosen by --filter? */
-bool is_chosen(const struct options *o, const struct apr_tensor *t);
+/* Is the model's tensor chosen by --filter? */
+bool is_chosen(const struct inspection *x, const struct apr_tensor *t);
 
 /* ---- scan.c: everything that reads tensor data, in one pass, in parallel, rows in the order of the file's index ------ */
 

@@ -38,12 +38,24 @@ static enum apr_code find_family(struct inspection *x, struct apr_error *e)
     return x->family == NULL ? APR_OK : apr_bind(&x->binding, x->family, x->m, NULL, e);
 }
 
+static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
+{
+    x->chosen = calloc(x->m->ntensor + 1, sizeof *x->chosen);
+    if (x->chosen == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < x->m->ntensor; i++)
+        APR_TRY(apr_patterns_want(x->o->filter, x->m->tensor[i].name, &x->chosen[i], e));
+    return APR_OK;
+}
+
 enum apr_code begin_inspection(struct inspection *x, const struct options *o, struct apr_families *families, const char *path,
                                struct apr_error *e)
 {
     *x = (struct inspection){ .o = o, .path = path, .families = families };
     APR_TRY(apr_open(&x->m, path, &o->cli.run, e));
-    enum apr_code code = read_config(x, e);
+    enum apr_code code = choose_tensors(x, e);
+    if (code == APR_OK)
+        code = read_config(x, e);
     if (code == APR_OK)
         code = find_family(x, e);
     if (code != APR_OK)
@@ -56,6 +68,7 @@ void end_inspection(struct inspection *x)
     for (size_t i = 0; i < x->findings.n; i++)
         free(x->findings.at[i].text);
     free(x->findings.at);
+    free(x->chosen);
     apr_binding_free(x->binding);
     apr_hf_config_free(x->config);
     apr_close(x->m);
@@ -103,13 +116,7 @@ enum apr_code config_metadata(const struct inspection *x, struct apr_meta *confi
     return APR_OK;
 }
 
-bool is_chosen(const struct options *o, const struct apr_tensor *t)
-{
-    for (size_t i = 0; i < o->nfilter; i++)
-        if (apr_pattern_matches(o->filter[i], t->name))
-            return true;
-    return o->nfilter == 0;
-}
+bool is_chosen(const struct inspection *x, const struct apr_tensor *t) { return x->chosen[t - x->m->tensor]; }
 
 /* ---- findings ------------------------------------------------------------------------------------------------------- */
 

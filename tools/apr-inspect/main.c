@@ -90,11 +90,8 @@ static int inspect_all(const struct options *o, struct apr_families *families)
 
 static enum apr_code read_filters(struct options *o, const struct apr_texts *texts, struct apr_error *e)
 {
-    o->filter = calloc(texts->n + 1, sizeof(struct apr_pattern *));
-    if (o->filter == NULL)
-        return apr_no_memory(e);
-    for (; o->nfilter < texts->n; o->nfilter++)
-        APR_TRY(apr_pattern_new(&o->filter[o->nfilter], texts->text[o->nfilter], e));
+    for (size_t i = 0; i < texts->n; i++)
+        APR_TRY(apr_patterns_add(&o->filter, apr_text(texts->text[i]), e));
     return APR_OK;
 }
 
@@ -176,8 +173,6 @@ int main(int argc, char **argv)
     o.check = (enum check_kind)check;
     if (exit_code < 0)
         exit_code = run(&o, &filters, &families);
-    for (size_t i = 0; i < o.nfilter; i++)
-        apr_pattern_free(o.filter[i]);
-    free(o.filter);
+    apr_patterns_free(o.filter);
     return apr_cli_finish(&o.cli, exit_code);
 }

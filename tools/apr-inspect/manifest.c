@@ -59,7 +59,7 @@ int write_manifest(struct inspection *x)
         return fail(x, x->path, &e);
     }
     apr_out_close(&w.out, ']');
-    if (x->o->nfilter == 0)
+    if (x->o->filter == NULL)
         apr_out_text(&w.out, "model_hash", apr_digest_spell(apr_model_digest_end(&w.model), digits));
     apr_out_close(&w.out, '}');
     apr_out_line(&w.out);
@@ -217,11 +217,16 @@ static enum apr_code verify_row(void *ctx, const struct scanned *row, struct apr
     return APR_OK;
 }
 
-static void tell_missing(struct verifying *v)
+static enum apr_code tell_missing(struct verifying *v, struct apr_error *e)
 {
-    for (size_t i = 0; i < v->f.n; i++)
-        if (!v->f.entry[i].seen && is_chosen(v->x->o, &(struct apr_tensor){ .name = v->f.entry[i].name }))
+    for (size_t i = 0; i < v->f.n; i++) {
+        bool wanted = false;
+        if (!v->f.entry[i].seen)
+            APR_TRY(apr_patterns_want(v->x->o->filter, v->f.entry[i].name, &wanted, e));
+        if (wanted)
             tell(v, MISSING, v->f.entry[i].name, false);
+    }
+    return APR_OK;
 }
 
 static int verify(struct verifying *v)
@@ -234,9 +239,9 @@ static int verify(struct verifying *v)
         apr_out_text(&out, "schema", "apr-verify/1");
         apr_out_open(&out, "tensors", '[');
     }
-    const enum apr_code code = scan_tensors(v->x, SCAN_HASH, verify_row, v, &e);
+    enum apr_code code = scan_tensors(v->x, SCAN_HASH, verify_row, v, &e);
     if (code == APR_OK)
-        tell_missing(v);
+        code = tell_missing(v, &e);
     const bool same = v->of[CHANGED] + v->of[MISSING] + v->of[NEW] == 0;
     int exit_code = same ? APR_EXIT_YES : APR_EXIT_NO;
     if (v->json != NULL) {

@@ -269,7 +269,7 @@ static enum apr_code plan(struct scan *s, const struct inspection *x, struct apr
         return apr_no_memory(e);
     for (size_t i = 0; i < s->m->ntensor; i++) {
         const struct apr_tensor real = as_reals(&s->m->tensor[i]);
-        if (!is_chosen(x->o, &s->m->tensor[i]))
+        if (!is_chosen(x, &s->m->tensor[i]))
             continue;
         s->job[s->njob++].t = &s->m->tensor[i];
         room += (size_t)(pieces_of(&real) / PART_PIECES);

@@ -21,7 +21,7 @@ struct listing {
 static unsigned asked(const struct options *o) { return (o->stats ? SCAN_STATS : 0u) | (o->hash ? SCAN_HASH : 0u); }
 
 /* Some of the tensors are no model. */
-static bool has_model_hash(const struct options *o) { return o->hash && o->nfilter == 0; }
+static bool has_model_hash(const struct options *o) { return o->hash && o->filter == NULL; }
 
 /* ---- JSON ----------------------------------------------------------------------------------------------------------- */
 
@@ -176,7 +176,7 @@ static enum apr_code list(struct listing *l, struct apr_error *e)
     if (asked(l->x->o) != 0)
         return scan_tensors(l->x, asked(l->x->o), take_row, l, e);
     for (size_t i = 0; i < m->ntensor; i++)
-        if (is_chosen(l->x->o, &m->tensor[i]))
+        if (is_chosen(l->x, &m->tensor[i]))
             APR_TRY(take_row(l, &(struct scanned){ .t = &m->tensor[i] }, e));
     return APR_OK;
 }
@@ -199,7 +199,7 @@ int show_tensors(struct inspection *x)
     struct apr_error e;
     char hex[33];
     for (size_t i = 0; i < x->m->ntensor; i++) {
-        const size_t columns = is_chosen(x->o, &x->m->tensor[i]) ? apr_columns(x->m->tensor[i].name) : 0;
+        const size_t columns = is_chosen(x, &x->m->tensor[i]) ? apr_columns(x->m->tensor[i].name) : 0;
         l.width = columns > l.width ? columns : l.width;
     }
     l.width = l.width > WIDEST ? WIDEST : l.width < 6 ? 6 : l.width;

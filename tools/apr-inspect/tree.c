@@ -90,7 +90,7 @@ static enum apr_code build(struct tree *tree, const struct inspection *x, struct
     if (tree->leaf == NULL)
         return apr_no_memory(e);
     for (size_t i = 0; i < m->ntensor; i++)
-        if (is_chosen(x->o, &m->tensor[i])) {
+        if (is_chosen(x, &m->tensor[i])) {
             tree->leaf[tree->n] = (struct leaf){ .t = &m->tensor[i] };
             split(&tree->leaf[tree->n++], separator);
         }
