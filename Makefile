@@ -66,6 +66,7 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/tests/support.o $(LIBRAR
 $(BUILD)/tests/test_fmath: LIBS += -lmpfr
 $(BUILD)/tests/test_fuzz: $(BUILD)/tests/fuzz/open.o
 $(BUILD)/tests/test_bind $(BUILD)/tests/test_detect: $(BUILD)/tests/bare_model.o
+$(BUILD)/tests/test_vocabulary: $(BUILD)/tests/fuzz/tokenizer.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_faults: $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c

@@ -315,7 +315,7 @@ static enum apr_code load_string(json_t **json, struct apr_bytes quoted, uint64_
     return load(json, quoted, at, 0, e);
 }
 
-enum apr_code apr_json_string(struct apr_model *m, struct apr_bytes quoted, uint64_t at, struct apr_bytes *out, struct apr_error *e)
+enum apr_code apr_json_text(struct apr_arena **a, struct apr_bytes quoted, uint64_t at, struct apr_bytes *out, struct apr_error *e)
 {
     if (is_literal(quoted)) {
         *out = unquote(quoted);
@@ -324,12 +324,17 @@ enum apr_code apr_json_string(struct apr_model *m, struct apr_bytes quoted, uint
     json_t *json;
     APR_TRY(load_string(&json, quoted, at, e));
     const size_t n = json_string_length(json);
-    unsigned char *copy = apr_arena_alloc(&m->arena, n + 1);
+    unsigned char *copy = apr_arena_alloc(a, n + 1);
     if (copy != NULL)
         memcpy(copy, json_string_value(json), n);
     json_decref(json);
     *out = (struct apr_bytes){ copy, n };
     return copy != NULL ? APR_OK : apr_no_memory(e);
+}
+
+enum apr_code apr_json_string(struct apr_model *m, struct apr_bytes quoted, uint64_t at, struct apr_bytes *out, struct apr_error *e)
+{
+    return apr_json_text(&m->arena, quoted, at, out, e);
 }
 
 bool apr_json_plain(struct apr_bytes text, uint64_t *n)
@@ -441,15 +446,16 @@ enum apr_code apr_json_check(struct apr_bytes text, uint64_t at, struct apr_erro
     return apr_walk_end(&w, e);
 }
 
-enum apr_code apr_json_value(struct apr_model *m, struct apr_bytes text, uint64_t at, struct apr_value *v, struct apr_error *e)
+enum apr_code apr_json_checked(struct apr_arena **a, struct apr_bytes text, uint64_t at, struct apr_value *v, struct apr_error *e)
 {
     APR_TRY(classify(text, at, v, e));
-    switch (v->type) {
-    case APR_META_STRING: return apr_json_string(m, text, at, &v->text, e);
-    case APR_META_ARRAY:
-    case APR_META_OBJECT: return apr_json_check(text, at, e);
-    default:              return APR_OK;
-    }
+    return v->type == APR_META_STRING ? apr_json_text(a, text, at, &v->text, e) : APR_OK;
+}
+
+enum apr_code apr_json_value(struct apr_model *m, struct apr_bytes text, uint64_t at, struct apr_value *v, struct apr_error *e)
+{
+    APR_TRY(apr_json_checked(&m->arena, text, at, v, e));
+    return v->type == APR_META_ARRAY || v->type == APR_META_OBJECT ? apr_json_check(text, at, e) : APR_OK;
 }
 
 bool apr_json_element(struct apr_bytes text, unsigned char **scratch, struct apr_value *v)

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "base/arena.h"
 #include "base/core.h"
 
 /* A walk over the members of one object, or the elements of one array.
@@ -42,7 +43,9 @@ APR_MUST_CHECK enum apr_code apr_json_load(json_t **json, struct apr_bytes text,
  * scalars loaded. Keys that occur twice are no fault here. */
 APR_MUST_CHECK enum apr_code apr_json_check(struct apr_bytes text, uint64_t at, struct apr_error *e);
 
-/* A string with its quotes -> its bytes: a view when nothing is escaped, else in m's arena. It may hold NUL. */
+/* A string with its quotes -> its bytes: a view when nothing is escaped, else in the arena (m's). It may hold NUL. */
+APR_MUST_CHECK enum apr_code apr_json_text(struct apr_arena **a, struct apr_bytes quoted, uint64_t at, struct apr_bytes *out,
+                                           struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_json_string(struct apr_model *m, struct apr_bytes quoted, uint64_t at, struct apr_bytes *out,
                                              struct apr_error *e);
 
@@ -50,6 +53,10 @@ APR_MUST_CHECK enum apr_code apr_json_string(struct apr_model *m, struct apr_byt
  * checked by apr_json_check and kept as they are spelled. */
 APR_MUST_CHECK enum apr_code apr_json_value(struct apr_model *m, struct apr_bytes text, uint64_t at, struct apr_value *v,
                                             struct apr_error *e);
+
+/* The same for text that lies within what apr_json_check has passed: arrays and objects are not checked again. */
+APR_MUST_CHECK enum apr_code apr_json_checked(struct apr_arena **a, struct apr_bytes text, uint64_t at, struct apr_value *v,
+                                              struct apr_error *e);
 
 /* The same, on any thread and without a model, for text that apr_json_check has passed: an escaped string is decoded into
  * *scratch, a block of malloc (or NULL) that is replaced. False when memory is out. */
