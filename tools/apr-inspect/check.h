@@ -20,10 +20,6 @@ APR_MUST_CHECK enum apr_code check_contract(struct inspection *x, struct apr_err
 APR_MUST_CHECK enum apr_code check_tokenizer(struct inspection *x, struct apr_error *e); /* 6 */
 APR_MUST_CHECK enum apr_code check_values(struct inspection *x, struct apr_error *e);    /* 7 to 10: one pass over the data */
 
-/* Opens the file of that name beside a checkpoint (apr_source_sidecar); *s is NULL when there is none, or the model has no folder. */
-APR_MUST_CHECK enum apr_code open_beside(const struct inspection *x, const char *name, uint64_t most, struct apr_source **s,
-                                         struct apr_error *e);
-
 /* Is it a model of weights, not a trace or an importance matrix? */
 bool has_weights(const struct apr_model *m);
 

@@ -9,7 +9,8 @@
 #include "model/format.h"
 #include "model/json.h"
 
-enum apr_code open_beside(const struct inspection *x, const char *name, uint64_t most, struct apr_source **s, struct apr_error *e)
+/* Opens the file of that name beside a checkpoint; *s is NULL when there is none, or the model has no folder. */
+static enum apr_code open_beside(const struct inspection *x, const char *name, uint64_t most, struct apr_source **s, struct apr_error *e)
 {
     const char *path = x->m->file[0]->path, *slash = strrchr(path, '/');
     const size_t folder = slash == NULL ? 0 : (size_t)(slash - path) + 1, n = strlen(name);
