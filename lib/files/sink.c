@@ -2,82 +2,431 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
+#include <limits.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/random.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
+
+#include "base/bytes.h"
+#include "files/source.h"
+
+#define MOST_LINKS 40
+#define MOST_TRIES 100
+
+static const char reading[] = "it is being read";
 
 static enum apr_code refused(const char *path, int why, struct apr_error *e)
 {
-    apr_fail(e, APR_EIO, APR_NOWHERE, "cannot be written: %s", strerror(why == 0 ? EIO : why));
+    const bool answer = strcmp(path, "-") == 0;
+    char text[128];
+    const char *const words = why == EISDIR ? "it is a folder" : strerror_r(why, text, sizeof text);
+    const enum apr_code code = apr_fail(e, why == ENOMEM ? APR_ENOMEM : APR_EIO, APR_NOWHERE, "%s%s", answer ? "" : "cannot be written: ", words);
+    apr_error_in(e, answer ? "standard output" : path);
+    return code;
+}
+
+/* ---- where it lies -------------------------------------------------------------------------------------------------- */
+
+/* The descriptor that a path names, or -1. */
+static int stream_of(const char *path)
+{
+    static const char *const word[] = { "/dev/stdin", "/dev/stdout", "/dev/stderr" }, *const before[] = { "/dev/fd/", "/proc/self/fd/" };
+    for (int i = 0; i < (int)APR_LENGTH(word); i++)
+        if (strcmp(path, word[i]) == 0)
+            return i;
+    for (size_t i = 0; i < APR_LENGTH(before); i++) {
+        const char *const digits = path + strlen(before[i]);
+        const size_t n = strncmp(path, before[i], strlen(before[i])) == 0 ? strspn(digits, "0123456789") : 0;
+        if (n > 0 && n < 10 && digits[n] == 0)
+            return atoi(digits);
+    }
+    return -1;
+}
+
+/* Puts what the link at *path leads to in its stead, as long as there is one. Returns an errno. */
+static int follow(char **path)
+{
+    char to[PATH_MAX];
+    for (unsigned i = 0; i < MOST_LINKS; i++) {
+        const ssize_t n = stream_of(*path) >= 0 ? -1 : readlink(*path, to, sizeof to);
+        if (n < 0)
+            return 0; /* no link; whatever else it may be is found next */
+        const char *const slash = strrchr(*path, '/');
+        const int folder = slash == NULL || to[0] == '/' ? 0 : (int)(slash + 1 - *path);
+        char *end;
+        if (asprintf(&end, "%.*s%.*s", folder, *path, (int)n, to) < 0)
+            return ENOMEM;
+        free(*path);
+        *path = end;
+    }
+    return ELOOP;
+}
+
+static enum apr_code refused_folder(const char *path, const char *folder, struct apr_error *e)
+{
+    char text[128];
+    apr_fail(e, APR_EIO, APR_NOWHERE, "cannot be written: its folder %s: %s", APR_QUOTED(apr_text(folder)), strerror_r(errno, text, sizeof text));
     apr_error_in(e, path);
     return APR_EIO;
 }
 
-static void forget(struct apr_replacement *r)
+/* end: path with its links followed; it is taken apart. */
+static enum apr_code find_file(struct apr_target *p, const char *path, char *end, struct apr_error *e)
 {
-    free(r->target);
-    free(r->part);
-    *r = (struct apr_replacement){ .to = NULL };
+    char *const slash = strrchr(end, '/');
+    const char *const name = slash == NULL ? end : slash + 1;
+    if (*path == 0)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "an output has no name");
+    if (*name == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return refused(path, EISDIR, e);
+    p->name = strdup(name);
+    if (p->name == NULL)
+        return apr_no_memory(e);
+    if (slash != NULL)
+        slash[slash == end] = 0; /* what is left is the folder, or "/" */
+    const char *const folder = slash == NULL ? "." : end;
+    p->folder = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (p->folder < 0)
+        return refused_folder(path, folder, e);
+    p->exists = fstatat(p->folder, p->name, &p->st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (!p->exists && (errno != ENOENT || fstat(p->folder, &p->st) != 0))
+        return refused(path, errno, e);
+    if (p->exists && S_ISDIR(p->st.st_mode))
+        return refused(path, EISDIR, e);
+    if (p->exists && faccessat(p->folder, p->name, W_OK, AT_EACCESS) != 0)
+        return refused(path, errno, e);
+    if ((!p->exists || S_ISREG(p->st.st_mode)) && faccessat(p->folder, ".", W_OK | X_OK, AT_EACCESS) != 0)
+        return refused_folder(path, folder, e);
+    return APR_OK;
 }
 
-enum apr_code apr_replace_begin(struct apr_replacement *r, const char *path, struct apr_error *e)
+enum apr_code apr_target_find(struct apr_target *p, const char *path, struct apr_error *e)
+{
+    char *end = strdup(path);
+    *p = (struct apr_target){ .stream = -1, .folder = -1 };
+    if (end == NULL)
+        return apr_no_memory(e);
+    const bool answer = strcmp(path, "-") == 0;
+    const int why = answer ? 0 : follow(&end);
+    enum apr_code code = why == 0 ? APR_OK : refused(path, why, e);
+    if (code == APR_OK && (p->stream = answer ? STDOUT_FILENO : stream_of(end)) >= 0) {
+        p->exists = true;
+        if (fstat(p->stream, &p->st) != 0)
+            code = refused(path, errno, e);
+    } else if (code == APR_OK) {
+        code = find_file(p, path, end, e);
+    }
+    free(end);
+    return code;
+}
+
+void apr_target_free(struct apr_target *p)
+{
+    if (p->folder >= 0)
+        close(p->folder);
+    free(p->name);
+    *p = (struct apr_target){ .stream = -1, .folder = -1 };
+}
+
+bool apr_target_same(const struct apr_target *p, const struct apr_target *q)
+{
+    if (p->stream >= 0 && p->stream == q->stream)
+        return true;
+    const bool node = p->st.st_dev == q->st.st_dev && p->st.st_ino == q->st.st_ino;
+    if (p->exists != q->exists || !node)
+        return false;
+    return p->exists ? !S_ISCHR(p->st.st_mode) : strcmp(p->name, q->name) == 0;
+}
+
+/* ---- what a sudden end would leave ---------------------------------------------------------------------------------- */
+
+/* A temporary name. They are kept for ever, for a handler may look at them at any time, and used again.
+ *   taken  a file is under way
+ *   there  the name may exist: it is to be removed */
+struct apr_stray {
+    struct apr_stray *next;
+    atomic_bool       taken, there;
+    int               folder;
+    char              name[sizeof ".apr-0123456789abcdef.part"];
+};
+static struct apr_stray *_Atomic all_strays;
+
+static struct apr_stray *take_stray(void)
+{
+    for (struct apr_stray *s = all_strays; s != NULL; s = s->next)
+        if (!atomic_exchange(&s->taken, true))
+            return s;
+    struct apr_stray *const s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->taken = true;
+    s->next = all_strays;
+    while (!atomic_compare_exchange_weak(&all_strays, &s->next, s))
+        continue;
+    return s;
+}
+
+bool apr_sink_pending(void)
+{
+    for (const struct apr_stray *s = all_strays; s != NULL; s = s->next)
+        if (s->taken)
+            return true;
+    return false;
+}
+
+void apr_sink_abandon(void)
+{
+    for (struct apr_stray *s = all_strays; s != NULL; s = s->next)
+        if (s->there)
+            unlinkat(s->folder, s->name, 0);
+}
+
+/* Nothing is called so, not even what a process of the same number left in the same folder. */
+static void new_name(struct apr_stray *s)
+{
+    static atomic_uint count;
+    uint64_t number;
+    if (getrandom(&number, sizeof number, GRND_NONBLOCK) != sizeof number)
+        number = (uint64_t)getpid() << 32 | atomic_fetch_add(&count, 1); /* the machine has just begun */
+    snprintf(s->name, sizeof s->name, ".apr-%016llx.part", (unsigned long long)number);
+}
+
+/* Gives the file without a name at fd a temporary one or, when fd is -1, makes a file of that name. A descriptor, or -1 and errno. */
+static int make_stray(struct apr_stray *s, int folder, int fd, mode_t mode)
+{
+    char nameless[32];
+    snprintf(nameless, sizeof nameless, "/proc/self/fd/%d", fd);
+    s->folder = folder;
+    for (unsigned i = 0; i < MOST_TRIES; i++) {
+        new_name(s);
+        s->there = true; /* before it is */
+        const int made = fd < 0 ? openat(folder, s->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode)
+                                : linkat(AT_FDCWD, nameless, folder, s->name, AT_SYMLINK_FOLLOW);
+        if (made >= 0)
+            return fd < 0 ? made : fd;
+        s->there = false;
+        if (errno != EEXIST)
+            return -1;
+    }
+    return -1;
+}
+
+/* ---- beginning ------------------------------------------------------------------------------------------------------ */
+
+static bool is_read(const struct stat *st)
+{
+    return (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)) && apr_source_is_open(st->st_dev, st->st_ino);
+}
+
+static enum apr_code refused_wish(const char *path, const char *why, struct apr_error *e)
+{
+    apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: %s", why);
+    apr_error_in(e, path);
+    return APR_EARG;
+}
+
+/* Room for n bytes: an errno when there surely is none. */
+static int reserve(int fd, uint64_t n)
+{
+    struct statvfs disk;
+    int made;
+    if (n == 0)
+        return 0;
+    if (n > INT64_MAX)
+        return EFBIG;
+    do
+        made = fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)n);
+    while (made != 0 && errno == EINTR);
+    if (made == 0 || errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
+        return made == 0 ? 0 : errno;
+    if (fstatvfs(fd, &disk) != 0 || disk.f_blocks == 0 || disk.f_frsize == 0)
+        return 0;
+    return n / disk.f_frsize > disk.f_bavail ? ENOSPC : 0;
+}
+
+/* A file without a name where there can be one, so that a kill leaves nothing. It gets its name by way of /proc. */
+static int make_file(struct apr_sink *s)
+{
+    const mode_t mode = s->place.exists ? 0600 : 0666;
+    int fd = access("/proc/self/fd", X_OK) == 0 ? openat(s->place.folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode) : -1;
+    s->named = fd < 0;
+    if (fd < 0)
+        fd = make_stray(s->stray, s->place.folder, -1, mode);
+    return fd;
+}
+
+static enum apr_code open_target(struct apr_sink *s, struct apr_error *e)
+{
+    const struct apr_target *p = &s->place;
+    if (p->exists && is_read(&p->st))
+        return refused_wish(s->path, reading, e);
+    if (p->stream >= 0) {
+        s->fd = p->stream;
+    } else if (p->exists && !S_ISREG(p->st.st_mode)) {
+        s->fd = openat(p->folder, p->name, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+    } else {
+        s->stray = take_stray();
+        if (s->stray == NULL)
+            return apr_no_memory(e);
+        s->fd = make_file(s);
+    }
+    const int why = s->fd < 0 ? errno : s->stray == NULL ? 0 : reserve(s->fd, s->size);
+    return why == 0 ? APR_OK : refused(s->path, why, e);
+}
+
+/* The errno of the first failure is the one that counts: the others follow from it. */
+static void remember(struct apr_sink *s, int why)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&s->why, &none, why);
+}
+
+static ssize_t put(void *sink, const char *bytes, size_t n)
+{
+    struct apr_sink *const s = sink;
+    for (size_t at = 0; at < n;) {
+        const ssize_t written = s->why != 0 ? -1 : write(s->fd, bytes + at, n - at);
+        if (written > 0)
+            at += (size_t)written;
+        else if (written == 0 || errno != EINTR || s->why != 0) {
+            remember(s, written == 0 ? ENOSPC : errno);
+            return 0;
+        }
+    }
+    return (ssize_t)n;
+}
+
+enum apr_code apr_sink_begin(struct apr_sink *s, const char *path, uint64_t size, struct apr_error *e)
+{
+    *s = (struct apr_sink){ .fd = -1, .size = size, .path = strdup(path) };
+    if (s->path == NULL)
+        return apr_no_memory(e);
+    enum apr_code code = apr_target_find(&s->place, path, e);
+    if (code == APR_OK)
+        code = open_target(s, e);
+    if (code == APR_OK) {
+        s->to = fopencookie(s, "w", (cookie_io_functions_t){ .write = put });
+        code = s->to == NULL ? apr_no_memory(e) : APR_OK;
+    }
+    if (code != APR_OK)
+        apr_sink_drop(s);
+    return code;
+}
+
+/* ---- writing and ending --------------------------------------------------------------------------------------------- */
+
+enum apr_code apr_sink_write_at(struct apr_sink *s, uint64_t at, const void *bytes, size_t n, struct apr_error *e)
+{
+    uint64_t end;
+    if (s->stray == NULL)
+        return refused_wish(s->path, "it takes bytes from front to back only", e);
+    if (!apr_add(at, n, &end) || end > INT64_MAX)
+        remember(s, EFBIG);
+    for (const char *from = bytes; n > 0 && s->why == 0;) {
+        const ssize_t written = pwrite(s->fd, from, n, (off_t)at);
+        if (written > 0) {
+            from += written;
+            at += (uint64_t)written;
+            n -= (size_t)written;
+        } else if (written == 0 || errno != EINTR) {
+            remember(s, written == 0 ? ENOSPC : errno);
+        }
+    }
+    return s->why == 0 ? APR_OK : refused(s->path, s->why, e);
+}
+
+/* As the file was that is replaced. Where the group cannot be kept, the new one is given no more than all others have. */
+static void keep_mode(const struct apr_sink *s)
+{
+    const struct stat *const old = &s->place.st;
+    mode_t mode = old->st_mode & 07777;
+    if (!s->place.exists)
+        return;
+    if (fchown(s->fd, old->st_uid, old->st_gid) != 0) {
+        mode &= 0777;
+        if (fchown(s->fd, (uid_t)-1, old->st_gid) != 0)
+            mode &= (mode_t)(0707 | (mode & 7) << 3);
+    }
+    fchmod(s->fd, mode); /* a file system without modes has nothing to keep */
+}
+
+/* On disk. Where a file system knows no sync, it is as good as there. */
+static int sync_file(const struct apr_sink *s)
 {
     struct stat st;
-    char *const real = realpath(path, NULL);
-    const bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-    *r = (struct apr_replacement){ .target = real != NULL ? real : strdup(path) };
-    if (r->target == NULL || (!special && asprintf(&r->part, "%s.%ld.part", r->target, (long)getpid()) < 0)) {
-        r->part = NULL;
-        forget(r);
-        return apr_no_memory(e);
-    }
-    const int fd = special ? open(r->target, O_WRONLY | O_CLOEXEC) : open(r->part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    const int why = errno;
-    if (fd >= 0 && (r->to = fdopen(fd, "w")) != NULL)
-        return APR_OK;
-    if (fd >= 0) {
-        close(fd);
-        if (r->part != NULL)
-            unlink(r->part);
-    }
-    forget(r);
-    return fd < 0 ? refused(path, why, e) : apr_no_memory(e);
+    if (s->size > 0 && fstat(s->fd, &st) == 0 && (uint64_t)st.st_size < s->size && ftruncate(s->fd, st.st_size) != 0)
+        return errno; /* gives back the room that was not needed */
+    return fsync(s->fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
 }
 
-/* The rename lasts once the folder it happened in is on disk. */
-static void sync_folder(char *path)
+/* Links and renames; the old file or the new one is there at any moment. */
+static int put_in_place(struct apr_sink *s)
 {
-    const int fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const struct apr_target *p = &s->place;
+    char nameless[32];
+    snprintf(nameless, sizeof nameless, "/proc/self/fd/%d", s->fd);
+    if (!s->named && !p->exists && linkat(AT_FDCWD, nameless, p->folder, p->name, AT_SYMLINK_FOLLOW) == 0)
+        return 0;
+    if (!s->named && make_stray(s->stray, p->folder, s->fd, 0) < 0)
+        return errno;
+    s->named = true;
+    if (renameat(p->folder, s->stray->name, p->folder, p->name) != 0)
+        return errno;
+    s->stray->there = false;
+    return 0;
+}
+
+/* The name lasts once the folder is on disk. */
+static void sync_folder(int folder)
+{
+    const int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return;
     fsync(fd);
     close(fd);
 }
 
-enum apr_code apr_replace_end(struct apr_replacement *r, struct apr_error *e)
+enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e)
 {
-    errno = 0;
-    bool good = fflush(r->to) == 0 && !ferror(r->to) && (r->part == NULL || fsync(fileno(r->to)) == 0);
-    good = fclose(r->to) == 0 && good;
-    r->to = NULL;
-    if (good && (r->part == NULL || rename(r->part, r->target) == 0)) {
-        if (r->part != NULL)
-            sync_folder(r->part);
-        forget(r);
-        return APR_OK;
+    struct stat now;
+    enum apr_code code = APR_OK;
+    if (fflush(s->to) != 0)
+        remember(s, errno);
+    if (s->why == 0 && s->stray != NULL) {
+        keep_mode(s);
+        remember(s, sync_file(s));
+        if (s->why == 0 && fstatat(s->place.folder, s->place.name, &now, AT_SYMLINK_NOFOLLOW) == 0 && is_read(&now))
+            code = refused_wish(s->path, reading, e); /* it came there meanwhile */
+        else if (s->why == 0)
+            remember(s, put_in_place(s));
     }
-    refused(r->target, errno, e);
-    apr_replace_drop(r);
-    return APR_EIO;
+    if (s->why != 0 && (s->why != EPIPE || s->stray != NULL))
+        code = refused(s->path, s->why, e);
+    else if (code == APR_OK && s->stray != NULL)
+        sync_folder(s->place.folder);
+    apr_sink_drop(s);
+    return code;
 }
 
-void apr_replace_drop(struct apr_replacement *r)
+void apr_sink_drop(struct apr_sink *s)
 {
-    if (r->to != NULL)
-        fclose(r->to);
-    if (r->part != NULL)
-        unlink(r->part);
-    forget(r);
+    if (s->path == NULL)
+        return;
+    remember(s, ECANCELED); /* what is still in the buffer is not wanted */
+    if (s->to != NULL)
+        fclose(s->to);
+    if (s->stray != NULL) {
+        if (s->stray->there)
+            unlinkat(s->stray->folder, s->stray->name, 0);
+        s->stray->there = false;
+        s->stray->taken = false;
+    }
+    if (s->fd >= 0 && s->place.stream < 0)
+        close(s->fd);
+    apr_target_free(&s->place);
+    free(s->path);
+    *s = (struct apr_sink){ .to = NULL };
 }

@@ -1,22 +1,61 @@
-/* A file that appears whole or not at all. */
+/* The one way anything is written: a file that appears whole or not at all, and never in the place of one that is being read. */
 #ifndef APR_SINK_H
 #define APR_SINK_H
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "base/core.h"
 
-/* Write to `to`; end it with apr_replace_end or apr_replace_drop. */
-struct apr_replacement {
-    FILE *to;
-    char *target, *part; /* private; part is NULL for a device or a pipe, which is written as it is */
+/* Where an output lies: all links of its path are followed, the last one also when it leads to nothing.
+ *   stream  the descriptor that the path names ("-" and /dev/stdout are 1, /dev/fd/3 is 3), or -1
+ *   folder  a descriptor of the folder, good for its name only; -1 for a stream. name is that of the file in it
+ *   exists  something is there, and st says what; else st is the folder's */
+struct apr_target {
+    int         stream, folder;
+    char       *name;
+    bool        exists;
+    struct stat st;
 };
 
-/* Begins a file beside path, whose place it will take; a link is followed. e names path. */
-APR_MUST_CHECK enum apr_code apr_replace_begin(struct apr_replacement *r, const char *path, struct apr_error *e);
+/* Finds it; nothing is opened for writing and nothing made. APR_EIO when nothing could be written there: a folder, no folder to write
+ * in, a file or folder that may not be written. Free it with apr_target_free, after a failure too. */
+APR_MUST_CHECK enum apr_code apr_target_find(struct apr_target *p, const char *path, struct apr_error *e);
+void apr_target_free(struct apr_target *p);
 
-/* On disk, then in place. After a failure path is what it was, and nothing is left. */
-APR_MUST_CHECK enum apr_code apr_replace_end(struct apr_replacement *r, struct apr_error *e);
-void apr_replace_drop(struct apr_replacement *r);
+/* Would two outputs share a file, under whatever names, also one that does not exist yet? Never true of devices like /dev/null. */
+bool apr_target_same(const struct apr_target *p, const struct apr_target *q);
+
+/* A file being written. `to` is for what comes from front to back; end it with apr_sink_end or apr_sink_drop. */
+struct apr_sink {
+    FILE             *to;
+    struct apr_target place; /* private, as all below */
+    struct apr_stray *stray; /* NULL for what is written as it is: a stream, a device, a pipe */
+    char             *path;
+    int               fd;
+    bool              named; /* the new file has a name already */
+    uint64_t          size;
+    _Atomic int       why;   /* errno of the first write that failed */
+};
+
+/* Begins a file that will lie at path, in the stead of what is there. size: how long it will be, 0 when that is not known; there is
+ * room for so much then, or the answer is APR_EIO. A file system that cannot tell is none that is full. A new file gets the umask's
+ * mode, a replaced one keeps its own, and its owner when it may. A file that an open source reads is refused. e names path. */
+APR_MUST_CHECK enum apr_code apr_sink_begin(struct apr_sink *s, const char *path, uint64_t size, struct apr_error *e);
+
+/* All n bytes at an offset; any thread may. What went to `to` is to be flushed first. Not for streams, devices and pipes: APR_EARG. */
+APR_MUST_CHECK enum apr_code apr_sink_write_at(struct apr_sink *s, uint64_t at, const void *bytes, size_t n, struct apr_error *e);
+
+/* On disk, then in place. After a failure path is what it was, and nothing is left; e holds the reason of the first write that failed.
+ * A reader of a pipe who left early is no failure. */
+APR_MUST_CHECK enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e);
+
+/* Gives it up. For one that was begun, or is all zero. */
+void apr_sink_drop(struct apr_sink *s);
+
+/* Both for signal handlers, and async-signal-safe. Is a file under way? Removes what would be left of all such files when the process
+ * ends now. */
+bool apr_sink_pending(void);
+void apr_sink_abandon(void);
 
 #endif

@@ -224,6 +224,16 @@ void apr_source_close(struct apr_source *s)
     free(s);
 }
 
+bool apr_source_is_open(uint64_t device, uint64_t inode)
+{
+    pthread_mutex_lock(&all_lock);
+    const struct apr_source *s = all_sources;
+    while (s != NULL && (s->device != device || s->inode != inode))
+        s = s->next;
+    pthread_mutex_unlock(&all_lock);
+    return s != NULL;
+}
+
 enum apr_code apr_source_replace(struct apr_source *s, int fd, uint64_t n, struct apr_error *e)
 {
     struct apr_bytes map;

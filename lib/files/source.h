@@ -39,6 +39,9 @@ APR_MUST_CHECK enum apr_code apr_source_sidecar(struct apr_source **s, const cha
 /* Unmaps and frees; NULL is nothing. */
 void apr_source_close(struct apr_source *s);
 
+/* Is any source that is open this file? */
+bool apr_source_is_open(uint64_t device, uint64_t inode);
+
 /* An unlinked temporary file in r->tmpdir, as a descriptor; -1 and e when there is none. */
 int apr_temporary(const struct apr_run *r, struct apr_error *e);
 

@@ -19,7 +19,7 @@ void apr_page_drop(struct apr_page *p)
 {
     if (p->data.to != NULL)
         fclose(p->data.to);
-    apr_replace_drop(&p->file);
+    apr_sink_drop(&p->file);
     *p = (struct apr_page){ .to = NULL };
 }
 
@@ -48,7 +48,7 @@ static const char head[] =
 enum apr_code apr_page_begin(struct apr_page *p, const char *path, const char *title, struct apr_error *e)
 {
     *p = (struct apr_page){ .to = NULL };
-    APR_TRY(apr_replace_begin(&p->file, path, e));
+    APR_TRY(apr_sink_begin(&p->file, path, 0, e));
     p->to = p->file.to;
     p->data.to = fopencookie(p->to, "w", (cookie_io_functions_t){ .write = write_data });
     if (p->data.to == NULL) {
@@ -72,7 +72,7 @@ void apr_page_body(struct apr_page *p)
 enum apr_code apr_page_end(struct apr_page *p, const char *script, struct apr_error *e)
 {
     fprintf(p->to, "<script>\n%s%s</script>\n</body>\n</html>\n", shared_script, script);
-    return apr_replace_end(&p->file, e);
+    return apr_sink_end(&p->file, e);
 }
 
 /* ---- the body ------------------------------------------------------------------------------------------------------- */

@@ -10,9 +10,9 @@
 #include "ui/report.h"
 
 struct apr_page {
-    FILE                  *to;   /* HTML goes here, between apr_page_body and apr_page_end */
-    struct apr_out         data; /* JSON goes here, between apr_page_begin and apr_page_body */
-    struct apr_replacement file; /* private */
+    FILE           *to;   /* HTML goes here, between apr_page_body and apr_page_end */
+    struct apr_out  data; /* JSON goes here, between apr_page_begin and apr_page_body */
+    struct apr_sink file; /* private */
 };
 
 /* Begins a page that will lie at path; a file that is there stays until apr_page_end. */

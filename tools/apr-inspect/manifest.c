@@ -45,17 +45,17 @@ static enum apr_code write_entry(void *ctx, const struct scanned *row, struct ap
 
 int write_manifest(struct inspection *x)
 {
-    struct apr_replacement file;
+    struct apr_sink file;
     struct apr_error e;
     char digits[33];
-    if (apr_replace_begin(&file, x->o->manifest, &e) != APR_OK)
+    if (apr_sink_begin(&file, x->o->manifest, 0, &e) != APR_OK)
         return apr_cli_fail(&x->o->cli, &e);
     struct writing w = { .out = { .to = file.to } };
     apr_out_open(&w.out, NULL, '{');
     apr_out_text(&w.out, "schema", SCHEMA);
     apr_out_open(&w.out, "tensors", '[');
     if (scan_tensors(x, SCAN_HASH, write_entry, &w, &e) != APR_OK) {
-        apr_replace_drop(&file);
+        apr_sink_drop(&file);
         return fail(x, x->path, &e);
     }
     apr_out_close(&w.out, ']');
@@ -63,7 +63,7 @@ int write_manifest(struct inspection *x)
         apr_out_text(&w.out, "model_hash", apr_digest_spell(apr_model_digest_end(&w.model), digits));
     apr_out_close(&w.out, '}');
     apr_out_line(&w.out);
-    return apr_replace_end(&file, &e) == APR_OK ? APR_EXIT_YES : apr_cli_fail(&x->o->cli, &e);
+    return apr_sink_end(&file, &e) == APR_OK ? APR_EXIT_YES : apr_cli_fail(&x->o->cli, &e);
 }
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
