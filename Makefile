@@ -68,7 +68,7 @@ $(BUILD)/tests/test_fuzz: $(BUILD)/tests/fuzz/open.o
 $(BUILD)/tests/test_bind $(BUILD)/tests/test_detect: $(BUILD)/tests/bare_model.o
 $(BUILD)/tests/test_vocabulary: $(BUILD)/tests/fuzz/tokenizer.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
-$(BUILD)/tests/test_faults: $(BUILD)/faults_shim.so
+$(BUILD)/tests/test_faults $(BUILD)/tests/test_outputs: $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c
 	$(make) $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
 $(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)

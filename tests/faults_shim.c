@@ -1,15 +1,19 @@
 /* Preloaded by test_faults.c: makes one call of the C library fail. From the environment:
  *   APR_FAULT       "memory" or "system": which calls are counted
  *   APR_FAULT_AT    the number, from 1, of the call that fails
- *   APR_FAULT_MARK  a file that is made when it did */
+ *   APR_FAULT_MARK  a file that is made when it did
+ *   APR_FAULT_NAMED set: no file system has files without a name
+ *   APR_FAULT_SENT  the number of a signal: the call does not fail, but the process gets the signal before it */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,6 +27,8 @@ void *__libc_realloc(void *old, size_t n);
 enum kind { NONE, MEMORY, SYSTEM };
 static enum kind   counted;
 static long        fails_at;
+static int         sent;
+static bool        named;
 static const char *mark;
 static atomic_long calls;
 
@@ -33,6 +39,9 @@ __attribute__((constructor)) static void begin(void)
     mark = getenv("APR_FAULT_MARK");
     if (kind == NULL || at == NULL || mark == NULL)
         return;
+    named = getenv("APR_FAULT_NAMED") != NULL;
+    if (getenv("APR_FAULT_SENT") != NULL)
+        sent = atoi(getenv("APR_FAULT_SENT"));
     fails_at = strtol(at, NULL, 10);
     counted = strcmp(kind, "memory") == 0 ? MEMORY : SYSTEM;
 }
@@ -42,8 +51,10 @@ static bool fault(enum kind kind, int error)
     if (kind != counted || atomic_fetch_add(&calls, 1) + 1 != fails_at)
         return false;
     syscall(SYS_close, (int)syscall(SYS_openat, AT_FDCWD, mark, O_CREAT | O_WRONLY, 0600));
+    if (sent != 0)
+        kill(getpid(), sent);
     errno = error;
-    return true;
+    return sent == 0;
 }
 
 void *malloc(size_t n)
@@ -73,6 +84,19 @@ int open(const char *path, int flags, ...)
     return fault(SYSTEM, EMFILE) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
+int openat(int folder, const char *path, int flags, ...)
+{
+    va_list more;
+    va_start(more, flags);
+    const mode_t mode = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    if (named && (flags & O_TMPFILE) == O_TMPFILE) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return fault(SYSTEM, EMFILE) ? -1 : (int)syscall(SYS_openat, folder, path, flags, mode);
+}
+
 DIR *opendir(const char *path)
 {
     return fault(SYSTEM, EMFILE) ? NULL : NEXT(opendir)(path);
@@ -91,6 +115,26 @@ ssize_t read(int fd, void *bytes, size_t n)
 ssize_t write(int fd, const void *bytes, size_t n)
 {
     return fault(SYSTEM, ENOSPC) ? -1 : NEXT(write)(fd, bytes, n);
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t n, off_t at)
+{
+    return fault(SYSTEM, ENOSPC) ? -1 : NEXT(pwrite)(fd, bytes, n, at);
+}
+
+int fsync(int fd)
+{
+    return fault(SYSTEM, EIO) ? -1 : NEXT(fsync)(fd);
+}
+
+int linkat(int from, const char *path, int to, const char *name, int flags)
+{
+    return fault(SYSTEM, EACCES) ? -1 : NEXT(linkat)(from, path, to, name, flags);
+}
+
+int renameat(int from, const char *path, int to, const char *name)
+{
+    return fault(SYSTEM, EACCES) ? -1 : NEXT(renameat)(from, path, to, name);
 }
 
 int ftruncate(int fd, off_t n)

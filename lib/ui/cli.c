@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "files/sink.h"
 #include "files/source.h"
 #include "model/model.h"
 #include "ui/progress.h"
@@ -213,10 +214,10 @@ static int store(const struct apr_cli *c, const struct apr_option *o, const char
             return apr_cli_usage(c, "%s wants a finite number, not \"%s\"", o->name, text);
         *(double *)o->to = real;
         break;
-    case APR_OPTION_TEXT:
+    case APR_OPTION_TEXT: case APR_OPTION_INPUT: case APR_OPTION_OUTPUT:
         *(const char **)o->to = text;
         break;
-    case APR_OPTION_LIST:
+    case APR_OPTION_LIST: case APR_OPTION_INPUTS:
         if (!append(o->to, text))
             return no_memory(c);
         break;
@@ -316,40 +317,88 @@ static int settle(struct parse *p)
     return -1;
 }
 
-/* ---- the frame of a run -------------------------------------------------------------------------------------------- */
+/* ---- signals ------------------------------------------------------------------------------------------------------- */
+
+static volatile sig_atomic_t reader_left, pipes_ignored;
+
+static void die_by(int number)
+{
+    apr_sink_abandon();
+    signal(number, SIG_DFL);
+    raise(number);
+}
 
 /* A mapped file that shrank: its lost pages read as zeros from here on, and apr_model_intact tells. */
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
     const int kept = errno;
     (void)context;
-    if (info->si_code <= 0 || !apr_source_patch(info->si_addr)) {   /* si_code <= 0: somebody sent it */
-        signal(number, SIG_DFL);
-        raise(number);
-    }
+    if (info->si_code <= 0 || !apr_source_patch(info->si_addr))     /* si_code <= 0: somebody sent it */
+        die_by(number);
     errno = kept;
 }
 
-static void prepare_process(void)
+/* Nobody reads on: the end, unless a file is being written, which is finished first. */
+static void on_sigpipe(int number)
 {
-    static char buffer[64 << 10];
-    struct sigaction bus = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
+    reader_left = 1;
+    if (!pipes_ignored && !apr_sink_pending())
+        die_by(number);
+}
+
+static void handle(int number, void (*handler)(int))
+{
+    struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
+    sigfillset(&action.sa_mask);
+    sigaction(number, &action, NULL);
+}
+
+static void prepare_signals(void)
+{
+    static const int ends[] = { SIGHUP, SIGINT, SIGQUIT, SIGABRT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGXCPU, SIGVTALRM, SIGPROF, SIGIO };
+    struct sigaction bus = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO }, now;
 
     sigemptyset(&bus.sa_mask);
     sigaction(SIGBUS, &bus, NULL);
     signal(SIGXFSZ, SIG_IGN);           /* a file size limit is a failing write, with its message */
+    for (size_t i = 0; i < APR_LENGTH(ends); i++)
+        if (sigaction(ends[i], NULL, &now) == 0 && now.sa_handler == SIG_DFL)   /* nohup stays what it is */
+            handle(ends[i], die_by);
+    pipes_ignored = sigaction(SIGPIPE, NULL, &now) == 0 && now.sa_handler == SIG_IGN;
+    handle(SIGPIPE, on_sigpipe);
+}
+
+/* ---- the frame of a run -------------------------------------------------------------------------------------------- */
+
+/* stdout as a sink, which keeps errno of the first write that failed; and what stdio had in its place. */
+static struct apr_sink answer;
+static FILE           *plain;
+
+static enum apr_code prepare_process(struct apr_error *e)
+{
+    static char buffer[64 << 10];
+
+    prepare_signals();
     for (int fd = 0; fd <= 2; fd++)     /* a model file must not become a closed stdout: this one refuses writes */
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
             break;
+    if (plain)
+        return APR_OK;
+    APR_TRY(apr_sink_begin(&answer, "-", 0, e));
+    plain = stdout;
+    stdout = answer.to;                 /* a variable like any other in the GNU C Library */
     setvbuf(stdout, buffer, isatty(STDOUT_FILENO) ? _IOLBF : _IOFBF, sizeof buffer);
+    return APR_OK;
 }
 
 int apr_cli_parse(struct apr_cli *c, int argc, char **argv)
 {
     struct parse p = { .c = c };
+    struct apr_error e;
     bool options = true;
 
-    prepare_process();
+    if (prepare_process(&e) != APR_OK)
+        return apr_cli_fail(c, &e);
     fill_common(&p);
     c->operand = calloc((size_t)argc + 1, sizeof *c->operand);
     if (!c->operand)
@@ -374,12 +423,28 @@ int apr_cli_parse(struct apr_cli *c, int argc, char **argv)
     return settle(&p);
 }
 
+/* False when not all of the answer arrived; why is told, but that nobody reads it. */
+static bool end_stdout(const struct apr_cli *c)
+{
+    struct apr_error e;
+    if (!plain)
+        return true;
+    const bool whole = apr_sink_end(&answer, &e) == APR_OK;
+    stdout = plain;
+    plain = NULL;
+    if (!whole)
+        apr_cli_fail(c, &e);
+    if (reader_left && !pipes_ignored)
+        die_by(SIGPIPE);
+    return whole && !reader_left;
+}
+
 int apr_cli_finish(struct apr_cli *c, int code)
 {
     apr_progress_free(c->run.progress);
     c->run.progress = NULL;
     for (size_t i = 0; i < c->noption; i++)
-        if (c->option[i].kind == APR_OPTION_LIST) {
+        if (c->option[i].kind == APR_OPTION_LIST || c->option[i].kind == APR_OPTION_INPUTS) {
             struct apr_texts *list = c->option[i].to;
             free(list->text);
             *list = (struct apr_texts){ 0 };
@@ -388,11 +453,5 @@ int apr_cli_finish(struct apr_cli *c, int code)
     c->operand = NULL;
     c->noperand = 0;
 
-    errno = 0;
-    const bool flushed = !fflush(stdout);
-    if (flushed && !ferror(stdout))
-        return code;
-    if (errno != EPIPE)
-        fprintf(stderr, "%s: standard output: %s\n", c->tool, errno ? strerror(errno) : "not all of it could be written");
-    return APR_EXIT_NONE;
+    return end_stdout(c) ? code : APR_EXIT_NONE;
 }

@@ -11,9 +11,11 @@ enum { APR_EXIT_YES = 0, APR_EXIT_NO = 1, APR_EXIT_NONE = 2 };
  *   COUNT  uint64_t, decimal                   SIZE    uint64_t, with k M G T, Ki Mi Gi Ti
  *   REAL   double, finite                      TEXT    const char *
  *   LIST   struct apr_texts, repeatable        CHOICE  unsigned: index into the words of `argument`, "name|cosine|rmse"
+ *   INPUT  TEXT, a file that is read           INPUTS  LIST, of such files
+ *   OUTPUT TEXT, a file that is written: apr_cli_outputs holds it against what is read
  *   MAYBE  unsigned: 1 alone, 2 + index with "=WORD"; never takes the next word */
 enum apr_option_kind { APR_OPTION_FLAG, APR_OPTION_UNSET, APR_OPTION_COUNT, APR_OPTION_SIZE, APR_OPTION_REAL, APR_OPTION_TEXT, APR_OPTION_LIST,
-                       APR_OPTION_CHOICE, APR_OPTION_MAYBE };
+                       APR_OPTION_CHOICE, APR_OPTION_MAYBE, APR_OPTION_INPUT, APR_OPTION_INPUTS, APR_OPTION_OUTPUT };
 
 struct apr_texts {
     const char **text;
@@ -44,6 +46,7 @@ struct apr_cli {
     const char   **operand;
     size_t         noperand;
     bool           json, quiet, colour; /* colour: on, for stdout */
+    bool           taken;               /* set by apr_cli_outputs: an output option has stdout for itself */
     struct apr_run run;
     /* private */
     uint64_t       threads;
@@ -52,9 +55,15 @@ struct apr_cli {
 };
 
 /* Parses; options and operands may mix, "--" ends options. Returns -1 to go on, or the exit code: --help and --version have been
- * answered on stdout (0), or the fault has been told on stderr with the synopsis (2). Installs the SIGBUS handler, ignores SIGXFSZ.
- * The environment is read here and nowhere else: TMPDIR, NO_COLOR. */
+ * answered on stdout (0), or the fault has been told on stderr with the synopsis (2). The environment is read here and nowhere else:
+ * TMPDIR, NO_COLOR. Sees to signals: SIGBUS is a file that shrank, those that end a program remove what a sink has begun first, SIGXFSZ
+ * is a write that fails, and so is SIGPIPE while a sink is at work; stdout keeps the reason of its first failure. */
 int apr_cli_parse(struct apr_cli *c, int argc, char **argv);
+
+/* Before anything is read: APR_EARG when an output is one of the inputs (operands, INPUT and INPUTS; through links too), belongs to a
+ * model that is one, holds a model by its content, or shares a file with another output or with stdout; APR_EIO when it cannot be
+ * written at all. e names the file. */
+APR_MUST_CHECK enum apr_code apr_cli_outputs(struct apr_cli *c, struct apr_error *e);
 
 /* "TOOL: why" and the synopsis on stderr, in one line each; returns APR_EXIT_NONE. */
 int apr_cli_usage(const struct apr_cli *c, const char *format, ...) APR_PRINTF(2, 3);
@@ -63,7 +72,8 @@ int apr_cli_usage(const struct apr_cli *c, const char *format, ...) APR_PRINTF(2
 int apr_cli_fail(const struct apr_cli *c, const struct apr_error *e);
 
 /* Flushes stdout and frees what parse made. Returns code, or APR_EXIT_NONE with a message when stdout could not be written (a full
- * disk); a closed pipe is silent. Every path of main ends with it. */
+ * disk). When its reader has left, the process ends by SIGPIPE, as any other would have then; where that is ignored, silently. Every
+ * path of main ends with it. */
 int apr_cli_finish(struct apr_cli *c, int code);
 
 #endif

@@ -171,7 +171,10 @@ static int run(struct options *o, const struct apr_texts *filters, const struct 
     if (exit_code >= 0)
         return exit_code;
     o->cli.json |= o->jsonl;
-    enum apr_code code = read_filters(o, filters, &e);
+    enum apr_code code = apr_cli_outputs(&o->cli, &e);
+    if (code != APR_OK)
+        return fail_early(o, schema_of(o), &e);
+    code = read_filters(o, filters, &e);
     if (code == APR_EARG)
         return apr_cli_usage(&o->cli, "--filter: %s", e.text);
     if (code == APR_OK && o->tolerances != NULL)
@@ -202,8 +205,8 @@ int main(int argc, char **argv)
         { "--threshold", APR_OPTION_REAL, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999", NULL },
         { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes", NULL },
         { "--max-rmse", APR_OPTION_REAL, &o.bounds.rmse, "F", "largest root mean square of a - b that passes", NULL },
-        { "--tolerances", APR_OPTION_TEXT, &o.tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}", NULL },
-        { "--family-file", APR_OPTION_LIST, &families, "FILE", "a model family's contract of your own; repeatable", NULL },
+        { "--tolerances", APR_OPTION_INPUT, &o.tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}", NULL },
+        { "--family-file", APR_OPTION_INPUTS, &families, "FILE", "a model family's contract of your own; repeatable", NULL },
         { "--subset", APR_OPTION_FLAG, &o.subset, NULL, "a tensor on one side only does not fail the verdict", NULL },
         { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "compare the metadata too, key by key", NULL },
         { "--structure", APR_OPTION_FLAG, &o.structure, NULL, "names, shapes, dtypes and metadata only; reads no tensor data", NULL },
@@ -212,7 +215,7 @@ int main(int argc, char **argv)
         { "--sort", APR_OPTION_CHOICE, &o.sort, "name|cosine|rmse|max", "order of the text rows, worst first", NULL },
         { "--no-transpose", APR_OPTION_FLAG, &o.no_transpose, NULL, "compare in linear order only, never a transpose", NULL },
         { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary", NULL },
-        { "--html", APR_OPTION_TEXT, &o.html, "FILE", "write the report as a page too", NULL },
+        { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too", NULL },
         { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors", NULL },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands", NULL },
         { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared", NULL },

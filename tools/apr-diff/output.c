@@ -88,6 +88,9 @@ static void print_heading(const struct options *o, const struct subject *subject
            "dtypes", "shape", "tensor", apr_style(o->cli.colour, APR_PLAIN));
 }
 
+/* Not beside JSON, nor where the page has stdout for itself. */
+static bool prints_text(const struct options *o) { return !o->cli.json && !o->cli.taken; }
+
 enum apr_code begin_report(struct output *out, const struct options *o, const struct subject *subject, struct apr_error *e)
 {
     *out = (struct output){ .o = o, .subject = *subject, .json = { .to = stdout }, .sum.min_cosine = NAN };
@@ -95,7 +98,7 @@ enum apr_code begin_report(struct output *out, const struct options *o, const st
                                        .about = &out->subject, .lines = o->jsonl };
     if (o->cli.json)
         apr_report_begin(&out->report);
-    else
+    else if (prints_text(o))
         print_heading(o, subject);
     if (o->html == NULL)
         return APR_OK;
@@ -142,13 +145,13 @@ enum apr_code report_row(void *output, const struct row *r, struct apr_error *e)
         put_row(&out->page_report, out->o, r);
         APR_TRY(page_row(out->page, r, e));
     }
-    if (out->o->cli.json) {
+    if (out->o->cli.json)
         put_row(&out->report, out->o, r);
-    } else if (out->o->sort == SORT_NAME) {
-        print_row(stdout, out->o, r);
-    } else {
+    if (!prints_text(out->o))
+        return APR_OK;
+    if (out->o->sort != SORT_NAME)
         return keep_text(out, r, e);
-    }
+    print_row(stdout, out->o, r);
     return APR_OK;
 }
 
@@ -261,7 +264,7 @@ int end_report(struct output *out, const struct match *m, const struct metadata 
 {
     struct apr_error e;
     enum apr_code code = out->sum.first_error != NULL ? row_error(out, &e) : APR_OK;
-    if (!out->o->cli.json) {
+    if (prints_text(out->o)) {
         print_kept(out);
         print_metadata(metadata);
         print_summary(out, m);

@@ -95,6 +95,13 @@ static enum apr_code read_filters(struct options *o, const struct apr_texts *tex
     return APR_OK;
 }
 
+/* Is anything but files asked for? */
+static bool shows_text(const struct options *o)
+{
+    return o->get != NULL || o->metadata || o->tensors || o->stats || o->hash || o->tensor != NULL || o->tree || o->tokenizer ||
+           o->check != CHECK_NONE || o->textconv || o->verify != NULL;
+}
+
 static int check_usage(const struct options *o)
 {
     if (o->cli.noperand == 0)
@@ -117,6 +124,12 @@ static enum apr_code read_families(struct apr_families **families, const struct 
     return APR_OK;
 }
 
+static int fail_outputs(const struct options *o, struct apr_error *e)
+{
+    struct inspection none = { .o = o, .path = o->cli.operand[0] };
+    return o->cli.json ? fail_json(&none, e) : apr_cli_fail(&o->cli, e);
+}
+
 static int run(struct options *o, const struct apr_texts *filters, const struct apr_texts *files)
 {
     struct apr_families *families = NULL;
@@ -124,6 +137,10 @@ static int run(struct options *o, const struct apr_texts *filters, const struct 
     int exit_code = check_usage(o);
     if (exit_code >= 0)
         return exit_code;
+    if (apr_cli_outputs(&o->cli, &e) != APR_OK)
+        return fail_outputs(o, &e);
+    if (o->cli.taken && shows_text(o))
+        return apr_cli_usage(&o->cli, "what goes to standard output cannot share it with what is to be shown");
     enum apr_code code = read_filters(o, filters, &e);
     if (code == APR_EARG)
         return apr_cli_usage(&o->cli, "--filter: %s", e.text);
@@ -147,8 +164,8 @@ int main(int argc, char **argv)
         { "--get", APR_OPTION_TEXT, &o.get, "KEY", "one metadata value raw, an array one element a line; exit 1 when there is none", NULL },
         { "--stats", APR_OPTION_FLAG, &o.stats, NULL, "moments, extremes, percentiles and a histogram of each tensor", NULL },
         { "--hash", APR_OPTION_FLAG, &o.hash, NULL, "hashes of each tensor's bytes and values, and of the model", NULL },
-        { "--manifest", APR_OPTION_TEXT, &o.manifest, "FILE", "write the hashes down", NULL },
-        { "--verify", APR_OPTION_TEXT, &o.verify, "FILE", "compare with hashes that were written down; exit 1 when one differs", NULL },
+        { "--manifest", APR_OPTION_OUTPUT, &o.manifest, "FILE", "write the hashes down", NULL },
+        { "--verify", APR_OPTION_INPUT, &o.verify, "FILE", "compare with hashes that were written down; exit 1 when one differs", NULL },
         { "--check", APR_OPTION_MAYBE, &check, "fast",
           "look for faults in ten stages; fast: in six, without tensor data; exit 1 when there are any", NULL },
         { "--tree", APR_OPTION_FLAG, &o.tree, NULL, "the modules, with what is in them", NULL },
@@ -158,9 +175,9 @@ int main(int argc, char **argv)
         { "--slice", APR_OPTION_TEXT, &o.slice, "A:B,...", "which of them, by dimension; of --hex bytes, of --blocks blocks", NULL },
         { "--hex", APR_OPTION_FLAG, &o.hex, NULL, "its bytes", NULL },
         { "--blocks", APR_OPTION_FLAG, &o.blocks, NULL, "its quantized blocks, field by field", NULL },
-        { "--html", APR_OPTION_TEXT, &o.html, "FILE", "write a page with per-layer statistics and histograms", NULL },
+        { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write a page with per-layer statistics and histograms", NULL },
         { "--textconv", APR_OPTION_FLAG, &o.textconv, NULL, "text that git can compare", NULL },
-        { "--family-file", APR_OPTION_LIST, &families, "FILE", "a model family's contract of your own; repeatable", NULL },
+        { "--family-file", APR_OPTION_INPUTS, &families, "FILE", "a model family's contract of your own; repeatable", NULL },
     };
     o.cli = (struct apr_cli){
         .tool = "apr-inspect",

@@ -1,0 +1,128 @@
+/* The files that a run writes, held against each other and against those that it reads, before it begins. */
+#include "ui/cli.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "files/sink.h"
+#include "model/inputs.h"
+
+/* An option that names a file to be written. */
+struct output {
+    const char      *option, *path;
+    struct apr_target place;
+    enum apr_content  content; /* of what is there */
+};
+
+static enum apr_code refused(const char *path, struct apr_error *e, const char *format, ...) APR_PRINTF(3, 4);
+static enum apr_code refused(const char *path, struct apr_error *e, const char *format, ...)
+{
+    char why[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(why, sizeof why, format, args);
+    va_end(args);
+    apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: %s", why);
+    apr_error_in(e, strcmp(path, "-") == 0 ? "standard output" : path);
+    return APR_EARG;
+}
+
+/* Is what is there read, when the run is given `path`? model: with all files of the model that it stands for. */
+static enum apr_code check_input(const struct output *out, const char *path, bool model, struct apr_error *e)
+{
+    switch (apr_use_of(&out->place.st, path, model)) {
+    case APR_READ:
+        return refused(out->path, e, "it is an input");
+    case APR_PART:
+        return refused(out->path, e, "by its name it is a part of the model %s", APR_QUOTED(apr_text(path)));
+    case APR_BESIDE:
+        if (out->content != APR_CONTENT_OURS)
+            return refused(out->path, e, "it lies in %s, which is read, and is no page or manifest", APR_QUOTED(apr_text(path)));
+        break;
+    case APR_UNUSED:
+        break;
+    }
+    return APR_OK;
+}
+
+/* Operands stand for models, what options name for one file. */
+static enum apr_code check_inputs(const struct apr_cli *c, const struct output *out, bool models, struct apr_error *e)
+{
+    for (size_t i = 0; i < c->noperand; i++)
+        APR_TRY(check_input(out, c->operand[i], models, e));
+    for (size_t i = 0; i < c->noption; i++) {
+        const struct apr_option *const o = &c->option[i];
+        const struct apr_texts *const list = o->kind == APR_OPTION_INPUTS ? o->to : NULL;
+        const char *const path = o->kind == APR_OPTION_INPUT ? *(const char **)o->to : NULL;
+        for (size_t k = 0; list != NULL && k < list->n; k++)
+            APR_TRY(check_input(out, list->text[k], false, e));
+        if (path != NULL)
+            APR_TRY(check_input(out, path, false, e));
+    }
+    return APR_OK;
+}
+
+/* A device is none of anybody's files. */
+static bool is_file(const struct apr_target *t) { return t->exists && !S_ISCHR(t->st.st_mode); }
+
+static enum apr_code check_output(const struct apr_cli *c, struct output *out, struct apr_error *e)
+{
+    APR_TRY(apr_target_find(&out->place, out->path, e));
+    if (!is_file(&out->place))
+        return APR_OK;
+    APR_TRY(check_inputs(c, out, false, e));
+    out->content = apr_content_of(out->path, &c->run);
+    if (out->content == APR_CONTENT_MODEL)
+        return refused(out->path, e, "it holds a model");
+    return check_inputs(c, out, true, e);
+}
+
+/* The shell has opened it already: it may lie in a model's folder. Where it is an input, nothing at all is written to it. */
+static enum apr_code check_stdout(struct apr_cli *c, struct output *out, struct apr_error *e)
+{
+    APR_TRY(apr_target_find(&out->place, out->path, e));
+    const enum apr_code code = is_file(&out->place) ? check_inputs(c, out, false, e) : APR_OK;
+    c->json &= code == APR_OK;
+    return code;
+}
+
+/* out[0] is stdout. */
+static enum apr_code check_pairs(struct apr_cli *c, const struct output *out, size_t n, struct apr_error *e)
+{
+    for (size_t i = 1; i < n; i++) {
+        const bool answer = out[i].place.stream == STDOUT_FILENO;
+        for (size_t k = answer; k < i; k++)
+            if (apr_target_same(&out[i].place, &out[k].place))
+                return refused(out[i].path, e, "%s and %s would share it", out[i].option, k == 0 ? "standard output" : out[k].option);
+        if (answer && c->json)
+            return refused("-", e, "%s and --json would share it", out[i].option);
+        c->taken |= answer;
+    }
+    return APR_OK;
+}
+
+enum apr_code apr_cli_outputs(struct apr_cli *c, struct apr_error *e)
+{
+    struct output *const out = calloc(c->noption + 1, sizeof *out);
+    size_t n = 1;
+    if (out == NULL)
+        return apr_no_memory(e);
+    out[0].path = "-";
+    enum apr_code code = check_stdout(c, &out[0], e);
+    for (size_t i = 0; code == APR_OK && i < c->noption; i++)
+        if (c->option[i].kind == APR_OPTION_OUTPUT && *(const char **)c->option[i].to != NULL) {
+            out[n].option = c->option[i].name;
+            out[n].path = *(const char **)c->option[i].to;
+            code = check_output(c, &out[n++], e);
+        }
+    if (code == APR_OK)
+        code = check_pairs(c, out, n, e);
+    for (size_t i = 0; i < n; i++)
+        apr_target_free(&out[i].place);
+    free(out);
+    return code;
+}
