@@ -1,4 +1,4 @@
-/* The house: a room of lib/ stands on the rooms below it and includes nothing from above. */
+/* The house: a room of lib/ stands on the rooms below it and includes nothing from above; one door leads to the disk. */
 #include "support.h"
 
 #include <glob.h>
@@ -49,8 +49,27 @@ static void no_room_includes_upwards(void **state)
     globfree(&files);
 }
 
+static void nothing_is_written_but_through_a_sink(void **state)
+{
+    (void)state;
+    static const char *const words[] = { " fopen(", "freopen(", "O_CREAT", " rename(", "renameat(", "mkstemp(" };
+    glob_t files;
+    assert_int_equal(glob("lib/*/*.c", 0, NULL, &files), 0);
+    assert_int_not_equal(glob("formats/*.c", GLOB_APPEND, NULL, &files), GLOB_NOSPACE);
+    assert_int_not_equal(glob("tools/*/*.c", GLOB_APPEND, NULL, &files), GLOB_NOSPACE);
+    for (size_t i = 0; i < files.gl_pathc; i++) {
+        struct test_bytes source = test_load(files.gl_pathv[i]);
+        test_put(&source, "", 1);
+        for (size_t k = 0; k < APR_LENGTH(words) && strcmp(files.gl_pathv[i], "lib/files/sink.c") != 0; k++)
+            if (strstr((const char *)source.at, words[k]) != NULL)
+                fail_msg("%s has %s", files.gl_pathv[i], words[k]);
+        test_free(&source);
+    }
+    globfree(&files);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(no_room_includes_upwards) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(no_room_includes_upwards), cmocka_unit_test(nothing_is_written_but_through_a_sink) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -188,6 +188,32 @@ static void devices_and_streams_are_written_as_they_are(void **state)
     close(ends[1]);
 }
 
+static void a_pipe_that_does_not_wait_is_waited_for(void **state)
+{
+    (void)state;
+    static char text[1 << 20], part[4096];
+    char name[32];
+    int ends[2], status;
+    memset(text, 'x', sizeof text - 1);
+    assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        size_t n = 0;
+        close(ends[1]);
+        fcntl(ends[0], F_SETFL, 0);
+        usleep(50000);
+        for (ssize_t got; (got = read(ends[0], part, sizeof part)) > 0;)
+            n += (size_t)got;
+        _exit(n == sizeof text - 1 ? 0 : 1);
+    }
+    snprintf(name, sizeof name, "/dev/fd/%d", ends[1]);
+    write_file(name, text);
+    close(ends[0]);
+    close(ends[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
 static void what_cannot_be_written_is_told_with_its_path(void **state)
 {
     (void)state;
@@ -436,6 +462,7 @@ int main(void)
         cmocka_unit_test(a_link_leads_to_the_file_and_stays_a_link),
         cmocka_unit_test(a_new_file_gets_the_umasks_mode_and_a_replaced_one_keeps_its_own),
         cmocka_unit_test(devices_and_streams_are_written_as_they_are),
+        cmocka_unit_test(a_pipe_that_does_not_wait_is_waited_for),
         cmocka_unit_test(what_cannot_be_written_is_told_with_its_path),
         cmocka_unit_test(a_folder_or_file_that_may_not_be_written_is_told_at_once),
         cmocka_unit_test(a_full_disk_says_so_and_the_first_reason_counts),

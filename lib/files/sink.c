@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -287,16 +288,18 @@ static void remember(struct apr_sink *s, int why)
 static ssize_t put(void *sink, const char *bytes, size_t n)
 {
     struct apr_sink *const s = sink;
-    for (size_t at = 0; at < n;) {
-        const ssize_t written = s->why != 0 ? -1 : write(s->fd, bytes + at, n - at);
+    for (size_t at = 0; at < n && s->why == 0;) {
+        const ssize_t written = write(s->fd, bytes + at, n - at);
         if (written > 0)
             at += (size_t)written;
-        else if (written == 0 || errno != EINTR || s->why != 0) {
-            remember(s, written == 0 ? ENOSPC : errno);
-            return 0;
-        }
+        else if (written == 0)
+            remember(s, ENOSPC);
+        else if (errno == EAGAIN) /* who opened it did not want to wait; we do */
+            poll(&(struct pollfd){ .fd = s->fd, .events = POLLOUT }, 1, -1);
+        else if (errno != EINTR)
+            remember(s, errno);
     }
-    return (ssize_t)n;
+    return s->why == 0 ? (ssize_t)n : 0;
 }
 
 enum apr_code apr_sink_begin(struct apr_sink *s, const char *path, uint64_t size, struct apr_error *e)
