@@ -2,6 +2,7 @@
 #include "support.h"
 
 #include <fnmatch.h>
+#include <glob.h>
 #include <jansson.h>
 #include <link.h>
 #include <stdio.h>
@@ -124,6 +125,14 @@ static void expect_honest(const struct scene *s, const char *kind, unsigned n, c
     json_decref(json);
 }
 
+static void expect_nothing_left(const struct scene *s, const char *kind, unsigned n)
+{
+    glob_t left;
+    if (glob(test_path(".apr-*"), 0, NULL, &left) != GLOB_NOMATCH)
+        fail_msg("%s, %s call %u fails: %s is left", s->what, kind, n, left.gl_pathv[0]);
+    globfree(&left);
+}
+
 static void every_call_fails_once(const char *kind)
 {
     for (size_t i = 0; i < APR_LENGTH(scenes); i++) {
@@ -135,6 +144,7 @@ static void every_call_fails_once(const char *kind)
         for (unsigned n = 1; fired; n++) {
             struct test_answer got = run_failing(s, kind, n, &fired);
             expect_honest(s, kind, n, &sound, &got);
+            expect_nothing_left(s, kind, n);
             test_answer_free(&got);
         }
         test_answer_free(&sound);

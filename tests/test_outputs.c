@@ -198,6 +198,7 @@ static void what_is_nobodys_input_may_be_replaced(void **state)
     static const char page[] = "<!DOCTYPE html>", manifest[] = "{\"schema\":\"apr-manifest/1\"";
     make_checkpoint("own");
     copy("fixtures/qwen2-q4_0.gguf", "beside/a.gguf");
+    text_file("own/page.html", "");
     text_file("beside/notes.html", "notes");
     text_file("beside/notes.json", "{}");
     for (unsigned i = 0; i < 2; i++) { /* and again */
@@ -523,6 +524,19 @@ static void a_full_disk_leaves_the_old_file_and_says_so(void **state)
     }
 }
 
+static void a_file_that_is_mounted_alone_is_refused_at_once(void **state)
+{
+    (void)state;
+    if (system("unshare -rm true 2>/dev/null") != 0)
+        skip();
+    text_file("mounted/out", "old");
+    text_file("mounted/other", "other");
+    expect_shell("2\n1\nother\n2\n", "unshare -rm sh -c 'cd %s && mount --bind other out && cd $OLDPWD && " APR_BUILD
+                 "/apr-inspect fixtures/qwen2.apr --html %s/out 2>%s; echo $?; grep -c \"cannot be written: it is mounted here$\" %s; "
+                 "cat %s/out; echo; ls -A %s | wc -l'", test_path("mounted"), test_path("mounted"), test_path("said"), test_path("said"),
+                 test_path("mounted"), test_path("mounted"));
+}
+
 static void a_full_standard_output_says_so(void **state)
 {
     (void)state;
@@ -548,6 +562,7 @@ int main(void)
         cmocka_unit_test(a_reader_that_leaves_hurts_no_page),
         cmocka_unit_test(a_limit_of_size_leaves_the_old_file_and_says_why),
         cmocka_unit_test(a_full_disk_leaves_the_old_file_and_says_so),
+        cmocka_unit_test(a_file_that_is_mounted_alone_is_refused_at_once),
         cmocka_unit_test(a_full_standard_output_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,7 @@ static enum apr_code refused(const char *path, int why, struct apr_error *e)
 {
     const bool answer = strcmp(path, "-") == 0;
     char text[128];
-    const char *const words = why == EISDIR ? "it is a folder" : strerror_r(why, text, sizeof text);
+    const char *const words = why == EISDIR ? "it is a folder" : why == EBUSY ? "it is mounted here" : strerror_r(why, text, sizeof text);
     const enum apr_code code = apr_fail(e, why == ENOMEM ? APR_ENOMEM : APR_EIO, APR_NOWHERE, "%s%s", answer ? "" : "cannot be written: ", words);
     apr_error_in(e, answer ? "standard output" : path);
     return code;
@@ -74,6 +74,13 @@ static enum apr_code refused_folder(const char *path, const char *folder, struct
     return APR_EIO;
 }
 
+/* A file that was mounted alone, as containers have them, holds its place: no other can be renamed over it. */
+static bool is_mounted(const struct apr_target *p)
+{
+    struct statx st;
+    return statx(p->folder, p->name, AT_SYMLINK_NOFOLLOW, 0, &st) == 0 && (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
 /* end: path with its links followed; it is taken apart. */
 static enum apr_code find_file(struct apr_target *p, const char *path, char *end, struct apr_error *e)
 {
@@ -99,6 +106,8 @@ static enum apr_code find_file(struct apr_target *p, const char *path, char *end
         return refused(path, EISDIR, e);
     if (p->exists && faccessat(p->folder, p->name, W_OK, AT_EACCESS) != 0)
         return refused(path, errno, e);
+    if (p->exists && S_ISREG(p->st.st_mode) && is_mounted(p))
+        return refused(path, EBUSY, e);
     if ((!p->exists || S_ISREG(p->st.st_mode)) && faccessat(p->folder, ".", W_OK | X_OK, AT_EACCESS) != 0)
         return refused_folder(path, folder, e);
     return APR_OK;

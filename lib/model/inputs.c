@@ -110,7 +110,7 @@ enum apr_content apr_content_of(const char *path, const struct apr_run *r)
     enum apr_content content = APR_CONTENT_OTHER;
     if (apr_source_sidecar(&s, path, UINT64_MAX, r, &ignored) != APR_OK || s == NULL)
         return APR_CONTENT_OTHER;
-    if (begins(s->map, "<!DOCTYPE html>") || begins(s->map, "{\"schema\":\"apr-"))
+    if (s->map.n == 0 || begins(s->map, "<!DOCTYPE html>") || begins(s->map, "{\"schema\":\"apr-"))
         content = APR_CONTENT_OURS;
     else if (is_model(s->map))
         content = APR_CONTENT_MODEL;

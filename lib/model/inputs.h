@@ -17,7 +17,7 @@ enum apr_use apr_use_of(const struct stat *file, const char *path, bool model);
 
 /* What the content of the file at path says. What cannot be read says nothing.
  *   MODEL  a file of a format, or the index of shards
- *   OURS   a page, a manifest or a report of these tools, which a newer one may replace */
+ *   OURS   a page, a manifest or a report of these tools, which a newer one may replace; and nothing at all */
 enum apr_content { APR_CONTENT_OTHER, APR_CONTENT_MODEL, APR_CONTENT_OURS };
 enum apr_content apr_content_of(const char *path, const struct apr_run *r);
 
