@@ -581,4 +581,7 @@ static enum apr_code verify(const struct apr_model *m, const struct apr_source *
     return code;
 }
 
-const struct apr_format apr_apr = { .name = "apr", .suffix = ".apr", .probe = probe, .read = read, .shards = shards, .verify = verify };
+const struct apr_format apr_apr = {
+    .name = "apr", .title = "APR", .suffix = ".apr",
+    .probe = probe, .read = read, .shards = shards, .verify = verify,
+};

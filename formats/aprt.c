@@ -61,4 +61,4 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     return APR_OK;
 }
 
-const struct apr_format apr_aprt = { .name = "aprt", .suffix = ".bin", .probe = probe, .read = read };
+const struct apr_format apr_aprt = { .name = "aprt", .title = "APRT", .suffix = ".bin", .trace = true, .probe = probe, .read = read };

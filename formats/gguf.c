@@ -493,4 +493,7 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     return APR_OK;
 }
 
-const struct apr_format apr_gguf = { .name = "gguf", .suffix = ".gguf", .probe = probe, .read = read, .shards = shards };
+const struct apr_format apr_gguf = {
+    .name = "gguf", .title = "GGUF", .suffix = ".gguf", .own_names = true,
+    .probe = probe, .read = read, .shards = shards,
+};

@@ -395,4 +395,7 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     return apr_found(read_file(m, s, e), e, CONTAINER, "st.header");
 }
 
-const struct apr_format apr_safetensors = { .name = "safetensors", .suffix = ".safetensors", .config = true, .probe = probe, .read = read };
+const struct apr_format apr_safetensors = {
+    .name = "safetensors", .title = "SafeTensors", .suffix = ".safetensors", .config = true,
+    .probe = probe, .read = read,
+};

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "files/source.h"
+#include "model/format.h"
 #include "model/model.h"
 #include "model/open.h"
 
@@ -319,6 +320,16 @@ static void a_model_is_intact_until_a_file_shrinks(void **state)
     apr_close(NULL);
 }
 
+static void every_format_fills_its_row(void **state)
+{
+    (void)state;
+    for (size_t i = 0; apr_formats[i] != NULL; i++) {
+        const struct apr_format *f = apr_formats[i];
+        assert_true(f->suffix[0] == '.' && f->probe != NULL && f->read != NULL);
+        assert_int_equal(strcasecmp(f->name, f->title), 0); /* as --structure spells it */
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +346,7 @@ int main(void)
         cmocka_unit_test(metadata_keeps_its_order),
         cmocka_unit_test(bytes_are_ordered_as_memcmp_does),
         cmocka_unit_test(a_model_is_intact_until_a_file_shrinks),
+        cmocka_unit_test(every_format_fills_its_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

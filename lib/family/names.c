@@ -194,12 +194,10 @@ static bool fill_glob(const struct apr_skip *skip, const struct apr_scope *scope
     return true;
 }
 
-static bool holds_gguf(const struct apr_model *m) { return strcmp(m->format->name, "gguf") == 0; }
-
 static enum apr_code learn_skips(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
 {
     char glob[APR_NAME_ROOM];
-    const size_t n = holds_gguf(s->model) ? 0 : s->family->nskip;
+    const size_t n = s->model->format->own_names ? 0 : s->family->nskip;
     apr_patterns_free(s->skip);
     s->skip = NULL;
     for (size_t i = 0; i < n; i++)
@@ -271,7 +269,7 @@ static enum apr_code read_name(struct apr_names *s, size_t tensor, struct apr_er
     char room[APR_NAME_ROOM];
     const struct apr_bytes name = s->model->tensor[tensor].name;
     const size_t before = s->n;
-    const bool gguf_only = holds_gguf(s->model);
+    const bool gguf_only = s->model->format->own_names;
     if (!gguf_only)
         APR_TRY(add_meanings(s, tensor, clean_name(s->family, name, room), APR_HF, e));
     if (s->n == before)

@@ -5,16 +5,19 @@
 #include "base/core.h"
 
 /* name   for people and JSON: "safetensors", "gguf", "apr", "aprt"
+ *   title  as it spells itself: "SafeTensors"
  *   suffix what its shards end in: ".gguf"
  *   probe  does the file look like one? Looks at the first bytes only; `size` is the whole length
  *   read   adds tensors, metadata and notes of the newest file of m, which is s; called once for each shard. When it returns
  *          APR_OK each tensor's bytes lie in s->map. It may replace s->map (compressed files)
  *   shards how many files the model read so far says it consists of (1: just this one), and this one's number from 0; NULL: always 1
  *   config its checkpoints have a config.json beside them
+ *   own_names  tensors and keys go by the format's own names (GGUF's dialect) and by no others
+ *   trace  it holds what a forward pass saved, no weights; parts of a name are parted by '/'
  *   verify reads all of the stored bytes where the format has a checksum over them; NULL: it has none */
 struct apr_format {
-    const char *name, *suffix;
-    bool          config;
+    const char   *name, *title, *suffix;
+    bool          config, own_names, trace;
     bool          (*probe)(struct apr_bytes start, uint64_t size);
     enum apr_code (*read)(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e);
     enum apr_code (*shards)(const struct apr_model *m, unsigned *count, unsigned *number, struct apr_error *e);

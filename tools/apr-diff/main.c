@@ -107,8 +107,6 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
 
 static const char *schema_of(const struct options *o) { return o->structure ? "apr-structure/1" : "apr-diff/1"; }
 
-static bool is_trace(const struct apr_model *m) { return strcmp(m->format->name, "aprt") == 0; }
-
 static int diff_files(struct options *o)
 {
     struct apr_model *a = NULL, *b = NULL;
@@ -117,18 +115,18 @@ static int diff_files(struct options *o)
     enum apr_code code = apr_open(&a, o->cli.operand[0], &o->cli.run, &e);
     if (code == APR_OK)
         code = apr_open(&b, o->cli.operand[1], &o->cli.run, &e);
-    if (code == APR_OK && is_trace(a) != is_trace(b)) {
-        code = apr_fail(&e, APR_EARG, APR_NOWHERE, "is %s, but %s is %s: they cannot be compared", is_trace(a) ? "a trace" : "a model",
-                        o->cli.operand[1], is_trace(b) ? "a trace" : "a model");
+    if (code == APR_OK && a->format->trace != b->format->trace) {
+        code = apr_fail(&e, APR_EARG, APR_NOWHERE, "is %s, but %s is %s: they cannot be compared", a->format->trace ? "a trace" : "a model",
+                        o->cli.operand[1], b->format->trace ? "a trace" : "a model");
         apr_error_in(&e, o->cli.operand[0]);
     }
-    if (code == APR_OK && is_trace(a) && o->html != NULL)
+    if (code == APR_OK && a->format->trace && o->html != NULL)
         code = apr_fail(&e, APR_EARG, APR_NOWHERE, "--html shows models, and these are traces");
     if (code != APR_OK)
         exit_code = fail_early(o, schema_of(o), &e);
     else if (o->structure)
         exit_code = diff_structure(o, a, b);
-    else if (is_trace(a))
+    else if (a->format->trace)
         exit_code = diff_traces(o, a, b);
     else
         exit_code = diff_values(o, a, b);

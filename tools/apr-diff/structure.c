@@ -70,15 +70,6 @@ static void differ_count(struct structure *s, enum category category, const char
 
 /* ---- what a model says of itself ------------------------------------------------------------------------------------ */
 
-static const char *format_title(const struct apr_model *m)
-{
-    static const char *const title[][2] = { { "gguf", "GGUF" }, { "safetensors", "SafeTensors" }, { "apr", "APR" }, { "aprt", "APRT" } };
-    size_t i = 0;
-    while (strcmp(title[i][0], m->format->name) != 0)
-        i++;
-    return title[i][1];
-}
-
 static uint64_t file_size(const struct apr_model *m)
 {
     uint64_t n = 0;
@@ -211,7 +202,7 @@ static enum apr_code compare_all(struct structure *s, const struct apr_model *a,
     char x[64], y[64];
     architecture(a, x, sizeof x);
     architecture(b, y, sizeof y);
-    differ_text(s, CATEGORY_FORMAT, "format", format_title(a), format_title(b));
+    differ_text(s, CATEGORY_FORMAT, "format", a->format->title, b->format->title);
     differ_count(s, CATEGORY_SIZE, "file_size", file_size(a), file_size(b));
     differ_count(s, CATEGORY_SIZE, "total_params", parameters(a), parameters(b));
     differ_text(s, CATEGORY_METADATA, "architecture", x, y);
@@ -232,8 +223,8 @@ static void write_subject(struct apr_out *j, const void *about)
     const struct structure *s = about;
     apr_out_text(j, "file1", s->o->cli.operand[0]);
     apr_out_text(j, "file2", s->o->cli.operand[1]);
-    apr_out_text(j, "format1", format_title(s->a));
-    apr_out_text(j, "format2", format_title(s->b));
+    apr_out_text(j, "format1", s->a->format->title);
+    apr_out_text(j, "format2", s->b->format->title);
 }
 
 static void write_totals(struct structure *s, uint64_t total)

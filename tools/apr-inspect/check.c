@@ -11,7 +11,7 @@
 
 bool has_weights(const struct apr_model *m)
 {
-    return strcmp(m->format->name, "aprt") != 0 && !apr_bytes_is(apr_meta_string(&m->meta, "general.type"), "imatrix");
+    return !m->format->trace && !apr_bytes_is(apr_meta_string(&m->meta, "general.type"), "imatrix");
 }
 
 /* ---- what readers noted --------------------------------------------------------------------------------------------- */

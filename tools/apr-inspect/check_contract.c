@@ -196,7 +196,7 @@ static enum apr_code add_unknown(struct inspection *x, struct apr_error *e)
 
 enum apr_code check_contract(struct inspection *x, struct apr_error *e)
 {
-    struct contract c = { .x = x, .e = e, .dialect = strcmp(x->m->format->name, "gguf") == 0 ? APR_GGUF : APR_HF };
+    struct contract c = { .x = x, .e = e, .dialect = x->m->format->own_names ? APR_GGUF : APR_HF };
     if (!has_weights(x->m))
         return APR_OK;
     if (x->binding == NULL)

@@ -198,7 +198,8 @@ static bool is_count(struct apr_bytes dim)
 
 static enum apr_code check_dim(struct inspection *x, const struct apr_dim *d, struct apr_error *e)
 {
-    static const struct rule count = { "", APR_META_U32, 1, 9007199254740992.0, true, false }, any = { "", APR_META_F32, ANY, false, false };
+    static const struct rule count = { "", APR_META_U32, 1, 9007199254740992.0, true, false },
+                             any = { "", APR_META_F32, ANY, false, false };
     struct apr_bytes text;
     char key[128];
     double value;
@@ -238,10 +239,9 @@ static enum apr_code check_config(struct inspection *x, struct apr_error *e)
 
 enum apr_code check_metadata(struct inspection *x, struct apr_error *e)
 {
-    const char *format = x->m->format->name;
-    if (strcmp(format, "gguf") == 0)
+    if (x->m->format->own_names)
         return check_gguf(x, e);
-    if (strcmp(format, "apr") == 0 && x->family != NULL)
+    if (strcmp(x->m->format->name, "apr") == 0 && x->family != NULL)
         for (size_t i = 0; i < x->family->nkv; i++)
             APR_TRY(check_apr_key(x, &x->family->kv[i], e));
     return check_config(x, e);

@@ -208,7 +208,7 @@ static enum apr_code check_read(struct stage *s)
     }
     if (m->format->config)
         return check_folder(s);
-    return code == APR_OK ? check_keys(s, strcmp(m->format->name, "gguf") == 0) : APR_OK;
+    return code == APR_OK ? check_keys(s, m->format->own_names) : APR_OK;
 }
 
 enum apr_code check_tokenizer(struct inspection *x, struct apr_error *e)

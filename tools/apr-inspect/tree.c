@@ -84,7 +84,7 @@ static int compare(const void *a, const void *b)
 static enum apr_code build(struct tree *tree, const struct inspection *x, struct apr_error *e)
 {
     const struct apr_model *m = x->m;
-    const char separator = strcmp(m->format->name, "aprt") == 0 ? '/' : '.';
+    const char separator = m->format->trace ? '/' : '.';
     *tree = (struct tree){ .x = x, .depth = x->o->depth > 0 && x->o->depth < LEVELS ? (unsigned)x->o->depth : LEVELS };
     tree->leaf = malloc((m->ntensor + 1) * sizeof *tree->leaf);
     if (tree->leaf == NULL)
