@@ -189,7 +189,7 @@ static unsigned embedding_rank(struct apr_bytes name)
     static const char ending[] = "embed_tokens.weight";
     const size_t n = sizeof ending - 1;
     for (unsigned i = 0; i < APR_LENGTH(known); i++)
-        if (apr_bytes_equal(name, apr_text(known[i])))
+        if (apr_bytes_is(name, known[i]))
             return i;
     const bool ends = name.n >= n && memcmp(name.at + name.n - n, ending, n) == 0;
     return ends && (name.n == n || name.at[name.n - n - 1] == '.') ? APR_LENGTH(known) : UINT32_MAX;
@@ -375,49 +375,23 @@ static void note_ending(struct apr_model *m, uint64_t size, uint64_t end)
 
 /* ---- metadata ------------------------------------------------------------------------------------------------------- */
 
-struct numbered_key {
-    struct apr_bytes key;
-    size_t           number;
+struct fresh {
+    size_t   first; /* of this file's entries */
+    uint64_t at;
 };
 
-static int by_key(const void *a, const void *b)
+static void note_twice(struct apr_model *m, const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx)
 {
-    const struct numbered_key *x = a, *y = b;
-    const int order = apr_bytes_compare(x->key, y->key);
-    return order != 0 ? order : (x->number > y->number) - (x->number < y->number);
-}
-
-/* Of entries with one key the last stays, where it stands; those numbered from `fresh` on are this file's. */
-static enum apr_code drop_twins(struct apr_model *m, size_t fresh, uint64_t at, struct apr_error *e)
-{
-    struct apr_meta *meta = &m->meta;
-    struct numbered_key *sorted = meta->n == 0 ? NULL : malloc(meta->n * sizeof *sorted);
-    if (sorted == NULL)
-        return meta->n == 0 ? APR_OK : apr_no_memory(e);
-    for (size_t i = 0; i < meta->n; i++)
-        sorted[i] = (struct numbered_key){ meta->entry[i].key, i };
-    qsort(sorted, meta->n, sizeof *sorted, by_key);
-    for (size_t i = 1; i < meta->n; i++) {
-        if (!apr_bytes_equal(sorted[i - 1].key, sorted[i].key))
-            continue;
-        if (sorted[i - 1].number >= fresh)
-            apr_model_note(m, APR_WARNING, METADATA, "apr.metadata_twice", (struct apr_bytes){ 0 }, at,
-                           "the key %s stands twice, the last counts", APR_QUOTED(sorted[i].key));
-        meta->entry[sorted[i - 1].number].key.at = NULL;
-    }
-    free(sorted);
-    size_t kept = 0;
-    for (size_t i = 0; i < meta->n; i++)
-        if (meta->entry[i].key.at != NULL)
-            meta->entry[kept++] = meta->entry[i];
-    meta->n = kept;
-    return APR_OK;
+    const struct fresh *f = ctx;
+    if ((size_t)(gone - m->meta.entry) >= f->first)
+        apr_model_note(m, APR_WARNING, METADATA, "apr.metadata_twice", (struct apr_bytes){ 0 }, f->at,
+                       "the key %s stands twice, the last counts", APR_QUOTED(next->key));
 }
 
 static enum apr_code add_metadata(struct apr_model *m, struct apr_bytes map, const struct header *h, struct apr_error *e)
 {
     const struct apr_bytes text = { map.at + h->metadata_at, h->metadata_size };
-    const size_t fresh = m->meta.n;
+    struct fresh fresh = { m->meta.n, h->metadata_at };
     struct apr_walk w;
     struct apr_item item;
     bool more;
@@ -428,14 +402,14 @@ static enum apr_code add_metadata(struct apr_model *m, struct apr_bytes map, con
         APR_TRY(apr_walk_next(&w, &item, &more, e));
         if (!more)
             break;
-        if (m->meta.n - fresh == KEYS_MOST)
+        if (m->meta.n - fresh.first == KEYS_MOST)
             return apr_fail(e, APR_ELIMIT, item.key_at, "more than %u keys of metadata", KEYS_MOST);
         APR_TRY(apr_json_string(m, item.key, item.key_at, &key, e));
         APR_TRY(apr_json_value(m, item.value, item.value_at, &value, e));
         APR_TRY(apr_model_meta(m, key, &value, e));
     }
     APR_TRY(apr_walk_end(&w, e));
-    return drop_twins(m, fresh, h->metadata_at, e);
+    return apr_model_keep_last(m, note_twice, &fresh, e);
 }
 
 static enum apr_code shards(const struct apr_model *m, unsigned *count, unsigned *number, struct apr_error *e)

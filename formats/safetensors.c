@@ -119,7 +119,7 @@ static enum apr_code read_field(struct apr_model *m, const struct apr_item *item
     struct apr_bytes key;
     APR_TRY(apr_json_string(m, item->key, item->key_at, &key, e));
     unsigned field = 0;
-    while (field < NFIELDS && !apr_bytes_equal(key, apr_text(fields[field])))
+    while (field < NFIELDS && !apr_bytes_is(key, fields[field]))
         field++;
     if (field == NFIELDS) {
         APR_TRY(apr_json_check(item->value, item->value_at, e));
@@ -192,44 +192,13 @@ static enum apr_code read_metadata(struct header *h, const struct apr_item *meta
 }
 
 /* Metadata keys, so that equal ones stand together, the earlier first. */
-struct place {
-    struct apr_bytes key;
-    size_t           i;
-};
-
-static int by_key(const void *a, const void *b)
+/* Shards repeat each other's metadata: that alone is not worth a note. */
+static void note_twice(struct apr_model *m, const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx)
 {
-    const struct place *x = a, *y = b;
-    const int order = apr_bytes_compare(x->key, y->key);
-    return order != 0 ? order : (x->i > y->i) - (x->i < y->i);
-}
-
-/* Of entries with one key the last stays. Shards repeat each other's metadata: that alone is not worth a note. */
-static enum apr_code drop_twins(struct apr_model *m, size_t first, struct apr_error *e)
-{
-    struct apr_meta_entry *entry = m->meta.entry;
-    const size_t n = m->meta.n;
-    struct place *place = malloc((n + 1) * sizeof *place);
-    if (place == NULL)
-        return apr_no_memory(e);
-    for (size_t i = 0; i < n; i++)
-        place[i] = (struct place){ entry[i].key, i };
-    qsort(place, n, sizeof *place, by_key);
-    for (size_t k = 0; k + 1 < n; k++) {
-        if (!apr_bytes_equal(place[k].key, place[k + 1].key))
-            continue;
-        struct apr_meta_entry *earlier = &entry[place[k].i];
-        if (place[k].i >= first || !apr_bytes_equal(earlier->value.text, entry[place[k + 1].i].value.text))
-            apr_model_note(m, APR_WARNING, METADATA, "st.metadata_twice", (struct apr_bytes){ 0 }, PREFIX,
-                           "__metadata__: %s stands twice, the last one counts", APR_QUOTED(place[k].key));
-        earlier->key.at = NULL;
-    }
-    free(place);
-    m->meta.n = 0;
-    for (size_t i = 0; i < n; i++)
-        if (entry[i].key.at != NULL)
-            entry[m->meta.n++] = entry[i];
-    return APR_OK;
+    const struct header *h = ctx;
+    if ((size_t)(gone - m->meta.entry) >= h->first_meta || !apr_bytes_equal(gone->value.text, next->value.text))
+        apr_model_note(m, APR_WARNING, METADATA, "st.metadata_twice", (struct apr_bytes){ 0 }, PREFIX,
+                       "__metadata__: %s stands twice, the last one counts", APR_QUOTED(gone->key));
 }
 
 static enum apr_code read_entry(struct header *h, const struct apr_item *item, struct apr_error *e)
@@ -281,7 +250,7 @@ static enum apr_code read_header(struct header *h, struct apr_bytes text, struct
         APR_TRY(read_entry(h, &item, e));
     }
     APR_TRY(apr_walk_end(&w, e));
-    return drop_twins(h->m, h->first_meta, e);
+    return apr_model_keep_last(h->m, note_twice, h, e);
 }
 
 /* ---- the layout ---------------------------------------------------------------------------------------------------- */
