@@ -48,12 +48,11 @@ struct reader {
 
 static const struct apr_bytes no_tensor = { 0 };
 
-/* Is s UTF-8 and, for a name, free of control characters? */
-static bool is_text(struct apr_bytes s, bool name)
+static bool is_text(struct apr_bytes s)
 {
     for (size_t i = 0, step; i < s.n; i += step) {
         step = apr_utf8_length(s.at + i, s.n - i);
-        if (step == 0 || (name && (s.at[i] < 0x20 || s.at[i] == 0x7F || (s.at[i] == 0xC2 && s.at[i + 1] < 0xA0))))
+        if (step == 0)
             return false;
     }
     return true;
@@ -116,7 +115,7 @@ static enum apr_code step_string(struct reader *r)
     const struct apr_bytes text = apr_take_bytes(&r->c, n);
     if (r->c.bad)
         return apr_fail(r->e, APR_ECORRUPT, at, "key %s: a string of %" PRIu64 " bytes, where %zu are left", APR_QUOTED(r->key), n, left);
-    if (r->text == 0 && !is_text(text, false))
+    if (r->text == 0 && !is_text(text))
         r->text = at;
     return APR_OK;
 }
@@ -214,7 +213,7 @@ static void note_key(struct reader *r)
         if (odd[i].at != 0)
             apr_model_note(r->m, APR_WARNING, STAGE_METADATA, odd[i].code, no_tensor, odd[i].at, "key %s: %s",
                            APR_QUOTED(r->key), odd[i].text);
-    if (!is_text(r->key, true)) {
+    if (!is_text(r->key) || apr_has_control(r->key)) {
         apr_model_note(r->m, APR_FAULT, STAGE_METADATA, "gguf.bad_key", no_tensor, r->key_at,
                        "the key %s has control characters or is not UTF-8", APR_QUOTED(r->key));
         return;
@@ -370,7 +369,7 @@ static void note_name(struct reader *r, struct apr_bytes name, uint64_t at)
     if (name.n >= LONG_NAME)
         apr_model_note(r->m, APR_WARNING, STAGE_INDEX, "gguf.long_name", name, at,
                        "tensor %s: a name of %zu bytes; llama.cpp refuses more than %u", APR_QUOTED(name), name.n, LONG_NAME - 1);
-    if (!is_text(name, true))
+    if (!is_text(name) || apr_has_control(name))
         apr_model_note(r->m, APR_FAULT, STAGE_INDEX, "gguf.control_name", name, at, "tensor %s: control characters in the name",
                        APR_QUOTED(name));
 }

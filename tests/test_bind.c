@@ -99,7 +99,7 @@ static void a_name_says_role_layer_expert_and_part_in_each_dialect(void **state)
         const bool candidate = apr_binding_meaning(b, &m.m.tensor[0], 0, &meaning);
         if (candidate != (rows[i].role != NULL))
             fail_msg("%s in %s: candidate %d", rows[i].name, rows[i].family, candidate);
-        if (candidate && (!apr_bytes_equal(meaning.role->name, apr_text(rows[i].role)) || meaning.layer != rows[i].layer ||
+        if (candidate && (!apr_bytes_is(meaning.role->name, rows[i].role) || meaning.layer != rows[i].layer ||
                        meaning.expert != rows[i].expert ||
                        meaning.dialect != rows[i].dialect || meaning.part != rows[i].part))
             fail_msg("%s in %s: %.*s, layer %u, expert %u, dialect %d, part %u", rows[i].name, rows[i].family, (int)meaning.role->name.n,

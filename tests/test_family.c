@@ -98,7 +98,7 @@ static void families_are_found_by_what_models_call_themselves(void **state)
     struct apr_families *all = all_families();
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         const struct apr_family *f = found(all, rows[i].list, rows[i].word);
-        if (rows[i].family == NULL ? f != NULL : f == NULL || !apr_bytes_equal(f->name, apr_text(rows[i].family)))
+        if (rows[i].family == NULL ? f != NULL : f == NULL || !apr_bytes_is(f->name, rows[i].family))
             fail_msg("%s: %s", rows[i].word, f == NULL ? "no family" : f->file);
     }
     apr_families_free(all);

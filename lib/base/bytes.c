@@ -16,6 +16,8 @@ bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b)
 
 bool apr_bytes_is(struct apr_bytes a, const char *word) { return apr_bytes_equal(a, apr_text(word)); }
 
+bool apr_bytes_have(struct apr_bytes a, const char *word) { return a.n > 0 && memmem(a.at, a.n, word, strlen(word)) != NULL; }
+
 bool apr_has_control(struct apr_bytes name)
 {
     for (size_t i = 0; i < name.n; i++)

@@ -106,8 +106,6 @@ static enum apr_code read_transforms(const struct apr_contract *c, const struct 
 
 /* ---- tensors ------------------------------------------------------------------------------------------------------ */
 
-static bool contains(struct apr_bytes text, const char *word) { return memmem(text.at, text.n, word, strlen(word)) != NULL; }
-
 /* {L} and {X} stand alone between dots, and there are few numbers in a name. */
 static enum apr_code sound_name(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes name)
 {
@@ -133,7 +131,7 @@ static enum apr_code read_known(const struct apr_contract *c, const struct apr_y
         APR_TRY(apr_contract_several(c, v, APR_MAX_PARTS, &r->known[d]));
         for (size_t i = 0; i < r->known[d].n; i++) {
             APR_TRY(sound_name(c, v, r->known[d].word[i]));
-            r->layered |= contains(r->known[d].word[i], "{L}");
+            r->layered |= apr_bytes_have(r->known[d].word[i], "{L}");
         }
     }
     return APR_OK;
@@ -168,15 +166,15 @@ static enum apr_code sound_role(const struct apr_contract *c, const struct apr_y
     if (hf->n != 1)
         return apr_contract_fault(c, at, "a tensor has one hf name; look at", r->name);
     APR_TRY(sound_transforms(c, at, r));
-    if (apr_role_stacked(r) != contains(hf->word[0], "{X}"))
+    if (apr_role_stacked(r) != apr_bytes_have(hf->word[0], "{X}"))
         return apr_contract_fault(c, at, "{X} in the hf name and the op stack go together; look at", r->name);
     if (gguf->n > 0 && gguf->n != parts_of(r))
         return apr_contract_fault(c, at, "as many gguf names as the transform has parts; look at", r->name);
     for (unsigned d = APR_GGUF; d < APR_NDIALECTS; d++)
         for (size_t i = 0; i < r->known[d].n; i++) {
-            if (contains(r->known[d].word[i], "{L}") != contains(hf->word[0], "{L}"))
+            if (apr_bytes_have(r->known[d].word[i], "{L}") != apr_bytes_have(hf->word[0], "{L}"))
                 return apr_contract_fault(c, at, "{L} stands in all names of a tensor, or in none:", r->known[d].word[i]);
-            if (contains(r->known[d].word[i], "{X}"))
+            if (apr_bytes_have(r->known[d].word[i], "{X}"))
                 return apr_contract_fault(c, at, "{X} belongs into the hf name only:", r->known[d].word[i]);
         }
     if (reference->n > 1 ? r->nsplit != reference->n : r->nsplit > 0)

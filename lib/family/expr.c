@@ -247,7 +247,7 @@ static enum apr_code read_call(struct reader *r, size_t begin, struct apr_bytes 
     if (apr_bytes_is(name, "has"))
         return read_path(r, out);
     for (size_t i = 0; i < APR_LENGTH(functions); i++)
-        if (apr_bytes_equal(name, apr_text(functions[i].name)))
+        if (apr_bytes_is(name, functions[i].name))
             return read_arguments(r, &functions[i], out);
     return complain(r, begin, "no function is called %s", APR_QUOTED(name));
 }

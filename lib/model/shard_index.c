@@ -70,7 +70,7 @@ static enum apr_code check_shard_name(struct apr_bytes name, uint64_t at, struct
     static const char *const special[] = { "", ".", "..", "-" };
     bool bad = false;
     for (size_t i = 0; i < APR_LENGTH(special); i++)
-        bad |= apr_bytes_equal(name, apr_text(special[i]));
+        bad |= apr_bytes_is(name, special[i]);
     if (bad || memchr(name.at, '/', name.n) != NULL || memchr(name.at, 0, name.n) != NULL)
         return apr_fail(e, APR_ECORRUPT, at, "%s is no file name for a shard", APR_QUOTED(name));
     return APR_OK;
@@ -113,7 +113,7 @@ static enum apr_code list_shards(struct apr_shard_index *index, struct apr_model
             APR_TRY(apr_walk_next(&fields, &field, &more, e));
             if (!more)
                 break;
-            if (apr_bytes_equal(field.key, apr_text("\"filename\"")))
+            if (apr_bytes_is(field.key, "\"filename\""))
                 APR_TRY(apr_json_string(m, field.value, field.value_at, &name, e));
         }
         if (name.at == NULL)
@@ -192,9 +192,9 @@ static enum apr_code read_index(struct apr_shard_index *index, struct apr_model 
         APR_TRY(apr_walk_next(&w, &item, &more, e));
         if (!more)
             break;
-        if (apr_bytes_equal(item.key, apr_text("\"weight_map\"")))
+        if (apr_bytes_is(item.key, "\"weight_map\""))
             map = item;
-        else if (apr_bytes_equal(item.key, apr_text("\"shards\"")))
+        else if (apr_bytes_is(item.key, "\"shards\""))
             shards = item;
         else
             APR_TRY(apr_json_check(item.value, item.value_at, e));

@@ -12,7 +12,7 @@ unsigned apr_stage_rank(struct apr_bytes stage)
 {
     const struct apr_bytes name = apr_bytes_is(stage, "layer_output") ? apr_text("post_ffn_residual") : stage;
     unsigned i = 0;
-    while (i < APR_LENGTH(stages) && !apr_bytes_equal(name, apr_text(stages[i])))
+    while (i < APR_LENGTH(stages) && !apr_bytes_is(name, stages[i]))
         i++;
     return i;
 }
@@ -25,7 +25,7 @@ void apr_stage_split(struct apr_bytes name, uint32_t *layer, struct apr_bytes *s
     uint64_t n = 0;
     *layer = APR_WHOLE_MODEL;
     *stage = name;
-    if (name.n <= start || !apr_bytes_equal((struct apr_bytes){ name.at, start }, apr_text(prefix)))
+    if (name.n <= start || !apr_bytes_is((struct apr_bytes){ name.at, start }, prefix))
         return;
     for (; i < name.n && i < start + 10 && name.at[i] >= '0' && name.at[i] <= '9'; i++)
         n = 10 * n + (uint64_t)(name.at[i] - '0');

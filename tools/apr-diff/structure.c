@@ -95,8 +95,6 @@ static void architecture(const struct apr_model *m, char *out, size_t room)
     snprintf(out, room, "%.*s", name.n == 0 ? 7 : (int)apr_min(name.n, room - 1), name.n == 0 ? "unknown" : (const char *)name.at);
 }
 
-static bool has(struct apr_bytes name, const char *word) { return memmem(name.at, name.n, word, strlen(word)) != NULL; }
-
 /* The dtype of most weights, leaving out biases and norms. */
 static const char *quantization(const struct apr_model *m)
 {
@@ -104,7 +102,7 @@ static const char *quantization(const struct apr_model *m)
     size_t best = 0;
     for (size_t i = 0; i < m->ntensor; i++) {
         const struct apr_tensor *t = &m->tensor[i];
-        if (!has(t->name, "bias") && !has(t->name, "norm") && !has(t->name, "ln_"))
+        if (!apr_bytes_have(t->name, "bias") && !apr_bytes_have(t->name, "norm") && !apr_bytes_have(t->name, "ln_"))
             count[t->dtype - apr_dtypes] += t->count;
     }
     for (size_t i = 1; i < APR_NDTYPES; i++)

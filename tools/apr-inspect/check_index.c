@@ -35,7 +35,7 @@ static bool find_member(struct apr_bytes object, const char *quoted, struct apr_
     struct apr_item item;
     bool more = apr_walk_in(&w, object, 0, '{', &ignored) == APR_OK;
     while (more && apr_walk_next(&w, &item, &more, &ignored) == APR_OK && more)
-        if (apr_bytes_equal(item.key, apr_text(quoted))) {
+        if (apr_bytes_is(item.key, quoted)) {
             *value = item.value;
             return true;
         }

@@ -44,13 +44,12 @@ struct pass {
 
 /* ---- what a tensor is ----------------------------------------------------------------------------------------------- */
 
-static bool contains(struct apr_bytes name, const char *word) { return memmem(name.at, name.n, word, strlen(word)) != NULL; }
 
 static bool is_embedding(struct apr_bytes name)
 {
     static const char *const word[] = { "embed", "embd", "wte.", "wpe.", "lm_head" };
     for (size_t i = 0; i < APR_LENGTH(word); i++)
-        if (contains(name, word[i]))
+        if (apr_bytes_have(name, word[i]))
             return true;
     return apr_bytes_is(name, "output.weight");
 }
@@ -61,7 +60,7 @@ static bool is_vector(const struct apr_tensor *t)
     unsigned sides = 0;
     for (unsigned i = 0; i < t->ndim; i++)
         sides += t->dim[i] > 1;
-    return sides < 2 || contains(t->name, "norm") || contains(t->name, "bias") || contains(t->name, "ln_");
+    return sides < 2 || apr_bytes_have(t->name, "norm") || apr_bytes_have(t->name, "bias") || apr_bytes_have(t->name, "ln_");
 }
 
 /* A norm that is stored less 1, so that zeros are its neutral value. */
@@ -218,7 +217,7 @@ static enum apr_code judge_zeros(struct pass *p, const struct apr_tensor *t, str
     const double zeros = (double)s->zeros / (double)t->count;
     char value[32];
     if (s->zeros == t->count) {
-        if (contains(t->name, "bias") || is_stored_less_one(p->x, t))
+        if (apr_bytes_have(t->name, "bias") || is_stored_less_one(p->x, t))
             return APR_OK;
         return add_finding(f, vector ? APR_WARNING : APR_FAULT, STAGE_DEGENERATE, "values.zero", t->name, e,
                            "tensor %s: all of its %llu values are 0", APR_QUOTED(t->name), (ull)t->count);

@@ -84,7 +84,7 @@ static int by_name(const void *x, const void *y)
     return apr_bytes_compare(((const struct entry *)x)->name, ((const struct entry *)y)->name);
 }
 
-static bool is_key(const struct apr_item *item, const char *quoted) { return apr_bytes_equal(item->key, apr_text(quoted)); }
+static bool is_key(const struct apr_item *item, const char *quoted) { return apr_bytes_is(item->key, quoted); }
 
 /* "0123..." with its quotes. */
 static bool read_digest(struct apr_bytes value, struct apr_digest *d)
@@ -152,7 +152,7 @@ static enum apr_code read_members(struct manifest *f, struct apr_model *m, struc
         if (!more)
             break;
         if (is_key(&item, "\"schema\""))
-            schema = apr_bytes_equal(item.value, apr_text("\"" SCHEMA "\""));
+            schema = apr_bytes_is(item.value, "\"" SCHEMA "\"");
         if (is_key(&item, "\"tensors\"")) {
             tensors = true;
             APR_TRY(read_entries(f, m, &item, e));

@@ -127,7 +127,7 @@ static enum group group_of(struct apr_bytes name)
         { "score", OTHER, HEAD },
     };
     for (size_t i = 0; i < APR_LENGTH(words); i++)
-        if (name.n > 0 && memmem(name.at, name.n, words[i].word, strlen(words[i].word)) != NULL)
+        if (apr_bytes_have(name, words[i].word))
             return is_in_layer(name) ? words[i].inside : words[i].outside;
     return OTHER;
 }
