@@ -301,9 +301,9 @@ static void all_of_a_contract_stands_in_structs_when_its_text_is_gone(void **sta
     assert_true(list_is(&f->detect[APR_DETECT_ARCHITECTURES], "Toy", NULL) && list_is(&f->detect[APR_DETECT_TENSORS], "a.weight", NULL));
     assert_true(list_is(&f->cleaning.remove, "x.", NULL) && list_is(&f->cleaning.unless, "m.", NULL));
     assert_true(apr_bytes_is(f->cleaning.prefix, "m.") && f->cleaning.nrename == 1 && apr_bytes_is(f->cleaning.rename[0].to, ".w"));
-    assert_true(f->nskip == 2 && f->skip[0].n == 1 && apr_bytes_is(f->skip[0].piece[0].text, "*.bias") && !f->skip[0].piece[0].dim);
-    assert_true(f->skip[1].n == 2 && apr_bytes_is(f->skip[1].piece[0].text, "m.") && f->skip[1].piece[0].dim == &f->dim[0]);
-    assert_true(apr_bytes_is(f->skip[1].piece[1].text, ".*") && f->skip[1].piece[1].dim == NULL);
+    assert_true(f->nskip == 2 && f->skip[0].n == 1 && apr_bytes_is(f->skip[0].span[0].text, "*.bias") && !f->skip[0].span[0].dim);
+    assert_true(f->skip[1].n == 2 && apr_bytes_is(f->skip[1].span[0].text, "m.") && f->skip[1].span[0].dim == &f->dim[0]);
+    assert_true(apr_bytes_is(f->skip[1].span[1].text, ".*") && f->skip[1].span[1].dim == NULL);
     assert_true(list_is(&f->dim[1].key, "hidden", "top.0.hidden") && apr_bytes_is(f->dim[1].name, "H"));
     assert_true(list_is(&f->role[4].known[APR_GGUF], "b.{L}.s", "b.{L}.t") && f->role[4].layered && !f->role[0].layered);
     assert_true(apr_role_stacked(&f->role[3]) && !apr_role_stacked(&f->role[4]));

@@ -241,11 +241,11 @@ static enum apr_code read_skip(const struct apr_contract *c, const struct apr_ya
     APR_TRY(apr_contract_word(c, at, &left));
     for (size_t i = 0; i < left.n; i++)
         braces += left.at[i] == '{';
-    s->piece = apr_arena_alloc(&c->f->arena, (braces + 1) * sizeof *s->piece);
-    if (s->piece == NULL)
+    s->span = apr_arena_alloc(&c->f->arena, (braces + 1) * sizeof *s->span);
+    if (s->span == NULL)
         return apr_no_memory(c->e);
     while (left.n > 0) {
-        struct apr_glob_piece *p = &s->piece[s->n++];
+        struct apr_skip_span *p = &s->span[s->n++];
         p->text = (struct apr_bytes){ left.at, strcspn((const char *)left.at, "{") };
         left = (struct apr_bytes){ left.at + p->text.n, left.n - p->text.n };
         if (left.n == 0)

@@ -38,16 +38,16 @@ size_t apr_role_spell(struct apr_bytes pattern, uint64_t layer, uint64_t expert,
     size_t n = 0;
     for (size_t i = 0; i < pattern.n;) {
         char digits[24];
-        const char *piece = (const char *)pattern.at + i;
+        const char *text = (const char *)pattern.at + i;
         size_t length = 1, taken = 1;
-        if (pattern.n - i >= 3 && piece[0] == '{' && piece[2] == '}' && (piece[1] == 'L' || piece[1] == 'X')) {
-            length = (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)(piece[1] == 'L' ? layer : expert));
-            piece = digits;
+        if (pattern.n - i >= 3 && text[0] == '{' && text[2] == '}' && (text[1] == 'L' || text[1] == 'X')) {
+            length = (size_t)snprintf(digits, sizeof digits, "%llu", (unsigned long long)(text[1] == 'L' ? layer : expert));
+            text = digits;
             taken = 3;
         }
         if (n + length >= room)
             return 0;
-        memcpy(out + n, piece, length);
+        memcpy(out + n, text, length);
         n += length;
         i += taken;
     }

@@ -74,13 +74,13 @@ struct apr_cleaning {
     size_t             nrename;
 };
 
-/* A glob of names that are dropped, in pieces: each a text and behind it the value of a dim, NULL for none. */
-struct apr_glob_piece {
+/* A glob of names that are dropped, in spans: each a text and behind it the value of a dim, NULL for none. */
+struct apr_skip_span {
     struct apr_bytes      text;
     const struct apr_dim *dim;
 };
 struct apr_skip {
-    struct apr_glob_piece *piece;
+    struct apr_skip_span *span;
     size_t                 n;
 };
 

@@ -178,7 +178,7 @@ static bool fill_glob(const struct apr_skip *skip, const struct apr_scope *scope
 {
     size_t n = 0;
     for (size_t i = 0; i < skip->n; i++) {
-        const struct apr_glob_piece *p = &skip->piece[i];
+        const struct apr_skip_span *p = &skip->span[i];
         if (n + p->text.n >= APR_NAME_ROOM)
             return false;
         memcpy(out + n, p->text.at, p->text.n);

@@ -17,7 +17,7 @@ struct contract {
     struct apr_error  *e;
     enum apr_dialect   dialect;
     uint64_t           nlayer, said;
-    size_t             nmissing, nstranger;
+    size_t             nmissing, nunknown;
 };
 
 /* The value of a size or condition; `otherwise` when it is not known. */
@@ -128,11 +128,11 @@ static enum apr_code add_shape(struct contract *c, const struct apr_tensor *t, c
                apr_spell_shape(dim, ndim, wants), (int)r->name.n, (const char *)r->name.at);
 }
 
-static enum apr_code add_stranger(struct contract *c, const struct apr_tensor *t, const char *why)
+static enum apr_code add_unknown_tensor(struct contract *c, const struct apr_tensor *t, const char *why)
 {
-    if (++c->nstranger > MOST_ALIKE + 1)
+    if (++c->nunknown > MOST_ALIKE + 1)
         return APR_OK;
-    if (c->nstranger > MOST_ALIKE)
+    if (c->nunknown > MOST_ALIKE)
         return SAY(c, APR_FAULT, "contract.stranger", no_tensor, "more tensors do not belong there than the %d named", MOST_ALIKE);
     return SAY(c, APR_FAULT, "contract.stranger", t->name, "tensor %s %s family %.*s", APR_QUOTED(t->name), why, (int)c->x->family->name.n,
                (const char *)c->x->family->name.at);
@@ -147,9 +147,9 @@ static enum apr_code check_tensor(struct contract *c, const struct apr_tensor *t
     if (apr_binding_skips(c->x->binding, t))
         return APR_OK;
     if (!apr_binding_meaning(c->x->binding, t, 0, &first))
-        return add_stranger(c, t, "is unknown to");
+        return add_unknown_tensor(c, t, "is unknown to");
     if (first.role->layered && c->said > 0 && first.layer >= c->said)
-        return add_stranger(c, t, "is of a layer beyond those of");
+        return add_unknown_tensor(c, t, "is of a layer beyond those of");
     for (size_t i = 0; apr_binding_meaning(c->x->binding, t, i, &s); i++)
         if (!wanted_shape(c, &s, dim, &ndim) || same_shape(dim, ndim, t->dim, t->ndim))
             return APR_OK;
