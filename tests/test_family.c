@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "family/family.h"
+#include "model/meta.h"
 
 static struct apr_families *all_families(void)
 {
@@ -342,6 +343,32 @@ static void the_metadata_of_a_contract_leads_both_ways(void **state)
     apr_family_free(f);
 }
 
+/* As YAML has it, and as JSON would. */
+static void constants_are_what_they_look_like(void **state)
+{
+    (void)state;
+    static const struct { const char *spelled; enum apr_meta_type type; double number; } rows[] = {
+        { "false", APR_META_BOOL, 0 },      { "true", APR_META_BOOL, 1 }, { "5", APR_META_U64, 5 },
+        { "-5", APR_META_I64, -5 },         { "0.5", APR_META_F64, 0.5 }, { "1e300", APR_META_F64, 1e300 },
+        { "'true'", APR_META_STRING, 0 },   { "'5'", APR_META_STRING, 0 }, { "silu", APR_META_STRING, 0 },
+        { "infinity", APR_META_STRING, 0 }, { "''", APR_META_STRING, 0 }, { "\"H\"", APR_META_STRING, 0 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char set[64];
+        double number = 0;
+        struct apr_family *f;
+        struct apr_error e;
+        snprintf(set, sizeof set, "set: {a: %s}}]}", rows[i].spelled);
+        struct test_bytes b = edited("set: {a: false}}]}", set);
+        assert_int_equal(apr_family_parse(&f, "toy.yaml", (struct apr_bytes){ b.at, b.n }, &e), APR_OK);
+        const struct apr_value *v = &f->tokenizer.override[0].set[0].value.constant;
+        if (v->type != rows[i].type || apr_meta_number(v, &number) != (v->type != APR_META_STRING) || number != rows[i].number)
+            fail_msg("%s is of type %s, %g", rows[i].spelled, apr_meta_type_word(v->type), number);
+        apr_family_free(f);
+        test_free(&b);
+    }
+}
+
 static void roles_may_share_names_when_both_have_a_condition(void **state)
 {
     (void)state;
@@ -463,6 +490,7 @@ int main(void)
         cmocka_unit_test(a_right_one_is_taken),
         cmocka_unit_test(all_of_a_contract_stands_in_structs_when_its_text_is_gone),
         cmocka_unit_test(the_metadata_of_a_contract_leads_both_ways),
+        cmocka_unit_test(constants_are_what_they_look_like),
         cmocka_unit_test(a_wrong_contract_is_refused_with_family_line_and_word),
         cmocka_unit_test(roles_may_share_names_when_both_have_a_condition),
         cmocka_unit_test(hostile_contracts_end_soon),

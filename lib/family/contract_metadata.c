@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "model/meta.h"
 
 #define MOST_PATHS 8 /* of one value */
 
@@ -22,33 +23,27 @@ static enum apr_code read_computed(const struct apr_contract *c, const struct ap
 
 /* ---- constants ---------------------------------------------------------------------------------------------------- */
 
-/* A plain true or false. */
-static bool is_boolean(const struct apr_yaml *at, bool *yes)
-{
-    *yes = !at->quoted && apr_bytes_is(at->text, "true");
-    return *yes || (!at->quoted && apr_bytes_is(at->text, "false"));
-}
-
-/* A constant by its looks, as JSON has it. */
+/* A constant by its looks, as JSON has it; text is how it is spelled. */
 static enum apr_code read_plain(const struct apr_contract *c, const struct apr_yaml *at, struct apr_value *out)
 {
+    const bool yes = apr_bytes_is(at->text, "true");
     char *end = NULL;
-    bool yes;
-    if (is_boolean(at, &yes)) {
-        *out = (struct apr_value){ .type = APR_META_BOOL, .encoding = APR_JSON, .b = yes };
-        return APR_OK;
-    }
     *out = (struct apr_value){ .type = APR_META_STRING, .encoding = APR_JSON, .text = apr_arena_copy(&c->f->arena, at->text) };
     if (out->text.at == NULL)
         return apr_no_memory(c->e);
     const double number = strtod((const char *)out->text.at, &end);
-    if (at->quoted || *end != 0 || !isfinite(number))
+    if (at->quoted || at->text.n == 0)
         return APR_OK;
-    out->type = number != floor(number) || fabs(number) >= 0x1p53 ? APR_META_F64 : number < 0 ? APR_META_I64 : APR_META_U64;
-    if (out->type == APR_META_F64)
-        out->f = number;
-    else
+    if (yes || apr_bytes_is(at->text, "false")) {
+        out->type = APR_META_BOOL;
+        out->b = yes;
+    } else if (*end == 0 && isfinite(number) && number == floor(number) && fabs(number) < 0x1p53) {
+        out->type = number < 0 ? APR_META_I64 : APR_META_U64;
         out->i = (int64_t)number;
+    } else if (*end == 0 && isfinite(number)) {
+        out->type = APR_META_F64;
+        out->f = number;
+    }
     return APR_OK;
 }
 
@@ -56,24 +51,19 @@ static enum apr_code read_plain(const struct apr_contract *c, const struct apr_y
 static enum apr_code read_constant(const struct apr_contract *c, const struct apr_yaml *at, enum apr_meta_type type, struct apr_value *out)
 {
     double number = 0;
-    bool yes = false;
+    APR_TRY(read_plain(c, at, out));
+    const bool is_boolean = out->type == APR_META_BOOL, is_number = apr_meta_number(out, &number) && !is_boolean;
+    const bool whole = is_number && out->type != APR_META_F64;
+    const bool fits = type == APR_META_STRING ? at->kind == APR_YAML_SCALAR && at->text.n > 0
+                      : type == APR_META_BOOL ? is_boolean
+                      : type == APR_META_F32  ? is_number
+                      : type == APR_META_U32  ? whole && number >= 0 && number <= UINT32_MAX
+                                              : type == APR_META_I32 && whole && number >= INT32_MIN && number <= INT32_MAX;
+    if (!fits)
+        return apr_contract_fault(c, at, "no constant of the key's type:", at->text);
     out->type = type;
-    if (type == APR_META_STRING)
-        return apr_contract_word(c, at, &out->text);
-    if (type == APR_META_BOOL ? !is_boolean(at, &yes) : type == APR_META_ARRAY)
-        return apr_contract_fault(c, at, "no constant of the key's type:", at->text);
-    if (type == APR_META_BOOL) {
-        out->b = yes;
-        return APR_OK;
-    }
-    APR_TRY(apr_contract_number(c, at, &number));
-    const double low = type == APR_META_U32 ? 0 : INT32_MIN, high = type == APR_META_U32 ? UINT32_MAX : INT32_MAX;
-    if (type != APR_META_F32 && !(number >= low && number <= high && number == floor(number)))
-        return apr_contract_fault(c, at, "no constant of the key's type:", at->text);
     if (type == APR_META_F32)
         out->f = number;
-    else
-        out->i = (int64_t)number;
     return APR_OK;
 }
 
