@@ -50,8 +50,8 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     }
     const struct apr_bytes name = stage(s->path);
     struct apr_tensor t = { .dtype = &apr_dtypes[APR_F32], .ndim = 1, .dim = { count } };
-    t.name = layer == UINT32_MAX ? apr_arena_format(&m->arena, "%.*s", (int)name.n, (const char *)name.at)
-                                 : apr_arena_format(&m->arena, "layer-%u/%.*s", layer, (int)name.n, (const char *)name.at);
+    t.name = layer == UINT32_MAX ? apr_arena_format(&m->arena, "%.*s", APR_PRINTED(name))
+                                 : apr_arena_format(&m->arena, "layer-%u/%.*s", layer, APR_PRINTED(name));
     if (t.name.at == NULL)
         return apr_no_memory(e);
     APR_TRY(apr_model_add(m, &t, HEADER, bytes, 0, e));

@@ -341,8 +341,7 @@ bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct
 static enum apr_code unknown_size(const struct apr_binding *b, const struct apr_role *role, struct apr_error *e)
 {
     return apr_fail(e, APR_EARG, APR_NOWHERE, "family %.*s: a size that role %.*s needs is in no metadata (%s, line %u)",
-                    (int)b->family->name.n,
-                    (const char *)b->family->name.at, (int)role->name.n, (const char *)role->name.at, b->family->file, role->line);
+                    APR_PRINTED(b->family->name), APR_PRINTED(role->name), b->family->file, role->line);
 }
 
 /* How a tensor under the reference's names comes from the HuggingFace one: cut along the side that the sizes add up to. */

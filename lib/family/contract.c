@@ -12,8 +12,8 @@
 
 enum apr_code apr_contract_fault(const struct apr_contract *c, const struct apr_yaml *at, const char *what, struct apr_bytes word)
 {
-    return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s %s", at->line, (int)c->f->name.n,
-                    (const char *)c->f->name.at, what, APR_QUOTED(word));
+    return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s %s", at->line, APR_PRINTED(c->f->name), what,
+                    APR_QUOTED(word));
 }
 
 /* Is it one of the words, which blanks part, and which? */
@@ -167,10 +167,11 @@ enum apr_code apr_contract_expression(const struct apr_contract *c, const struct
     if (at == NULL)
         return APR_OK;
     APR_TRY(apr_contract_word(c, at, &text));
-    if (apr_expr_new(out, text, &why) != APR_OK)
-        return why.code == APR_ENOMEM ? apr_no_memory(c->e)
-                                      : apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s", at->line, (int)c->f->name.n,
-                                                 (const char *)c->f->name.at, why.text);
+    const enum apr_code code = apr_expr_new(out, text, &why);
+    if (code == APR_ENOMEM)
+        return apr_no_memory(c->e);
+    if (code != APR_OK)
+        return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s", at->line, APR_PRINTED(c->f->name), why.text);
     APR_TRY(own(c, *out, at->line));
     apr_expr_names(*out, is_dim, &check);
     return check.unknown.at == NULL ? APR_OK : apr_contract_fault(c, at, "no dim above this line is called", check.unknown);

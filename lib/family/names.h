@@ -22,7 +22,8 @@ APR_MUST_CHECK enum apr_code apr_names_fit(struct apr_names **s, const struct ap
                                            struct apr_error *e);
 void apr_names_free(struct apr_names *s);
 
-/* How many meanings t may have (more than one where roles share a name, none for what the family does not know), and number i of them, or NULL. */
+/* How many meanings t may have (more than one where roles share a name, none for what the family does not know), and number i of them,
+ * or NULL. */
 size_t apr_names_of(const struct apr_names *s, const struct apr_tensor *t);
 const struct apr_meaning *apr_names_get(const struct apr_names *s, const struct apr_tensor *t, size_t i);
 

@@ -50,8 +50,7 @@ static void tell_ambiguity(const struct options *o, const struct match *m)
     if (m->either[1] == NULL || o->cli.quiet)
         return;
     apr_fail(&e, APR_OK, APR_NOWHERE, "its names fit the families %.*s and %.*s, which order rows differently, and neither model says which: "
-             "tensors are paired by equal names only", (int)m->either[0]->name.n, (const char *)m->either[0]->name.at, (int)m->either[1]->name.n,
-             (const char *)m->either[1]->name.at);
+             "tensors are paired by equal names only", APR_PRINTED(m->either[0]->name), APR_PRINTED(m->either[1]->name));
     apr_error_in(&e, o->cli.operand[0]);
     apr_cli_fail(&o->cli, &e);
 }

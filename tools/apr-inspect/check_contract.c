@@ -40,7 +40,7 @@ static enum apr_code add_missing(struct contract *c, const struct apr_meaning *s
     if (name.at == NULL)
         return apr_no_memory(c->e);
     return SAY(c, APR_FAULT, "contract.missing", name, "tensor %s is not there; family %.*s needs it as %.*s", APR_QUOTED(name),
-               (int)f->name.n, (const char *)f->name.at, (int)s->role->name.n, (const char *)s->role->name.at);
+               APR_PRINTED(f->name), APR_PRINTED(s->role->name));
 }
 
 static uint64_t part_count(const struct contract *c, const struct apr_role *r, enum apr_dialect d)
@@ -124,8 +124,8 @@ static enum apr_code add_shape(struct contract *c, const struct apr_tensor *t, c
 {
     char has[176], wants[176];
     return SAY(c, APR_FAULT, "contract.shape", t->name, "tensor %s has the shape %s, family %.*s wants %s for %.*s", APR_QUOTED(t->name),
-               apr_spell_shape(t->dim, t->ndim, has), (int)c->x->family->name.n, (const char *)c->x->family->name.at,
-               apr_spell_shape(dim, ndim, wants), (int)r->name.n, (const char *)r->name.at);
+               apr_spell_shape(t->dim, t->ndim, has), APR_PRINTED(c->x->family->name), apr_spell_shape(dim, ndim, wants),
+               APR_PRINTED(r->name));
 }
 
 static enum apr_code add_unknown_tensor(struct contract *c, const struct apr_tensor *t, const char *why)
@@ -134,8 +134,8 @@ static enum apr_code add_unknown_tensor(struct contract *c, const struct apr_ten
         return APR_OK;
     if (c->nunknown > MOST_ALIKE)
         return SAY(c, APR_FAULT, "contract.stranger", no_tensor, "more tensors do not belong there than the %d named", MOST_ALIKE);
-    return SAY(c, APR_FAULT, "contract.stranger", t->name, "tensor %s %s family %.*s", APR_QUOTED(t->name), why, (int)c->x->family->name.n,
-               (const char *)c->x->family->name.at);
+    return SAY(c, APR_FAULT, "contract.stranger", t->name, "tensor %s %s family %.*s", APR_QUOTED(t->name), why,
+               APR_PRINTED(c->x->family->name));
 }
 
 /* One of the roles that t may have must fit. */

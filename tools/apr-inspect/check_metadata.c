@@ -111,8 +111,7 @@ static enum apr_code check_key(struct inspection *x, const char *key, const stru
         return check_value(x, key, v, k->type, k->element, r, k->value.origin == APR_OF_CONSTANT ? &k->value.constant : NULL, e);
     if (r == NULL || !r->required || k->when != NULL)
         return APR_OK;
-    return SAY(x, severity, "meta.missing", "there is no %s, which family %.*s needs", key, (int)x->family->name.n,
-               (const char *)x->family->name.at);
+    return SAY(x, severity, "meta.missing", "there is no %s, which family %.*s needs", key, APR_PRINTED(x->family->name));
 }
 
 static enum apr_code check_gguf_key(struct inspection *x, struct apr_bytes architecture, const struct apr_kv *k, struct apr_error *e)
@@ -135,7 +134,7 @@ static enum apr_code check_apr_key(struct inspection *x, const struct apr_kv *k,
 static bool model_number(const struct inspection *x, struct apr_bytes architecture, const char *suffix, uint64_t *n)
 {
     char key[256];
-    snprintf(key, sizeof key, "%.*s%s", (int)architecture.n, (const char *)architecture.at, suffix);
+    snprintf(key, sizeof key, "%.*s%s", APR_PRINTED(architecture), suffix);
     return apr_meta_unsigned(&x->m->meta, key, n);
 }
 
@@ -175,7 +174,7 @@ static enum apr_code check_gguf(struct inspection *x, struct apr_error *e)
     } else {
         for (size_t i = 0; i < APR_LENGTH(rules); i++) {
             char key[256];
-            snprintf(key, sizeof key, "%.*s%s", (int)architecture.n, (const char *)architecture.at, rules[i].suffix);
+            snprintf(key, sizeof key, "%.*s%s", APR_PRINTED(architecture), rules[i].suffix);
             const struct apr_value *v = apr_meta_find(&x->m->meta, key);
             if (v != NULL)
                 APR_TRY(check_value(x, key, v, rules[i].type, rules[i].type, &rules[i], NULL, e));
@@ -209,8 +208,7 @@ static enum apr_code check_dim(struct inspection *x, const struct apr_dim *d, st
     const struct apr_bytes name = d->key.word[i == d->key.n ? 0 : i];
     snprintf(key, sizeof key, "config.json: %.*s", (int)apr_min(name.n, 100), (const char *)name.at);
     if (i == d->key.n && d->value == NULL && is_count(d->name))
-        return SAY(x, APR_WARNING, "config.missing", "%s is not there, family %.*s needs it", key, (int)x->family->name.n,
-                   (const char *)x->family->name.at);
+        return SAY(x, APR_WARNING, "config.missing", "%s is not there, family %.*s needs it", key, APR_PRINTED(x->family->name));
     if (i == d->key.n)
         return APR_OK;
     if (d->text ? !apr_hf_config_string(x->config, name, &text) : !apr_hf_config_number(x->config, name, &value))
