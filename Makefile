@@ -38,6 +38,8 @@ SOURCES := $(wildcard lib/*/*.c lib/values/kernels/*.c lib/values/kernels/*/*.c 
 HEADERS := $(wildcard lib/*/*.h)
 PAGES   := lib/ui/page.css lib/ui/page.js $(wildcard tools/*/page.js)
 TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
+FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
+DIFF    := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)))
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair
 LIBRARY := $(BUILD)/libaprtools.a
@@ -64,9 +66,10 @@ $(BUILD)/%.o: %.c
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/tests/support.o $(LIBRARY)
 	$(link) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS) -lcmocka
 $(BUILD)/tests/test_fmath: LIBS += -lmpfr
-$(BUILD)/tests/test_fuzz: $(BUILD)/tests/fuzz/open.o
+$(BUILD)/tests/fuzz/%.o: ALL_CFLAGS += $(if $(filter-out fuzz,$(MODE)),-DLLVMFuzzerTestOneInput=fuzz_$(notdir $*))
+$(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
+$(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(DIFF)
 $(BUILD)/tests/test_bind $(BUILD)/tests/test_detect: $(BUILD)/tests/bare_model.o
-$(BUILD)/tests/test_vocabulary: $(BUILD)/tests/fuzz/tokenizer.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_faults $(BUILD)/tests/test_outputs: $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c
@@ -97,10 +100,12 @@ demo: deps
 bench: all $(BENCHES)
 	rm -f $(BUILD)/bench.json && $(BUILD)/bench/bench --json $(BUILD)/bench.json $(BENCH) && sh bench/peers.sh $(BUILD) $(BENCH)
 
+# Each target of tests/fuzz in turn, or those that FUZZ names. On Debian it takes libclang-rt-14-dev.
 fuzz:
-	$(MAKE) MODE=fuzz CC=clang build/fuzz/fuzz && mkdir -p build/fuzz/corpus
-	build/fuzz/fuzz -max_total_time=$(or $(FUZZ_SECONDS),60) -rss_limit_mb=1024 -artifact_prefix=build/fuzz/ build/fuzz/corpus fixtures
-build/fuzz/fuzz: build/fuzz/tests/fuzz/open.o build/fuzz/libaprtools.a
+	$(MAKE) MODE=fuzz CC=clang $(FUZZ:%=build/fuzz/%)
+	for t in $(FUZZ); do mkdir -p build/fuzz/corpus/$$t && echo "FUZZ $$t" && build/fuzz/$$t -max_total_time=$(or $(FUZZ_SECONDS),60) \
+	-timeout=30 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/$$t- build/fuzz/corpus/$$t tests/fuzz/$$t || exit; done
+$(FUZZ:%=build/fuzz/%): build/fuzz/%: build/fuzz/tests/fuzz/%.o $(DIFF) build/fuzz/libaprtools.a
 	$(link) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 install: all

@@ -85,6 +85,15 @@ bool test_says(const struct test_bytes *b, const char *text)
     return memmem(b->at, b->n, text, strlen(text)) != NULL;
 }
 
+uint64_t test_random(uint64_t n)
+{
+    static uint64_t state = 0x9e3779b97f4a7c15;
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (state >> 16) % n;
+}
+
 /* ---- files --------------------------------------------------------------------------------------------------------- */
 
 static char folder[256];

@@ -41,6 +41,9 @@ struct test_bytes test_load(const char *path);
 /* A run with one thread and scalar kernels, for apr_open and the like. */
 const struct apr_run *test_run_with(unsigned threads);
 
+/* A number below n, of a row of numbers that is the same at every run. */
+uint64_t test_random(uint64_t n);
+
 /* Runs build/MODE/TOOL with the arguments (NULL-terminated), stdin empty; out and err are NUL-terminated. A signal or more than 60 s
  * fails the test. Free with test_free. */
 struct test_answer {

@@ -1,46 +1,54 @@
-/* Sound files with a few bytes changed, through the door of tests/fuzz/open.c. The same changes at every run. */
+/* Each door of tests/fuzz with the files that lie ready for it: whole, cut short, and with a few bytes changed, the same at every run. */
 #include "support.h"
 
+#include <glob.h>
+#include <stdio.h>
+
 #include <libdeflate.h>
+
 #include "model/open.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+/* FUZZ_TARGETS is the Makefile's: FUZZ(open) FUZZ(yaml) ... */
+#define FUZZ(name) int fuzz_##name(const uint8_t *bytes, size_t n);
+FUZZ_TARGETS
+#undef FUZZ
 
-static const char *const seeds[] = {
-    "fixtures/qwen2.apr", "fixtures/qwen2-zstd.apr", "fixtures/qwen2-q4_0.gguf", "fixtures/qwen2-big-endian.gguf",
-    "fixtures/qwen2/model-00003-of-00003.safetensors", "fixtures/qwen2/model-00002-of-00003.safetensors", "fixtures/trace/lm_head.bin",
+static const struct target {
+    const char *name;
+    int       (*run)(const uint8_t *bytes, size_t n);
+} targets[] = {
+#define FUZZ(name) { #name, fuzz_##name },
+    FUZZ_TARGETS
 };
 
-static void the_files_to_be_changed_are_sound(void **state)
+/* Calls make with each file that lies ready for a target, at least one. */
+static void with_seeds(void (*make)(const struct target *t, const struct test_bytes *seed, size_t nseeds))
 {
-    (void)state;
-    for (size_t i = 0; i < APR_LENGTH(seeds); i++) {
-        struct test_bytes whole = test_load(seeds[i]);
-        struct apr_model *const m = test_open(seeds[i], "seed", &whole, APR_OK, APR_NOWHERE, NULL);
-        assert_true(m->ntensor > 0);
-        apr_close(m);
-        test_free(&whole);
+    for (size_t i = 0; i < APR_LENGTH(targets); i++) {
+        char pattern[128];
+        glob_t files;
+        snprintf(pattern, sizeof pattern, "tests/fuzz/%s/*", targets[i].name);
+        if (glob(pattern, 0, NULL, &files) != 0)
+            fail_msg("%s: no file to begin with", pattern);
+        for (size_t k = 0; k < files.gl_pathc; k++) {
+            struct test_bytes seed = test_load(files.gl_pathv[k]);
+            make(&targets[i], &seed, files.gl_pathc);
+            test_free(&seed);
+        }
+        globfree(&files);
     }
 }
 
-static uint64_t random_state = 0x9e3779b97f4a7c15;
-
-static uint64_t random_below(uint64_t n)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (random_state >> 16) % n;
-}
+/* ---- changes -------------------------------------------------------------------------------------------------------- */
 
 /* Most changes go where headers and indices are. */
 static size_t place(size_t n)
 {
     const size_t near = n < 256 ? n : 256, start = n < 8192 ? n : 8192;
-    switch (random_below(4)) {
-    case 0:  return (size_t)random_below(near);
-    case 1:  return (size_t)random_below(n);
-    default: return (size_t)random_below(start);
+    switch (test_random(4)) {
+    case 0:  return (size_t)test_random(near);
+    case 1:  return (size_t)test_random(n);
+    default: return (size_t)test_random(start);
     }
 }
 
@@ -49,29 +57,33 @@ static void change(struct test_bytes *b)
     static const uint64_t edges[] = {
         0, 1, 0x7f, 0xff, 0xffff, INT32_MAX, UINT32_MAX, INT64_MAX, UINT64_MAX, UINT64_MAX - 31, (uint64_t)1 << 62,
     };
-    const size_t at = place(b->n), left = b->n - at;
-    const size_t width = (size_t)1 << random_below(4);
-    switch (random_below(6)) {
+    static const char marks[] = "\"{}[],:0-9e\\()<>=!;+*/'#&|%@? \n\t.aE\xc3\xff";
+    const size_t at = place(b->n), left = b->n - at, width = (size_t)1 << test_random(4);
+    switch (test_random(8)) {
     case 0:
-        b->at[at] ^= (unsigned char)(1u << random_below(8));
+        b->at[at] ^= (unsigned char)(1u << test_random(8));
         break;
     case 1:
-        b->at[at] = (unsigned char)random_below(256);
+        b->at[at] = (unsigned char)test_random(256);
         break;
     case 2:
-        b->at[at] = (unsigned char)"\"{}[],:0-9e\\"[random_below(12)];
-        break;
     case 3:
-        memcpy(b->at + at, &edges[random_below(APR_LENGTH(edges))], width < left ? width : left);
+        b->at[at] = (unsigned char)marks[test_random(sizeof marks)];
         break;
-    case 4: {
-        const size_t from = place(b->n), n = (size_t)random_below(64);
+    case 4:
+        memcpy(b->at + at, &edges[test_random(APR_LENGTH(edges))], width < left ? width : left);
+        break;
+    case 5: {
+        const size_t from = place(b->n), n = (size_t)test_random(64);
         if (from + n <= b->n && n <= left)
             memmove(b->at + at, b->at + from, n);
         break;
     }
+    case 6:
+        memmove(b->at + at, b->at + at + 1, --b->n - at);
+        break;
     default:
-        if (random_below(8) == 0)
+        if (test_random(8) == 0)
             b->n = at;
     }
 }
@@ -79,7 +91,7 @@ static void change(struct test_bytes *b)
 /* An APR header with a wrong checksum gets no further, so most of them are given the right one. */
 static void mend(struct test_bytes *b)
 {
-    if (b->n < 64 || memcmp(b->at, "APR", 4) != 0 || random_below(8) == 0)
+    if (b->n < 64 || memcmp(b->at, "APR", 4) != 0 || test_random(8) == 0)
         return;
     unsigned char head[60];
     memcpy(head, b->at, 40);
@@ -89,43 +101,65 @@ static void mend(struct test_bytes *b)
         b->at[40 + i] = (unsigned char)(crc >> 8 * i);
 }
 
-static void changed_files_never_lead_a_reader_astray(void **state)
+/* ---- tests ---------------------------------------------------------------------------------------------------------- */
+
+static void run_changed(const struct target *t, const struct test_bytes *seed, size_t nseeds)
 {
-    (void)state;
-    const int runs = strcmp(APR_BUILD, "build/release") == 0 ? 5000 : 250;
-    for (size_t i = 0; i < APR_LENGTH(seeds); i++) {
-        struct test_bytes whole = test_load(seeds[i]), b = { 0 };
-        LLVMFuzzerTestOneInput(whole.at, whole.n);
-        for (int run = 0; run < runs; run++) {
-            b.n = 0;
-            test_put(&b, whole.at, whole.n);
-            for (uint64_t changes = 1 + random_below(4); changes > 0 && b.n > 0; changes--)
-                change(&b);
-            mend(&b);
-            LLVMFuzzerTestOneInput(b.at, b.n);
-        }
-        test_free(&whole);
-        test_free(&b);
+    const size_t runs = (strcmp(APR_BUILD, "build/release") == 0 ? 20000 : 1000) / nseeds;
+    struct test_bytes b = { 0 };
+    t->run(seed->at, seed->n);
+    for (size_t run = 0; run < runs; run++) {
+        b.n = 0;
+        test_put(&b, seed->at, seed->n);
+        for (uint64_t changes = 1 + test_random(4); changes > 0 && b.n > 0; changes--)
+            change(&b);
+        mend(&b);
+        t->run(b.at, b.n);
     }
+    test_free(&b);
 }
 
-static void every_short_beginning_of_a_file_is_only_refused(void **state)
+static void open_sound(const struct target *t, const struct test_bytes *seed, size_t nseeds)
+{
+    (void)nseeds;
+    if (strcmp(t->name, "open") != 0)
+        return;
+    struct apr_model *const m = test_open("a model to be changed", "seed", seed, APR_OK, APR_NOWHERE, NULL);
+    assert_true(m->ntensor > 0);
+    apr_close(m);
+}
+
+static void the_models_to_be_changed_are_sound(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < APR_LENGTH(seeds); i++) {
-        struct test_bytes whole = test_load(seeds[i]);
-        for (size_t n = 0; n < 300; n++)
-            LLVMFuzzerTestOneInput(whole.at, n);
-        test_free(&whole);
-    }
+    with_seeds(open_sound);
+}
+
+static void changed_files_lead_nobody_astray(void **state)
+{
+    (void)state;
+    with_seeds(run_changed);
+}
+
+static void run_short(const struct target *t, const struct test_bytes *seed, size_t nseeds)
+{
+    (void)nseeds;
+    for (size_t n = 0; n < 300 && n < seed->n; n++)
+        t->run(seed->at, n);
+}
+
+static void every_short_beginning_of_a_file_is_read_or_refused(void **state)
+{
+    (void)state;
+    with_seeds(run_short);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_files_to_be_changed_are_sound),
-        cmocka_unit_test(changed_files_never_lead_a_reader_astray),
-        cmocka_unit_test(every_short_beginning_of_a_file_is_only_refused),
+        cmocka_unit_test(the_models_to_be_changed_are_sound),
+        cmocka_unit_test(changed_files_lead_nobody_astray),
+        cmocka_unit_test(every_short_beginning_of_a_file_is_read_or_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

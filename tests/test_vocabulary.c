@@ -8,8 +8,6 @@
 
 #define FOLDER "fixtures/vocabulary/"
 
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
 /* ---- the same tokenizer from everywhere ------------------------------------------------------------------------------ */
 
 /* scores, types: the source has them. A tokenizer.json has a special token where SentencePiece has the unknown one. */
@@ -493,41 +491,6 @@ static void the_keys_of_an_apr_file_are_read(void **state)
     apr_arena_free(&m.arena);
 }
 
-/* ---- changed files --------------------------------------------------------------------------------------------------- */
-
-static uint64_t random_state = 0x9e3779b97f4a7c15;
-
-static size_t random_below(size_t n)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (size_t)((random_state >> 16) % n);
-}
-
-static void changed_files_keep_the_promises_of_a_vocabulary(void **state)
-{
-    (void)state;
-    static const char *const seeds[] = { FOLDER "spm/tokenizer.model", FOLDER "spm/tokenizer.json", FOLDER "unigram/tokenizer.json",
-                                         FOLDER "bpe/tokenizer_config.json", FOLDER "bpe/vocab.json",
-                                         FOLDER "bpe/merges.txt", FOLDER "wordpiece/tokenizer.json" };
-    static const unsigned char signs[] = "\"{}[],:0-9e\\";
-    const int runs = strcmp(APR_BUILD, "build/release") == 0 ? 1000 : 100;
-    for (size_t i = 0; i < APR_LENGTH(seeds); i++) {
-        struct test_bytes whole = test_load(seeds[i]), b = { 0 };
-        LLVMFuzzerTestOneInput(whole.at, whole.n);
-        for (int run = 0; run < runs; run++) {
-            b.n = 0;
-            test_put(&b, whole.at, whole.n);
-            for (size_t changes = 1 + random_below(4); changes > 0; changes--)
-                b.at[random_below(b.n)] = random_below(2) ? (unsigned char)random_below(256) : signs[random_below(sizeof signs - 1)];
-            LLVMFuzzerTestOneInput(b.at, random_below(8) == 0 ? random_below(b.n) : b.n);
-        }
-        test_free(&whole);
-        test_free(&b);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -544,7 +507,6 @@ int main(void)
         cmocka_unit_test(merges_may_lie_beside),
         cmocka_unit_test(a_broken_file_is_named_and_nothing_of_it_kept),
         cmocka_unit_test(the_keys_of_an_apr_file_are_read),
-        cmocka_unit_test(changed_files_keep_the_promises_of_a_vocabulary),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

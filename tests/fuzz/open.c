@@ -1,18 +1,11 @@
-/* Any bytes as a model file: open it, touch all that the model promises, close it. For libFuzzer (`make fuzz`) and for test_fuzz.c. */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include "model/open.h"
+/* Any bytes as a model file: open it, touch all that the model promises, close it. */
+#include "fuzz.h"
 
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
+#include "model/open.h"
 #include "values/chunk.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 /* Where what was read goes, so that no read is optimised away. */
 static volatile unsigned seen;
@@ -59,43 +52,34 @@ static void touch_value(const struct apr_value *v, unsigned depth)
         touch_value(&inner, depth + 1);
     }
     apr_elements_end(&w);
-    if (!apr_value_equal(v, v))
-        abort();
+    fuzz_expect(apr_value_equal(v, v));
 }
 
 static void touch_model(const struct apr_model *m, const struct apr_run *run, struct apr_error *e)
 {
     for (size_t i = 0; i < m->ntensor; i++) {
         touch_tensor(run->kernels, &m->tensor[i]);
-        if (apr_model_find(m, m->tensor[i].name) != &m->tensor[i])
-            abort();
+        fuzz_expect(apr_model_find(m, m->tensor[i].name) == &m->tensor[i]);
     }
     for (size_t i = 0; i < m->meta.n; i++)
         touch_value(&m->meta.entry[i].value, 0);
     for (size_t i = 0; i < m->nfile && m->format->verify != NULL; i++)
         seen += m->format->verify(m, m->file[i], e) == APR_OK;
-    if (apr_model_intact(m, e) != APR_OK)
-        abort();
+    fuzz_expect(apr_model_intact(m, e) == APR_OK);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
-    static int fd = -1;
-    static char path[64];
-    if (fd < 0) {
-        fd = memfd_create("fuzz", 0);
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    }
-    if (ftruncate(fd, (off_t)n) != 0 || pwrite(fd, bytes, n, 0) != (ssize_t)n)
-        abort();
-
-    const struct apr_run run = { .threads = 1, .kernels = apr_kernels_for(APR_SCALAR), .tmpdir = "/tmp" };
+    const struct apr_run run = fuzz_run();
     struct apr_error e = { .at = APR_NOWHERE };
     struct apr_model *m;
-    if (apr_open(&m, path, &run, &e) == APR_OK)
+    const enum apr_code code = apr_open(&m, fuzz_file(bytes, n), &run, &e);
+    if (code == APR_OK) {
         touch_model(m, &run, &e);
-    else if (m != NULL || e.text[0] == 0 || e.code == APR_OK)
-        abort();
+    } else {
+        fuzz_expect_error(code, &e);
+        fuzz_expect(m == NULL);
+    }
     apr_close(m);
     return 0;
 }

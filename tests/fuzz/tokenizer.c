@@ -1,13 +1,7 @@
-/* Any bytes as the files of a tokenizer: what begins with '{' is JSON, with the tag of a field protobuf, all else lines. For libFuzzer
- * (`make fuzz`) and for test_vocabulary.c. */
-#include <stdint.h>
-#include <stdlib.h>
+/* Any bytes as the files of a tokenizer: what begins with '{' is JSON, with the tag of a field protobuf, all else lines. */
+#include "fuzz.h"
 
 #include "token/vocabulary_read.h"
-
-#include "base/bytes.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
 /* Where what was read goes, so that no read is optimised away. */
 static volatile unsigned seen;
@@ -18,26 +12,20 @@ static void touch(struct apr_bytes b)
         seen += b.at[0] + b.at[b.n - 1];
 }
 
-static void expect(bool holds)
-{
-    if (!holds)
-        abort();
-}
-
 /* What the header promises of a vocabulary that was read. */
 static void touch_vocabulary(struct apr_vocabulary *v, struct apr_error *e)
 {
-    expect(apr_vocabulary_index(v, e) == APR_OK);
+    fuzz_expect(apr_vocabulary_index(v, e) == APR_OK);
     for (size_t i = 0; i < v->ntoken; i++) {
         const struct apr_token *t = &v->token[i], *same = apr_vocabulary_find(v, t->text);
         touch(t->text);
-        expect(i == 0 || t->id > t[-1].id);
-        expect(t->id < v->size && t->type >= APR_TOKEN_NORMAL && t->type <= APR_TOKEN_BYTE);
-        expect(apr_vocabulary_token(v, t->id) == t);
-        expect(same != NULL && apr_bytes_equal(same->text, t->text));
+        fuzz_expect(i == 0 || t->id > t[-1].id);
+        fuzz_expect(t->id < v->size && t->type >= APR_TOKEN_NORMAL && t->type <= APR_TOKEN_BYTE);
+        fuzz_expect(apr_vocabulary_token(v, t->id) == t);
+        fuzz_expect(same != NULL && apr_bytes_equal(same->text, t->text));
     }
     for (size_t i = 0; i < v->nmerge; i++) {
-        expect(v->merge[i].left.n > 0 && v->merge[i].right.n > 0);
+        fuzz_expect(v->merge[i].left.n > 0 && v->merge[i].right.n > 0);
         touch(v->merge[i].left);
         touch(v->merge[i].right);
         seen += apr_vocabulary_join(v, &v->merge[i]) != NULL;
@@ -57,7 +45,7 @@ static void read_with(read_fn *read, struct apr_bytes text)
     const enum apr_code code = read(&v, text, &e);
     if (code == APR_OK && apr_read_post_processor(&v, &e) == APR_OK)
         touch_vocabulary(&v, &e);
-    expect(code == APR_OK || (e.code == code && e.text[0] != 0 && (e.at == APR_NOWHERE || e.at <= text.n)));
+    fuzz_expect(code == APR_OK || (e.code == code && e.text[0] != 0 && (e.at == APR_NOWHERE || e.at <= text.n)));
     apr_vocabulary_end(&v);
 }
 

@@ -1,20 +1,11 @@
-/* Any bytes as a YAML text: parse it, walk the tree, and compile each scalar as an expression. For libFuzzer and for test_yaml.c. */
+/* Any bytes as a YAML text: parse it, walk the tree, and compile each scalar as an expression. */
+#include "fuzz.h"
+
 #include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "family/yaml.h"
-
 #include "family/expr.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-
-static void expect(bool holds)
-{
-    if (!holds)
-        abort();
-}
+#include "family/yaml.h"
 
 /* Names are as many as their letters, so that every branch is taken by somebody. */
 static struct apr_result length_of(void *ctx, struct apr_bytes name)
@@ -32,7 +23,7 @@ static bool is_short(void *ctx, struct apr_bytes path)
 static bool is_inside(void *text, struct apr_bytes name)
 {
     const struct apr_bytes *const t = text;
-    expect(name.n > 0 && name.at >= t->at && name.at + name.n <= t->at + t->n);
+    fuzz_expect(name.n > 0 && name.at >= t->at && name.at + name.n <= t->at + t->n);
     return true;
 }
 
@@ -44,29 +35,29 @@ static void touch_expression(struct apr_bytes text)
     struct apr_bytes name;
     uint64_t size;
     if (apr_expr_new(&x, text, &e) != APR_OK) {
-        expect(x == NULL && e.code == APR_EARG && e.text[0] != 0);
+        fuzz_expect(x == NULL && e.code == APR_EARG && e.text[0] != 0);
         return;
     }
     const struct apr_result r = apr_expr_value(x, &scope);
-    expect(!r.known || r.text.at != NULL || isfinite(r.number));
-    expect(!apr_expr_size(x, &scope, &size) || (double)size == r.number);
-    expect(r.known || apr_expr_true(x, &scope, true) != apr_expr_true(x, &scope, false));
-    expect(!apr_expr_is_name(x, &name) || name.n <= text.n);
+    fuzz_expect(!r.known || r.text.at != NULL || isfinite(r.number));
+    fuzz_expect(!apr_expr_size(x, &scope, &size) || (double)size == r.number);
+    fuzz_expect(r.known || apr_expr_true(x, &scope, true) != apr_expr_true(x, &scope, false));
+    fuzz_expect(!apr_expr_is_name(x, &name) || name.n <= text.n);
     apr_expr_names(x, is_inside, &text);
     apr_expr_free(x);
 }
 
 static void touch_tree(const struct apr_yaml *node, unsigned depth)
 {
-    expect(depth < 64 && node->line > 0);
-    expect(strlen((const char *)node->text.at) == node->text.n);
+    fuzz_expect(depth < 64 && node->line > 0);
+    fuzz_expect(strlen((const char *)node->text.at) == node->text.n);
     touch_expression(node->text);
     size_t n = 0;
     for (const struct apr_yaml *child = node->child; child != NULL; child = child->next, n++) {
         touch_tree(child, depth + (child->kind != APR_YAML_SCALAR));
-        expect((node->kind == APR_YAML_MAP) == (child->key.at != NULL));
+        fuzz_expect((node->kind == APR_YAML_MAP) == (child->key.at != NULL));
     }
-    expect(n == node->n);
+    fuzz_expect(n == node->n);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
@@ -77,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     if (apr_yaml_parse(&d, text, &e) == APR_OK)
         touch_tree(apr_yaml_root(d), 0);
     else
-        expect(d == NULL && e.code == APR_EARG && strncmp(e.text, "line ", 5) == 0);
+        fuzz_expect(d == NULL && e.code == APR_EARG && strncmp(e.text, "line ", 5) == 0);
     apr_yaml_free(d);
     touch_expression(text);
     return 0;
