@@ -153,8 +153,8 @@ static void a_rule_that_matches_no_tensor_is_told(void **state)
         { "- {match: '*'}\n- {match: 're:^eta'}\n", "--partition=1/4", "rules.yaml: line 2: no tensor matches \"re:^eta\"\n" },
         { "- {match: gamma}\n- {match: 'gam?'}\n", "--filter=alpha", "rules.yaml: line 2: no tensor matches \"gam?\"\n" },
         { "- {match: delta}\n", "--quiet", "" },
-        { "[{match: a1}, {match: c2}, {match: a3}, {match: a4}, {match: a5}, {match: a6}, {match: a7}, {match: a8}, {match: a9}, {match: b1}, "
-          "{match: b2}, {match: b3}]", "--json", "rules.yaml: no tensor matches 2 more of its rules\n" },
+        { "[{match: a1}, {match: c2}, {match: a3}, {match: a4}, {match: a5}, {match: a6}, {match: a7}, {match: a8}, {match: a9}, "
+          "{match: b1}, {match: b2}, {match: b3}]", "--json", "rules.yaml: no tensor matches 2 more of its rules\n" },
     };
     for (size_t i = 0; i < APR_LENGTH(table); i++) {
         const char *const rules = test_file("rules.yaml", table[i].rules, strlen(table[i].rules));

@@ -49,7 +49,8 @@ static void words_globs_and_expressions_match_as_promised(void **state)
         { "re:(q|k)_proj$", "model.k_proj.weight", false }, { "re:", "anything", true }, { "re:", "", true }, { "re:^$", "", true },
         { "re:[[:alpha:]]_[[:digit:]]+$", "a_17", true }, { "re:[[:upper:]]", "a_17", false }, { "re:[^[:space:]]", " ", false },
         { "re:[]1[]+", "x[1]", true }, { "re:^a.b$", "a\xc3\xa4" "b", true }, { "re:^a..b$", "a\xc3\xa4" "b", false },
-        { "re:^[\xc3\xa0-\xc3\xbf]$", "\xc3\xa4", true }, { "a?b", "a\xc3\xa4" "b", true }, { "re:a$", "a\n", false }, { "re:a.$", "a\n", true },
+        { "re:^[\xc3\xa0-\xc3\xbf]$", "\xc3\xa4", true }, { "a?b", "a\xc3\xa4" "b", true }, { "re:a$", "a\n", false }, { "re:a.$",
+        "a\n", true },
         { "re:(?i)ATTN", "blk.0.attn", true }, { "re:^(?!lm_head)", "lm_head", false }, { "re:q(?=_proj)", "q_proj", true },
         { "re:(?<=\\.)q", ".q", true }, { "re:(?>a+)b", "aab", true }, { "re:\\(\\?R\\)", "(?R)", true }, { "re:[(?R)]", "R", true },
         { "re:a\\(*b", "a((b", true }, { "re:\\\\g", "\\g", true },
@@ -105,15 +106,18 @@ static void what_is_wrong_with_a_pattern_is_said(void **state)
         { "re:a{2,1}", "", 0, "", "out of order" }, { "re:*a", "", 0, "", "quantifier does not follow" }, { "re:\xff", "", 0, "", "UTF-8" },
         { "re:(a)\\1", "", 0, "", "back references" }, { "re:(a)\\g1", "", 0, "", "back references" },
         { "re:(a)\\g{-1}", "", 0, "", "back references" }, { "re:(?<x>a)\\k<x>", "", 0, "", "(?" }, { "re:(?P<x>a)", "", 0, "", "(?" },
-        { "re:(?'x'a)", "", 0, "", "(?" }, { "re:a(?R)?b", "", 0, "", "(?" }, { "re:(a)(?1)", "", 0, "", "(?" }, { "re:(a)(?-1)", "", 0, "", "(?" },
-        { "re:(a)(?+1)", "", 0, "", "(?" }, { "re:(?&x)", "", 0, "", "(?" }, { "re:(?P>x)", "", 0, "", "(?" }, { "re:(?(1)a|b)", "", 0, "", "(?" },
+        { "re:(?'x'a)", "", 0, "", "(?" }, { "re:a(?R)?b", "", 0, "", "(?" }, { "re:(a)(?1)", "", 0, "", "(?" }, { "re:(a)(?-1)",
+        "", 0, "", "(?" },
+        { "re:(a)(?+1)", "", 0, "", "(?" }, { "re:(?&x)", "", 0, "", "(?" }, { "re:(?P>x)", "", 0, "", "(?" }, { "re:(?(1)a|b)",
+        "", 0, "", "(?" },
         { "re:(?C1)a", "", 0, "", "(?" }, { "re:(?#remark)", "", 0, "", "(?" }, { "re:(?x) a", "", 0, "", "(?" },
         { "re:[[:](?R)[:]]", "", 0, "", "(?" }, { "re:[^]](?R)", "", 0, "", "(?" }, { "re:[\\]](?R)", "", 0, "", "(?" },
         { "re:(*ACCEPT)", "", 0, "", "verbs" }, { "re:(*UTF)a", "", 0, "", "verbs" }, { "re:a(*MARK:x)", "", 0, "", "verbs" },
         { "re:\\Qa", "", 0, "", "\\Q" }, { "re:a\\C", "", 0, "", "\\C" },
         { "re:", "(", 15000, "", "parenthes" }, { "re:", "(", 101, "a", "parenthes" }, { "re:", "(a{1,", 5, "255}", "" },
         { "re:(a{1,500}b){1,9000}", "", 0, "", "too large" }, { "re:((a{1,255}){1,255}){1,20}", "", 0, "", "too large" },
-        { "re:", "a", 16382, "", "16385 bytes, more than 16384" }, { "*", "a", 16384, "", "more than 16384" }, { "", "a", 16385, "", "more than 16384" },
+        { "re:", "a", 16382, "", "16385 bytes, more than 16384" }, { "*", "a", 16384, "", "more than 16384" }, { "", "a", 16385, "",
+        "more than 16384" },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct apr_patterns *p = NULL;
@@ -122,8 +126,8 @@ static void what_is_wrong_with_a_pattern_is_said(void **state)
         test_text(&b, rows[i].before);
         repeat(&b, rows[i].piece, rows[i].n);
         test_text(&b, rows[i].after);
-        if (apr_patterns_add(&p, (struct apr_bytes){ b.at, b.n }, &e) != APR_EARG || e.at != APR_NOWHERE || strncmp(e.text, "pattern \"", 9) != 0 ||
-            strstr(e.text, rows[i].words) == NULL)
+        const enum apr_code code = apr_patterns_add(&p, (struct apr_bytes){ b.at, b.n }, &e);
+        if (code != APR_EARG || e.at != APR_NOWHERE || strncmp(e.text, "pattern \"", 9) != 0 || strstr(e.text, rows[i].words) == NULL)
             fail_msg("%s%s...: %d %s", rows[i].before, rows[i].piece, e.code, e.text);
         assert_int_equal(apr_patterns_count(p), 0);
         apr_patterns_free(p);
@@ -140,7 +144,7 @@ static void a_match_without_end_is_an_error_that_names_the_pattern(void **state)
         { "re:^((a+)+)+b", "a", 40, "cb", "more steps" }, { "re:^(a|aa)+x", "a", 60, "yx", "more steps" },
         { "re:.{0,500}.{0,500}.{0,500}c.*b$", "a", 1000, "b", "more steps" }, { "re:^(?:.*?,){20}P", "1,", 30, "xP", "more steps" },
         { "re:z$", "a", 1023, "z.", "1025 bytes, and expressions are for 1024" },
-        { "*a?a?a?aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?ab*", "a", 10000000, "", "more steps" },
+        { "*a?a?a?aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa?ab*", "a", 10000000, "", "more steps" },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct apr_patterns *p = compile(rows[i].pattern);
@@ -175,7 +179,8 @@ static void of_many_patterns_the_first_that_matches_is_told(void **state)
     (void)state;
     static const char *const text[] = { "blk.1.attn", "*.2.*", "re:^blk\\.[34]\\.", "attn", "blk.1.attn", "re:ffn", "*", "attn" };
     static const struct { const char *name; size_t first; } rows[] = {
-        { "blk.1.attn", 0 }, { "blk.2.attn", 1 }, { "blk.3.attn", 2 }, { "blk.5.attn", 3 }, { "blk.4.ffn", 2 }, { "blk.5.ffn", 5 }, { "x", 6 }, { "", 6 },
+        { "blk.1.attn", 0 }, { "blk.2.attn", 1 }, { "blk.3.attn", 2 }, { "blk.5.attn", 3 }, { "blk.4.ffn", 2 }, { "blk.5.ffn", 5 },
+        { "x", 6 }, { "", 6 },
     };
     struct apr_patterns *p = NULL;
     struct apr_error e;
@@ -196,7 +201,8 @@ static void patterns_that_matched_nothing_are_known(void **state)
 {
     (void)state;
     static const struct { const char *text; bool noted; } rows[] = {
-        { "attn", true }, { "atn", false }, { "*.2.*", true }, { "*.4.*", false }, { "re:q$", true }, { "re:^q", false }, { "attn", true }, { "atn", false },
+        { "attn", true }, { "atn", false }, { "*.2.*", true }, { "*.4.*", false }, { "re:q$", true }, { "re:^q", false },
+        { "attn", true }, { "atn", false },
         { "", true }, { "blk.1.attn_q", true }, { "blk.1.attn_q.", false },
     };
     struct apr_patterns *p = NULL;

@@ -25,8 +25,9 @@ static const struct {
     const char *name; /* with what closes it */
     int       (*has)(int c);
 } classes[] = {
-    { "alpha:]", isalpha }, { "digit:]", isdigit }, { "alnum:]", isalnum }, { "upper:]", isupper }, { "lower:]", islower }, { "space:]", isspace },
-    { "blank:]", isblank }, { "punct:]", ispunct }, { "print:]", isprint }, { "graph:]", isgraph }, { "cntrl:]", iscntrl }, { "xdigit:]", isxdigit },
+    { "alpha:]", isalpha }, { "digit:]", isdigit }, { "alnum:]", isalnum }, { "upper:]", isupper },
+    { "lower:]", islower }, { "space:]", isspace }, { "blank:]", isblank }, { "punct:]", ispunct },
+    { "print:]", isprint }, { "graph:]", isgraph }, { "cntrl:]", iscntrl }, { "xdigit:]", isxdigit },
 };
 
 /* The class that begins at i ("[:digit:]"), *end behind it; -1 when none does. */

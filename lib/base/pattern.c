@@ -68,8 +68,8 @@ static enum apr_code make(struct apr_patterns *p, struct pattern *x, struct apr_
     if (p->code <= MOST_CODE)
         return APR_OK;
     apr_regex_free(x->regex);
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "pattern %s: with it the expressions of %zu patterns take more than %zu MiB", APR_QUOTED(x->text),
-                    p->n + 1, MOST_CODE >> 20);
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "pattern %s: with it the expressions of %zu patterns take more than %zu MiB",
+                    APR_QUOTED(x->text), p->n + 1, MOST_CODE >> 20);
 }
 
 static enum apr_code add(struct apr_patterns **patterns, struct pattern x, struct apr_error *e)
@@ -155,9 +155,16 @@ static bool take_found(void *patterns, size_t i)
     return p->all;
 }
 
-static enum apr_code too_much(const struct pattern *x, struct apr_bytes name, const char *why, struct apr_error *e)
+static enum apr_code beyond(const struct pattern *x, struct apr_bytes name, const char *why, struct apr_error *e)
 {
     return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "pattern %s: the name %s %s", APR_QUOTED(x->text), APR_QUOTED(name), why);
+}
+
+/* What was left for all patterns was less than one may take. */
+static enum apr_code all_beyond(const struct apr_patterns *p, const struct pattern *x, struct apr_bytes name, struct apr_error *e)
+{
+    return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu patterns together take more steps than are accepted: at pattern %s, with the name %s",
+                    p->n, APR_QUOTED(x->text), APR_QUOTED(name));
 }
 
 static enum apr_code matches(struct apr_patterns *p, const struct pattern *x, struct apr_bytes name, bool *yes, struct apr_error *e)
@@ -174,9 +181,9 @@ static enum apr_code matches(struct apr_patterns *p, const struct pattern *x, st
     p->work -= most - left;
     if (code == APR_ENOMEM)
         return apr_no_memory(e);
-    if (code != APR_OK || left == 0)
-        return too_much(x, name, code != APR_OK ? why.text : "takes more steps than are accepted", e);
-    return APR_OK;
+    if (left == 0)
+        return most < TRY_WORK ? all_beyond(p, x, name, e) : beyond(x, name, "takes more steps than are accepted", e);
+    return code == APR_OK ? APR_OK : beyond(x, name, why.text, e);
 }
 
 static int by_number(const void *a, const void *b)
@@ -197,7 +204,8 @@ static enum apr_code find(struct apr_patterns *p, struct apr_bytes name, struct 
     p->work += NAME_WORK;
     taken += TRIAL_WORK * p->ntry;
     if (taken > p->work)
-        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu patterns take more steps than are accepted, with the name %s", p->n, APR_QUOTED(name));
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu patterns take more steps than are accepted, with the name %s", p->n,
+                        APR_QUOTED(name));
     p->work -= taken;
     return APR_OK;
 }

@@ -53,7 +53,8 @@ static bool plain_group(struct apr_bytes t, size_t i)
     for (size_t k = 0; k < APR_LENGTH(looks); k++)
         if (t.n - i >= 2 && memcmp(t.at + i, looks[k], 2) == 0)
             return true;
-    return i < t.n && memchr(":=!>|ims^-)", t.at[i], 11) != NULL && !(t.n - i >= 2 && t.at[i] == '-' && t.at[i + 1] >= '0' && t.at[i + 1] <= '9');
+    const bool number = t.n - i >= 2 && t.at[i] == '-' && t.at[i + 1] >= '0' && t.at[i + 1] <= '9';
+    return i < t.n && memchr(":=!>|ims^-)", t.at[i], 11) != NULL && !number;
 }
 
 static const char *refused(struct apr_bytes t)
@@ -163,12 +164,14 @@ size_t apr_regex_bytes(const struct apr_regex *x) { return OWN_BYTES + x->bytes;
 static int match(struct apr_regex *x, struct apr_bytes text, pcre2_match_data *data, uint64_t *work)
 {
     const uint64_t begin = TRY_STEPS + text.n;
-    if (*work < begin)
+    if (*work < begin) {
+        *work = 0;
         return PCRE2_ERROR_MATCHLIMIT;
+    }
     x->left = *work - begin;
     x->step = 8 + text.n / 4;
     const int found = pcre2_match(x->code, text.n == 0 ? (const unsigned char *)"" : text.at, text.n, 0, 0, data, x->context);
-    *work = x->left;
+    *work = found == PCRE2_ERROR_MATCHLIMIT ? 0 : x->left;
     return found;
 }
 

@@ -14,7 +14,8 @@ void apr_regex_free(struct apr_regex *x);
 size_t apr_regex_bytes(const struct apr_regex *x); /* of memory that it takes */
 
 /* Does it match somewhere in the text? At most APR_REGEX_SUBJECT bytes, and *work steps, which those taken are taken from: else
- * APR_ELIMIT. APR_EARG for a text that is no UTF-8. The same on every machine. One thread at a time. */
+ * APR_ELIMIT, and *work is 0 when it was for the steps. APR_EARG for a text that is no UTF-8. The same on every machine. One thread at a
+ * time. */
 #define APR_REGEX_SUBJECT 1024
 APR_MUST_CHECK enum apr_code apr_regex_matches(struct apr_regex *x, struct apr_bytes text, uint64_t *work, bool *yes, struct apr_error *e);
 

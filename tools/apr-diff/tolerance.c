@@ -106,7 +106,8 @@ void free_rules(struct rules *r)
     free(r->line);
 }
 
-enum apr_code find_rule(const struct rules *r, struct apr_bytes name, struct apr_bytes name_b, const struct bounds **bounds, struct apr_error *e)
+enum apr_code find_rule(const struct rules *r, struct apr_bytes name, struct apr_bytes name_b, const struct bounds **bounds,
+                        struct apr_error *e)
 {
     size_t first, first_b = APR_NO_PATTERN;
     enum apr_code code = apr_patterns_first(r->match, name, &first, e);

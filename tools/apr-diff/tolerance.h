@@ -10,7 +10,8 @@ struct bounds {
     bool   ignore;
 };
 
-/* Rule i: the bounds of what pattern i of match matches, and its line. All zeros are no rules. path: what errors call the file, not owned. */
+/* Rule i: the bounds of what pattern i of match matches, and its line. All zeros are no rules. path: what errors call the file, not
+ * owned. */
 struct rules {
     const char          *path;
     struct apr_patterns *match;
