@@ -1,4 +1,5 @@
-/* lib/family/rows.h against plain loops written from the formulas, for random sizes: places, runs, readers, tiles, chains of both sides. */
+/* lib/family/rows.h against plain loops written from the formulas, for random sizes: places, runs, chains of both sides; and what an input
+ * reads through such views: values, tiles, blocks. */
 #include "support.h"
 
 #include <math.h>
@@ -7,7 +8,8 @@
 #include "base/bytes.h"
 #include "family/rows.h"
 #include "files/source.h"
-#include "values/chunk.h"
+#include "flow/input.h"
+#include "values/dtype.h"
 
 static uint64_t seed;
 
@@ -468,33 +470,58 @@ static double *expected(const struct array *to, const struct side *from, const s
     return out;
 }
 
+/* Blocks, when they are had, decode to what is wanted; of a type without blocks they are had always. */
+static void blocks_are(const char *what, const struct apr_input *in, struct apr_window *w, uint64_t e, uint64_t n, const double *want)
+{
+    static unsigned char blocks[16 * APR_PIECE];
+    static float floats[APR_PIECE];
+    const struct apr_dtype *d = apr_input_part(in, 0)->dtype;
+    if (!apr_input_blocks(in, w, e, n, blocks)) {
+        if (d->block == 1 || (in->plain && e % d->block == 0 && n % d->block == 0))
+            fail_msg("%s: elements %llu and on are no blocks", what, (unsigned long long)e);
+        return;
+    }
+    assert_int_equal(n % d->block, 0);
+    in->k->decode[apr_dtype_id(d)](blocks, blocks, n, floats);
+    for (uint64_t i = 0; i < n; i++)
+        if (floats[i] != (float)want[e + i])
+            fail_msg("%s: in a block element %llu is %g, not %g", what, (unsigned long long)(e + i), (double)floats[i], want[e + i]);
+}
+
 static void reads_as(const char *what, const struct apr_view *v, const struct stored *s, const struct array *to, const double *want)
 {
     static float floats[APR_PIECE];
     static double doubles[APR_PIECE];
     const struct apr_kernels *k = apr_kernels_for(apr_isa_best());
-    struct apr_reader r = apr_reader_on(k, &s->m, v, (size_t)any(1, 4096));
+    const struct apr_input in = apr_input_through(k, &s->m, v, to->dim, to->ndim);
+    struct apr_window window = { .most = (size_t)any(1, 4096) };
+    const uint64_t block = s->t[0].dtype->block;
     for (uint64_t e = 0, n; e < to->count; e += n) {
         n = apr_min(to->count - e, any(1, 200));
-        apr_reader_floats(&r, e, (size_t)n, floats);
-        apr_reader_doubles(&r, e, (size_t)n, doubles);
+        apr_input_floats(&in, &window, e, (size_t)n, floats);
+        apr_input_doubles(&in, &window, e, (size_t)n, doubles);
         for (uint64_t i = 0; i < n; i++)
             if (floats[i] != (float)want[e + i] || doubles[i] != want[e + i])
                 fail_msg("%s: element %llu reads as %g and %g, not %g", what, (unsigned long long)(e + i), (double)floats[i], doubles[i],
                          want[e + i]);
+        const uint64_t whole = e / block * block;
+        blocks_are(what, &in, &window, whole, apr_min(to->count - whole, block * any(1, 5)), want);
     }
-    const uint64_t ncol = to->ndim == 0 ? 1 : to->dim[to->ndim - 1], nrow = to->count / ncol;
+    assert_int_equal(in.count, to->count);
     for (unsigned i = 0; i < 4; i++) {
-        const uint64_t row = any(0, nrow - 1), col = any(0, ncol - 1), h = any(1, apr_min(nrow - row, 20)),
-                       w = any(1, apr_min(ncol - col, 100));
-        apr_reader_tile(&r, ncol, row, (size_t)h, col, (size_t)w, doubles);
+        const uint64_t row = any(0, in.nrow - 1), col = any(0, in.ncol - 1), h = any(1, apr_min(in.nrow - row, 20)),
+                       w = any(1, apr_min(in.ncol - col, 100));
+        apr_input_tile_doubles(&in, &window, row, (size_t)h, col, (size_t)w, doubles);
+        apr_input_tile_floats(&in, &window, row, (size_t)h, col, (size_t)w, floats);
         for (uint64_t y = 0; y < h; y++)
-            for (uint64_t x = 0; x < w; x++)
-                if (doubles[y * w + x] != want[(row + y) * ncol + col + x])
+            for (uint64_t x = 0; x < w; x++) {
+                const double value = want[(row + y) * in.ncol + col + x];
+                if (doubles[y * w + x] != value || floats[y * w + x] != (float)value)
                     fail_msg("%s: row %llu, column %llu of a tile is %g, not %g", what, (unsigned long long)(row + y),
-                             (unsigned long long)(col + x), doubles[y * w + x], want[(row + y) * ncol + col + x]);
+                             (unsigned long long)(col + x), doubles[y * w + x], value);
+            }
     }
-    apr_reader_drop(&r);
+    apr_window_drop(&window);
 }
 
 static bool whole_blocks(const struct side *s, const struct apr_dtype *d)
@@ -505,7 +532,7 @@ static bool whole_blocks(const struct side *s, const struct apr_dtype *d)
     return yes;
 }
 
-static void readers_follow_places_for_every_dtype(void **state)
+static void inputs_follow_places_for_every_dtype(void **state)
 {
     (void)state;
     static const enum apr_dtype_id dtype[] = { APR_F32, APR_F16, APR_Q8_0 };
@@ -540,13 +567,13 @@ static void a_plain_view_gives_bytes(void **state)
     seed = 1;
     struct side hf = huggingface(1, (const uint64_t[]){ 3, 64 }, 2);
     struct stored *s = store(&hf, &apr_dtypes[APR_Q8_0]);
-    const struct apr_view v = apr_view_of(s->part, 1, 0);
-    struct apr_reader r = apr_reader_on(apr_kernels_for(APR_SCALAR), &s->m, &v, 1000);
-    assert_true(apr_view_plain(&v) && !apr_view_strided(&v));
-    const struct apr_bytes b = apr_reader_touch(&r, r.v->part[0], 64, 64);
+    const struct apr_input in = apr_input_of(apr_kernels_for(APR_SCALAR), &s->m, &s->t[0]);
+    struct apr_window window = { .most = 1000 };
+    assert_true(in.plain && !in.strided);
+    const struct apr_bytes b = apr_input_touch(&in, &window, 0, 64, 64);
     assert_ptr_equal(b.at, s->t[0].data.at + 2 * 34);
     assert_int_equal(b.n, 2 * 34);
-    apr_reader_drop(&r);
+    apr_window_drop(&window);
     stored_free(s);
     side_free(&hf);
 }
@@ -554,6 +581,12 @@ static void a_plain_view_gives_bytes(void **state)
 /* ---- values ------------------------------------------------------------------------------------------------------- */
 
 static const struct apr_transform plus_one = { .op = APR_OP_ADD, .value = 1 }, minus_exp = { .op = APR_OP_NEG_EXP };
+
+static struct apr_input changed_by(const struct chain *c, const struct stored *s, bool forth)
+{
+    const struct apr_view v = view_of(s->part, 1, 0, c, forth);
+    return apr_input_through(apr_kernels_for(APR_SCALAR), &s->m, &v, c->dim, c->ndim);
+}
 
 static void values_change_forwards_and_back_in_f32(void **state)
 {
@@ -567,35 +600,34 @@ static void values_change_forwards_and_back_in_f32(void **state)
     float copy[7], out[7];
     double doubles[7];
     memcpy(copy, w, sizeof w);
-    s->t[0].data.at = (const unsigned char *)copy;
-    struct apr_view v = view_of(s->part, 1, 0, &add, false); /* HuggingFace's values in GGUF's place */
-    struct apr_reader r = { .k = apr_kernels_for(APR_SCALAR), .m = &s->m, .v = &v, .most = 1 << 20 };
-    assert_false(apr_view_plain(&v));
-    apr_reader_floats(&r, 0, 7, out);
-    apr_reader_doubles(&r, 0, 7, doubles);
+    s->t[0].data.at = (const unsigned char *)copy; /* no window: memory of our own is not let go of */
+    struct apr_input in = changed_by(&add, s, false); /* HuggingFace's values in GGUF's place */
+    assert_false(in.plain);
+    assert_false(apr_input_blocks(&in, NULL, 0, 7, doubles));
+    apr_input_floats(&in, NULL, 0, 7, out);
+    apr_input_doubles(&in, NULL, 0, 7, doubles);
     for (size_t i = 0; i < 7; i++) {
         assert_true(out[i] == w[i] + 1.0f);
         assert_true(doubles[i] == (double)(w[i] + 1.0f));
     }
-    v = view_of(s->part, 1, 0, &exps, false);
-    apr_reader_floats(&r, 0, 7, out);
+    in = changed_by(&exps, s, false);
+    apr_input_floats(&in, NULL, 0, 7, out);
     for (size_t i = 0; i < 7; i++)
         assert_true(out[i] == (float)-exp((double)w[i]));
-    v = view_of(s->part, 1, 0, &both, false);
+    in = changed_by(&both, s, false);
     float sum[7];
-    apr_reader_floats(&r, 0, 7, sum);
+    apr_input_floats(&in, NULL, 0, 7, sum);
     for (size_t i = 0; i < 7; i++) /* in their order */
         assert_true(sum[i] == (float)-exp((double)(w[i] + 1.0f)));
     memcpy(copy, out, sizeof out);
-    v = view_of(s->part, 1, 0, &exps, true);
-    apr_reader_floats(&r, 0, 7, out);
+    in = changed_by(&exps, s, true);
+    apr_input_floats(&in, NULL, 0, 7, out);
     for (size_t i = 0; i < 7; i++)
         assert_true(fabsf(out[i] - w[i]) <= 1e-6f);
-    v = view_of(s->part, 1, 0, &add, true);
-    apr_reader_floats(&r, 0, 7, out);
+    in = changed_by(&add, s, true);
+    apr_input_floats(&in, NULL, 0, 7, out);
     for (size_t i = 0; i < 7; i++)
         assert_true(out[i] == copy[i] - 1.0f);
-    r.part = NULL; /* memory of our own is not let go of */
     stored_free(s);
     side_free(&side);
 }
@@ -709,7 +741,7 @@ int main(void)
         cmocka_unit_test(both_ways_each_transform_is_its_formula),
         cmocka_unit_test(there_and_back_is_the_identity),
         cmocka_unit_test(chains_of_two_models_compose),
-        cmocka_unit_test(readers_follow_places_for_every_dtype),
+        cmocka_unit_test(inputs_follow_places_for_every_dtype),
         cmocka_unit_test(a_plain_view_gives_bytes),
         cmocka_unit_test(values_change_forwards_and_back_in_f32),
         cmocka_unit_test(exchange_compares_as_gguf_has_the_values),

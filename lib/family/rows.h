@@ -4,7 +4,6 @@
 #define APR_ROWS_H
 
 #include "base/core.h"
-#include "values/kernels.h"
 
 #define APR_MAX_PARTS 8 /* of a split */
 
@@ -88,33 +87,5 @@ bool apr_view_plain(const struct apr_view *v);
 
 /* Does it walk down columns? Then it is read by tiles. */
 bool apr_view_strided(const struct apr_view *v);
-
-/* Reads a view of a model's tensors and lets go of the pages behind it. One thread each. */
-struct apr_reader {
-    const struct apr_kernels *k;
-    const struct apr_model   *m;
-    const struct apr_view    *v;
-    const struct apr_tensor  *part;      /* that low and high belong to */
-    const unsigned char      *low, *high;
-    size_t                    most;      /* bytes to keep before letting go */
-};
-
-struct apr_reader apr_reader_on(const struct apr_kernels *k, const struct apr_model *m, const struct apr_view *v, size_t most);
-
-/* Elements [first, first + n), n <= APR_PIECE; floats only when no part is wide. */
-void apr_reader_floats(struct apr_reader *r, uint64_t first, size_t n, float *out);
-void apr_reader_doubles(struct apr_reader *r, uint64_t first, size_t n, double *out);
-
-/* The bytes that hold elements [first, first + n) of one of the view's parts, which count as read. */
-struct apr_bytes apr_reader_touch(struct apr_reader *r, const struct apr_tensor *part, uint64_t first, uint64_t n);
-
-/* h rows (at most APR_TILE) of w (at most APR_PIECE) of the view taken as a matrix of ncol columns, from (row, col) on; out is h x w.
- * Floats only when no part is wide. */
-#define APR_TILE 256u
-void apr_reader_tile(struct apr_reader *r, uint64_t ncol, uint64_t row, size_t h, uint64_t col, size_t w, double *out);
-void apr_reader_tile_floats(struct apr_reader *r, uint64_t ncol, uint64_t row, size_t h, uint64_t col, size_t w, float *out);
-
-/* Lets go of what was read. */
-void apr_reader_drop(struct apr_reader *r);
 
 #endif

@@ -3,10 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#define WINDOW_BYTES ((uint64_t)16 << 20) /* pages of a map that are kept resident, all threads together, each side */
-#define LEAST_WINDOW (1u << 20)
-#define MOST_WINDOW  (2u << 20)
-
 /* ---- sums ----------------------------------------------------------------------------------------------------------- */
 
 static void add_sums(struct sums *to, const struct sums *s)
@@ -49,17 +45,6 @@ static void add_worst(struct partial *p, size_t most, const struct worst *w)
     p->top[i] = *w;
 }
 
-/* n pairs from element `index` on, in rows of `width`, each `stride` elements behind the one before. */
-static void collect_worst(struct partial *p, size_t most, const double *a, const double *b, size_t n, uint64_t index, size_t width, uint64_t stride)
-{
-    for (size_t i = 0; i < n; i++) {
-        const bool same = a[i] == b[i] || (isnan(a[i]) && isnan(b[i]));
-        const double diff = isfinite(a[i]) && isfinite(b[i]) ? fabs(a[i] - b[i]) : INFINITY;
-        if (!same)
-            add_worst(p, most, &(struct worst){ index + i / width * stride + i % width, a[i], b[i], diff });
-    }
-}
-
 void add_partial(struct partial *to, const struct partial *p, size_t most)
 {
     add_sums(&to->sums, &p->sums);
@@ -72,25 +57,15 @@ void add_partial(struct partial *to, const struct partial *p, size_t most)
 
 /* ---- sides ---------------------------------------------------------------------------------------------------------- */
 
-static struct apr_tensor as_reals(const struct apr_tensor *t)
-{
-    struct apr_tensor real = *t;
-    if (t->dtype->pair != NULL) {
-        real.dtype = t->dtype->pair;
-        real.count *= 2;
-        real.row *= 2;
-    }
-    return real;
-}
+static uint64_t reals_of(const struct apr_tensor *t) { return t->dtype->pair != NULL ? 2 * t->count : t->count; }
 
 uint64_t comparable_count(const struct pair *p)
 {
-    const struct apr_tensor a = as_reals(p->a), b = as_reals(p->b);
     if (p->problem != NULL)
         return 0;
     if (p->view != NULL)
         return p->a->count;
-    return p->a->count == p->b->count && a.count == b.count ? a.count : 0;
+    return p->a->count == p->b->count && reals_of(p->a) == reals_of(p->b) ? reals_of(p->a) : 0;
 }
 
 static bool same_encoding(const struct apr_tensor *a, const struct apr_tensor *b)
@@ -100,73 +75,135 @@ static bool same_encoding(const struct apr_tensor *a, const struct apr_tensor *b
            (head == 0 || a->data.n == 0 || memcmp(a->data.at, b->data.at, head) == 0);
 }
 
-void take_sides(struct sides *s, const struct options *o, const struct models *models, const struct pair *pair, bool turned)
+struct sides sides_of(const struct options *o, const struct models *models, const struct pair *pair, bool turned)
 {
-    const struct apr_kernels *k = o->cli.run.kernels;
     static const struct apr_transform transpose = { .op = APR_OP_TRANSPOSE };
+    const struct apr_kernels *k = o->cli.run.kernels;
+    struct sides s = { .o = o };
     struct apr_error never;
-    *s = (struct sides){ .o = o, .model_a = models->a, .model_b = models->b, .a = as_reals(pair->a), .b = as_reals(pair->b) };
-    s->part_a[0] = &s->a;
-    s->part_b[0] = &s->b;
-    s->view_a = apr_view_of(s->part_a, 1, 0);
-    s->view_b = pair->view != NULL ? *pair->view : apr_view_of(s->part_b, 1, 0);
     if (pair->view != NULL) {
-        s->view_a = *pair->own;
-        s->view_a.part = s->part_a;
-        s->view_a.npart = 1;
+        struct apr_view own = *pair->own;
+        own.part = &pair->a;
+        own.npart = 1;
+        s.a = apr_input_through(k, models->a, &own, pair->a->dim, pair->a->ndim);
+        s.b = apr_input_through(k, models->b, pair->view, pair->a->dim, pair->a->ndim);
+    } else if (turned) {
+        struct apr_view v = apr_view_of(&pair->b, 1, 0);
+        if (apr_view_forth(&v, &transpose, 1, pair->a->dim, pair->a->ndim, &never) != APR_OK)
+            v.npart = 0; /* cannot be: it is a matrix */
+        s.a = apr_input_of(k, models->a, pair->a);
+        s.b = apr_input_through(k, models->b, &v, pair->a->dim, pair->a->ndim);
+    } else {
+        s.a = apr_input_of(k, models->a, pair->a);
+        s.b = apr_input_of(k, models->b, pair->b);
+        apr_input_reshape(&s.b, s.a.dim, s.a.ndim);
     }
-    if (turned && apr_view_forth(&s->view_b, &transpose, 1, pair->a->dim, 2, &never) != APR_OK)
-        s->view_b = apr_view_of(s->part_b, 0, 0); /* cannot be: it is a matrix */
-    s->count = comparable_count(pair);
-    s->ncol = pair->a->ndim == 0 ? 1 : pair->a->dim[pair->a->ndim - 1];
-    s->nrow = s->ncol == 0 ? 0 : s->count / s->ncol;
-    s->alike = apr_view_plain(&s->view_a) && apr_view_plain(&s->view_b) && same_encoding(&s->a, &s->b);
-    s->strided = apr_view_strided(&s->view_b);
-    s->decodable = apr_decodable(k, &s->a);
-    s->wide = s->a.dtype->wide;
-    for (size_t i = 0; i < s->view_b.npart; i++) {
-        s->decodable &= apr_decodable(k, s->view_b.part[i]);
-        s->wide |= s->view_b.part[i]->dtype->wide;
-    }
+    s.alike = s.a.plain && s.b.plain && same_encoding(&s.a.one, &s.b.one);
+    return s;
 }
 
-static size_t window(const struct sides *s)
+/* ---- values ---------------------------------------------------------------------------------------------------------- */
+
+/* What both sides are read as: floats, doubles where some value needs one or is shown, integers where a double does not hold them. */
+enum as { FLOATS, DOUBLES, WHOLE };
+
+static enum as read_as(const struct sides *s, bool shown)
 {
-    const uint64_t share = WINDOW_BYTES / s->o->cli.run.threads;
-    return share < LEAST_WINDOW ? LEAST_WINDOW : share > MOST_WINDOW ? MOST_WINDOW : (size_t)share;
+    return s->a.whole && s->b.whole ? WHOLE : s->a.wide || s->b.wide || shown ? DOUBLES : FLOATS;
+}
+
+static void read_values(const struct apr_input *in, struct apr_window *w, enum as as, uint64_t first, size_t n, void *out)
+{
+    if (as == WHOLE)
+        apr_input_whole(in, w, first, n, out);
+    else if (as == DOUBLES)
+        apr_input_doubles(in, w, first, n, out);
+    else
+        apr_input_floats(in, w, first, n, out);
+}
+
+static void read_tile(const struct apr_input *in, struct apr_window *w, enum as as, uint64_t row, size_t h, uint64_t col, size_t wide, void *out)
+{
+    if (as == WHOLE)
+        apr_input_tile_whole(in, w, row, h, col, wide, out);
+    else if (as == DOUBLES)
+        apr_input_tile_doubles(in, w, row, h, col, wide, out);
+    else
+        apr_input_tile_floats(in, w, row, h, col, wide, out);
+}
+
+static bool is_signed(const struct apr_input *in) { return apr_input_part(in, 0)->dtype->kind == APR_SIGNED; }
+
+/* n pairs, elements `first` and on of a chunk. */
+static void add_difference(const struct sides *s, enum as as, const void *a, const void *b, size_t n, uint64_t first, struct apr_difference *into)
+{
+    const struct apr_kernels *k = s->a.k;
+    if (as == WHOLE)
+        k->difference_whole(a, is_signed(&s->a), b, is_signed(&s->b), n, first, into);
+    else if (as == DOUBLES)
+        k->difference_wide(a, b, n, first, into);
+    else
+        k->difference(a, b, n, first, into);
+}
+
+static double whole_value(const struct apr_input *in, uint64_t bits) { return is_signed(in) ? (double)(int64_t)bits : (double)bits; }
+
+/* Two integers: false when they are the same. */
+static bool whole_differ(const struct sides *s, uint64_t a, uint64_t b, struct worst *w)
+{
+    struct apr_difference one = { 0 };
+    add_difference(s, WHOLE, &a, &b, 1, 0, &one);
+    w->a = whole_value(&s->a, a);
+    w->b = whole_value(&s->b, b);
+    w->diff = one.max;
+    return one.identical == 0;
+}
+
+static bool doubles_differ(double a, double b, struct worst *w)
+{
+    w->a = a;
+    w->b = b;
+    w->diff = isfinite(a) && isfinite(b) ? fabs(a - b) : INFINITY;
+    return a != b && !(isnan(a) && isnan(b));
+}
+
+/* n pairs from element `index` on, in rows of `width`, each `stride` elements behind the one before; as doubles or integers. */
+static void collect_worst(const struct sides *s, enum as as, const void *a, const void *b, size_t n, uint64_t index, size_t width,
+                          uint64_t stride, struct partial *p)
+{
+    const double *x = a, *y = b;
+    const uint64_t *i = a, *j = b;
+    for (size_t k = 0; k < n; k++) {
+        struct worst w = { .index = index + k / width * stride + k % width };
+        if (as == WHOLE ? whole_differ(s, i[k], j[k], &w) : doubles_differ(x[k], y[k], &w))
+            add_worst(p, (size_t)s->o->top, &w);
+    }
 }
 
 /* ---- linear order --------------------------------------------------------------------------------------------------- */
 
-static bool equal_bytes(struct apr_reader *a, struct apr_reader *b, uint64_t first, uint64_t n)
+static bool equal_bytes(const struct sides *s, struct scratch *own, uint64_t first, uint64_t n)
 {
     for (uint64_t i = 0; i < n; i += APR_PIECE) {
         const size_t now = (size_t)apr_min(n - i, APR_PIECE);
-        const struct apr_bytes x = apr_reader_touch(a, a->v->part[0], first + i, now), y = apr_reader_touch(b, b->v->part[0], first + i, now);
+        const struct apr_bytes x = apr_input_touch(&s->a, &own->a, 0, first + i, now), y = apr_input_touch(&s->b, &own->b, 0, first + i, now);
         if (memcmp(x.at, y.at, x.n) != 0)
             return false;
     }
     return true;
 }
 
-static void measure_piece(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t at, size_t n, uint64_t in_chunk,
-                          struct apr_difference *lanes, struct partial *p)
+/* Elements [at, at + n), n <= APR_PIECE. */
+static void measure_some(const struct sides *s, struct scratch *own, uint64_t at, size_t n, uint64_t in_chunk, struct apr_difference *lanes,
+                         struct partial *p)
 {
-    const struct apr_kernels *k = ra->k;
-    const size_t top = (size_t)s->o->top;
-    if (s->wide || top > 0) {
-        double x[APR_PIECE], y[APR_PIECE];
-        apr_reader_doubles(ra, at, n, x);
-        apr_reader_doubles(rb, at, n, y);
-        k->difference_wide(x, y, n, in_chunk, lanes);
-        if (top > 0)
-            collect_worst(p, top, x, y, n, at, n, 0);
-    } else {
-        float x[APR_PIECE], y[APR_PIECE];
-        apr_reader_floats(ra, at, n, x);
-        apr_reader_floats(rb, at, n, y);
-        k->difference(x, y, n, in_chunk, lanes);
-    }
+    const enum as as = read_as(s, s->o->top > 0);
+    _Alignas(64) double x[APR_PIECE], y[APR_PIECE];
+    read_values(&s->a, &own->a, as, at, n, x);
+    read_values(&s->b, &own->b, as, at, n, y);
+    add_difference(s, as, x, y, n, in_chunk, lanes);
+    if (s->o->top > 0)
+        collect_worst(s, as, x, y, n, at, n, 0, p);
 }
 
 /* Elements decoded at a time where both sides lie in one run: few enough that the memory's own look-ahead, and the lines asked for
@@ -184,19 +221,19 @@ static bool is_run(const struct apr_tensor *t, uint64_t first, uint64_t n)
 /* How many elements of B from `at` on, of at most n, lie in one run, and where. */
 static size_t run_of_b(const struct sides *s, uint64_t at, size_t n, struct apr_place *p)
 {
-    *p = apr_view_place(&s->view_b, at);
+    *p = apr_view_place(&s->b.view, at);
     return p->run < n ? (size_t)p->run : n;
 }
 
 /* Does a chunk of A meet runs of B, all of them whole blocks and whole sets of lanes? So do rows in another order. */
 static bool meets_runs(const struct sides *s, uint64_t chunk, size_t n)
 {
-    if (!apr_view_plain(&s->view_a) || s->view_b.nvalue > 0 || s->strided || s->o->top > 0)
+    if (!s->a.plain || s->b.view.nvalue > 0 || s->b.strided || s->o->top > 0)
         return false;
     for (size_t i = 0, now; i < n; i += now) {
         struct apr_place p;
         now = run_of_b(s, chunk + i, n - i, &p);
-        if (p.part == s->view_b.npart || !is_run(&s->a, chunk + i, now) || !is_run(s->view_b.part[p.part], p.index, now) ||
+        if (p.part == s->b.view.npart || !is_run(&s->a.one, chunk + i, now) || !is_run(apr_input_part(&s->b, p.part), p.index, now) ||
             (now % APR_LANES != 0 && i + now < n))
             return false;
     }
@@ -210,20 +247,20 @@ static void ask_for(const unsigned char *at, size_t n)
 }
 
 /* Elements [at, at + n), a run on both sides: decoded and measured without leaving the first cache. */
-static void measure_run(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t at, size_t n, const struct apr_place *p,
-                        uint64_t in_chunk, struct apr_difference *lanes)
+static void measure_run(const struct sides *s, struct scratch *own, uint64_t at, size_t n, const struct apr_place *p, uint64_t in_chunk,
+                        struct apr_difference *lanes)
 {
-    const struct apr_kernels *k = ra->k;
-    const struct apr_tensor *part = s->view_b.part[p->part];
-    const struct apr_dtype *da = s->a.dtype, *db = part->dtype;
+    const struct apr_kernels *k = s->a.k;
+    const struct apr_tensor *part = apr_input_part(&s->b, p->part);
+    const struct apr_dtype *da = s->a.one.dtype, *db = part->dtype;
     apr_decode_fn *const decode_a = k->decode[da - apr_dtypes], *const decode_b = k->decode[db - apr_dtypes];
-    const unsigned char *a = apr_reader_touch(ra, &s->a, at, n).at, *b = apr_reader_touch(rb, part, p->index, n).at;
+    const unsigned char *a = apr_input_touch(&s->a, &own->a, 0, at, n).at, *b = apr_input_touch(&s->b, &own->b, p->part, p->index, n).at;
     _Alignas(64) float x[STRETCH], y[STRETCH];
     for (size_t i = 0; i < n; i += STRETCH) {
         const size_t now = n - i < STRETCH ? n - i : STRETCH, bytes_a = now / da->block * da->bytes, bytes_b = now / db->block * db->bytes;
         ask_for(a, bytes_a);
         ask_for(b, bytes_b);
-        decode_a(s->a.data.at, a, now, x);
+        decode_a(s->a.one.data.at, a, now, x);
         decode_b(part->data.at, b, now, y);
         k->difference(x, y, now, in_chunk + i, lanes);
         a += bytes_a;
@@ -231,7 +268,7 @@ static void measure_run(const struct sides *s, struct apr_reader *ra, struct apr
     }
 }
 
-static void measure_chunk(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t chunk, size_t n, struct partial *p)
+static void measure_chunk(const struct sides *s, struct scratch *own, uint64_t chunk, size_t n, struct partial *p)
 {
     struct apr_difference lanes = { 0 };
     p->differs = true;
@@ -239,88 +276,68 @@ static void measure_chunk(const struct sides *s, struct apr_reader *ra, struct a
         struct apr_place place;
         for (size_t i = 0, now; i < n; i += now) {
             now = run_of_b(s, chunk + i, n - i, &place);
-            measure_run(s, ra, rb, chunk + i, now, &place, i, &lanes);
+            measure_run(s, own, chunk + i, now, &place, i, &lanes);
         }
     } else {
         for (size_t i = 0; i < n; i += APR_PIECE)
-            measure_piece(s, ra, rb, chunk + i, (size_t)apr_min(n - i, APR_PIECE), i, &lanes, p);
+            measure_some(s, own, chunk + i, (size_t)apr_min(n - i, APR_PIECE), i, &lanes, p);
     }
     struct sums sums = folded(&lanes);
     sums.max_at += chunk;
     add_sums(&p->sums, &sums);
 }
 
-void measure_linear(const struct sides *s, uint64_t first, uint64_t end, bool shortcut, struct partial *p)
+static bool is_decodable(const struct sides *s) { return s->a.decodable && s->b.decodable; }
+
+void measure_linear(const struct sides *s, struct scratch *own, uint64_t first, uint64_t end, bool shortcut, struct partial *p)
 {
-    const struct apr_kernels *k = s->o->cli.run.kernels;
-    struct apr_reader ra = apr_reader_on(k, s->model_a, &s->view_a, window(s)), rb = apr_reader_on(k, s->model_b, &s->view_b, window(s));
     for (uint64_t chunk = first; chunk < end; chunk += APR_CHUNK) {
         const uint64_t n = apr_min(end - chunk, APR_CHUNK);
-        if (shortcut && s->alike && equal_bytes(&ra, &rb, chunk, n)) {
+        if (shortcut && s->alike && equal_bytes(s, own, chunk, n)) {
             p->equal = true;
             p->sums.identical += n;
-        } else if (!s->decodable) {
+        } else if (!is_decodable(s)) {
             p->undecodable = true;
         } else {
-            measure_chunk(s, &ra, &rb, chunk, (size_t)n, p);
+            measure_chunk(s, own, chunk, (size_t)n, p);
         }
     }
-    apr_reader_drop(&ra);
-    apr_reader_drop(&rb);
 }
 
 /* ---- by tiles ------------------------------------------------------------------------------------------------------- */
 
-/* Columns [col, col + w) of the band, as doubles or, where no value needs one, as floats. */
-static void measure_tile(const struct sides *s, struct apr_reader *ra, struct apr_reader *rb, uint64_t row, size_t h, uint64_t col, size_t w,
-                         void *buffer, struct apr_difference *lanes)
+void measure_band(const struct sides *s, struct scratch *own, uint64_t row, size_t h, struct partial *p)
 {
-    const struct apr_kernels *k = ra->k;
-    if (s->wide || s->o->top > 0) {
-        double *a = buffer, *b = a + h * w;
-        apr_reader_tile(ra, s->ncol, row, h, col, w, a);
-        apr_reader_tile(rb, s->ncol, row, h, col, w, b);
-        k->difference_wide(a, b, h * w, 0, lanes);
-    } else {
-        float *a = buffer, *b = a + h * w;
-        apr_reader_tile_floats(ra, s->ncol, row, h, col, w, a);
-        apr_reader_tile_floats(rb, s->ncol, row, h, col, w, b);
-        k->difference(a, b, h * w, 0, lanes);
-    }
-}
-
-void measure_band(const struct sides *s, uint64_t row, size_t h, double *buffer, struct partial *p)
-{
-    const struct apr_kernels *k = s->o->cli.run.kernels;
-    struct apr_reader ra = apr_reader_on(k, s->model_a, &s->view_a, window(s)), rb = apr_reader_on(k, s->model_b, &s->view_b, window(s));
-    p->undecodable = !s->decodable;
-    p->differs = s->decodable;
-    for (uint64_t col = 0; s->decodable && col < s->ncol; col += TILE_COLUMNS) {
-        const size_t w = (size_t)apr_min(TILE_COLUMNS, s->ncol - col);
+    const uint64_t ncol = s->a.ncol;
+    const enum as as = read_as(s, s->o->top > 0);
+    double *const a = own->tile[0], *const b = own->tile[1];
+    p->undecodable = !is_decodable(s);
+    p->differs = is_decodable(s);
+    for (uint64_t col = 0; is_decodable(s) && col < ncol; col += TILE_COLUMNS) {
+        const size_t wide = (size_t)apr_min(TILE_COLUMNS, ncol - col);
         struct apr_difference lanes = { 0 };
-        measure_tile(s, &ra, &rb, row, h, col, w, buffer, &lanes);
+        read_tile(&s->a, &own->a, as, row, h, col, wide, a);
+        read_tile(&s->b, &own->b, as, row, h, col, wide, b);
+        add_difference(s, as, a, b, h * wide, 0, &lanes);
         struct sums sums = folded(&lanes);
-        sums.max_at = (row + sums.max_at / w) * s->ncol + col + sums.max_at % w;
+        sums.max_at = (row + sums.max_at / wide) * ncol + col + sums.max_at % wide;
         add_sums(&p->sums, &sums);
         if (s->o->top > 0)
-            collect_worst(p, (size_t)s->o->top, buffer, buffer + h * w, h * w, row * s->ncol + col, w, s->ncol);
+            collect_worst(s, as, a, b, h * wide, row * ncol + col, wide, ncol, p);
     }
-    apr_reader_drop(&ra);
-    apr_reader_drop(&rb);
 }
 
-void measure_rows(const struct sides *s, uint64_t row, size_t h, double *buffer, struct apr_difference *lanes)
+void measure_rows(const struct sides *s, struct scratch *own, uint64_t row, size_t h)
 {
-    const struct apr_kernels *k = s->o->cli.run.kernels;
-    struct apr_reader ra = apr_reader_on(k, s->model_a, &s->view_a, window(s)), rb = apr_reader_on(k, s->model_b, &s->view_b, window(s));
-    for (uint64_t col = 0; col < s->ncol; col += TILE_COLUMNS) {
-        const size_t w = (size_t)apr_min(TILE_COLUMNS, s->ncol - col);
-        double *a = buffer, *b = a + h * w;
-        apr_reader_tile(&ra, s->ncol, row, h, col, w, a);
-        apr_reader_tile(&rb, s->ncol, row, h, col, w, b);
+    const uint64_t ncol = s->a.ncol;
+    const enum as as = read_as(s, true);
+    double *const a = own->tile[0], *const b = own->tile[1];
+    memset(own->lanes, 0, sizeof own->lanes);
+    for (uint64_t col = 0; col < ncol; col += TILE_COLUMNS) {
+        const size_t wide = (size_t)apr_min(TILE_COLUMNS, ncol - col);
+        read_tile(&s->a, &own->a, as, row, h, col, wide, a);
+        read_tile(&s->b, &own->b, as, row, h, col, wide, b);
         for (size_t r = 0; r < h; r++)
-            k->difference_wide(a + r * w, b + r * w, w, col, &lanes[r]);
+            add_difference(s, as, a + r * wide, b + r * wide, wide, col, &own->lanes[r]);
     }
-    apr_reader_drop(&ra);
-    apr_reader_drop(&rb);
 }

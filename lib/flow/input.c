@@ -1,0 +1,285 @@
+#include "flow/input.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/fmath.h"
+#include "files/source.h"
+#include "values/dtype.h"
+
+/* ---- making --------------------------------------------------------------------------------------------------------- */
+
+void apr_input_reshape(struct apr_input *in, const uint64_t *dim, unsigned ndim)
+{
+    in->ndim = ndim;
+    memcpy(in->dim, dim, ndim * sizeof *dim);
+    in->count = 1;
+    for (unsigned i = 0; i < ndim; i++)
+        in->count *= dim[i];
+    in->ncol = ndim == 0 ? 1 : dim[ndim - 1];
+    in->nrow = in->ncol == 0 ? 0 : in->count / in->ncol;
+}
+
+static void describe(struct apr_input *in)
+{
+    const struct apr_view *v = &in->view;
+    in->decodable = true;
+    in->whole = v->npart > 0 && v->nvalue == 0;
+    for (size_t i = 0; i < v->npart; i++) {
+        const struct apr_tensor *t = apr_input_part(in, i);
+        in->decodable &= apr_decodable(in->k, t);
+        in->wide |= t->dtype->wide;
+        in->whole &= apr_is_whole(t->dtype) && t->dtype == apr_input_part(in, 0)->dtype;
+    }
+    in->plain = v->npart == 1 && apr_view_plain(v);
+    in->strided = apr_view_strided(v);
+}
+
+struct apr_input apr_input_of(const struct apr_kernels *k, const struct apr_model *m, const struct apr_tensor *t)
+{
+    struct apr_input in = { .k = k, .m = m, .view = apr_view_of(NULL, 1, 0), .one = *t };
+    struct apr_tensor *const one = &in.one;
+    if (t->dtype->pair != NULL) {
+        one->dtype = t->dtype->pair;
+        one->count *= 2;
+        one->row *= 2;
+        if (one->ndim < APR_MAX_DIMS)
+            one->dim[one->ndim++] = 2;
+        else
+            one->dim[one->ndim - 1] *= 2;
+    }
+    apr_input_reshape(&in, one->dim, one->ndim);
+    describe(&in);
+    return in;
+}
+
+struct apr_input apr_input_through(const struct apr_kernels *k, const struct apr_model *m, const struct apr_view *v, const uint64_t *dim,
+                                   unsigned ndim)
+{
+    struct apr_input in = { .k = k, .m = m, .view = *v };
+    if (v->npart == 1) {
+        in.one = *v->part[0];
+        in.view.part = NULL;
+    }
+    apr_input_reshape(&in, dim, ndim);
+    describe(&in);
+    return in;
+}
+
+/* ---- runs ----------------------------------------------------------------------------------------------------------- */
+
+static void touch(const struct apr_input *in, struct apr_window *w, const struct apr_tensor *t, struct apr_bytes b)
+{
+    if (w != NULL)
+        apr_window_touch(w, in->m->file[t->file]->map, b);
+}
+
+struct apr_bytes apr_input_touch(const struct apr_input *in, struct apr_window *w, uint64_t part, uint64_t first, uint64_t n)
+{
+    const struct apr_tensor *t = apr_input_part(in, part);
+    const struct apr_bytes b = apr_element_bytes(t, first, n);
+    touch(in, w, t, b);
+    return b;
+}
+
+struct apr_bytes apr_input_stored(const struct apr_input *in, struct apr_window *w, uint64_t from, size_t n)
+{
+    const struct apr_tensor *t = apr_input_part(in, 0);
+    const uint64_t begin = apr_min(from, t->data.n), head = apr_min(t->dtype->head, t->data.n - begin);
+    const struct apr_bytes b = { t->data.at + head + begin, (size_t)apr_min(n, t->data.n - begin - head) };
+    touch(in, w, t, b);
+    return b;
+}
+
+/* What elements are read as: numbers, or blocks as they are stored. */
+enum as { FLOATS, DOUBLES, BLOCKS };
+
+/* n elements of a part, side by side. */
+static void read_run(const struct apr_input *in, struct apr_window *w, uint64_t part, uint64_t first, size_t n, enum as as, void *out)
+{
+    const struct apr_tensor *t = apr_input_part(in, part);
+    const struct apr_bytes b = apr_input_touch(in, w, part, first, n);
+    if (as == FLOATS)
+        apr_read_floats(in->k, t, first, n, out);
+    else if (as == DOUBLES)
+        apr_read_doubles(in->k, t, first, n, out);
+    else if (t->swapped)
+        apr_turn_blocks(t, b, out);
+    else
+        memcpy(out, b.at, b.n);
+}
+
+static size_t width_of(const struct apr_input *in, enum as as)
+{
+    return as == FLOATS ? sizeof(float) : as == DOUBLES ? sizeof(double) : apr_input_part(in, 0)->dtype->bytes;
+}
+
+/* Elements [first, first + n) into out, `width` bytes each, those that no part has as zeros. */
+static void read_stored(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, enum as as, void *out)
+{
+    const size_t width = width_of(in, as);
+    unsigned char *to = out;
+    for (size_t now; n > 0; first += now, n -= now, to += now * width) {
+        const struct apr_place p = apr_view_place(&in->view, first);
+        now = (size_t)apr_min(p.run, n);
+        if (p.part == in->view.npart)
+            memset(to, 0, now * width);
+        else if (p.stride == 1)
+            read_run(in, w, p.part, p.index, now, as, to);
+        else
+            for (size_t i = 0; i < now; i++)
+                read_run(in, w, p.part, p.index + i * p.stride, 1, as, to + i * width);
+    }
+}
+
+/* From the stored side on: places were sought the other way round, so the last op that was added comes first. In f32, as converters do. */
+static float changed(const struct apr_view *v, float x)
+{
+    for (unsigned i = v->nvalue; i-- > 0;) {
+        const bool forward = v->value[i].forward;
+        if (v->value[i].op == APR_OP_ADD)
+            x = forward ? x + (float)v->value[i].value : x - (float)v->value[i].value;
+        else
+            x = forward ? (float)-apr_exp(x) : (float)apr_log(-x);
+    }
+    return x;
+}
+
+void apr_input_floats(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, float *out)
+{
+    read_stored(in, w, first, n, FLOATS, out);
+    for (size_t i = 0; in->view.nvalue > 0 && i < n; i++)
+        out[i] = changed(&in->view, out[i]);
+}
+
+void apr_input_doubles(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, double *out)
+{
+    read_stored(in, w, first, n, DOUBLES, out);
+    for (size_t i = 0; in->view.nvalue > 0 && i < n; i++)
+        out[i] = changed(&in->view, (float)out[i]);
+}
+
+void apr_input_whole(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, uint64_t *out)
+{
+    assert(in->whole);
+    read_stored(in, w, first, n, BLOCKS, out);
+}
+
+/* ---- blocks --------------------------------------------------------------------------------------------------------- */
+
+/* Do elements [first, first + n) of a part fill whole blocks? The last one of a row may be padded. */
+static bool fills_blocks(const struct apr_tensor *t, uint64_t first, uint64_t n)
+{
+    const uint64_t block = t->dtype->block, from = first % t->row, to = (first + n - 1) % t->row + 1;
+    return from % block == 0 && (to % block == 0 || to == t->row);
+}
+
+/* Do blocks of zeros hold zeros? Not where they are exponents. */
+static bool zeros_are_zero(const struct apr_input *in, const struct apr_tensor *t)
+{
+    static const unsigned char none[512];
+    const enum apr_dtype_id id = apr_dtype_id(t->dtype);
+    float value[256];
+    if (t->dtype->block == 1 && t->dtype->wide)
+        return true;
+    if (in->k->decode[id] == NULL || t->dtype->bytes > sizeof none || t->dtype->block > APR_LENGTH(value))
+        return false;
+    in->k->decode[id](none, none, t->dtype->block, value);
+    bool zero = true;
+    for (size_t i = 0; i < t->dtype->block; i++)
+        zero &= value[i] == 0;
+    return zero;
+}
+
+/* One run of a view as blocks; *out moves on. */
+static bool put_blocks(const struct apr_input *in, struct apr_window *w, const struct apr_place *p, uint64_t n, unsigned char **out)
+{
+    const struct apr_dtype *d = apr_input_part(in, 0)->dtype;
+    const struct apr_tensor *t = p->part == in->view.npart ? NULL : apr_input_part(in, p->part);
+    if (t == NULL) {
+        const uint64_t bytes = n / d->block * d->bytes;
+        memset(*out, 0, (size_t)bytes);
+        *out += bytes;
+        return n % d->block == 0 && zeros_are_zero(in, apr_input_part(in, 0));
+    }
+    if (t->dtype != d || (p->stride == 1 || n == 1 ? !fills_blocks(t, p->index, n) : d->block > 1))
+        return false;
+    if (p->stride == 1) {
+        read_run(in, w, p->part, p->index, (size_t)n, BLOCKS, *out);
+        *out += apr_element_bytes(t, p->index, n).n;
+        return true;
+    }
+    for (uint64_t i = 0; i < n; i++, *out += d->bytes)
+        read_run(in, w, p->part, p->index + i * p->stride, 1, BLOCKS, *out);
+    return true;
+}
+
+bool apr_input_blocks(const struct apr_input *in, struct apr_window *w, uint64_t first, uint64_t n, void *out)
+{
+    unsigned char *to = out;
+    if (in->view.nvalue > 0 || in->view.npart == 0 || (in->view.npart > 1 && apr_input_part(in, 0)->dtype->head > 0))
+        return false;
+    for (uint64_t now; n > 0; first += now, n -= now) {
+        const struct apr_place p = apr_view_place(&in->view, first);
+        now = apr_min(p.run, n);
+        if (!put_blocks(in, w, &p, now, &to))
+            return false;
+    }
+    return true;
+}
+
+/* ---- tiles ---------------------------------------------------------------------------------------------------------- */
+
+/* Rows from the i-th on whose places at column col lie side by side, as those of a transposed matrix do. */
+static size_t side_by_side(const struct apr_input *in, uint64_t row, size_t h, uint64_t col, size_t wide, const struct apr_place *first)
+{
+    size_t n = 1;
+    for (; n < h; n++) {
+        const struct apr_place p = apr_view_place(&in->view, (row + n) * in->ncol + col);
+        if (p.part != first->part || p.stride != first->stride || p.index != first->index + n || p.run < wide)
+            break;
+    }
+    return n;
+}
+
+#define COLUMNS 16u /* read at a time, so that each line of a tile is written once */
+
+/* n rows by `wide` columns from p on, whose columns are runs: read 16 columns, then written row by row. */
+#define SCATTER(name, type, as)                                                                                            \
+    static void name(const struct apr_input *in, struct apr_window *w, const struct apr_place *p, size_t n, size_t wide,   \
+                     type *out)                                                                                            \
+    {                                                                                                                      \
+        type column[COLUMNS][APR_TILE];                                                                                    \
+        const bool changes = in->view.nvalue > 0;                                                                          \
+        for (size_t j = 0; j < wide; j += COLUMNS) {                                                                       \
+            const size_t now = wide - j < COLUMNS ? wide - j : COLUMNS;                                                    \
+            for (size_t k = 0; k < now; k++)                                                                               \
+                read_run(in, w, p->part, p->index + (j + k) * p->stride, n, as, column[k]);                                \
+            for (size_t i = 0; i < n; i++)                                                                                 \
+                for (size_t k = 0; k < now; k++)                                                                           \
+                    out[i * wide + j + k] = changes ? (type)changed(&in->view, (float)column[k][i]) : column[k][i];        \
+        }                                                                                                                  \
+    }
+SCATTER(scatter_floats, float, FLOATS)
+SCATTER(scatter_doubles, double, DOUBLES)
+SCATTER(scatter_whole, uint64_t, BLOCKS)
+
+#define READ_TILE(name, type, read_row, scatter)                                                                           \
+    void name(const struct apr_input *in, struct apr_window *w, uint64_t row, size_t h, uint64_t col, size_t wide,         \
+              type *out)                                                                                                   \
+    {                                                                                                                      \
+        for (size_t i = 0, n; i < h; i += n) {                                                                             \
+            const struct apr_place p = apr_view_place(&in->view, (row + i) * in->ncol + col);                              \
+            n = 1;                                                                                                         \
+            if (p.stride == 1 || p.run < wide || p.part == in->view.npart) {                                               \
+                read_row(in, w, (row + i) * in->ncol + col, wide, out + i * wide);                                         \
+            } else {                                                                                                       \
+                n = side_by_side(in, row + i, h - i, col, wide, &p);                                                       \
+                scatter(in, w, &p, n, wide, out + i * wide);                                                               \
+            }                                                                                                              \
+        }                                                                                                                  \
+    }
+
+READ_TILE(apr_input_tile_floats, float, apr_input_floats, scatter_floats)
+READ_TILE(apr_input_tile_doubles, double, apr_input_doubles, scatter_doubles)
+READ_TILE(apr_input_tile_whole, uint64_t, apr_input_whole, scatter_whole)
