@@ -94,6 +94,42 @@ static void nans_and_infinities_match_their_like_alone(void **state)
     }
 }
 
+/* Transposed too, and among the worst elements, where they are shown as the doubles next to them. */
+static void integers_of_64_bits_are_equal_only_to_themselves(void **state)
+{
+    (void)state;
+    static const int64_t a[] = { INT64_C(1) << 53, INT64_MIN, -1, 7, (INT64_C(1) << 62) + 1, INT64_MAX };
+    static const int64_t b[] = { (INT64_C(1) << 53) + 1, INT64_MIN, -1, 7, (INT64_C(1) << 62) + 4, INT64_MAX };
+    static const int64_t turned[] = { (INT64_C(1) << 53) + 1, 7, INT64_MIN, (INT64_C(1) << 62) + 4, -1, INT64_MAX };
+    static const struct {
+        const char    *shape_b, *layout;
+        const int64_t *b;
+    } table[] = { { "[2,3]", "same", b }, { "[3,2]", "transposed", turned } };
+    for (size_t i = 0; i < APR_LENGTH(table); i++) {
+        struct test_answer got = test_tool(APR_DIFF, "--json", "--top=9", "--rows=9", test_one("a", "I64", "[2,3]", a, sizeof a),
+                                           test_one("b", "I64", table[i].shape_b, table[i].b, sizeof a), NULL);
+        json_t *const r = report_of(got, got.exit);
+        const json_t *const row = at(r, "results.0");
+        expect_text(table[i].layout, row, "layout", table[i].layout);
+        expect_text(table[i].layout, row, "identical_count", "4");
+        expect_text(table[i].layout, row, "max_diff", "3");
+        expect_text(table[i].layout, row, "max_diff_index", "4");
+        expect_text(table[i].layout, row, "top.0.abs_diff", "3");
+        expect_text(table[i].layout, row, "top.1.abs_diff", "1");
+        assert_int_equal(json_array_size(at(row, "top")), 2);
+        expect_text(table[i].layout, row, "rows.0.row", "1");
+        expect_text(table[i].layout, row, "rows.0.max_diff", "3");
+        expect_text(table[i].layout, row, "rows.1.max_diff", "1");
+        json_decref(r);
+    }
+    static const uint64_t far[] = { UINT64_MAX };
+    static const int64_t low[] = { INT64_MIN };
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", test_one("a", "U64", "[1]", far, sizeof far),
+                                          test_one("b", "I64", "[1]", low, sizeof low), NULL), 1);
+    expect_text("U64 and I64", r, "results.0.max_diff", "2.7670116110564327e19"); /* 2^64 - 1 + 2^63 */
+    json_decref(r);
+}
+
 static void wide_and_complex_values_keep_all_their_bits(void **state)
 {
     (void)state;
@@ -414,6 +450,7 @@ int main(void)
         cmocka_unit_test(a_row_holds_the_sums_that_hand_and_paper_give),
         cmocka_unit_test(a_status_begins_at_its_bound),
         cmocka_unit_test(nans_and_infinities_match_their_like_alone),
+        cmocka_unit_test(integers_of_64_bits_are_equal_only_to_themselves),
         cmocka_unit_test(wide_and_complex_values_keep_all_their_bits),
         cmocka_unit_test(sums_do_not_show_which_chunks_were_equal),
         cmocka_unit_test(a_layout_is_found_from_shapes_and_values),

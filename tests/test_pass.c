@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 
 #include "flow/pass.h"
+#include "flow/window.h"
 
 #define NEVER UINT64_MAX
 
@@ -145,7 +146,7 @@ static enum apr_code run(struct watch *w, unsigned threads, struct apr_error *e)
     assert_false(w->damaged);
     assert_false(w->damaged_scratch);
     assert_int_equal(w->scratches, 0);
-    const uint64_t slots = threads == 1 ? 2 : 4 * (uint64_t)(threads < 16 ? threads : 16);
+    const uint64_t slots = threads == 1 ? 2 : 4 * (uint64_t)(threads < APR_MOST_READERS ? threads : APR_MOST_READERS);
     assert_true(w->most_live <= slots * (w->shared > 0 ? 64 : 1));
     return code;
 }

@@ -453,7 +453,7 @@ static void chains_of_two_models_compose(void **state)
             }
 }
 
-/* ---- readers ------------------------------------------------------------------------------------------------------ */
+/* ---- reading ------------------------------------------------------------------------------------------------------ */
 
 /* What the array should read as: the values of the stored side by their ids; 0 where none has them. */
 static double *expected(const struct array *to, const struct side *from, const struct stored *s, size_t nid)

@@ -14,13 +14,26 @@ struct apr_window apr_window_of(const struct apr_run *r)
     return (struct apr_window){ .most = share < 2 * BLOCK ? BLOCK : 2 * BLOCK };
 }
 
-void apr_window_drop(struct apr_window *w)
+/* Lets go of all but [low, high). */
+static void drop_but(struct apr_window *w, uintptr_t low, uintptr_t high)
 {
     for (unsigned i = 0; i < w->nrange; i++) {
         const struct apr_range *r = &w->range[i];
-        apr_drop_behind(r->map, (struct apr_bytes){ (const unsigned char *)r->low, r->high - r->low });
+        const uintptr_t before = low < r->high ? low : r->high, behind = high > r->low ? high : r->low;
+        if (before > r->low)
+            apr_drop_behind(r->map, (struct apr_bytes){ (const unsigned char *)r->low, before - r->low });
+        if (behind < r->high)
+            apr_drop_behind(r->map, (struct apr_bytes){ (const unsigned char *)behind, r->high - behind });
     }
     w->held = w->nrange = w->last = 0;
+}
+
+void apr_window_drop(struct apr_window *w) { drop_but(w, UINTPTR_MAX, UINTPTR_MAX); }
+
+void apr_window_rest(struct apr_window *w)
+{
+    if (w->held > w->most)
+        apr_window_drop(w);
 }
 
 /* The range that touches [low, high) of the map, or nrange. */
@@ -36,11 +49,12 @@ void apr_window_touch(struct apr_window *w, struct apr_bytes map, struct apr_byt
 {
     const uintptr_t at = (uintptr_t)bytes.at, low = at / BLOCK * BLOCK, high = (at + bytes.n + BLOCK - 1) / BLOCK * BLOCK;
     const struct apr_range *const last = &w->range[w->last];
-    if (bytes.n == 0 || (w->nrange > 0 && low >= last->low && high <= last->high && last->map.at == map.at))
+    const bool inside = w->nrange > 0 && low >= last->low && high <= last->high && last->map.at == map.at;
+    if (bytes.n == 0 || (inside && w->held <= w->most))
         return;
     unsigned i = range_at(w, map.at, low, high);
     if (w->held >= w->most || i == APR_LENGTH(w->range)) {
-        apr_window_drop(w);
+        drop_but(w, low, high);
         i = 0;
     }
     struct apr_range *const r = &w->range[i];

@@ -4,9 +4,9 @@
 
 #include "base/core.h"
 
-/* More threads than this do not read at once: each has a window or two, and more would break the promise of 64 MiB. They are not needed to
- * be limited by memory. */
-#define APR_MOST_READERS 16
+/* More threads than this do not read at once: each has a window of one model or two, of 2 MiB at least, and more would break the promise
+ * of 64 MiB. They are not needed to be limited by memory. */
+#define APR_MOST_READERS 12
 
 /* Of one thread, for all that it reads of one model. It goes by bytes, not by tensor: small tensors side by side are let go at once.
  *   most, held  bytes to keep, and those that are kept: the lengths of the ranges
@@ -25,6 +25,9 @@ struct apr_window apr_window_of(const struct apr_run *r);
 
 /* The bytes of the map are about to be read, before the window is touched again; what was read before them may go. */
 void apr_window_touch(struct apr_window *w, struct apr_bytes map, struct apr_bytes bytes);
+
+/* The thread may have to wait: lets go if more is held than is to be kept, as it is where the last bytes lay in two blocks. */
+void apr_window_rest(struct apr_window *w);
 
 /* Lets go of all. */
 void apr_window_drop(struct apr_window *w);

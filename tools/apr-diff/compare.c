@@ -67,21 +67,24 @@ static enum apr_code make(void *ctx, const struct apr_pieces *pieces, void *scra
     const struct pair *pair = &c->pair[pieces->input];
     const struct sides s = sides_of(c->o, c->models, pair, is_turned(pieces->mode));
     const bool bands = pieces->mode >= TURNED || s.b.strided;
+    struct scratch *const own = scratch;
     struct partial *const p = result;
     (void)e;
     if (pieces->mode < ROWS)
         memset(p, 0, sizeof *p);
     if (!bands)
-        measure_linear(&s, scratch, pieces->first * APR_CHUNK, apr_min((pieces->first + pieces->n) * APR_CHUNK, comparable_count(pair)),
+        measure_linear(&s, own, pieces->first * APR_CHUNK, apr_min((pieces->first + pieces->n) * APR_CHUNK, comparable_count(pair)),
                        pieces->mode == FIRST, p);
     for (uint64_t i = pieces->first; bands && i < pieces->first + pieces->n; i++) {
         const uint64_t row = i * TILE_ROWS;
         const size_t h = (size_t)apr_min(TILE_ROWS, s.a.nrow - row);
         if (pieces->mode < ROWS)
-            measure_band(&s, scratch, row, h, p);
+            measure_band(&s, own, row, h, p);
         else
-            make_rows(&s, scratch, row, h, result);
+            make_rows(&s, own, row, h, result);
     }
+    apr_window_rest(&own->a);
+    apr_window_rest(&own->b);
     return APR_OK;
 }
 
