@@ -492,7 +492,7 @@ static void each_code(const char *text, char quote, void (*f)(const char *code, 
         char name[64];
         snprintf(name, sizeof name, "%.*s", (int)(at[1].rm_eo - at[1].rm_so), text + at[1].rm_so);
         const char *dot = strrchr(name, '.');
-        if (strcmp(dot, ".h") != 0 && strcmp(dot, ".json") != 0 && strcmp(dot, ".txt") != 0)
+        if (strcmp(dot, ".h") != 0 && strcmp(dot, ".json") != 0 && strcmp(dot, ".txt") != 0 && strcmp(name, "gguf.kv") != 0)
             f(name, ctx);
     }
     regfree(&code);

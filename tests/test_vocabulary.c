@@ -394,6 +394,33 @@ static void what_stands_around_a_text_sets_the_flags(void **state)
     }
 }
 
+static void what_a_normalizer_does_to_letters_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char     *normalizer;
+        enum apr_choice lowercase, strip_accents;
+    } rows[] = {
+        { "null", APR_UNSAID, APR_UNSAID },
+        { "{\"type\":\"NFC\"}", APR_UNSAID, APR_UNSAID },
+        { "{\"type\":\"Lowercase\"}", APR_YES, APR_UNSAID },
+        { "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"StripAccents\"},7]}", APR_UNSAID, APR_YES },
+        { "{\"type\":\"BertNormalizer\",\"lowercase\":true,\"strip_accents\":null}", APR_YES, APR_UNSAID },
+        { "{\"type\":\"BertNormalizer\",\"lowercase\":false,\"strip_accents\":true}", APR_NO, APR_YES },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char text[256];
+        struct apr_vocabulary v = { 0 };
+        struct apr_error e;
+        snprintf(text, sizeof text, "{\"normalizer\":%s}", rows[i].normalizer);
+        assert_int_equal(apr_read_tokenizer_json(&v, apr_text(text), &e), APR_OK);
+        assert_int_equal(apr_read_normalizer(&v, &e), APR_OK);
+        if (v.lowercase != rows[i].lowercase || v.strip_accents != rows[i].strip_accents)
+            fail_msg("%s: lowercase %d, strip accents %d", text, v.lowercase, v.strip_accents);
+        apr_vocabulary_end(&v);
+    }
+}
+
 static void templates_have_names(void **state)
 {
     (void)state;
@@ -458,8 +485,11 @@ static void the_keys_of_an_apr_file_are_read(void **state)
         const char *key, *json;
     } rows[] = {
         { "tokenizer.model_type", "\"BPE\"" },          { "tokenizer.pre_type", "\"qwen2\"" },
+        { "gguf.kv", "{\"general.name\":{\"t\":\"string\",\"v\":\"x\"},\"tokenizer.ggml.eos_token_id\":{\"t\":\"u32\",\"v\":3},"
+                     "\"tokenizer.ggml.scores\":{\"t\":\"arr\",\"v\":[0.5,-1]},\"tokenizer.ggml.bos_token_id\":{\"t\":\"u32\",\"v\":0},"
+                     "\"tokenizer.ggml.pre\":7,\"tokenizer.ggml.add_eos_token\":{\"v\":true}}" },
         { "tokenizer.vocabulary", "[\"a\",\"\\u0120b\",7,\"ab\"]" }, { "tokenizer.merges", "[\"a b\",\"ab\"]" },
-        { "tokenizer.token_type", "[1,3,1,4,1,1]" },    { "tokenizer.scores", "[0.5,-1]" },
+        { "tokenizer.token_type", "[1,3,1,4,1,1]" },
         { "tokenizer.bos_token_id", "1" },              { "tokenizer.padding_token_id", "99" },
         { "tokenizer.add_bos_token", "false" },         { "chat_template", "\"{{ 1 }}\"" },
     };
@@ -484,7 +514,9 @@ static void the_keys_of_an_apr_file_are_read(void **state)
     assert_int_equal(v.nmerge + v.faults.bad_merges, 2);
     assert_true(apr_vocabulary_special(&v, APR_BOS, &id) && id == 1);
     assert_false(apr_vocabulary_special(&v, APR_PAD, &id));
+    assert_true(apr_vocabulary_special(&v, APR_EOS, &id) && id == 3);
     assert_int_equal(v.add_bos, APR_NO);
+    assert_int_equal(v.add_eos, APR_YES);
     assert_true(apr_bytes_is(apr_vocabulary_chat(&v, "default"), "{{ 1 }}"));
     assert_true(apr_bytes_is(v.pre, "qwen2"));
     apr_vocabulary_end(&v);
@@ -503,6 +535,7 @@ int main(void)
         cmocka_unit_test(deep_nesting_is_refused),
         cmocka_unit_test(roles_come_from_the_tokenizer_then_from_the_model),
         cmocka_unit_test(what_stands_around_a_text_sets_the_flags),
+        cmocka_unit_test(what_a_normalizer_does_to_letters_is_told),
         cmocka_unit_test(templates_have_names),
         cmocka_unit_test(merges_may_lie_beside),
         cmocka_unit_test(a_broken_file_is_named_and_nothing_of_it_kept),

@@ -190,6 +190,7 @@ static enum apr_code read_all(struct folder *f, enum apr_vocabulary_source wante
     APR_TRY(apr_read_roles(f->v, &map, f->e));
     APR_TRY(read_config_ids(f, "config.json"));
     APR_TRY(read_config_ids(f, "generation_config.json"));
+    APR_TRY(apr_read_normalizer(f->v, f->e));
     APR_TRY(apr_read_post_processor(f->v, f->e));
     return read_chat(f, &config);
 }

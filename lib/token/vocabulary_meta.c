@@ -3,34 +3,85 @@
 
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
 #include "model/json.h"
 #include "model/meta.h"
 
-static const struct apr_value *find(const struct apr_meta *meta, const char *gguf, const char *apr)
+#define MOST_KEYS 256 /* that begin with "tokenizer."; a dozen times those that there are */
+
+/* Where keys are looked for, one after the other: what an APR file took over from a GGUF counts last. */
+struct keys {
+    struct apr_meta in[2];
+};
+
+static const struct apr_value *find(const struct keys *k, const char *gguf, const char *apr)
 {
-    const struct apr_value *v = apr_meta_find(meta, gguf);
-    return v != NULL ? v : apr_meta_find(meta, apr);
+    const struct apr_value *v = NULL;
+    for (size_t i = 0; i < 2 && v == NULL; i++) {
+        v = apr_meta_find(&k->in[i], gguf);
+        if (v == NULL)
+            v = apr_meta_find(&k->in[i], apr);
+    }
+    return v;
 }
 
-static const struct apr_value *find_array(const struct apr_meta *meta, const char *gguf, const char *apr)
+static const struct apr_value *find_array(const struct keys *k, const char *gguf, const char *apr)
 {
-    const struct apr_value *v = find(meta, gguf, apr);
+    const struct apr_value *v = find(k, gguf, apr);
     return v != NULL && v->type == APR_META_ARRAY ? v : NULL;
 }
 
-static struct apr_bytes first_string(const struct apr_meta *meta, const char *const *key, size_t n)
+static struct apr_bytes first_string(const struct keys *k, const char *const *key, size_t n)
 {
     struct apr_bytes s = { 0 };
-    for (size_t i = 0; i < n && s.n == 0; i++)
-        s = apr_meta_string(meta, key[i]);
+    for (size_t i = 0; i < 2 * n && s.n == 0; i++)
+        s = apr_meta_string(&k->in[i / n], key[i % n]);
     return s;
 }
 
-static enum apr_choice choice_at(const struct apr_meta *meta, const char *gguf, const char *apr)
+static enum apr_choice choice_at(const struct keys *k, const char *gguf, const char *apr)
 {
-    const struct apr_value *v = find(meta, gguf, apr);
+    const struct apr_value *v = find(k, gguf, apr);
     return v == NULL || v->type != APR_META_BOOL ? APR_UNSAID : v->b ? APR_YES : APR_NO;
+}
+
+/* What stands between: "tokenizer.ggml.bos_token_id" -> "bos". Empty when the key is no such. */
+static struct apr_bytes within(struct apr_bytes key, const char *before, const char *after)
+{
+    const size_t n = strlen(before), tail = strlen(after);
+    if (key.n <= n + tail || memcmp(key.at, before, n) != 0 || memcmp(key.at + key.n - tail, after, tail) != 0)
+        return (struct apr_bytes){ 0 };
+    return (struct apr_bytes){ key.at + n, key.n - n - tail };
+}
+
+/* "gguf.kv": {"tokenizer.ggml.model": {"t": "string", "v": "llama"}, ...} */
+static enum apr_code take_gguf_keys(struct apr_vocabulary *v, const struct apr_value *kv, struct apr_meta *keys, struct apr_error *e)
+{
+    struct apr_walk w;
+    struct apr_item item;
+    bool more = kv != NULL && kv->type == APR_META_OBJECT;
+    if (!more)
+        return APR_OK;
+    keys->entry = apr_arena_alloc(&v->arena, MOST_KEYS * sizeof *keys->entry);
+    if (keys->entry == NULL)
+        return apr_no_memory(e);
+    APR_TRY(apr_walk_in(&w, kv->text, 0, '{', e));
+    for (;;) {
+        struct apr_member value[] = { { .key = "v" } };
+        struct apr_value typed;
+        struct apr_bytes key;
+        APR_TRY(apr_walk_next(&w, &item, &more, e));
+        if (!more)
+            return APR_OK;
+        APR_TRY(apr_json_text(&v->arena, item.key, item.key_at, &key, e));
+        if (within(key, "tokenizer.", "").n == 0 || keys->n == MOST_KEYS)
+            continue;
+        APR_TRY(apr_json_checked(&v->arena, item.value, item.value_at, &typed, e));
+        APR_TRY(apr_take_members(v, &typed, value, 1, e));
+        if (value[0].value.type != APR_META_ANY)
+            keys->entry[keys->n++] = (struct apr_meta_entry){ key, value[0].value };
+    }
 }
 
 /* ---- lists ---------------------------------------------------------------------------------------------------------- */
@@ -129,15 +180,6 @@ static enum apr_code take_merges(struct apr_vocabulary *v, const struct apr_valu
 
 /* ---- keys ----------------------------------------------------------------------------------------------------------- */
 
-/* What stands between: "tokenizer.ggml.bos_token_id" -> "bos". Empty when the key is no such. */
-static struct apr_bytes within(struct apr_bytes key, const char *before, const char *after)
-{
-    const size_t n = strlen(before), tail = strlen(after);
-    if (key.n <= n + tail || memcmp(key.at, before, n) != 0 || memcmp(key.at + key.n - tail, after, tail) != 0)
-        return (struct apr_bytes){ 0 };
-    return (struct apr_bytes){ key.at + n, key.n - n - tail };
-}
-
 static enum apr_code take_entry(struct apr_vocabulary *v, const struct apr_meta_entry *m, struct apr_error *e)
 {
     const struct apr_value *value = &m->value;
@@ -168,42 +210,51 @@ static enum apr_vocabulary_kind kind_of(struct apr_bytes model)
     return APR_VOCABULARY_OTHER;
 }
 
-static void take_flags(struct apr_vocabulary *v, const struct apr_meta *meta)
+static void take_flags(struct apr_vocabulary *v, const struct keys *k)
 {
-    const struct apr_value *charsmap = apr_meta_find(meta, "tokenizer.ggml.precompiled_charsmap");
-    v->add_bos = choice_at(meta, "tokenizer.ggml.add_bos_token", "tokenizer.add_bos_token");
-    v->add_eos = choice_at(meta, "tokenizer.ggml.add_eos_token", "tokenizer.add_eos_token");
-    v->add_sep = choice_at(meta, "tokenizer.ggml.add_sep_token", "tokenizer.add_sep_token");
-    v->add_space_prefix = choice_at(meta, "tokenizer.ggml.add_space_prefix", "tokenizer.add_space_prefix");
-    v->remove_extra_whitespaces = choice_at(meta, "tokenizer.ggml.remove_extra_whitespaces", "tokenizer.remove_extra_whitespaces");
-    v->lowercase = choice_at(meta, "tokenizer.ggml.normalizer.lowercase", "tokenizer.normalizer.lowercase");
-    v->strip_accents = choice_at(meta, "tokenizer.ggml.normalizer.strip_accents", "tokenizer.normalizer.strip_accents");
-    if (charsmap != NULL && charsmap->type == APR_META_ARRAY && apr_meta_width(charsmap->element) == 1)
+    const struct apr_value *charsmap = find_array(k, "tokenizer.ggml.precompiled_charsmap", "tokenizer.precompiled_charsmap");
+    v->add_bos = choice_at(k, "tokenizer.ggml.add_bos_token", "tokenizer.add_bos_token");
+    v->add_eos = choice_at(k, "tokenizer.ggml.add_eos_token", "tokenizer.add_eos_token");
+    v->add_sep = choice_at(k, "tokenizer.ggml.add_sep_token", "tokenizer.add_sep_token");
+    v->add_space_prefix = choice_at(k, "tokenizer.ggml.add_space_prefix", "tokenizer.add_space_prefix");
+    v->remove_extra_whitespaces = choice_at(k, "tokenizer.ggml.remove_extra_whitespaces", "tokenizer.remove_extra_whitespaces");
+    v->lowercase = choice_at(k, "tokenizer.ggml.normalizer.lowercase", "tokenizer.normalizer.lowercase");
+    v->strip_accents = choice_at(k, "tokenizer.ggml.normalizer.strip_accents", "tokenizer.normalizer.strip_accents");
+    if (charsmap != NULL && apr_meta_width(charsmap->element) == 1)
         v->charsmap = charsmap->text;
 }
 
-enum apr_code apr_read_metadata(struct apr_vocabulary *v, const struct apr_meta *meta, struct apr_error *e)
+static enum apr_code take_names(struct apr_vocabulary *v, const struct keys *k, struct apr_error *e)
 {
     static const char *const models[] = { "tokenizer.ggml.model", "tokenizer.model", "tokenizer.model_type" };
     static const char *const pres[] = { "tokenizer.ggml.pre", "tokenizer.pre_type" };
     static const char *const chats[] = { "tokenizer.chat_template", "chat_template" };
-    const struct apr_value *tokens = find_array(meta, "tokenizer.ggml.tokens", "tokenizer.vocabulary");
-    const struct apr_value *merges = find_array(meta, "tokenizer.ggml.merges", "tokenizer.merges");
-    const struct apr_value *scores = find_array(meta, "tokenizer.ggml.scores", "tokenizer.scores");
-    const struct apr_value *types = find_array(meta, "tokenizer.ggml.token_type", "tokenizer.token_type");
-    const struct apr_bytes chat = first_string(meta, chats, APR_LENGTH(chats));
-    v->model = first_string(meta, models, APR_LENGTH(models));
-    v->pre = first_string(meta, pres, APR_LENGTH(pres));
+    const struct apr_bytes chat = first_string(k, chats, APR_LENGTH(chats));
+    v->model = first_string(k, models, APR_LENGTH(models));
+    v->pre = first_string(k, pres, APR_LENGTH(pres));
     v->kind = kind_of(v->model);
-    v->found = tokens != NULL || v->model.n > 0;
-    v->from = v->found ? APR_FROM_METADATA : APR_FROM_NOTHING;
-    v->has_scores = scores != NULL;
-    v->has_types = types != NULL;
-    take_flags(v, meta);
     if (chat.n > 0)
         APR_TRY(apr_put_template(v, apr_text("default"), chat, e));
-    for (size_t i = 0; i < meta->n; i++)
-        APR_TRY(take_entry(v, &meta->entry[i], e));
+    for (size_t i = 0; i < 2; i++)
+        for (size_t n = 0; n < k->in[i].n; n++)
+            APR_TRY(take_entry(v, &k->in[i].entry[n], e));
+    return APR_OK;
+}
+
+enum apr_code apr_read_metadata(struct apr_vocabulary *v, const struct apr_meta *meta, struct apr_error *e)
+{
+    struct keys k = { .in = { *meta } };
+    APR_TRY(take_gguf_keys(v, apr_meta_find(meta, "gguf.kv"), &k.in[1], e));
+    const struct apr_value *tokens = find_array(&k, "tokenizer.ggml.tokens", "tokenizer.vocabulary");
+    const struct apr_value *merges = find_array(&k, "tokenizer.ggml.merges", "tokenizer.merges");
+    const struct apr_value *scores = find_array(&k, "tokenizer.ggml.scores", "tokenizer.scores");
+    const struct apr_value *types = find_array(&k, "tokenizer.ggml.token_type", "tokenizer.token_type");
+    APR_TRY(take_names(v, &k, e));
+    take_flags(v, &k);
+    v->from = tokens != NULL || v->model.n > 0 ? APR_FROM_METADATA : APR_FROM_NOTHING;
+    v->found = v->found || v->from == APR_FROM_METADATA;
+    v->has_scores = scores != NULL;
+    v->has_types = types != NULL;
     if (tokens != NULL)
         APR_TRY(take_tokens(v, tokens, e));
     if (scores != NULL)

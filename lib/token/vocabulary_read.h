@@ -24,6 +24,9 @@ APR_MUST_CHECK enum apr_code apr_read_added_tokens(struct apr_vocabulary *v, con
 APR_MUST_CHECK enum apr_code apr_read_roles(struct apr_vocabulary *v, const struct apr_value *config, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_read_templates(struct apr_vocabulary *v, const struct apr_value *templates, struct apr_error *e);
 
+/* What tokenizer.json's normalizer does to letters. */
+APR_MUST_CHECK enum apr_code apr_read_normalizer(struct apr_vocabulary *v, struct apr_error *e);
+
 /* After all of them: what tokenizer.json's post-processor puts around a text says add_bos and its like, where nothing else did. */
 APR_MUST_CHECK enum apr_code apr_read_post_processor(struct apr_vocabulary *v, struct apr_error *e);
 
@@ -74,6 +77,7 @@ APR_MUST_CHECK enum apr_code apr_take_merges(struct apr_vocabulary *v, const str
 double apr_number(const struct apr_value *v);
 
 /* A whole file that must be one object, which is checked. */
-APR_MUST_CHECK enum apr_code apr_take_object(struct apr_vocabulary *v, struct apr_bytes text, struct apr_value *object, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_take_object(struct apr_vocabulary *v, struct apr_bytes text, struct apr_value *object,
+                                             struct apr_error *e);
 
 #endif

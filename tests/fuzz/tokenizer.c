@@ -43,7 +43,7 @@ static void read_with(read_fn *read, struct apr_bytes text)
     struct apr_vocabulary v = { 0 };
     struct apr_error e = { .at = APR_NOWHERE };
     const enum apr_code code = read(&v, text, &e);
-    if (code == APR_OK && apr_read_post_processor(&v, &e) == APR_OK)
+    if (code == APR_OK && apr_read_normalizer(&v, &e) == APR_OK && apr_read_post_processor(&v, &e) == APR_OK)
         touch_vocabulary(&v, &e);
     fuzz_expect(code == APR_OK || (e.code == code && e.text[0] != 0 && (e.at == APR_NOWHERE || e.at <= text.n)));
     apr_vocabulary_end(&v);

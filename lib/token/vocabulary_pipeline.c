@@ -1,4 +1,4 @@
-/* What a tokenizer.json's post-processor puts around a text. */
+/* What a tokenizer.json's normalizer and post-processor do, as far as flags say it. */
 #include "token/vocabulary_read.h"
 
 #include "base/bytes.h"
@@ -86,20 +86,20 @@ static enum apr_code take_template(struct apr_vocabulary *v, const struct apr_va
     return APR_OK;
 }
 
-static enum apr_code take_processor(struct apr_vocabulary *v, const struct apr_value *processor, unsigned levels, struct apr_error *e)
+/* ---- parts of a pipeline --------------------------------------------------------------------------------------------- */
+
+typedef enum apr_code take_fn(struct apr_vocabulary *v, const struct apr_value *part, struct apr_bytes type, struct apr_error *e);
+
+/* Hands a part to take, and those of a Sequence, which stand under `key`. */
+static enum apr_code each_part(struct apr_vocabulary *v, const struct apr_value *part, const char *key, unsigned levels, take_fn *take,
+                               struct apr_error *e)
 {
-    struct apr_member m[] = { { .key = "type" }, { .key = "processors" } };
+    struct apr_member m[] = { { .key = "type" }, { .key = key } };
     struct apr_walk w;
     struct apr_item item;
-    APR_TRY(apr_take_members(v, processor, m, 2, e));
-    const struct apr_bytes type = m[0].value.type == APR_META_STRING ? m[0].value.text : (struct apr_bytes){ 0 };
-    if (apr_bytes_is(type, "TemplateProcessing"))
-        return take_template(v, processor, e);
-    if (apr_bytes_is(type, "RobertaProcessing")) {
-        settle(&v->add_bos, true);
-        settle(&v->add_eos, true);
-        settle(&v->add_sep, true);
-    }
+    APR_TRY(apr_take_members(v, part, m, 2, e));
+    if (m[0].value.type == APR_META_STRING)
+        APR_TRY(take(v, part, m[0].value.text, e));
     bool more = m[1].value.type == APR_META_ARRAY && levels > 0;
     if (more)
         APR_TRY(apr_walk_in(&w, m[1].value.text, 0, '[', e));
@@ -109,13 +109,52 @@ static enum apr_code take_processor(struct apr_vocabulary *v, const struct apr_v
         if (!more)
             break;
         APR_TRY(apr_json_checked(&v->arena, item.value, 0, &inner, e));
-        APR_TRY(take_processor(v, &inner, levels - 1, e));
+        APR_TRY(each_part(v, &inner, key, levels - 1, take, e));
+    }
+    return APR_OK;
+}
+
+static enum apr_code each_of(struct apr_vocabulary *v, struct apr_bytes pipeline, const char *key, take_fn *take, struct apr_error *e)
+{
+    const struct apr_value whole = { .type = APR_META_OBJECT, .encoding = APR_JSON, .text = pipeline };
+    return pipeline.n == 0 ? APR_OK : each_part(v, &whole, key, DEPTH, take, e);
+}
+
+static enum apr_code take_processor(struct apr_vocabulary *v, const struct apr_value *part, struct apr_bytes type, struct apr_error *e)
+{
+    if (apr_bytes_is(type, "TemplateProcessing"))
+        return take_template(v, part, e);
+    if (apr_bytes_is(type, "RobertaProcessing")) {
+        settle(&v->add_bos, true);
+        settle(&v->add_eos, true);
+        settle(&v->add_sep, true);
     }
     return APR_OK;
 }
 
 enum apr_code apr_read_post_processor(struct apr_vocabulary *v, struct apr_error *e)
 {
-    const struct apr_value processor = { .type = APR_META_OBJECT, .encoding = APR_JSON, .text = v->post_processor };
-    return v->post_processor.n == 0 ? APR_OK : take_processor(v, &processor, DEPTH, e);
+    return each_of(v, v->post_processor, "processors", take_processor, e);
+}
+
+static enum apr_code take_normalizer(struct apr_vocabulary *v, const struct apr_value *part, struct apr_bytes type, struct apr_error *e)
+{
+    struct apr_member m[] = { { .key = "lowercase" }, { .key = "strip_accents" } };
+    if (apr_bytes_is(type, "Lowercase"))
+        settle(&v->lowercase, true);
+    if (apr_bytes_is(type, "StripAccents"))
+        settle(&v->strip_accents, true);
+    if (!apr_bytes_is(type, "BertNormalizer"))
+        return APR_OK;
+    APR_TRY(apr_take_members(v, part, m, 2, e));
+    if (m[0].value.type == APR_META_BOOL)
+        settle(&v->lowercase, m[0].value.b);
+    if (m[1].value.type == APR_META_BOOL)
+        settle(&v->strip_accents, m[1].value.b);
+    return APR_OK;
+}
+
+enum apr_code apr_read_normalizer(struct apr_vocabulary *v, struct apr_error *e)
+{
+    return each_of(v, v->normalizer, "normalizers", take_normalizer, e);
 }
