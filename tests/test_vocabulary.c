@@ -1,5 +1,8 @@
 #include "support.h"
 
+#include <sys/resource.h>
+#include <sys/stat.h>
+
 #include "token/vocabulary_read.h"
 
 #include "base/bytes.h"
@@ -476,6 +479,28 @@ static void a_broken_file_is_named_and_nothing_of_it_kept(void **state)
     }
 }
 
+static void a_file_that_is_none_is_told_and_a_system_that_fails_is_no_word_about_it(void **state)
+{
+    (void)state;
+    struct apr_vocabulary v;
+    struct apr_error e;
+    struct rlimit before, none;
+    put("pipe", "vocab.txt", "a\n");
+    assert_int_equal(mkfifo(test_path("pipe/tokenizer_config.json"), 0600), 0);
+    assert_int_equal(read_folder("pipe", &v, &e), APR_EIO);
+    assert_string_equal(e.finding, "vocab.unreadable");
+    assert_int_equal(v.ntoken, 1);
+    apr_vocabulary_end(&v);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){ 3, before.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const enum apr_code code = read_folder("pipe", &v, &e);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(code, APR_EIO);
+    assert_null(e.finding);
+    apr_vocabulary_end(&v);
+}
+
 /* ---- metadata -------------------------------------------------------------------------------------------------------- */
 
 static void the_keys_of_an_apr_file_are_read(void **state)
@@ -539,6 +564,7 @@ int main(void)
         cmocka_unit_test(templates_have_names),
         cmocka_unit_test(merges_may_lie_beside),
         cmocka_unit_test(a_broken_file_is_named_and_nothing_of_it_kept),
+        cmocka_unit_test(a_file_that_is_none_is_told_and_a_system_that_fails_is_no_word_about_it),
         cmocka_unit_test(the_keys_of_an_apr_file_are_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

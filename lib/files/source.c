@@ -157,11 +157,27 @@ enum apr_code apr_source_open(struct apr_source **s, const char *path, const str
     return code;
 }
 
+/* The failure is the file's own, not the system's. */
+static enum apr_code of_file(struct apr_error *e)
+{
+    e->stage = 1;
+    e->finding = "file.unreadable";
+    return e->code;
+}
+
 static enum apr_code no_file(const struct stat *st, struct apr_error *e)
 {
     const mode_t mode = st->st_mode;
-    return apr_fail(e, APR_EIO, APR_NOWHERE, "is %s, not a file", S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" :
-                    S_ISSOCK(mode) ? "a socket" : "a device");
+    apr_fail(e, APR_EIO, APR_NOWHERE, "is %s, not a file", S_ISDIR(mode) ? "a folder" : S_ISFIFO(mode) ? "a pipe" :
+             S_ISSOCK(mode) ? "a socket" : "a device");
+    return of_file(e);
+}
+
+static enum apr_code too_long(const struct stat *st, uint64_t most, struct apr_error *e)
+{
+    apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %lld bytes, of such a file at most %llu are read", (long long)st->st_size,
+             (unsigned long long)most);
+    return of_file(e);
 }
 
 /* For a path that open refused: APR_OK when nothing is there. */
@@ -174,11 +190,15 @@ static enum apr_code not_opened(const char *path, struct apr_error *e)
         return no_file(&st, e);
     if (why == ENOENT || why == ENOTDIR) {
         const ssize_t n = readlink(path, target, sizeof target);
-        return n < 0 ? APR_OK : apr_fail(e, APR_EIO, APR_NOWHERE, "is a link to %s, which is not there",
-                                         APR_QUOTED(((struct apr_bytes){ (unsigned char *)target, (size_t)n })));
+        if (n < 0)
+            return APR_OK;
+        apr_fail(e, APR_EIO, APR_NOWHERE, "is a link to %s, which is not there",
+                 APR_QUOTED(((struct apr_bytes){ (unsigned char *)target, (size_t)n })));
+        return of_file(e);
     }
     errno = why;
-    return system_error(e, "cannot open");
+    system_error(e, "cannot open");
+    return why == EACCES || why == EPERM || why == ELOOP || why == ENAMETOOLONG ? of_file(e) : e->code;
 }
 
 enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64_t most, const struct apr_run *r, struct apr_error *e)
@@ -195,8 +215,7 @@ enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64
     else if (!S_ISREG(st.st_mode))
         code = no_file(&st, e);
     else if ((uint64_t)st.st_size > most)
-        code = apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %lld bytes, of such a file at most %llu are read", (long long)st.st_size,
-                        (unsigned long long)most);
+        code = too_long(&st, most, e);
     else
         code = new_source(s, path, fd, (uint64_t)st.st_size, &st, e);
     if (code != APR_OK)

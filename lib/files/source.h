@@ -20,7 +20,8 @@ APR_MUST_CHECK enum apr_code apr_source_open(struct apr_source **s, const char *
 
 /* Maps a file that nobody named, but that was looked for beside another one. *s is NULL, and the code APR_OK, when there is none. It must
  * be a regular file, if only through links, of at most `most` bytes (APR_ELIMIT); a pipe, a device, a folder, a link that leads nowhere,
- * what may not be read: APR_EIO. It never waits for anybody. Messages name the file and say what it is. */
+ * what may not be read: APR_EIO, with a finding, which a failure of the system has not. It never waits for anybody. Messages name the file
+ * and say what it is. */
 APR_MUST_CHECK enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64_t most, const struct apr_run *r,
                                                 struct apr_error *e);
 
