@@ -12,7 +12,7 @@ ifneq ($(filter-out clean deps demo,$(or $(MAKECMDGOALS),all)),)
   $(if $(shell $(has_all) && echo yes),,$(error Libraries are missing. Type: sudo $(install)))
 endif
 
-WARNINGS = -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wpointer-arith -Wwrite-strings \
+WARNINGS = -Wall -Wextra -Wno-missing-field-initializers -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wundef -Wvla -Wpointer-arith -Wwrite-strings \
            $(if $(filter 1,$(WERROR)),-Werror)
 FLAGS_release = -O2
 FLAGS_asan    = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer

@@ -19,7 +19,7 @@
 /* The tool: it prints what it was asked. */
 static int tool_main(int argc, char **argv)
 {
-    uint64_t limit = 0, size = 0;
+    uint64_t limit = 0, size = 0, rows = 0;
     double floor = 0;
     const char *page = "none";
     struct apr_texts filter = { 0 };
@@ -27,17 +27,18 @@ static int tool_main(int argc, char **argv)
     bool values = false, transpose = true, limited = false;
     const struct apr_option option[] = {
         { "--limit", APR_OPTION_COUNT, &limit, "N", "the first N common tensors, by name in the dialect of A; default: all of them",
-          &limited },
-        { "--values", APR_OPTION_FLAG, &values, NULL, "accepted", NULL },
-        { "--no-transpose", APR_OPTION_UNSET, &transpose, NULL, "compare in linear order only", NULL },
-        { "--size", APR_OPTION_SIZE, &size, "SIZE", "a size", NULL },
-        { "--threshold", APR_OPTION_REAL, &floor, "F", "cosine floor", NULL },
-        { "--html", APR_OPTION_TEXT, &page, "FILE", "a page", NULL },
-        { "--filter", APR_OPTION_LIST, &filter, "PATTERN", "only these", NULL },
-        { "--sort", APR_OPTION_CHOICE, &sort, "name|cosine|rmse", "order of rows", NULL },
+          .given = &limited },
+        { "--values", APR_OPTION_FLAG, &values, NULL, "accepted" },
+        { "--no-transpose", APR_OPTION_UNSET, &transpose, NULL, "compare in linear order only" },
+        { "--size", APR_OPTION_SIZE, &size, "SIZE", "a size" },
+        { "--threshold", APR_OPTION_REAL, &floor, "F", "cosine floor" },
+        { "--html", APR_OPTION_TEXT, &page, "FILE", "a page" },
+        { "--filter", APR_OPTION_LIST, &filter, "PATTERN", "only these" },
+        { "--sort", APR_OPTION_CHOICE, &sort, "name|cosine|rmse", "order of rows" },
+        { "--rows", APR_OPTION_COUNT, &rows, "K", "rows", .needs = "--limit --size", .against = "--html --json" },
     };
     struct apr_cli c = { .tool = "apr-try", .synopsis = "A B", .about = "Tries the command line.",
-                         .option = option, .noption = APR_LENGTH(option) };
+                         .example = { "apr-try a b", "apr-try --json a b | jq" }, .option = option, .noption = APR_LENGTH(option) };
     const int told = apr_cli_parse(&c, argc, argv);
     if (told >= 0)
         return apr_cli_finish(&c, told);
@@ -117,6 +118,9 @@ static void options_and_operands_mix(void **state)
         { { "--html=" }, "size=0 floor=0 page= sort=0" },
         { { "--filter", "x", "--filter=re:y=", "a" }, "size=0 floor=0 page=none sort=0 filter:x filter:re:y= <a>" },
         { { "--", "--json", "-", "--" }, "size=0 floor=0 page=none sort=0 <--json> <-> <-->" },
+        { { "--lim", "3", "--thresh=1", "--va", "--json" }, "limit=3 values size=0 floor=1 page=none sort=0 json" },
+        { { "-q", "-j", "3", "a", "-j4", "-qj5" }, "size=0 floor=0 page=none sort=0 <a>" },
+        { { "--rows", "2", "--size=1" }, "size=1 floor=0 page=none sort=0" },
         { { "", "--isa=scalar", "--threads", "1024", "--quiet", "--progress=never" }, "size=0 floor=0 page=none sort=0 <>" },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
@@ -134,8 +138,16 @@ static void a_wrong_word_is_named_on_stderr(void **state)
     static const struct { const char *words[MOST_WORDS]; const char *why; } rows[] = {
         { { "--foo" }, "unknown option --foo" },
         { { "a", "--foo=bar", "--help" }, "unknown option --foo" },
-        { { "--lim", "3" }, "unknown option --lim" },
-        { { "-j" }, "unknown option -j" },
+        { { "--treshold=1" }, "unknown option --treshold (did you mean --threshold?)" },
+        { { "--limits", "3" }, "unknown option --limits (did you mean --limit?)" },
+        { { "--s", "3" }, "option --s could be --size, --sort" },
+        { { "--th", "3" }, "option --th could be --threshold, --threads" },
+        { { "-j" }, "--threads wants an argument: N" },
+        { { "-x" }, "unknown option -x" },
+        { { "-qx" }, "unknown option -qx" },
+        { { "-jq" }, "--threads wants a whole number, not \"q\"" },
+        { { "--rows=2" }, "--rows has no effect without --limit or --size" },
+        { { "--rows=2", "--limit=1", "--json" }, "--rows does not go with --json" },
         { { "--\033[2J" }, "unknown option --\\x1b[2J" },
         { { "--json=yes" }, "--json takes no argument" },
         { { "--no-transpose=" }, "--no-transpose takes no argument" },
@@ -202,12 +214,15 @@ static void help_and_version_answer_on_stdout(void **state)
     assert_memory_equal(a.out.at, head, sizeof head - 1);
     assert_true(test_says(&a.out, "\n\nOptions of every tool:\n  --json                        the answer as one JSON object\n"));
     assert_true(test_says(&a.out, "\n  --isa auto|scalar|avx2|avx512|neon\n                                instructions to use"));
+    assert_true(test_says(&a.out, "\n  -j, --threads N               1 to 1024"));
+    assert_true(test_says(&a.out, "\n  -h, --help                    this page\n"));
     assert_true(test_says(&a.out, "\n\nExit status:\n  0  "));
+    assert_true(test_says(&a.out, "\n\nExamples:\n  apr-try a b\n  apr-try --json a b | jq\n"));
     for (const char *line = (const char *)a.out.at; *line; line += strcspn(line, "\n") + 1)
         assert_true(strcspn(line, "\n") <= 100);
     end(&a);
 
-    a = run(tool_main, (const char *const[]){ "--version", NULL }, -1);
+    a = run(tool_main, (const char *const[]){ "-V", NULL }, -1);
     assert_int_equal(a.exit, APR_EXIT_YES);
     assert_string_equal(a.out.at, "apr-try 0.1.0\n");
     end(&a);

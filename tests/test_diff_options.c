@@ -180,7 +180,7 @@ static void a_rule_whose_match_takes_too_long_is_no_answer(void **state)
     assert_int_equal(a.exit, 2);
     assert_true(test_says(&a.err, "pattern \"re:^((a+)+)+b\""));
     json_decref(report_of(a, 2));
-    a = test_tool("apr-inspect", "--json", model, "--filter=re:^((a+)+)+b", NULL);
+    a = test_tool("apr-inspect", "--json", "--tensors", model, "--filter=re:^((a+)+)+b", NULL);
     assert_int_equal(a.exit, 2);
     assert_true(test_says(&a.err, "pattern \"re:^((a+)+)+b\""));
     json_decref(report_of(a, 2));
@@ -220,8 +220,8 @@ static void a_tolerance_file_is_wrong_at_a_line(void **state)
 static void text_is_sorted_worst_first_where_asked(void **state)
 {
     (void)state;
-    static const char *const by_name[] = { " alpha\n", " alpha2\n", " beta\n", " gamma\n" };
-    static const char *const worst_first[] = { " gamma\n", " alpha2\n", " alpha\n", " beta\n" };
+    static const char *const by_name[] = { "\nalpha ", "\nalpha2 ", "\nbeta ", "\ngamma " };
+    static const char *const worst_first[] = { "\ngamma ", "\nalpha2 ", "\nalpha ", "\nbeta " };
     static const struct {
         const char *option, *const *order;
     } table[] = {
@@ -237,6 +237,35 @@ static void text_is_sorted_worst_first_where_asked(void **state)
         }
         test_answer_free(&a);
     }
+}
+
+/* Rows of text, which begin with their names. */
+static void expect_rows(const char *option, const char *more, const char *const *names)
+{
+    static const char *const all[] = { "\nalpha ", "\nalpha2 ", "\nbeta ", "\ngamma " };
+    struct test_answer a = test_tool(APR_DIFF, left(), right(), option, more, NULL);
+    const char *text = (const char *)a.out.at;
+    unsigned wanted = 0, there = 0;
+    for (; names[wanted] != NULL; wanted++) {
+        text = strstr(text, names[wanted]);
+        if (text == NULL)
+            fail_msg("%s: %s is not in its place", option, names[wanted]);
+    }
+    for (unsigned i = 0; i < APR_LENGTH(all); i++)
+        there += test_says(&a.out, all[i]);
+    assert_int_equal(there, wanted);
+    assert_true(test_says(&a.out, "verdict: Fail"));
+    test_answer_free(&a);
+}
+
+static void text_shows_the_rows_that_are_asked_for(void **state)
+{
+    (void)state;
+    expect_rows("--worst=2", NULL, (const char *const[]){ "\ngamma ", "\nalpha2 ", NULL });
+    expect_rows("--worst=9", "--sort=max", (const char *const[]){ "\ngamma ", "\nalpha2 ", "\nalpha ", "\nbeta ", NULL });
+    expect_rows("--failed", "--threshold=0.9999", (const char *const[]){ "\nalpha2 ", "\ngamma ", NULL });
+    expect_rows("--summary", NULL, (const char *const[]){ NULL });
+    expect_exit(test_tool(APR_DIFF, left(), right(), "--json", "--failed", NULL), 2, "--failed does not go with --json");
 }
 
 static void lines_of_jsonl_are_the_rows_and_the_summary(void **state)
@@ -473,6 +502,7 @@ int main(void)
         cmocka_unit_test(a_rule_whose_match_takes_too_long_is_no_answer),
         cmocka_unit_test(a_tolerance_file_is_wrong_at_a_line),
         cmocka_unit_test(text_is_sorted_worst_first_where_asked),
+        cmocka_unit_test(text_shows_the_rows_that_are_asked_for),
         cmocka_unit_test(lines_of_jsonl_are_the_rows_and_the_summary),
         cmocka_unit_test(metadata_is_compared_key_by_key_and_fails_nothing),
         cmocka_unit_test(structure_reads_headers_and_is_honest),

@@ -153,7 +153,6 @@ static void no_output_is_written_onto_what_is_read(void **state)
         { "in/rules.yaml", "rules.yaml", { "apr-diff", "--html", "in/rules.yaml", "--tolerances", "in/rules.yaml", "in/a.gguf", "in/b.gguf" } },
         { "in/family.yaml", "family.yaml", { "apr-diff", "--html", "in/family.yaml", "--family-file", "in/family.yaml", "in/a.gguf", "in/b.gguf" } },
         { "in/family.yaml", "family.yaml", { "apr-inspect", "--html", "in/family.yaml", "--family-file", "in/family.yaml", "in/a.gguf" } },
-        { "in/rules.yaml", "rules.yaml", { "apr-inspect", "--manifest", "in/rules.yaml", "--verify", "in/rules.yaml", "in/a.gguf" } },
         { "in/rules.yaml", "rules.yaml", { "apr-diff", "--html", "in/rules.yaml", "--merge", "in/rules.yaml" } },
         { "in/config.json", "config.json", { "apr-inspect", "--html", "in/config.json", "in/a.gguf" } },
         { "in/broken.gguf", "broken.gguf", { "apr-inspect", "--html", "in/broken.gguf", "in/a.gguf" } },

@@ -180,7 +180,7 @@ static void a_page_that_cannot_be_written_is_exit_2(void **state)
         expect_text(pages[i], report, "error.code", "io");
         json_decref(report);
     }
-    expect_exit(test_tool("apr-diff", QWEN2, QWEN2, "--structure", "--html", "x", NULL), 2, "--structure reads none");
+    expect_exit(test_tool("apr-diff", QWEN2, QWEN2, "--structure", "--html", "x", NULL), 2, "--structure does not go with --html");
     expect_exit(test_tool("apr-diff", "fixtures/trace", "fixtures/trace", "--html", "x", NULL), 2, "traces");
     assert_false(any_part_is_left());
 }

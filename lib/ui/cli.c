@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "base/nearest.h"
 #include "files/sink.h"
 #include "files/source.h"
 #include "model/model.h"
@@ -23,6 +26,7 @@
 #define MAX_THREADS 1024
 #define NCOMMON     8
 #define WIDTH       96   /* columns of the help */
+#define LEAST_COLUMNS 80 /* of a terminal that does not say */
 #define HELP_AT     32   /* where an option's words begin; a longer option stands on a line of its own */
 
 /* The words of --isa after "auto". */
@@ -33,7 +37,14 @@ struct parse {
     struct apr_cli   *c;
     struct apr_option common[NCOMMON];
     bool              help, version, threads_given;
+    bool             *seen; /* each option of both halves, by its number */
 };
+
+/* The short forms, which are those of common options. */
+static const struct {
+    char        letter;
+    const char *name;
+} shorts[] = { { 'h', "--help" }, { 'V', "--version" }, { 'q', "--quiet" }, { 'j', "--threads" } };
 
 /* ---- messages ------------------------------------------------------------------------------------------------------ */
 
@@ -99,7 +110,11 @@ static void print_options(const struct apr_option *row, size_t n)
     for (size_t i = 0; i < n; i++) {
         const bool maybe = row[i].kind == APR_OPTION_MAYBE;
         const char *argument = row[i].argument ? row[i].argument : "";
-        size_t at = (size_t)printf("  %s%s%s%s", row[i].name, maybe ? "[=" : *argument ? " " : "", argument, maybe ? "]" : "");
+        size_t at = 0;
+        for (size_t k = 0; k < APR_LENGTH(shorts); k++)
+            if (!strcmp(shorts[k].name, row[i].name))
+                at = (size_t)printf("  -%c,", shorts[k].letter);
+        at += (size_t)printf("%*s%s%s%s%s", at ? 1 : 2, "", row[i].name, maybe ? "[=" : *argument ? " " : "", argument, maybe ? "]" : "");
         if (at + 2 > HELP_AT) {
             putchar('\n');
             at = 0;
@@ -122,6 +137,9 @@ static void print_help(const struct parse *p)
            "  0  done, or the same\n"
            "  1  an honest no: they differ, the check found faults\n"
            "  2  no answer: usage, input or output error, malformed file\n");
+    for (size_t i = 0; i < APR_LENGTH(p->c->example); i++)
+        if (p->c->example[i])
+            printf("%s  %s\n", i ? "" : "\nExamples:\n", p->c->example[i]);
 }
 
 /* ---- arguments ----------------------------------------------------------------------------------------------------- */
@@ -241,45 +259,144 @@ static void fill_common(struct parse *p)
 {
     struct apr_cli *c = p->c;
     const struct apr_option row[NCOMMON] = {
-        { "--json", APR_OPTION_FLAG, &c->json, NULL, "the answer as one JSON object", NULL },
+        { "--json", APR_OPTION_FLAG, &c->json, NULL, "the answer as one JSON object" },
         { "--threads", APR_OPTION_COUNT, &c->threads, "N", "1 to 1024 (default: the CPUs this process may use); changes no result",
-          &p->threads_given },
-        { "--isa", APR_OPTION_CHOICE, &c->isa, "auto|scalar|avx2|avx512|neon", "instructions to use; changes no result", NULL },
-        { "--quiet", APR_OPTION_FLAG, &c->quiet, NULL, "only the answer and errors", NULL },
-        { "--progress", APR_OPTION_CHOICE, &c->progress, "auto|always|never", "a line on standard error (auto: on a terminal)", NULL },
-        { "--color", APR_OPTION_CHOICE, &c->color, "auto|always|never", "colours (auto: on a terminal, unless NO_COLOR is set)", NULL },
-        { "--help", APR_OPTION_FLAG, &p->help, NULL, "this page", NULL },
-        { "--version", APR_OPTION_FLAG, &p->version, NULL, "the version", NULL },
+          .given = &p->threads_given },
+        { "--isa", APR_OPTION_CHOICE, &c->isa, "auto|scalar|avx2|avx512|neon", "instructions to use; changes no result" },
+        { "--quiet", APR_OPTION_FLAG, &c->quiet, NULL, "only the answer and errors" },
+        { "--progress", APR_OPTION_CHOICE, &c->progress, "auto|always|never", "a line on standard error (auto: on a terminal)" },
+        { "--color", APR_OPTION_CHOICE, &c->color, "auto|always|never", "colours (auto: on a terminal, unless NO_COLOR is set)" },
+        { "--help", APR_OPTION_FLAG, &p->help, NULL, "this page" },
+        { "--version", APR_OPTION_FLAG, &p->version, NULL, "the version" },
     };
     memcpy(p->common, row, sizeof row);
 }
 
-static const struct apr_option *find(const struct parse *p, const char *name, size_t n)
+static size_t count_options(const struct parse *p) { return p->c->noption + NCOMMON; }
+
+static const struct apr_option *option_at(const struct parse *p, size_t i)
 {
-    for (size_t i = 0; i < p->c->noption + NCOMMON; i++) {
-        const struct apr_option *o = i < p->c->noption ? &p->c->option[i] : &p->common[i - p->c->noption];
-        if (strlen(o->name) == n && !memcmp(o->name, name, n))
-            return o;
+    return i < p->c->noption ? &p->c->option[i] : &p->common[i - p->c->noption];
+}
+
+/* The number of the option of that name, all n bytes of it; count_options(p) when there is none. */
+static size_t exactly(const struct parse *p, const char *name, size_t n)
+{
+    size_t i = 0;
+    while (i < count_options(p) && (strlen(option_at(p, i)->name) != n || memcmp(option_at(p, i)->name, name, n)))
+        i++;
+    return i;
+}
+
+/* Nothing is called `word`, nor begins with it. */
+static int unknown_option(const struct parse *p, const char *word, size_t n)
+{
+    struct apr_nearest near = apr_nearest_to((struct apr_bytes){ (const unsigned char *)word, n });
+    for (size_t i = 0; i < count_options(p); i++)
+        apr_nearest_try(&near, apr_text(option_at(p, i)->name));
+    if (near.best.n)
+        return apr_cli_usage(p->c, "unknown option %.*s (did you mean %.*s?)", (int)apr_min(n, 256), word, (int)near.best.n, (const char *)near.best.at);
+    return apr_cli_usage(p->c, "unknown option %.*s", (int)apr_min(n, 256), word);
+}
+
+/* The number of the option that the n bytes of word name, or begin as no other does; -1 with *i, or the exit code of what was told. */
+static int find(const struct parse *p, const char *word, size_t n, size_t *i)
+{
+    char several[256] = "";
+    size_t nfound = 0, first = count_options(p);
+    *i = exactly(p, word, n);
+    for (size_t k = 0; n > 2 && *i == count_options(p) && k < count_options(p); k++)
+        if (!strncmp(option_at(p, k)->name, word, n)) {
+            const size_t at = strlen(several);
+            snprintf(several + at, sizeof several - at, "%s%s", nfound++ ? ", " : "", option_at(p, k)->name);
+            first = nfound == 1 ? k : first;
+        }
+    if (nfound > 1)
+        return apr_cli_usage(p->c, "option %.*s could be %s", (int)apr_min(n, 256), word, several);
+    *i = nfound == 1 ? first : *i;
+    return *i == count_options(p) ? unknown_option(p, word, n) : -1;
+}
+
+/* Stores option number i, whose argument is `value`, or, where that is NULL and it wants one, the next word. */
+static int take(const struct parse *p, size_t i, const char *value, int argc, char **argv, int *at)
+{
+    const struct apr_option *o = option_at(p, i);
+    const bool flag = o->kind == APR_OPTION_FLAG || o->kind == APR_OPTION_UNSET;
+    const bool bare = flag || (o->kind == APR_OPTION_MAYBE && !value);
+    p->seen[i] = true;
+    if (flag && value)
+        return apr_cli_usage(p->c, "%s takes no argument", o->name);
+    if (!bare && !value && *at + 1 == argc)
+        return apr_cli_usage(p->c, "%s wants an argument: %s", o->name, o->argument);
+    return store(p->c, o, bare ? NULL : value ? value : argv[++*at]);
+}
+
+/* Short options: letters side by side ("-qh"), an argument behind its letter ("-j4") or the next word. */
+static int take_letters(const struct parse *p, int argc, char **argv, int *at)
+{
+    for (const char *letter = argv[*at] + 1; *letter; letter++) {
+        size_t k = 0;
+        while (k < APR_LENGTH(shorts) && shorts[k].letter != *letter)
+            k++;
+        if (k == APR_LENGTH(shorts))
+            return unknown_option(p, argv[*at], strlen(argv[*at]));
+        const size_t i = exactly(p, shorts[k].name, strlen(shorts[k].name));
+        const bool wants = option_at(p, i)->kind != APR_OPTION_FLAG;
+        const int told = take(p, i, wants && letter[1] ? letter + 1 : NULL, argc, argv, at);
+        if (told >= 0 || wants)
+            return told;
+    }
+    return -1;
+}
+
+/* Reads the option argv[*at], and its argument when that is the next word. */
+static int take_option(const struct parse *p, int argc, char **argv, int *at)
+{
+    const char *word = argv[*at], *equals = strchr(word, '=');
+    size_t i;
+    if (word[1] != '-')
+        return take_letters(p, argc, argv, at);
+    const int told = find(p, word, equals ? (size_t)(equals - word) : strlen(word), &i);
+    return told >= 0 ? told : take(p, i, equals ? equals + 1 : NULL, argc, argv, at);
+}
+
+/* The first of some options, parted by blanks, that was given; NULL when none was. */
+static const char *first_given(const struct parse *p, const char *names)
+{
+    for (size_t n; *names; names += n + (names[n] == ' ')) {
+        n = strcspn(names, " ");
+        const size_t i = exactly(p, names, n);
+        if (i < count_options(p) && p->seen[i])
+            return option_at(p, i)->name;
     }
     return NULL;
 }
 
-/* Reads the option argv[*i], and its argument when that is the next word. */
-static int take_option(const struct parse *p, int argc, char **argv, int *i)
+/* "a, b or c" out of "a b c". */
+static const char *spell_choice(const char *names, char *out, size_t room)
 {
-    const char *word = argv[*i], *equals = strchr(word, '=');
-    const size_t n = equals ? (size_t)(equals - word) : strlen(word);
-    const struct apr_option *o = find(p, word, n);
+    size_t at = 0;
+    for (size_t n; *names && at < room; names += n + (names[n] == ' ')) {
+        n = strcspn(names, " ");
+        const char *behind = !names[n] ? "" : strchr(names + n + 1, ' ') ? ", " : " or ";
+        at += (size_t)snprintf(out + at, room - at, "%.*s%s", (int)n, names, behind);
+    }
+    return out;
+}
 
-    if (!o)
-        return apr_cli_usage(p->c, "unknown option %.*s", (int)apr_min(n, 256), word);
-    const bool flag = o->kind == APR_OPTION_FLAG || o->kind == APR_OPTION_UNSET;
-    const bool bare = flag || (o->kind == APR_OPTION_MAYBE && !equals);
-    if (flag && equals)
-        return apr_cli_usage(p->c, "%s takes no argument", o->name);
-    if (!bare && !equals && *i + 1 == argc)
-        return apr_cli_usage(p->c, "%s wants an argument: %s", o->name, o->argument);
-    return store(p->c, o, bare ? NULL : equals ? equals + 1 : argv[++*i]);
+/* An option without effect is a mistake, not a wish. */
+static int check_effects(const struct parse *p)
+{
+    char choice[512] = "";
+    for (size_t i = 0; i < p->c->noption; i++) {
+        const struct apr_option *o = &p->c->option[i];
+        const char *other = p->seen[i] && o->against ? first_given(p, o->against) : NULL;
+        if (other)
+            return apr_cli_usage(p->c, "%s does not go with %s", o->name, other);
+        if (p->seen[i] && o->needs && !first_given(p, o->needs))
+            return apr_cli_usage(p->c, "%s has no effect without %s", o->name, spell_choice(o->needs, choice, sizeof choice));
+    }
+    return -1;
 }
 
 static unsigned allowed_cpus(void)
@@ -295,6 +412,19 @@ static bool wants_colour(const struct apr_cli *c)
     if (c->color != APR_AUTO)
         return c->color == APR_ALWAYS;
     return isatty(STDOUT_FILENO) && !(no && *no) && !(term && !strcmp(term, "dumb"));
+}
+
+/* COLUMNS counts before what the terminal says, as in ls. */
+static unsigned terminal_columns(void)
+{
+    const char *columns = getenv("COLUMNS");
+    struct winsize size = { 0 };
+    uint64_t n = 0;
+    if (!isatty(STDOUT_FILENO))
+        return 0;
+    if ((!columns || !read_count(&columns, &n) || *columns || n == 0) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+        n = size.ws_col;
+    return n == 0 ? LEAST_COLUMNS : n < LEAST_COLUMNS / 2 ? LEAST_COLUMNS / 2 : n > 10000 ? 10000 : (unsigned)n;
 }
 
 /* Options -> what the tool and the library ask for. */
@@ -314,6 +444,7 @@ static int settle(struct parse *p)
     if (c->progress == APR_ALWAYS || (c->progress == APR_AUTO && !c->quiet))
         c->run.progress = apr_progress_new(c->progress == APR_ALWAYS);
     c->colour = wants_colour(c);
+    c->columns = terminal_columns();
     return -1;
 }
 
@@ -391,36 +522,44 @@ static enum apr_code prepare_process(struct apr_error *e)
     return APR_OK;
 }
 
-int apr_cli_parse(struct apr_cli *c, int argc, char **argv)
+static int parse_all(struct parse *p, int argc, char **argv)
 {
-    struct parse p = { .c = c };
-    struct apr_error e;
+    struct apr_cli *c = p->c;
     bool options = true;
-
-    if (prepare_process(&e) != APR_OK)
-        return apr_cli_fail(c, &e);
-    fill_common(&p);
-    c->operand = calloc((size_t)argc + 1, sizeof *c->operand);
-    if (!c->operand)
-        return no_memory(c);
     for (int i = 1; i < argc; i++) {
         if (!options || argv[i][0] != '-' || !argv[i][1]) {
             c->operand[c->noperand++] = argv[i];
         } else if (!strcmp(argv[i], "--")) {
             options = false;
         } else {
-            const int told = take_option(&p, argc, argv, &i);
+            const int told = take_option(p, argc, argv, &i);
             if (told >= 0)
                 return told;
-            if (p.help)
-                print_help(&p);
-            if (p.version)
+            if (p->help)
+                print_help(p);
+            if (p->version)
                 printf("%s %s\n", c->tool, APR_VERSION);
-            if (p.help || p.version)
+            if (p->help || p->version)
                 return APR_EXIT_YES;
         }
     }
-    return settle(&p);
+    const int told = check_effects(p);
+    return told >= 0 ? told : settle(p);
+}
+
+int apr_cli_parse(struct apr_cli *c, int argc, char **argv)
+{
+    struct parse p = { .c = c };
+    struct apr_error e;
+
+    if (prepare_process(&e) != APR_OK)
+        return apr_cli_fail(c, &e);
+    fill_common(&p);
+    c->operand = calloc((size_t)argc + 1, sizeof *c->operand);
+    p.seen = calloc(count_options(&p), sizeof *p.seen);
+    const int told = c->operand && p.seen ? parse_all(&p, argc, argv) : no_memory(c);
+    free(p.seen);
+    return told;
 }
 
 /* False when not all of the answer arrived; why is told, but that nobody reads it. */

@@ -22,7 +22,10 @@ struct apr_texts {
     size_t       n;
 };
 
-/* One row of a tool's option table; `given`, if not NULL, is set when the option occurs. */
+/* One row of a tool's option table.
+ *   given    set when the option occurs; or NULL
+ *   needs    options, parted by blanks, without all of which this one has no effect: it is then refused; NULL: none
+ *   against  options it does not go with: refused with any of them */
 struct apr_option {
     const char          *name;      /* "--limit" */
     enum apr_option_kind kind;
@@ -30,16 +33,18 @@ struct apr_option {
     const char          *argument;  /* "N", "FILE", "auto|always"; NULL for flags */
     const char          *help;      /* one line */
     bool                *given;
+    const char          *needs, *against;
 };
 
 enum apr_when { APR_AUTO, APR_ALWAYS, APR_NEVER };
 
-/* A tool's command line. The tool fills the first part, apr_cli_parse the second. The options of every tool (--json --threads --isa
- * --quiet --progress --color --help --version) are added by it. */
+/* A tool's command line. The tool fills the first part, apr_cli_parse the second. The options of every tool (--json --threads or -j,
+ * --isa --quiet or -q, --progress --color --help or -h, --version or -V) are added by it. */
 struct apr_cli {
     const char              *tool;      /* "apr-diff" */
     const char              *synopsis;  /* "A B" */
     const char              *about;     /* a sentence or two */
+    const char              *example[3]; /* command lines that --help ends with */
     const struct apr_option *option;
     size_t                   noption;
 
@@ -47,6 +52,7 @@ struct apr_cli {
     size_t         noperand;
     bool           json, quiet, colour; /* colour: on, for stdout */
     bool           taken;               /* set by apr_cli_outputs: an output option has stdout for itself */
+    unsigned       columns;             /* of the terminal that stdout is; 0: it is none, and lines may be of any length */
     struct apr_run run;
     /* private */
     uint64_t       threads;
@@ -54,10 +60,11 @@ struct apr_cli {
     struct apr_texts *lists;
 };
 
-/* Parses; options and operands may mix, "--" ends options. Returns -1 to go on, or the exit code: --help and --version have been
- * answered on stdout (0), or the fault has been told on stderr with the synopsis (2). The environment is read here and nowhere else:
- * TMPDIR, NO_COLOR. Sees to signals: SIGBUS is a file that shrank, those that end a program remove what a sink has begun first, SIGXFSZ
- * is a write that fails, and so is SIGPIPE while a sink is at work; stdout keeps the reason of its first failure. */
+/* Parses; options and operands may mix, "--" ends options; a prefix that only one option has stands for it. Returns -1 to go on, or the
+ * exit code: --help and --version have been answered on stdout (0), or the fault has been told on stderr with the synopsis (2). The
+ * environment is read here and nowhere else: TMPDIR, NO_COLOR, TERM, COLUMNS. Sees to signals: SIGBUS is a file that shrank, those that
+ * end a program remove what a sink has begun first, SIGXFSZ is a write that fails, and so is SIGPIPE while a sink is at work; stdout keeps
+ * the reason of its first failure. */
 int apr_cli_parse(struct apr_cli *c, int argc, char **argv);
 
 /* Before anything is read: APR_EARG when an output is one of the inputs (operands, INPUT and INPUTS; through links too), belongs to a

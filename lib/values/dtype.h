@@ -10,6 +10,9 @@ const struct apr_dtype *apr_dtype_of_ggml(uint32_t id);
 /* The name of a GGML id that once was and was removed ("Q4_2"), or NULL. */
 const char *apr_ggml_removed(uint32_t id);
 
+/* What general.file_type of a GGUF says of most of its weights ("Q4_K_M"), or NULL. Bit 1024, "guessed by a loader", is no part of it. */
+const char *apr_ggml_file_type(uint64_t value);
+
 /* The dtype of that SafeTensors name, exactly, or NULL. */
 const struct apr_dtype *apr_dtype_of_safetensors(struct apr_bytes name);
 

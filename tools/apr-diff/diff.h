@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "base/core.h"
 #include "family/bind.h"
+#include "flow/selection.h"
 #include "tolerance.h"
 #include "ui/cli.h"
 #include "ui/report.h"
@@ -15,11 +16,12 @@ enum sort_key { SORT_NAME, SORT_COSINE, SORT_RMSE, SORT_MAX };
 
 struct options {
     struct apr_cli       cli;
-    struct apr_patterns *filter;
+    struct apr_selection selection;
     struct bounds        bounds;        /* where no rule matches */
     struct rules         rules;
-    struct apr_families *families;
     uint64_t             limit, top, rows;
+    uint64_t             worst;         /* 0: all rows, in their order */
+    bool                 failed, summary;
     uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
     bool                 structure, metadata, subset, merge, jsonl, no_transpose;
     unsigned             sort;
@@ -205,6 +207,13 @@ bool passes(const struct output *out);
 /* A row as an object of out->o's keys, whose brackets are written by others; as text. */
 void write_row(struct apr_out *j, const struct options *o, const struct row *r);
 void print_row(FILE *to, const struct options *o, const struct row *r);
+void print_columns(const struct options *o); /* the line above rows */
+
+/* A name and the end of the line, behind `at` columns; below them where it would be too long. */
+void print_behind(const struct options *o, size_t at, struct apr_bytes name);
+
+/* The block of a side that holds an element of A: false where the type has none, or it is not little-endian. */
+bool find_block(const struct row *r, uint64_t index, bool of_b, const struct apr_tensor **t, const unsigned char **block);
 
 /* Closes what open_memstream opened; false when memory was out: then *text, which began as NULL, may still be NULL. */
 bool close_text(FILE *to, char *const *text);

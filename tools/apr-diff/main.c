@@ -24,13 +24,6 @@ static bool read_partition(const char *text, uint64_t *part, uint64_t *of)
     return *end == 0 && *part >= 1 && *part <= *of && *of <= 1000000;
 }
 
-static enum apr_code read_filters(struct options *o, const struct apr_texts *texts, struct apr_error *e)
-{
-    for (size_t i = 0; i < texts->n; i++)
-        APR_TRY(apr_patterns_add(&o->filter, apr_text(texts->text[i]), e));
-    return APR_OK;
-}
-
 static enum apr_code read_tolerances(struct options *o, struct apr_error *e)
 {
     struct apr_source *s = NULL;
@@ -144,24 +137,12 @@ static int check_usage(struct options *o, const char *partition)
         return apr_cli_usage(&o->cli, "needs two models, got %zu", o->cli.noperand);
     if (partition != NULL && !read_partition(partition, &o->part, &o->nparts))
         return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, not %s", APR_QUOTED(apr_text(partition)));
-    if (partition != NULL && o->structure)
-        return apr_cli_usage(&o->cli, "--partition shares out values; --structure reads none");
-    if (o->html != NULL && o->structure)
-        return apr_cli_usage(&o->cli, "--html shows values; --structure reads none");
     if (o->top > MOST_WORST || o->rows > MOST_WORST)
         return apr_cli_usage(&o->cli, "--top and --rows go up to %d", MOST_WORST);
     return -1;
 }
 
-static enum apr_code read_families(struct options *o, const struct apr_texts *files, struct apr_error *e)
-{
-    APR_TRY(apr_families_new(&o->families, e));
-    for (size_t i = 0; i < files->n; i++)
-        APR_TRY(apr_families_add(o->families, files->text[i], &o->cli.run, e));
-    return APR_OK;
-}
-
-static int run(struct options *o, const struct apr_texts *filters, const struct apr_texts *families, const char *partition)
+static int run(struct options *o, const char *partition)
 {
     struct apr_error e;
     int exit_code = check_usage(o, partition);
@@ -171,63 +152,68 @@ static int run(struct options *o, const struct apr_texts *filters, const struct 
     enum apr_code code = apr_cli_outputs(&o->cli, &e);
     if (code != APR_OK)
         return fail_early(o, schema_of(o), &e);
-    code = read_filters(o, filters, &e);
+    code = apr_selection_read(&o->selection, &o->cli.run, &e);
     if (code == APR_EARG)
-        return apr_cli_usage(&o->cli, "--filter: %s", e.text);
+        return apr_cli_usage(&o->cli, "%s", e.text);
     if (code == APR_OK && o->tolerances != NULL)
         code = read_tolerances(o, &e);
     if (code != APR_OK)
-        return fail_early(o, schema_of(o), &e);
-    if (read_families(o, families, &e) != APR_OK)
         return fail_early(o, schema_of(o), &e);
     return o->merge ? merge_shares(o) : diff_files(o);
 }
 
 static void free_options(struct options *o)
 {
-    apr_patterns_free(o->filter);
+    apr_selection_free(&o->selection);
     free_rules(&o->rules);
-    apr_families_free(o->families);
 }
 
 int main(int argc, char **argv)
 {
     struct options o = { .bounds = { .cosine = 0.999, .max_abs = INFINITY, .rmse = INFINITY } };
-    struct apr_texts filters = { 0 }, families = { 0 };
     const char *partition = NULL;
     bool accepted;
     const struct apr_option option[] = {
-        { "--limit", APR_OPTION_COUNT, &o.limit, "N", "only the first N common tensors, by A's names; 0: all", NULL },
-        { "--filter", APR_OPTION_LIST, &filters, "PATTERN", "only tensors whose name, in A or B, matches; repeatable", NULL },
-        { "--threshold", APR_OPTION_REAL, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999", NULL },
-        { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes", NULL },
-        { "--max-rmse", APR_OPTION_REAL, &o.bounds.rmse, "F", "largest root mean square of a - b that passes", NULL },
-        { "--tolerances", APR_OPTION_INPUT, &o.tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}", NULL },
-        { "--family-file", APR_OPTION_INPUTS, &families, "FILE", "a model family's contract of your own; repeatable", NULL },
-        { "--subset", APR_OPTION_FLAG, &o.subset, NULL, "a tensor on one side only does not fail the verdict", NULL },
-        { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "compare the metadata too, key by key", NULL },
-        { "--structure", APR_OPTION_FLAG, &o.structure, NULL, "names, shapes, dtypes and metadata only; reads no tensor data", NULL },
-        { "--top", APR_OPTION_COUNT, &o.top, "K", "the K worst elements of each tensor", NULL },
-        { "--rows", APR_OPTION_COUNT, &o.rows, "K", "the K worst rows of each matrix", NULL },
-        { "--sort", APR_OPTION_CHOICE, &o.sort, "name|cosine|rmse|max", "order of the text rows, worst first", NULL },
-        { "--no-transpose", APR_OPTION_FLAG, &o.no_transpose, NULL, "compare in linear order only, never a transpose", NULL },
-        { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary", NULL },
-        { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too", NULL },
-        { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors", NULL },
-        { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands", NULL },
-        { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared", NULL },
-        { "--transpose-aware", APR_OPTION_FLAG, &accepted, NULL, "accepted; transposes are always looked for", NULL },
+        { "--limit", APR_OPTION_COUNT, &o.limit, "N", "only the first N common tensors, by A's names; 0: all" },
+        { APR_SELECTION_FILTER(&o.selection, "only tensors whose name, in A or B, matches") },
+        { "--threshold", APR_OPTION_REAL, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999" },
+        { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes" },
+        { "--max-rmse", APR_OPTION_REAL, &o.bounds.rmse, "F", "largest root mean square of a - b that passes" },
+        { "--tolerances", APR_OPTION_INPUT, &o.tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}" },
+        { APR_SELECTION_FAMILY(&o.selection) },
+        { "--subset", APR_OPTION_FLAG, &o.subset, NULL, "a tensor on one side only does not fail the verdict" },
+        { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "compare the metadata too, key by key" },
+        { "--structure", APR_OPTION_FLAG, &o.structure, NULL, "names, shapes, dtypes and metadata only; reads no tensor data",
+          .against = "--top --rows --threshold --max-abs --max-rmse --tolerances --no-transpose --html --partition" },
+        { "--top", APR_OPTION_COUNT, &o.top, "K", "the K worst elements of each tensor" },
+        { "--rows", APR_OPTION_COUNT, &o.rows, "K", "the K worst rows of each matrix" },
+        { "--sort", APR_OPTION_CHOICE, &o.sort, "name|cosine|rmse|max", "order of the text rows, worst first" },
+        { "--worst", APR_OPTION_COUNT, &o.worst, "N", "text: only the N rows of lowest cosine, or last by --sort",
+          .against = "--json --jsonl --structure" },
+        { "--failed", APR_OPTION_FLAG, &o.failed, NULL, "text: only the rows that fail", .against = "--json --jsonl --structure" },
+        { "--summary", APR_OPTION_FLAG, &o.summary, NULL, "text: only the last lines", .against = "--json --jsonl --structure" },
+        { "--no-transpose", APR_OPTION_FLAG, &o.no_transpose, NULL, "compare in linear order only, never a transpose" },
+        { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary" },
+        { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too" },
+        { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors" },
+        { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
+          .against = "--limit --filter --threshold --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
+            "--top --rows --no-transpose --partition" },
+        { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared" },
+        { "--transpose-aware", APR_OPTION_FLAG, &accepted, NULL, "accepted; transposes are always looked for" },
     };
     o.cli = (struct apr_cli){
         .tool = "apr-diff",
         .synopsis = "A B",
         .about = "Compares every tensor of model B with its twin in model A, across formats, dtypes, names and layouts.",
+        .example = { "apr-diff model/ model.gguf", "apr-diff --json a.safetensors b.apr | jq .verdict",
+          "apr-diff --top 3 --sort cosine model/ model-q4_k_m.gguf" },
         .option = option,
         .noption = APR_LENGTH(option),
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)
-        exit_code = run(&o, &filters, &families, partition);
+        exit_code = run(&o, partition);
     free_options(&o);
     return apr_cli_finish(&o.cli, exit_code);
 }

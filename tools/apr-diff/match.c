@@ -38,9 +38,9 @@ static enum apr_code find_family(struct matching *w)
 {
     const struct apr_family *f = NULL, *either[2] = { 0 };
     for (int i = 0; i < 2 && f == NULL; i++)
-        APR_TRY(apr_family_said(w->o->families, w->model[i], &f, w->e));
+        APR_TRY(apr_family_said(w->o->selection.families, w->model[i], &f, w->e));
     for (int i = 0; i < 2 && f == NULL && either[1] == NULL; i++)
-        APR_TRY(apr_family_guessed(w->o->families, w->model[i], &f, either, w->e));
+        APR_TRY(apr_family_guessed(w->o->selection.families, w->model[i], &f, either, w->e));
     w->m->either[0] = either[0];
     w->m->either[1] = either[1];
     if (f == NULL)
@@ -154,9 +154,9 @@ static enum apr_code look_through(struct matching *w, struct pair *p, const stru
 /* Is a name of either side wanted? */
 static enum apr_code wanted(const struct matching *w, struct apr_bytes a, const struct apr_tensor *const *part, size_t n, bool *yes)
 {
-    APR_TRY(apr_patterns_want(w->o->filter, a, yes, w->e));
+    APR_TRY(apr_patterns_want(w->o->selection.filter, a, yes, w->e));
     for (size_t i = 0; !*yes && i < n; i++)
-        APR_TRY(apr_patterns_want(w->o->filter, part[i]->name, yes, w->e));
+        APR_TRY(apr_patterns_want(w->o->selection.filter, part[i]->name, yes, w->e));
     return APR_OK;
 }
 
@@ -215,7 +215,7 @@ static enum apr_code pair_tied_head(struct matching *w, const struct apr_tensor 
 static enum apr_code keep_name(const struct matching *w, struct apr_bytes name, struct apr_bytes *kept, size_t *n)
 {
     bool yes;
-    APR_TRY(apr_patterns_want(w->o->filter, name, &yes, w->e));
+    APR_TRY(apr_patterns_want(w->o->selection.filter, name, &yes, w->e));
     kept[*n] = name;
     *n += yes;
     return APR_OK;
@@ -253,7 +253,7 @@ static enum apr_code match_all(struct matching *w)
         w->taken[match - b->tensor] = true;
         nsame++;
         bool yes;
-        APR_TRY(apr_patterns_want(w->o->filter, t->name, &yes, w->e));
+        APR_TRY(apr_patterns_want(w->o->selection.filter, t->name, &yes, w->e));
         w->m->pair[w->m->npair] = (struct pair){ .a = t, .b = match, .name = t->name };
         w->m->npair += yes;
     }
@@ -320,7 +320,7 @@ enum apr_code match_models(struct match *m, const struct options *o, const struc
                           .part = malloc(MOST_TENSORS_OF_A_ROLE * sizeof *w.part), .e = e };
     const bool memory = w.taken != NULL && w.part != NULL && m->pair != NULL && m->only_a != NULL && m->only_b != NULL;
     enum apr_code code = memory ? match_all(&w) : apr_no_memory(e);
-    if (code == APR_OK && o->filter != NULL && m->npair + m->nonly_a + m->nonly_b == 0)
+    if (code == APR_OK && o->selection.filter != NULL && m->npair + m->nonly_a + m->nonly_b == 0)
         code = apr_fail(e, APR_EARG, APR_NOWHERE, "no tensor matches the filter");
     for (size_t i = 0; code == APR_OK && i < m->nonly_a; i++)
         code = mind_unmatched(&w, 0, m->only_a[i]);

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "diff.h"
+#include "ui/fold.h"
 
 struct text_row {
     char  *line;
@@ -57,10 +58,11 @@ static int by_key(const void *a, const void *b, void *key)
 
 static void print_kept(struct output *out)
 {
-    enum sort_key key = (enum sort_key)out->o->sort;
+    const struct options *o = out->o;
+    enum sort_key key = o->sort == SORT_NAME ? SORT_COSINE : (enum sort_key)o->sort;
     if (out->nkept > 0)
         qsort_r(out->kept, out->nkept, sizeof *out->kept, by_key, &key);
-    for (size_t i = 0; i < out->nkept; i++)
+    for (size_t i = 0; i < out->nkept && (o->worst == 0 || i < o->worst); i++)
         fputs(out->kept[i].line, stdout);
 }
 
@@ -84,8 +86,9 @@ static void print_heading(const struct options *o, const struct subject *subject
         apr_print_text(stdout, of_b ? subject->format_b : subject->format_a);
         puts(")");
     }
-    printf("\n%s%-15s %12s%13s%13s  %-15s %-16s %s%s\n", apr_style(o->cli.colour, APR_BOLD), "status", "cosine", "max diff", "rmse",
-           "dtypes", "shape", "tensor", apr_style(o->cli.colour, APR_PLAIN));
+    putchar('\n');
+    if (!o->summary)
+        print_columns(o);
 }
 
 /* Not beside JSON, nor where the page has stdout for itself. */
@@ -147,9 +150,9 @@ enum apr_code report_row(void *output, const struct row *r, struct apr_error *e)
     }
     if (out->o->cli.json)
         put_row(&out->report, out->o, r);
-    if (!prints_text(out->o))
+    if (!prints_text(out->o) || out->o->summary || (out->o->failed && r->pass))
         return APR_OK;
-    if (out->o->sort != SORT_NAME)
+    if (out->o->sort != SORT_NAME || out->o->worst > 0)
         return keep_text(out, r, e);
     print_row(stdout, out->o, r);
     return APR_OK;
@@ -196,13 +199,24 @@ static void write_summary(const struct output *out, struct apr_out *j, const str
     }
 }
 
+/* Many that differ in their numbers alone are one line; without memory for that, a line each. */
 void print_names(const char *what, const struct apr_bytes *name, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
+    struct apr_fold *group;
+    size_t ngroup;
+    const bool folded = apr_fold_names(name, n, &group, &ngroup);
+    for (size_t i = 0; i < (folded ? ngroup : n); i++) {
+        const size_t many = folded ? group[i].n : 1;
         printf("%s  ", what);
-        apr_print_bytes(stdout, name[i]);
+        if (many > 1)
+            apr_fold_print(stdout, &group[i]);
+        else
+            apr_print_bytes(stdout, folded ? group[i].first : name[i]);
+        if (many > 1)
+            printf("  (%zu)", many);
         putchar('\n');
     }
+    free(group);
 }
 
 static void print_summary(const struct output *out, const struct match *m)
@@ -223,9 +237,8 @@ static void print_summary(const struct output *out, const struct match *m)
         printf("%s %zu without a twin", comma, m->nonly_a + m->nonly_b);
     putchar('\n');
     if (!isnan(s->min_cosine)) {
-        printf("lowest cosine: %s  ", apr_spell_real(s->min_cosine, cosine));
-        apr_print_bytes(stdout, apr_text(s->min_name));
-        putchar('\n');
+        const int at = printf("lowest cosine: %s  ", apr_spell_real(s->min_cosine, cosine));
+        print_behind(out->o, (size_t)at, apr_text(s->min_name));
     }
     printf("verdict: %s%s%s", apr_style(colour, pass ? APR_GREEN : APR_RED), pass ? "Pass" : "Fail", apr_style(colour, APR_PLAIN));
     if (s->failed > 0)

@@ -1,4 +1,4 @@
-/* One row of the report, as JSON and as text. */
+/* One row of the report, as JSON. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +33,7 @@ static uint64_t index_in_b(const struct row *r, uint64_t index)
     return r->layout == LAYOUT_TRANSPOSED ? index % r->dim_a[1] * r->dim_a[0] + index / r->dim_a[1] : index;
 }
 
-/* The block of a side that holds an element of A: false where the type has none, or it is not little-endian. */
-static bool find_block(const struct row *r, uint64_t index, bool of_b, const struct apr_tensor **t, const unsigned char **block)
+bool find_block(const struct row *r, uint64_t index, bool of_b, const struct apr_tensor **t, const unsigned char **block)
 {
     const struct pair *p = r->pair;
     *t = of_b ? p->b : p->a;
@@ -140,105 +139,4 @@ void write_row(struct apr_out *j, const struct options *o, const struct row *r)
         write_top(j, o, r);
     if (merged ? r->rows != NULL : o->rows > 0)
         write_rows(j, r);
-}
-
-/* ---- text ----------------------------------------------------------------------------------------------------------- */
-
-static enum apr_style style_of(const struct row *r)
-{
-    if (!r->pass)
-        return APR_RED;
-    return r->status == STATUS_IDENTICAL || r->status == STATUS_NEARLY ? APR_GREEN : APR_YELLOW;
-}
-
-static void print_number(FILE *to, double v, int width)
-{
-    if (isnan(v))
-        fprintf(to, "%*s", width, "-");
-    else
-        fprintf(to, "%*.*g", width, 6, v);
-}
-
-/* A cosine near 1 matters in how far from 1 it is; six digits would hide that. */
-static void print_cosine(FILE *to, double v)
-{
-    if (isnan(v))
-        fprintf(to, "%12s", "-");
-    else if (v == 1)
-        fprintf(to, "%12s", "1");
-    else
-        fprintf(to, "%12.9f", v > 1 - 5e-10 ? 1 - 1e-9 : v);
-}
-
-/* The blocks around worst element number i, as JSON: one line a side. */
-static void print_blocks(FILE *to, const struct options *o, const struct row *r, size_t i)
-{
-    for (int of_b = 0; of_b < 2; of_b++) {
-        struct apr_out j = { .to = to };
-        const struct apr_tensor *t;
-        const unsigned char *block;
-        const struct apr_bytes merged = r->pair != NULL ? (struct apr_bytes){ 0 } : of_b ? r->blocks[i].b : r->blocks[i].a;
-        const bool own = r->pair != NULL && find_block(r, r->top[i].index, of_b, &t, &block);
-        if (!own && merged.n == 0)
-            continue;
-        fprintf(to, "      block %c  ", of_b ? 'B' : 'A');
-        if (own)
-            apr_out_block(&j, NULL, o->cli.run.kernels, t->dtype, block);
-        else
-            apr_out_raw(&j, NULL, merged);
-        fputc('\n', to);
-    }
-}
-
-static void print_details(FILE *to, const struct options *o, const struct row *r)
-{
-    for (size_t i = 0; i < r->ntop; i++) {
-        fprintf(to, "    element %llu: %.9g against %.9g\n", (unsigned long long)r->top[i].index, r->top[i].a, r->top[i].b);
-        print_blocks(to, o, r, i);
-    }
-    for (size_t i = 0; i < r->nrows; i++) {
-        fprintf(to, "    row %llu: rmse %.6g, max %.6g, cosine %.9f", (unsigned long long)r->rows[i].row, r->rows[i].rmse, r->rows[i].max,
-                r->rows[i].cosine);
-        if (r->rows[i].nonfinite > 0)
-            fprintf(to, ", nonfinite mismatch: %llu", (unsigned long long)r->rows[i].nonfinite);
-        fputc('\n', to);
-    }
-}
-
-void print_row(FILE *to, const struct options *o, const struct row *r)
-{
-    char shape[176];
-    const bool colour = o->cli.colour;
-    const bool incompatible = r->layout == LAYOUT_INCOMPATIBLE;
-    fprintf(to, "%s%-15s%s ", apr_style(colour, style_of(r)), status_words[r->status], apr_style(colour, APR_PLAIN));
-    print_cosine(to, r->cosine);
-    print_number(to, was_compared(r) ? r->sums.max : NAN, 13);
-    print_number(to, r->rmse, 13);
-    fputs("  ", to);
-    apr_print_text(to, r->dtype_a);
-    fputc(' ', to);
-    apr_print_text(to, r->dtype_b);
-    const size_t columns = apr_columns(apr_text(r->dtype_a)) + 1 + apr_columns(apr_text(r->dtype_b));
-    fprintf(to, "%*s %-16s ", columns < 15 ? (int)(15 - columns) : 0, "", apr_spell_shape(r->dim_a, r->ndim_a, shape));
-    apr_print_bytes(to, r->name);
-    if (!apr_bytes_equal(r->name, r->name_b)) {
-        fputs(" = ", to);
-        apr_print_bytes(to, r->name_b);
-    }
-    if (incompatible || r->layout == LAYOUT_RESHAPED)
-        fprintf(to, "  %s %s", incompatible ? "against" : "reshaped from", apr_spell_shape(r->dim_b, r->ndim_b, shape));
-    else if (r->layout != LAYOUT_SAME)
-        fprintf(to, "  %s", layout_words[r->layout]);
-    if (r->sums.nonfinite > 0)
-        fprintf(to, "  nonfinite mismatch: %llu", (unsigned long long)r->sums.nonfinite);
-    if (r->ignored)
-        fputs("  ignored", to);
-    const char *const why[] = { r->transform, r->error, r->problem };
-    for (size_t i = 0; i < APR_LENGTH(why); i++)
-        if (why[i] != NULL) {
-            fputs("  ", to);
-            apr_print_text(to, why[i]);
-        }
-    fputc('\n', to);
-    print_details(to, o, r);
 }

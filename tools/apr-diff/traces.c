@@ -142,7 +142,7 @@ static enum apr_code keep_names(const struct options *o, struct apr_bytes *name,
     size_t kept = 0;
     for (size_t i = 0; i < *n; i++) {
         bool yes;
-        APR_TRY(apr_patterns_want(o->filter, name[i], &yes, e));
+        APR_TRY(apr_patterns_want(o->selection.filter, name[i], &yes, e));
         name[kept] = name[i];
         kept += yes;
     }
@@ -156,16 +156,16 @@ static enum apr_code select_stages(struct match *m, const struct options *o, str
     size_t kept = 0;
     for (size_t i = 0; i < m->npair; i++) {
         bool yes;
-        APR_TRY(apr_patterns_want(o->filter, m->pair[i].a->name, &yes, e));
+        APR_TRY(apr_patterns_want(o->selection.filter, m->pair[i].a->name, &yes, e));
         if (!yes)
-            APR_TRY(apr_patterns_want(o->filter, m->pair[i].b->name, &yes, e));
+            APR_TRY(apr_patterns_want(o->selection.filter, m->pair[i].b->name, &yes, e));
         m->pair[kept] = m->pair[i];
         kept += yes;
     }
     m->npair = kept;
     APR_TRY(keep_names(o, m->only_a, &m->nonly_a, e));
     APR_TRY(keep_names(o, m->only_b, &m->nonly_b, e));
-    if (o->filter != NULL && m->npair + m->nonly_a + m->nonly_b == 0)
+    if (o->selection.filter != NULL && m->npair + m->nonly_a + m->nonly_b == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "no stage matches the filter");
     if (o->limit > 0 && m->npair > o->limit)
         m->npair = (size_t)o->limit;

@@ -4,8 +4,8 @@
 
 #include "base/core.h"
 #include "base/hash.h"
-#include "base/pattern.h"
 #include "family/bind.h"
+#include "flow/selection.h"
 #include "model/hf_config.h"
 #include "ui/cli.h"
 #include "ui/report.h"
@@ -17,10 +17,11 @@ enum check_kind { CHECK_NONE, CHECK_ALL, CHECK_FAST };
 
 struct options {
     struct apr_cli       cli;
-    struct apr_patterns *filter;
+    struct apr_selection selection;
     bool                 tensors, metadata, full, stats, hash, tree, tokenizer, hex, blocks, textconv;
     enum check_kind      check;
-    const char          *get, *tensor, *slice, *html, *manifest, *verify; /* NULL: not asked for */
+    struct apr_texts     get;
+    const char          *tensor, *slice, *html, *manifest, *verify; /* NULL: not asked for */
     uint64_t             depth;                                            /* of the tree; 0: all */
 };
 
@@ -44,7 +45,6 @@ struct inspection {
     const struct options    *o;
     const char              *path;
     struct apr_model        *m;
-    struct apr_families     *families;
     const struct apr_family *family;   /* NULL: not known */
     struct apr_binding      *binding;  /* NULL: not known, or not asked for (is_bound) */
     struct apr_hf_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */
@@ -55,8 +55,7 @@ struct inspection {
 
 /* Opens the model at path and finds its family; binds it where an option asks for that. Close it with end_inspection, after a failure
  * too. */
-APR_MUST_CHECK enum apr_code begin_inspection(struct inspection *x, const struct options *o, struct apr_families *families,
-                                              const char *path, struct apr_error *e);
+APR_MUST_CHECK enum apr_code begin_inspection(struct inspection *x, const struct options *o, const char *path, struct apr_error *e);
 void end_inspection(struct inspection *x);
 
 /* What the file itself says it is: general.architecture, config.json's architectures or model_type, APR's hf_architecture. Or empty. */
@@ -139,11 +138,14 @@ APR_MUST_CHECK enum apr_code write_metadata(struct apr_out *j, const struct insp
 
 /* ---- for people ----------------------------------------------------------------------------------------------------- */
 
-/* 1344768 -> "1.34 M": three digits and k, M, G, T. */
+/* 1344768 -> "1.34M": three digits and k, M, B (billion), T. */
 const char *spell_count(uint64_t n, char buffer[32]);
 
 /* The shortest spelling of a float that reads back. */
 const char *spell_float(double v, char buffer[32]);
+
+/* What the number at general.file_type stands for; NULL for any other key or number. */
+const char *file_type_of(struct apr_bytes key, const struct apr_value *v);
 
 /* One value in at most about `columns` columns, made safe; longer ones end in "...". */
 void print_value(FILE *to, const struct apr_value *v, size_t columns);

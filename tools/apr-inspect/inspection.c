@@ -30,11 +30,11 @@ static enum apr_code find_family(struct inspection *x, struct apr_error *e)
 {
     const struct apr_family *either[2];
     if (x->config_error.code == APR_OK)
-        APR_TRY(apr_family_said(x->families, x->m, &x->family, e));
+        APR_TRY(apr_family_said(x->o->selection.families, x->m, &x->family, e));
     if (!x->o->check && x->o->html == NULL)
         return APR_OK;
     if (x->family == NULL && x->config_error.code == APR_OK)
-        APR_TRY(apr_family_guessed(x->families, x->m, &x->family, either, e));
+        APR_TRY(apr_family_guessed(x->o->selection.families, x->m, &x->family, either, e));
     return x->family == NULL ? APR_OK : apr_bind(&x->binding, x->family, x->m, NULL, e);
 }
 
@@ -44,14 +44,13 @@ static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
     if (x->chosen == NULL)
         return apr_no_memory(e);
     for (size_t i = 0; i < x->m->ntensor; i++)
-        APR_TRY(apr_patterns_want(x->o->filter, x->m->tensor[i].name, &x->chosen[i], e));
+        APR_TRY(apr_patterns_want(x->o->selection.filter, x->m->tensor[i].name, &x->chosen[i], e));
     return APR_OK;
 }
 
-enum apr_code begin_inspection(struct inspection *x, const struct options *o, struct apr_families *families, const char *path,
-                               struct apr_error *e)
+enum apr_code begin_inspection(struct inspection *x, const struct options *o, const char *path, struct apr_error *e)
 {
-    *x = (struct inspection){ .o = o, .path = path, .families = families };
+    *x = (struct inspection){ .o = o, .path = path };
     APR_TRY(apr_open(&x->m, path, &o->cli.run, e));
     enum apr_code code = choose_tensors(x, e);
     if (code == APR_OK)

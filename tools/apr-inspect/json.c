@@ -116,7 +116,7 @@ enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_c
     write_name(j, "architecture", architecture_of(x));
     write_totals(j, x->m);
     APR_TRY(write_metadata(j, x, e));
-    if (o->get != NULL) {
+    if (o->get.n > 0) {
         APR_TRY(write_value(j, x, &found, e));
         if (!found)
             *exit_code = APR_EXIT_NO;

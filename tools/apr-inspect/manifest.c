@@ -59,7 +59,7 @@ int write_manifest(struct inspection *x)
         return fail(x, x->path, &e);
     }
     apr_out_close(&w.out, ']');
-    if (x->o->filter == NULL)
+    if (x->o->selection.filter == NULL)
         apr_out_text(&w.out, "model_hash", apr_digest_spell(apr_model_digest_end(&w.model), digits));
     apr_out_close(&w.out, '}');
     apr_out_line(&w.out);
@@ -222,7 +222,7 @@ static enum apr_code tell_missing(struct verifying *v, struct apr_error *e)
     for (size_t i = 0; i < v->f.n; i++) {
         bool wanted = false;
         if (!v->f.entry[i].seen)
-            APR_TRY(apr_patterns_want(v->x->o->filter, v->f.entry[i].name, &wanted, e));
+            APR_TRY(apr_patterns_want(v->x->o->selection.filter, v->f.entry[i].name, &wanted, e));
         if (wanted)
             tell(v, MISSING, v->f.entry[i].name, false);
     }

@@ -4,9 +4,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/arena.h"
+#include "base/bytes.h"
+#include "base/nearest.h"
 #include "files/source.h"
 #include "inspect.h"
 #include "model/meta.h"
+#include "values/dtype.h"
 
 #define WIDTH 80
 #define SHORT 16 /* elements of an array that are shown without --full */
@@ -108,6 +112,11 @@ void print_value(FILE *to, const struct apr_value *v, size_t columns)
     }
 }
 
+const char *file_type_of(struct apr_bytes key, const struct apr_value *v)
+{
+    return apr_bytes_is(key, "general.file_type") && v->type == APR_META_U32 ? apr_ggml_file_type(v->u) : NULL;
+}
+
 /* ---- a list of entries ---------------------------------------------------------------------------------------------- */
 
 /* With --full, all elements of an array, one a line, and strings to their end. */
@@ -144,6 +153,8 @@ static void print_entries(const struct inspection *x, const struct apr_meta *met
             print_full(v);
         else
             print_value(stdout, v, full ? SIZE_MAX : width + 14 + 16 < WIDTH ? WIDTH - width - 14 : 16);
+        if (file_type_of(meta->entry[i].key, v) != NULL)
+            printf("  (%s)", file_type_of(meta->entry[i].key, v));
         putchar('\n');
     }
 }
@@ -187,17 +198,50 @@ enum apr_code write_metadata(struct apr_out *j, const struct inspection *x, stru
 
 /* ---- one value ------------------------------------------------------------------------------------------------------ */
 
-/* The value at --get: a metadata key, else a member of config.json. */
-static enum apr_code find_value(const struct inspection *x, struct apr_value *v, bool *found, struct apr_error *e)
+/* The member at a dotted path in an object; its text lives as long as the model. */
+static bool find_member(const struct inspection *x, const struct apr_value *object, const char *path, struct apr_value *v)
+{
+    const size_t n = strcspn(path, ".");
+    struct apr_elements w = apr_elements_of(object);
+    bool found = false;
+    if (object->type == APR_META_OBJECT)
+        while (!found && apr_elements_next(&w, v))
+            found = w.key.n == n && memcmp(w.key.at, path, n) == 0;
+    if (found && v->type == APR_META_STRING) {
+        v->text = apr_arena_copy(&x->m->arena, v->text);
+        found = v->text.at != NULL;
+    }
+    apr_elements_end(&w);
+    return found && (path[n] == 0 || find_member(x, v, path + n + 1, v));
+}
+
+/* A key as it is; else a path through objects, of which the first key may have dots of its own. */
+static bool find_in(const struct inspection *x, const struct apr_meta *meta, const char *key, struct apr_value *v)
+{
+    const struct apr_value *at = apr_meta_find(meta, key);
+    if (at != NULL) {
+        *v = *at;
+        return true;
+    }
+    for (size_t i = 0; i < meta->n; i++) {
+        const struct apr_bytes first = meta->entry[i].key;
+        if (strlen(key) > first.n + 1 && key[first.n] == '.' && memcmp(key, first.at, first.n) == 0 &&
+            find_member(x, &meta->entry[i].value, key + first.n + 1, v))
+            return true;
+    }
+    return false;
+}
+
+/* The value of a metadata key, or at a path into objects of it; else of config.json. near: what may have been meant when there is none. */
+static enum apr_code find_value(const struct inspection *x, const char *key, struct apr_value *v, bool *found, struct apr_nearest *near,
+                                struct apr_error *e)
 {
     struct apr_meta config;
     APR_TRY(config_metadata(x, &config, e));
-    const struct apr_value *at = apr_meta_find(&x->m->meta, x->o->get);
-    if (at == NULL)
-        at = apr_meta_find(&config, x->o->get);
-    *found = at != NULL;
-    if (at != NULL)
-        *v = *at;
+    *near = apr_nearest_to(apr_text(key));
+    *found = find_in(x, &x->m->meta, key, v) || find_in(x, &config, key, v);
+    for (size_t i = 0; !*found && i < x->m->meta.n + config.n; i++)
+        apr_nearest_try(near, i < x->m->meta.n ? x->m->meta.entry[i].key : config.entry[i - x->m->meta.n].key);
     free(config.entry);
     return APR_OK;
 }
@@ -221,20 +265,14 @@ static void put_raw(const struct apr_value *v)
     putchar('\n');
 }
 
-int show_value(struct inspection *x)
+static void print_raw(const struct apr_value *v)
 {
-    struct apr_value v, element;
-    struct apr_error e;
-    bool found;
-    if (find_value(x, &v, &found, &e) != APR_OK)
-        return apr_cli_fail(&x->o->cli, &e);
-    if (!found)
-        return APR_EXIT_NO;
-    if (v.type != APR_META_ARRAY) {
-        put_raw(&v);
-        return APR_EXIT_YES;
+    struct apr_value element;
+    if (v->type != APR_META_ARRAY) {
+        put_raw(v);
+        return;
     }
-    struct apr_elements w = apr_elements_of(&v);
+    struct apr_elements w = apr_elements_of(v);
     while (apr_elements_next(&w, &element))
         if (element.type == APR_META_ARRAY && element.encoding != APR_JSON) {
             apr_out_value(&(struct apr_out){ .to = stdout }, NULL, &element, UINT64_MAX);
@@ -243,17 +281,65 @@ int show_value(struct inspection *x)
             put_raw(&element);
         }
     apr_elements_end(&w);
-    return APR_EXIT_YES;
 }
 
-enum apr_code write_value(struct apr_out *j, const struct inspection *x, bool *found, struct apr_error *e)
+static void tell_absent(const struct inspection *x, const char *key, const struct apr_nearest *near)
+{
+    struct apr_error e;
+    if (near->best.n > 0)
+        apr_fail(&e, APR_EARG, APR_NOWHERE, "there is no key %s (did you mean %s?)", APR_QUOTED(apr_text(key)), APR_QUOTED(near->best));
+    else
+        apr_fail(&e, APR_EARG, APR_NOWHERE, "there is no key %s", APR_QUOTED(apr_text(key)));
+    apr_error_in(&e, x->path);
+    apr_cli_fail(&x->o->cli, &e);
+}
+
+int show_value(struct inspection *x)
+{
+    int exit_code = APR_EXIT_YES;
+    for (size_t i = 0; i < x->o->get.n; i++) {
+        struct apr_value v;
+        struct apr_nearest near;
+        struct apr_error e;
+        bool found;
+        if (find_value(x, x->o->get.text[i], &v, &found, &near, &e) != APR_OK)
+            return apr_cli_fail(&x->o->cli, &e);
+        if (found)
+            print_raw(&v);
+        else
+            tell_absent(x, x->o->get.text[i], &near);
+        exit_code = found ? exit_code : APR_EXIT_NO;
+    }
+    return exit_code;
+}
+
+static enum apr_code write_one(struct apr_out *j, const char *name, const struct inspection *x, const char *key, bool *all, struct apr_error *e)
 {
     struct apr_value v = { .type = APR_META_NULL };
-    APR_TRY(find_value(x, &v, found, e));
-    apr_out_open(j, "get", '{');
-    apr_out_text(j, "key", x->o->get);
-    apr_out_text(j, "type", *found ? apr_meta_type_word(v.type) : NULL);
+    struct apr_nearest near;
+    bool found;
+    APR_TRY(find_value(x, key, &v, &found, &near, e));
+    apr_out_open(j, name, '{');
+    apr_out_text(j, "key", key);
+    apr_out_text(j, "type", found ? apr_meta_type_word(v.type) : NULL);
+    if (!found)
+        v = (struct apr_value){ .type = APR_META_NULL };
     apr_out_value(j, "value", &v, UINT64_MAX);
     apr_out_close(j, '}');
+    *all &= found;
+    return APR_OK;
+}
+
+/* One key as an object; of several, a list of them. */
+enum apr_code write_value(struct apr_out *j, const struct inspection *x, bool *found, struct apr_error *e)
+{
+    const struct apr_texts *get = &x->o->get;
+    *found = true;
+    if (get->n == 1)
+        return write_one(j, "get", x, get->text[0], found, e);
+    apr_out_open(j, "get", '[');
+    for (size_t i = 0; i < get->n; i++)
+        APR_TRY(write_one(j, NULL, x, get->text[i], found, e));
+    apr_out_close(j, ']');
     return APR_OK;
 }

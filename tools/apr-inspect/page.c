@@ -272,7 +272,7 @@ static enum apr_code fill(struct page *page, struct options *o, struct apr_error
 int write_page(struct inspection *x)
 {
     const struct options *asked = x->o;
-    struct options o = { .cli = asked->cli, .filter = asked->filter, .full = asked->full, .html = asked->html,
+    struct options o = { .cli = asked->cli, .selection = asked->selection, .full = asked->full, .html = asked->html,
                          .check = asked->check != CHECK_NONE ? asked->check : CHECK_FAST };
     struct inspection own = *x;
     struct page page = { .x = &own, .row = malloc(MOST_ROWS * sizeof(struct scanned)) };

@@ -16,7 +16,7 @@
 
 const char *spell_count(uint64_t n, char buffer[32])
 {
-    static const char word[] = " kMGTPE";
+    static const char word[] = " kMBTQQ"; /* thousand, million, billion, trillion; nothing is larger */
     double v = (double)n;
     unsigned w = 0;
     for (; v >= 999.5; w++)
@@ -24,7 +24,7 @@ const char *spell_count(uint64_t n, char buffer[32])
     if (w == 0)
         snprintf(buffer, 32, "%u", (unsigned)n);
     else
-        snprintf(buffer, 32, "%.*f %c", v < 9.995 ? 2 : v < 99.95 ? 1 : 0, v, word[w]);
+        snprintf(buffer, 32, "%.*f%c", v < 9.995 ? 2 : v < 99.95 ? 1 : 0, v, word[w]);
     return buffer;
 }
 
@@ -159,6 +159,7 @@ static const struct {
     { "vocabulary", ".vocab_size", "vocab_size", { "vocab_size" } },
     { "rope base", ".rope.freq_base", "rope_theta", { "rope_theta", "rope_parameters.rope_theta" } },
     { "rope scaling", ".rope.scaling.type", "rope_scaling", { "rope_scaling.rope_type", "rope_parameters.rope_type" } },
+    { "quantization", "general.file_type", "", { NULL } },
     { "tokenizer", "tokenizer.ggml.model", "tokenizer.model_type", { NULL } },
     { "license", "general.license", "license", { NULL } },
 };
@@ -203,7 +204,10 @@ static void print_facts(const struct inspection *x)
                 putchar('\n');
             any = true;
             print_label(x, facts[i].label);
-            print_value(stdout, &v, 80 - LABEL);
+            if (file_type_of(apr_text(facts[i].gguf), &v) != NULL)
+                fputs(file_type_of(apr_text(facts[i].gguf), &v), stdout);
+            else
+                print_value(stdout, &v, 80 - LABEL);
             putchar('\n');
         }
 }

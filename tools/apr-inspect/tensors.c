@@ -21,7 +21,7 @@ struct listing {
 static unsigned asked(const struct options *o) { return (o->stats ? SCAN_STATS : 0u) | (o->hash ? SCAN_HASH : 0u); }
 
 /* Some of the tensors are no model. */
-static bool has_model_hash(const struct options *o) { return o->hash && o->filter == NULL; }
+static bool has_model_hash(const struct options *o) { return o->hash && o->selection.filter == NULL; }
 
 /* ---- JSON ----------------------------------------------------------------------------------------------------------- */
 

@@ -4,6 +4,7 @@
 
 #include "values.h"
 
+#include "base/nearest.h"
 #include "model/model.h"
 #include "values/chunk.h"
 #include "values/dtype.h"
@@ -88,11 +89,22 @@ enum apr_code take_run(const struct inspection *x, uint64_t n, uint64_t most, ui
     return APR_OK;
 }
 
+static enum apr_code no_tensor(const struct inspection *x, struct apr_error *e)
+{
+    const struct apr_bytes name = apr_text(x->o->tensor);
+    struct apr_nearest near = apr_nearest_to(name);
+    for (size_t i = 0; i < x->m->ntensor; i++)
+        apr_nearest_try(&near, x->m->tensor[i].name);
+    if (near.best.n == 0)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no tensor %s", APR_QUOTED(name));
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no tensor %s (did you mean %s?)", APR_QUOTED(name), APR_QUOTED(near.best));
+}
+
 static enum apr_code open_view(struct view *v, const struct inspection *x, struct apr_error *e)
 {
     *v = (struct view){ .x = x, .stored = apr_model_find(x->m, apr_text(x->o->tensor)) };
     if (v->stored == NULL)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no tensor %s", APR_QUOTED(apr_text(x->o->tensor)));
+        return no_tensor(x, e);
     v->t = *v->stored;
     if (v->t.dtype->pair != NULL && v->t.ndim < APR_MAX_DIMS) {
         v->t.dtype = v->t.dtype->pair;
