@@ -42,7 +42,8 @@ struct reader {
     struct apr_bytes   key;
     uint64_t           key_at, nested, flag, text;
     struct {
-        uint64_t value, at;
+        uint64_t           value, at;
+        enum apr_meta_type type;
     } split[NSPLIT];
 };
 
@@ -198,6 +199,7 @@ static enum apr_code obey(struct reader *r, const struct apr_value *v)
                 return apr_fail(r->e, APR_ECORRUPT, r->key_at, "%s, of type %s, is no integer from 0 on", split_key[i],
                                 apr_meta_type_word(v->type));
             r->split[i].at = r->key_at;
+            r->split[i].type = v->type;
         }
     return APR_OK;
 }
@@ -299,6 +301,25 @@ static enum apr_code check_split(struct reader *r)
         return apr_fail(r->e, APR_ECORRUPT, no_at, "split.no is %" PRIu64 " in the first shard and %" PRIu64
                         " in this one, expected 0 and %" PRIu64, first_no, no, next);
     return APR_OK;
+}
+
+/* What is clear, but not as llama.cpp wants it: it takes one integer type alone for each key, and no empty file but the first. */
+static void note_split(struct reader *r)
+{
+    static const enum apr_meta_type wanted[NSPLIT] = { APR_META_U16, APR_META_U16, APR_META_I32 };
+    const bool first = r->m->nfile == 1, set = !first || r->split[SPLIT_COUNT].value > 1;
+    for (unsigned i = 0; i < NSPLIT; i++) {
+        if (r->split[i].at != 0 && r->split[i].type != wanted[i] && (set || i == SPLIT_COUNT))
+            apr_model_note(r->m, APR_FAULT, STAGE_METADATA, "gguf.split_type", no_tensor, r->split[i].at,
+                           "%s is of type %s, expected %s; llama.cpp refuses the file", split_key[i],
+                           apr_meta_type_word(r->split[i].type), apr_meta_type_word(wanted[i]));
+        if (r->split[i].at == 0 && set && first)
+            apr_model_note(r->m, APR_FAULT, STAGE_METADATA, "gguf.split_missing", no_tensor, APR_NOWHERE,
+                           "the first of several files has no %s; llama.cpp refuses it", split_key[i]);
+    }
+    if (!first && r->ntensors == 0)
+        apr_model_note(r->m, APR_FAULT, STAGE_INDEX, "gguf.split_empty", no_tensor, 8,
+                       "the file has no tensors, which only the first of several may; llama.cpp refuses it");
 }
 
 static enum apr_code shards(const struct apr_model *m, unsigned *count, unsigned *number, struct apr_error *e)
@@ -487,6 +508,7 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     APR_TRY(apr_found(take_header(&r), e, STAGE_CONTAINER, "gguf.header"));
     APR_TRY(apr_found(take_keys(&r), e, STAGE_METADATA, "gguf.key"));
     APR_TRY(apr_found(check_split(&r), e, STAGE_METADATA, "gguf.split"));
+    note_split(&r);
     APR_TRY(apr_found(take_tensors(&r), e, STAGE_EXTENTS, "gguf.data"));
     note_absence(&r);
     return APR_OK;

@@ -475,22 +475,69 @@ static void a_hundred_thousand_keys_stay_quick_and_unique(void **state)
     test_free(&extra);
 }
 
-static struct test_bytes shard(const char *tensor, uint64_t no, uint64_t count, uint64_t total, bool first)
+/* Types of the split keys; 0 (U8, which none has): left out. tensor NULL: none. */
+static struct test_bytes shard_of_types(const char *tensor, uint64_t no, uint64_t count, uint64_t total, bool first, const unsigned type[3])
 {
+    static const char *const key[] = { "split.no", "split.count", "split.tensors.count" };
+    const uint64_t value[] = { no, count, total };
     struct test_bytes b = { 0 };
-    put_header(&b, 3, 1, first ? 5 : 4);
+    put_header(&b, 3, tensor != NULL, (first ? 5 : 4) - (uint64_t)(type[0] == 0) - (type[1] == 0) - (type[2] == 0));
     if (first) {
         put_key(&b, "general.architecture", APR_META_STRING);
         put_string(&b, "none");
     }
-    put_integer_key(&b, "split.no", APR_META_U16, no);
-    put_integer_key(&b, "split.count", APR_META_U16, count);
-    put_integer_key(&b, "split.tensors.count", APR_META_I32, total);
+    for (size_t i = 0; i < APR_LENGTH(key); i++)
+        if (type[i] != 0)
+            put_integer_key(&b, key[i], type[i], value[i]);
     put_integer_key(&b, "general.alignment", APR_META_U32, first ? 64 : 32);
+    if (tensor == NULL)
+        return b;
     put_tensor(&b, tensor, 8, 0, F32, 0);
     test_align(&b, first ? 64 : 32);
     test_zeros(&b, first ? 64 : 32);
     return b;
+}
+
+static const unsigned split_types[3] = { APR_META_U16, APR_META_U16, APR_META_I32 };
+
+static struct test_bytes shard(const char *tensor, uint64_t no, uint64_t count, uint64_t total, bool first)
+{
+    return shard_of_types(tensor, no, count, total, first, split_types);
+}
+
+/* Its types are exact for llama.cpp; what they say is clear all the same, so the model is read. */
+static void split_keys_of_other_types_are_read_and_noted(void **state)
+{
+    static const struct {
+        const char *what, *first, *second;
+        unsigned    type[3];
+        const char *code, *words;
+    } row[] = {
+        { "as they should be", "a", "b", { APR_META_U16, APR_META_U16, APR_META_I32 }, NULL, NULL },
+        { "a first file without tensors", NULL, "b", { APR_META_U16, APR_META_U16, APR_META_I32 }, NULL, NULL },
+        { "a number of 32 bits", "a", "b", { APR_META_U32, APR_META_U16, APR_META_I32 }, "gguf.split_type", "split.no is of type u32, expected u16" },
+        { "a number with a sign", "a", "b", { APR_META_I16, APR_META_U16, APR_META_I32 }, "gguf.split_type", "split.no is of type i16" },
+        { "a count of 64 bits", "a", "b", { APR_META_U16, APR_META_U64, APR_META_I32 }, "gguf.split_type", "split.count is of type u64" },
+        { "a total of 64 bits", "a", "b", { APR_META_U16, APR_META_U16, APR_META_U64 }, "gguf.split_type", "expected i32" },
+        { "a total without a sign", "a", "b", { APR_META_U16, APR_META_U16, APR_META_U32 }, "gguf.split_type", "expected i32" },
+        { "no total", "a", "b", { APR_META_U16, APR_META_U16, 0 }, "gguf.split_missing", "has no split.tensors.count" },
+        { "an empty second file", "a", NULL, { APR_META_U16, APR_META_U16, APR_META_I32 }, "gguf.split_empty", "no tensors" },
+    };
+    (void)state;
+    for (size_t i = 0; i < APR_LENGTH(row); i++) {
+        const uint64_t total = (row[i].first != NULL) + (uint64_t)(row[i].second != NULL);
+        struct test_bytes one = shard_of_types(row[i].first, 0, 2, total, true, row[i].type);
+        struct test_bytes two = shard_of_types(row[i].second, 1, 2, total, false, row[i].type);
+        test_file("t-00001-of-00002.gguf", one.at, one.n);
+        struct apr_model *m = test_open(row[i].what, "t-00002-of-00002.gguf", &two, APR_OK, APR_NOWHERE, NULL);
+        assert_int_equal(m->ntensor, total);
+        const struct apr_note *n = row[i].code == NULL ? NULL : note(m, row[i].code);
+        if (row[i].code == NULL ? m->nnote != 0 : n == NULL || n->severity != APR_FAULT || strstr(n->text, row[i].words) == NULL)
+            fail_msg("%s: %s", row[i].what, m->nnote > 0 ? m->note[0].text : "no note");
+        apr_close(m);
+        test_free(&one);
+        test_free(&two);
+    }
 }
 
 static void shards_make_one_model(void **state)
@@ -538,6 +585,7 @@ int main(void)
         cmocka_unit_test(oddities_of_the_keys_are_noted),
         cmocka_unit_test(a_hundred_thousand_keys_stay_quick_and_unique),
         cmocka_unit_test(shards_make_one_model),
+        cmocka_unit_test(split_keys_of_other_types_are_read_and_noted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
