@@ -41,7 +41,7 @@ static enum apr_code load(json_t **top, struct apr_bytes text, struct apr_error 
     if (copy == NULL)
         return apr_no_memory(e);
     const size_t n = mend(copy, text);
-    enum apr_code code = apr_json_load(top, (struct apr_bytes){ (const unsigned char *)copy, n }, 0, e);
+    enum apr_code code = apr_json_load_last(top, (struct apr_bytes){ (const unsigned char *)copy, n }, 0, e);
     free(copy);
     if (code != APR_OK && n != text.n)
         e->at = APR_NOWHERE; /* it would be an offset in the copy */

@@ -99,7 +99,7 @@ static enum apr_code load(json_t **json, struct apr_bytes text, uint64_t at, siz
     *json = NULL;
     parsing = &parse;
     if (setjmp(parse.out) == 0) {
-        *json = json_loadb((const char *)text.at, text.n, flags | JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
+        *json = json_loadb((const char *)text.at, text.n, flags | JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
         let_go(&parse);
     } else {
         while (parse.last != NULL)
@@ -269,7 +269,7 @@ enum apr_code apr_walk_end(const struct apr_walk *w, struct apr_error *e)
 
 /* ---- values -------------------------------------------------------------------------------------------------------- */
 
-enum apr_code apr_json_load(json_t **json, struct apr_bytes text, uint64_t at, struct apr_error *e)
+static enum apr_code load_bounded(json_t **json, struct apr_bytes text, uint64_t at, size_t flags, struct apr_error *e)
 {
     *json = NULL;
     struct apr_walk w = { .text = text };
@@ -283,7 +283,17 @@ enum apr_code apr_json_load(json_t **json, struct apr_bytes text, uint64_t at, s
         depth -= closes(c) && depth > 0;
         w.at++;
     }
-    return load(json, text, at, 0, e);
+    return load(json, text, at, flags, e);
+}
+
+enum apr_code apr_json_load(json_t **json, struct apr_bytes text, uint64_t at, struct apr_error *e)
+{
+    return load_bounded(json, text, at, JSON_REJECT_DUPLICATES, e);
+}
+
+enum apr_code apr_json_load_last(json_t **json, struct apr_bytes text, uint64_t at, struct apr_error *e)
+{
+    return load_bounded(json, text, at, 0, e);
 }
 
 /* Well-formed without an escape: the characters between the quotes mean themselves. */
@@ -404,8 +414,8 @@ static enum apr_code check_string(struct apr_bytes quoted, uint64_t at, struct a
     return APR_OK;
 }
 
-/* The value at w->at; leaves w->at behind it. One pass over the bytes, whatever the nesting. */
-static enum apr_code check_value(struct apr_walk *w, unsigned levels, struct apr_error *e)
+/* The value at w->at, `level` containers above it of `most`; leaves w->at behind it. One pass over the bytes, whatever the nesting. */
+static enum apr_code check_value(struct apr_walk *w, unsigned level, unsigned most, struct apr_error *e)
 {
     const size_t begin = w->at;
     const uint64_t at = w->base + begin;
@@ -416,8 +426,8 @@ static enum apr_code check_value(struct apr_walk *w, unsigned levels, struct apr
         APR_TRY(classify(text, at, &v, e));
         return v.type == APR_META_STRING ? check_string(text, at, e) : APR_OK;
     }
-    if (levels == 0)
-        return apr_fail(e, APR_ELIMIT, at, "JSON: more than %u levels deep", DEPTH);
+    if (level == most)
+        return apr_fail(e, APR_ELIMIT, at, "JSON: more than %u levels deep", most);
     struct apr_walk in = *w;
     in.close = stands(w, '{') ? '}' : ']';
     in.started = false;
@@ -430,20 +440,25 @@ static enum apr_code check_value(struct apr_walk *w, unsigned levels, struct apr
             break;
         if (in.close == '}')
             APR_TRY(check_string(item.key, item.key_at, e));
-        APR_TRY(check_value(&in, levels - 1, e));
+        APR_TRY(check_value(&in, level + 1, most, e));
     }
     w->at = in.at;
     return APR_OK;
 }
 
-enum apr_code apr_json_check(struct apr_bytes text, uint64_t at, struct apr_error *e)
+enum apr_code apr_json_check_to(unsigned most, struct apr_bytes text, uint64_t at, struct apr_error *e)
 {
     struct apr_walk w = { .text = text, .base = at };
     skip_space(&w);
     if (w.at == text.n)
         return unexpected(&w, "a value", e);
-    APR_TRY(check_value(&w, DEPTH, e));
+    APR_TRY(check_value(&w, 0, most, e));
     return apr_walk_end(&w, e);
+}
+
+enum apr_code apr_json_check(struct apr_bytes text, uint64_t at, struct apr_error *e)
+{
+    return apr_json_check_to(DEPTH, text, at, e);
 }
 
 enum apr_code apr_json_checked(struct apr_arena **a, struct apr_bytes text, uint64_t at, struct apr_value *v, struct apr_error *e)

@@ -39,9 +39,13 @@ APR_MUST_CHECK enum apr_code apr_walk_end(const struct apr_walk *w, struct apr_e
  * the first call on: make no json_t before it, and give what json_dumps returns back through json_get_alloc_funcs. Any thread. */
 APR_MUST_CHECK enum apr_code apr_json_load(json_t **json, struct apr_bytes text, uint64_t at, struct apr_error *e);
 
-/* Checks one value of any size, however large, without keeping it: containers are walked in one pass, at most 127 levels deep,
- * scalars loaded. Keys that occur twice are no fault here. */
+/* The same, but of a key that stands twice the last counts, as in Python. */
+APR_MUST_CHECK enum apr_code apr_json_load_last(json_t **json, struct apr_bytes text, uint64_t at, struct apr_error *e);
+
+/* Checks one value of any size, however large, without keeping it: containers are walked in one pass, at most 127 levels deep (or
+ * `most`), scalars loaded. Keys that occur twice are no fault here. */
 APR_MUST_CHECK enum apr_code apr_json_check(struct apr_bytes text, uint64_t at, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_json_check_to(unsigned most, struct apr_bytes text, uint64_t at, struct apr_error *e);
 
 /* A string with its quotes -> its bytes: a view when nothing is escaped, else in the arena (m's). It may hold NUL. */
 APR_MUST_CHECK enum apr_code apr_json_text(struct apr_arena **a, struct apr_bytes quoted, uint64_t at, struct apr_bytes *out,
