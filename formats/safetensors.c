@@ -12,6 +12,7 @@
 
 #define PREFIX       8u
 #define HEADER_LIMIT 100000000u /* of the reference library, for readers and writers */
+#define FIELD_DEPTH  125u       /* of its 127 levels the header and the entry are two */
 
 enum { CONTAINER = 1, INDEX, EXTENTS, METADATA }; /* stages of a checker */
 
@@ -122,7 +123,7 @@ static enum apr_code read_field(struct apr_model *m, const struct apr_item *item
     while (field < NFIELDS && !apr_bytes_is(key, fields[field]))
         field++;
     if (field == NFIELDS) {
-        APR_TRY(apr_json_check(item->value, item->value_at, e));
+        APR_TRY(apr_json_check_to(FIELD_DEPTH, item->value, item->value_at, e));
         apr_model_note(m, APR_WARNING, INDEX, "st.unknown_field", t->name, item->key_at,
                        "tensor %s: the field %s is not of SafeTensors, ignored", APR_QUOTED(t->name), APR_QUOTED(key));
         return APR_OK;

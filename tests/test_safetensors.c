@@ -258,9 +258,32 @@ static void a_hundred_thousand_tensors_and_a_padded_header_are_read(void **state
     test_free(&header);
 }
 
+/* Where the reference library's own parser stops: 127 levels, counted from the header's. */
+static void an_unknown_field_is_as_deep_as_the_reference_reads(void **state)
+{
+    (void)state;
+    static const struct { unsigned levels; enum apr_code code; } rows[] = { { 1, APR_OK }, { 125, APR_OK }, { 126, APR_ELIMIT }, { 100000, APR_ELIMIT } };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_bytes header = { 0 }, b = { 0 };
+        test_text(&header, "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1],\"x\":");
+        for (unsigned k = 0; k < rows[i].levels; k++)
+            test_text(&header, "[");
+        for (unsigned k = 0; k < rows[i].levels; k++)
+            test_text(&header, "]");
+        test_text(&header, "}}");
+        test_integer(&b, header.n, 8);
+        test_put(&b, header.at, header.n);
+        test_zeros(&b, 1);
+        apr_close(test_open("a deep field", "deep.safetensors", &b, rows[i].code, APR_NOWHERE, "more than 125 levels deep"));
+        test_free(&header);
+        test_free(&b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_unknown_field_is_as_deep_as_the_reference_reads),
         cmocka_unit_test(tensors_are_views_in_the_order_of_their_data),
         cmocka_unit_test(odd_but_sound_files_are_read),
         cmocka_unit_test(metadata_is_strings_of_which_the_last_twin_stays),
