@@ -355,7 +355,7 @@ static int shrinking_main(int argc, char **argv)
         return 9;
     const volatile unsigned char *const end_of_map = s->map.at + s->map.n;
     const unsigned last = end_of_map[-1];
-    printf("%u %d", last, s->shrank != 0);
+    printf("%u %d", last, s->lost != 0);
     apr_source_close(s);
     return apr_cli_finish(&c, APR_EXIT_YES);
 }

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,7 +38,7 @@ static void expect_bytes(const struct apr_source *s, const void *at, size_t n)
     assert_int_equal(s->map.n, n);
     assert_int_equal(s->stored, n);
     assert_memory_equal(s->map.at, at, n);
-    assert_int_equal(s->shrank, 0);
+    assert_int_equal(s->lost, 0);
 }
 
 /* A run whose temporary files go to a folder of their own, which is empty whenever somebody looks. */
@@ -492,6 +493,192 @@ static void a_file_that_shrinks_reads_as_zeros_and_is_told(void **state)
     test_free(&b);
 }
 
+/* ---- a file that changes ------------------------------------------------------------------------------------------- */
+
+static void shrink(const char *path)   { assert_int_equal(truncate(path, 4000), 0); } /* inside the page, so nothing faults */
+static void grow(const char *path)     { assert_int_equal(truncate(path, 5000), 0); }
+static void touch(const char *path)    { assert_int_equal(utimensat(AT_FDCWD, path, NULL, 0), 0); }
+static void rename_it(const char *path){ assert_int_equal(rename(path, test_path("changes/elsewhere")), 0); }
+static void link_it(const char *path)  { assert_int_equal(link(path, test_path("changes/second")), 0); }
+static void chmod_it(const char *path) { assert_int_equal(chmod(path, 0400), 0); }
+static void remove_it(const char *path){ assert_int_equal(unlink(path), 0); }
+static void replace(const char *path)
+{
+    struct test_bytes b = some_bytes(4100);
+    assert_int_equal(rename(test_file("changes/new", b.at, b.n), path), 0);
+    test_free(&b);
+}
+
+static void rewrite(const char *path)
+{
+    const int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "!", 1, 4099), 1);
+    close(fd);
+}
+
+static void nothing(const char *path) { (void)path; }
+
+/* An old file, so that whatever is written now bears another time. */
+static const char *old_file(const char *name)
+{
+    struct test_bytes b = some_bytes(4100);
+    const char *const path = test_file(name, b.at, b.n);
+    const struct timespec then[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000, .tv_nsec = 1 } };
+    assert_int_equal(utimensat(AT_FDCWD, path, then, 0), 0);
+    test_free(&b);
+    return path;
+}
+
+static const struct {
+    void      (*change)(const char *path);
+    const char *kept, *by_path; /* what is said with a descriptor, and without one; NULL: nothing */
+} changes[] = {
+    { nothing, NULL, NULL },
+    { shrink, "the file shrank while it was read", "the file shrank while it was read" },
+    { grow, "the file changed while it was read", "the file changed while it was read" },
+    { rewrite, "the file changed while it was read", "the file changed while it was read" },
+    { touch, "the file changed while it was read", "the file changed while it was read" },
+    { link_it, NULL, NULL },
+    { chmod_it, NULL, NULL },
+    { rename_it, NULL, "cannot be asked whether it changed: No such file or directory" },
+    { remove_it, NULL, "cannot be asked whether it changed: No such file or directory" },
+    { replace, NULL, "another file took its place while it was read" },
+};
+
+static void a_file_that_changes_is_told(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2 * APR_LENGTH(changes); i++) {
+        const char *const words = i % 2 ? changes[i / 2].by_path : changes[i / 2].kept;
+        struct rlimit before;
+        struct apr_error e = { .text = "" };
+        const char *const path = old_file("changes/file");
+        struct apr_source *s;
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+        const size_t open_before = open_descriptors();
+        struct apr_source *many[16];
+        if (i % 2) { /* half of 32 are kept, and then no more */
+            assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 32, before.rlim_max }), 0);
+            for (size_t k = 0; k < APR_LENGTH(many); k++)
+                many[k] = opened(old_file("changes/other"), test_run_with(1));
+        }
+        s = opened(path, test_run_with(1));
+        assert_int_equal(open_descriptors() - open_before, i % 2 ? 16 : 1);
+        changes[i / 2].change(path);
+        assert_int_equal(apr_source_intact(s, &e), words == NULL ? APR_OK : APR_EIO);
+        if (words != NULL)
+            assert_string_equal(e.text, words);
+        assert_int_equal(apr_source_end(s, APR_ECORRUPT, &e), words == NULL ? APR_ECORRUPT : APR_EIO);
+        for (size_t k = 0; i % 2 && k < APR_LENGTH(many); k++)
+            assert_int_equal(apr_source_end(many[k], APR_OK, &e), APR_OK);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_int_equal(open_descriptors(), open_before);
+        unlink(path);
+        unlink(test_path("changes/elsewhere"));
+        unlink(test_path("changes/second"));
+    }
+}
+
+static void a_disk_that_fails_is_no_file_that_shrinks(void **state)
+{
+    (void)state;
+    struct apr_source *s = opened(old_file("failing"), test_run_with(1));
+    struct apr_error e;
+    assert_true(apr_source_patch(s->map.at + 1));          /* as the handler does, though the page is within the file */
+    assert_int_equal(apr_source_intact(s, &e), APR_EIO);
+    assert_string_equal(e.text, "the disk failed while it was read: Input/output error");
+    shrink(s->path);
+    assert_int_equal(apr_source_intact(s, &e), APR_EIO);
+    assert_string_equal(e.text, "the file shrank while it was read");
+    apr_source_close(s);
+}
+
+static void a_copy_of_a_pipe_changes_for_nobody(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct apr_error e;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(write(ends[1], "piped", 5), 5);
+    close(ends[1]);
+    const int before = swap_stdin(ends[0]);
+    struct apr_source *s = opened("-", spooling());
+    close(swap_stdin(before));
+    assert_int_equal(apr_source_intact(s, &e), APR_OK);
+    assert_int_equal(apr_source_end(s, APR_OK, &e), APR_OK);
+    assert_int_equal(apr_source_end(NULL, APR_ELIMIT, &e), APR_ELIMIT);
+}
+
+/* ---- under a tool -------------------------------------------------------------------------------------------------- */
+
+/* Waits until somebody opens `pipe`, which the tool does when its model is open, changes a file of that, and lets the tool go on. */
+struct meddler {
+    const char              *pipe, *file;
+    void                   (*change)(const char *path);
+    const struct test_bytes *bytes;
+};
+
+static void *meddle(void *argument)
+{
+    const struct meddler *m = argument;
+    const int fd = open(m->pipe, O_WRONLY | O_CLOEXEC);
+    m->change(m->file);
+    if (fd < 0 || write(fd, m->bytes->at, m->bytes->n) != (ssize_t)m->bytes->n)
+        fail_msg("%s is not read", m->pipe);
+    close(fd);
+    return NULL;
+}
+
+static void age(const char *path)
+{
+    const struct timespec then[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
+    assert_int_equal(utimensat(AT_FDCWD, path, then, 0), 0);
+}
+
+static void cut_the_last_byte(const char *path)
+{
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(truncate(path, st.st_size - 1), 0);
+}
+
+static void an_answer_about_a_file_that_changed_is_none(void **state)
+{
+    (void)state;
+    struct test_bytes b = { 0 };
+    const char *const header = "{\"a\":{\"dtype\":\"U8\",\"shape\":[5000],\"data_offsets\":[0,5000]}}";
+    test_integer(&b, strlen(header), 8);
+    test_text(&b, header);
+    for (size_t i = 0; i < 5000; i++)
+        test_integer(&b, 1, 1);
+    const char *const model = test_file("meddled/model.safetensors", b.at, b.n), *const folder = test_path("meddled");
+    const char *const config = test_file("meddled/config.json", "{}", 2), *const pipe_path = test_path("meddler");
+    struct test_answer a = test_tool("apr-inspect", folder, "--manifest", test_path("manifest"), NULL);
+    struct test_bytes manifest = test_load(test_path("manifest"));
+    static const char *const views[][5] = { { "apr-diff" }, { "apr-diff", "--json" }, { "apr-diff", "--structure" }, { "apr-inspect", "--verify" } };
+    assert_int_equal(mkfifo(pipe_path, 0600), 0);
+    for (size_t i = 0; i < 3 * APR_LENGTH(views); i++) {
+        const char *const *view = views[i / 3], *const option = view[1] == NULL ? "--quiet" : view[1];
+        const bool verify = strcmp(view[0], "apr-inspect") == 0;
+        void (*const change[])(const char *) = { nothing, cut_the_last_byte, cut_the_last_byte };
+        struct meddler m = { pipe_path, i % 3 == 1 ? model : config, change[i % 3], verify ? &manifest : &b };
+        pthread_t thread;
+        age(test_file("meddled/model.safetensors", b.at, b.n));
+        age(test_file("meddled/config.json", "{}", 2));
+        assert_int_equal(pthread_create(&thread, NULL, meddle, &m), 0);
+        struct test_answer got = verify ? test_tool(view[0], folder, option, pipe_path, NULL) : test_tool(view[0], option, folder, pipe_path, NULL);
+        pthread_join(thread, NULL);
+        if (got.exit != (i % 3 == 0 ? 0 : 2) || (i % 3 != 0 && (!test_says(&got.err, m.file) || !test_says(&got.err, "the file shrank"))))
+            fail_msg("%s %s, change %zu: exit %d: %s%s", view[0], option, i % 3, got.exit, (const char *)got.out.at, (const char *)got.err.at);
+        if (i % 3 != 0 && test_says(&got.out, "\"verdict\""))
+            fail_msg("%s %s: a verdict: %s", view[0], option, (const char *)got.out.at);
+        test_answer_free(&got);
+    }
+    test_answer_free(&a);
+    test_free(&manifest);
+    test_free(&b);
+}
+
 static void an_address_of_nobody_is_not_patched(void **state)
 {
     (void)state;
@@ -545,6 +732,10 @@ int main(void)
         cmocka_unit_test(letting_go_touches_nothing_outside),
         cmocka_unit_test(what_was_let_go_is_not_resident),
         cmocka_unit_test(a_file_that_shrinks_reads_as_zeros_and_is_told),
+        cmocka_unit_test(a_file_that_changes_is_told),
+        cmocka_unit_test(a_disk_that_fails_is_no_file_that_shrinks),
+        cmocka_unit_test(a_copy_of_a_pipe_changes_for_nobody),
+        cmocka_unit_test(an_answer_about_a_file_that_changed_is_none),
         cmocka_unit_test(an_address_of_nobody_is_not_patched),
         cmocka_unit_test(sources_close_in_any_order),
     };

@@ -196,11 +196,11 @@ enum apr_code apr_families_add(struct apr_families *all, const char *path, const
     struct apr_source **source = family == NULL ? NULL : realloc(all->source, (all->nown + 1) * sizeof *source);
     if (source != NULL)
         all->source = source;
-    const enum apr_code code = source == NULL ? apr_no_memory(e) : apr_family_parse(&f, s->path, s->map, e);
-    if (code != APR_OK) {
-        apr_source_close(s);
-        return code;
-    }
+    enum apr_code code = source == NULL ? apr_no_memory(e) : apr_family_parse(&f, s->path, s->map, e);
+    if (code == APR_OK && (code = apr_source_intact(s, e)) != APR_OK)
+        apr_family_free(f);
+    if (code != APR_OK)
+        return apr_source_end(s, code, e);
     memmove(all->family + all->nown + 1, all->family + all->nown, (all->n - all->nown) * sizeof *all->family);
     all->family[all->nown] = f;
     all->source[all->nown++] = s;

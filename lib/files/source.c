@@ -7,15 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #define COPY_BYTES (256 * 1024)
 
-/* All open sources, for apr_source_patch. Only opening and closing take the lock; a handler only follows the links, and the source
+/* All open sources, for apr_source_patch, and how many descriptors they keep. Only opening and closing take the lock; a handler only follows the links, and the source
  * whose fault it handles is not being closed. */
 static struct apr_source *_Atomic all_sources;
+static size_t                     all_kept;
 static pthread_mutex_t            all_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static enum apr_code system_error(struct apr_error *e, const char *doing)
@@ -101,41 +103,58 @@ static enum apr_code spool(int *fd, uint64_t *n, const struct apr_run *r, struct
         *n += (uint64_t)got;
     }
     free(buffer);
-    if (*fd != STDIN_FILENO)
-        close(*fd);
+    close(*fd);
     *fd = copy;
     return code;
 }
 
-/* A source of the n bytes of fd, which the caller closes; st says which file they came from. */
-static enum apr_code new_source(struct apr_source **out, const char *path, int fd, uint64_t n, const struct stat *st, struct apr_error *e)
+/* Of the descriptors that the process may have, sources keep half: a trace can have more files. */
+static bool may_keep(size_t kept)
+{
+    struct rlimit most;
+    return getrlimit(RLIMIT_NOFILE, &most) == 0 && kept < most.rlim_cur / 2;
+}
+
+static void publish(struct apr_source *s, int fd)
+{
+    pthread_mutex_lock(&all_lock);
+    s->fd = !s->copied && may_keep(all_kept) ? fd : -1;
+    all_kept += s->fd >= 0;
+    s->next = all_sources;
+    all_sources = s;
+    pthread_mutex_unlock(&all_lock);
+    if (s->fd < 0)
+        close(fd);
+}
+
+/* A source of the n bytes of fd, which it takes over; st says which file they came from. */
+static enum apr_code new_source(struct apr_source **out, const char *path, int fd, uint64_t n, const struct stat *st, bool copied,
+                                struct apr_error *e)
 {
     const size_t length = strlen(path) + 1;
     struct apr_source *s = calloc(1, sizeof *s + length);
-    if (s == NULL)
-        return apr_no_memory(e);
+    const enum apr_code code = s == NULL ? apr_no_memory(e) : map_file(fd, n, &s->map, e);
+    if (code != APR_OK) {
+        close(fd);
+        free(s);
+        return code;
+    }
     s->path = memcpy(s + 1, path, length);
     s->stored = n;
     s->device = st->st_dev;
     s->inode = st->st_ino;
-    const enum apr_code code = map_file(fd, n, &s->map, e);
-    if (code != APR_OK) {
-        free(s);
-        return code;
-    }
-    pthread_mutex_lock(&all_lock);
-    s->next = all_sources;
-    all_sources = s;
-    pthread_mutex_unlock(&all_lock);
+    s->written = st->st_mtim;
+    s->copied = copied;
+    publish(s, fd);
     *out = s;
     return APR_OK;
 }
 
 enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e)
 {
-    int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    const bool dash = strcmp(path, "-") == 0;
+    int fd = dash ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
     struct stat st = { 0 };
-    uint64_t n = 0;
     enum apr_code code = APR_OK;
     *s = NULL;
     if (fd < 0)
@@ -144,16 +163,16 @@ enum apr_code apr_source_open(struct apr_source **s, const char *path, const str
         code = system_error(e, "cannot tell what it is");
     else if (S_ISDIR(st.st_mode))
         code = apr_fail(e, APR_EIO, APR_NOWHERE, "is a folder");
-    else if (!S_ISREG(st.st_mode) || (fd == STDIN_FILENO && lseek(fd, 0, SEEK_CUR) != 0))
+    const bool copied = code == APR_OK && (!S_ISREG(st.st_mode) || (dash && lseek(fd, 0, SEEK_CUR) != 0));
+    uint64_t n = (uint64_t)st.st_size;
+    if (copied)
         code = spool(&fd, &n, r, e);
-    else
-        n = (uint64_t)st.st_size;
     if (code == APR_OK)
-        code = new_source(s, path, fd, n, &st, e);
+        code = new_source(s, path, fd, n, &st, copied, e);
+    else if (fd >= 0)
+        close(fd);
     if (code != APR_OK)
         apr_error_in(e, path);
-    if (fd > STDIN_FILENO)
-        close(fd);
     return code;
 }
 
@@ -205,7 +224,7 @@ enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a pipe without a writer does not hold us up */
     struct stat st;
-    enum apr_code code;
+    enum apr_code code = APR_OK;
     (void)r;
     *s = NULL;
     if (fd < 0)
@@ -216,12 +235,12 @@ enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64
         code = no_file(&st, e);
     else if ((uint64_t)st.st_size > most)
         code = too_long(&st, most, e);
-    else
-        code = new_source(s, path, fd, (uint64_t)st.st_size, &st, e);
+    if (code == APR_OK && fd >= 0)
+        code = new_source(s, path, fd, (uint64_t)st.st_size, &st, false, e);
+    else if (fd >= 0)
+        close(fd);
     if (code != APR_OK)
         apr_error_in(e, path);
-    if (fd >= 0)
-        close(fd);
     return code;
 }
 
@@ -238,7 +257,10 @@ void apr_source_close(struct apr_source *s)
             before = before->next;
         before->next = s->next;
     }
+    all_kept -= s->fd >= 0;
     pthread_mutex_unlock(&all_lock);
+    if (s->fd >= 0)
+        close(s->fd);
     unmap(s->map);
     free(s);
 }
@@ -251,6 +273,44 @@ bool apr_source_is_open(uint64_t device, uint64_t inode)
         s = s->next;
     pthread_mutex_unlock(&all_lock);
     return s != NULL;
+}
+
+/* Length and time of writing count. The time of change does not: another name, another mode or owner, a move change it and no byte. A file
+ * that is known by its path alone may have been replaced: then nobody can say what became of the mapped one. */
+static enum apr_code compare_with(const struct apr_source *s, const struct stat *st, struct apr_error *e)
+{
+    if (st->st_dev != s->device || st->st_ino != s->inode)
+        return apr_fail(e, APR_EIO, APR_NOWHERE, "another file took its place while it was read");
+    if ((uint64_t)st->st_size < s->stored)
+        return apr_fail(e, APR_EIO, APR_NOWHERE, "the file shrank while it was read");
+    if ((uint64_t)st->st_size > s->stored || st->st_mtim.tv_sec != s->written.tv_sec || st->st_mtim.tv_nsec != s->written.tv_nsec)
+        return apr_fail(e, APR_EIO, APR_NOWHERE, "the file changed while it was read");
+    return APR_OK;
+}
+
+enum apr_code apr_source_intact(const struct apr_source *s, struct apr_error *e)
+{
+    struct stat st;
+    enum apr_code code = APR_OK;
+    if (!s->copied)
+        code = (s->fd >= 0 ? fstat(s->fd, &st) : stat(s->path, &st)) != 0 ? system_error(e, "cannot be asked whether it changed")
+                                                                        : compare_with(s, &st, e);
+    if (code == APR_OK && s->lost) /* pages within its length */
+        code = apr_fail(e, APR_EIO, APR_NOWHERE, "the disk failed while it was read: %s", strerror(EIO));
+    if (code != APR_OK)
+        apr_error_in(e, s->path);
+    return code;
+}
+
+enum apr_code apr_source_end(struct apr_source *s, enum apr_code code, struct apr_error *e)
+{
+    struct apr_error why;
+    if (s != NULL && apr_source_intact(s, &why) != APR_OK) {
+        code = why.code;
+        *e = why;
+    }
+    apr_source_close(s);
+    return code;
 }
 
 enum apr_code apr_source_replace(struct apr_source *s, int fd, uint64_t n, struct apr_error *e)
@@ -301,7 +361,7 @@ bool apr_source_patch(const void *address)
         /* the bare call: a handler may make it, and a sanitizer does not take it for a write that races with the readers */
         const long zeros = syscall(SYS_mmap, begin, (size_t)((uintptr_t)(s->map.at + s->map.n) - begin), PROT_READ,
                                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
-        s->shrank = 1;
+        s->lost = 1;
         return zeros != -1;
     }
     return false;

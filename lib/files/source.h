@@ -2,16 +2,26 @@
 #ifndef APR_SOURCE_H
 #define APR_SOURCE_H
 
+#include <time.h>
+
 #include "base/core.h"
 
 /* An open file. path is as given ("-" for standard input). When the file was compressed, map is the decoded content and
- * `stored` how long the file itself is; else stored equals map.n. device and inode say which file it is, whatever it is called. */
+ * `stored` how long the file itself is; else stored equals map.n. device and inode say which file it is, whatever it is called.
+ *   copied   map is a copy of what a pipe gave: nobody can change it
+ *   fd       its descriptor, to ask whether it changed; -1 when there was no room for one
+ *   written  when it was last written to, before it was opened
+ *   lost     pages of the map could not be read (apr_source_patch)
+ *   next     of all open ones, for apr_source_patch */
 struct apr_source {
     struct apr_bytes   map;
     uint64_t           stored, device, inode;
     const char        *path;
-    _Atomic int        shrank;   /* set by apr_source_patch */
-    struct apr_source *next;     /* of all open ones, for apr_source_patch */
+    bool               copied;
+    int                fd;
+    struct timespec    written;
+    _Atomic int        lost;
+    struct apr_source *next;
 };
 
 /* Maps the file that the user named. What cannot be mapped (a pipe, "-", a terminal) is first copied into an unlinked file in
@@ -37,11 +47,19 @@ APR_MUST_CHECK enum apr_code apr_source_sidecar(struct apr_source **s, const cha
 #define APR_MOST_VOCABULARY ((uint64_t)64 << 20)
 #define APR_MOST_SHARD      UINT64_MAX
 
+/* APR_EIO when the file is not as it was when it was opened: it shrank, grew or was written to, or its disk failed. What was read from it
+ * is no answer then. A system call: to be asked once, when reading ends. Any thread. */
+APR_MUST_CHECK enum apr_code apr_source_intact(const struct apr_source *s, struct apr_error *e);
+
 /* Unmaps and frees; NULL is nothing. */
 void apr_source_close(struct apr_source *s);
 
 /* Is any source that is open this file? */
 bool apr_source_is_open(uint64_t device, uint64_t inode);
+
+/* Closes a file that is read to its end, `code` being what came of it: returns that, or what apr_source_intact says, since the word of
+ * whoever read a file that changed under it is worth nothing. NULL s: code. */
+APR_MUST_CHECK enum apr_code apr_source_end(struct apr_source *s, enum apr_code code, struct apr_error *e);
 
 /* An unlinked temporary file in r->tmpdir, as a descriptor; -1 and e when there is none. */
 int apr_temporary(const struct apr_run *r, struct apr_error *e);
@@ -57,7 +75,7 @@ APR_MUST_CHECK enum apr_code apr_source_replace(struct apr_source *s, int fd, ui
 void apr_drop_behind(struct apr_bytes map, struct apr_bytes range);
 
 /* For a SIGBUS handler, and async-signal-safe: when `address` lies in a map, puts zero pages from there to its end, marks its
- * source as shrunk and returns true; the reader goes on and apr_model_intact tells. False for any other address. */
+ * source as lost and returns true; the reader goes on and apr_model_intact tells. False for any other address. */
 bool apr_source_patch(const void *address);
 
 #endif

@@ -207,12 +207,16 @@ void apr_model_note(struct apr_model *m, enum apr_severity severity, unsigned st
 enum apr_code apr_model_intact(const struct apr_model *m, struct apr_error *e)
 {
     for (size_t i = 0; i < m->nfile; i++)
-        if (m->file[i]->shrank) {
-            apr_fail(e, APR_EIO, APR_NOWHERE, "the file shrank while it was read");
-            apr_error_in(e, m->file[i]->path);
-            return APR_EIO;
-        }
+        if (m->file[i]->lost)
+            return apr_source_intact(m->file[i], e);
     return APR_OK;
+}
+
+enum apr_code apr_model_unchanged(const struct apr_model *m, struct apr_error *e)
+{
+    for (size_t i = 0; i < m->nfile; i++)
+        APR_TRY(apr_source_intact(m->file[i], e));
+    return m->config == NULL ? APR_OK : apr_source_intact(m->config, e);
 }
 
 void apr_close(struct apr_model *m)

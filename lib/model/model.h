@@ -41,7 +41,10 @@ const struct apr_tensor *apr_model_find(const struct apr_model *m, struct apr_by
 /* Where t's data begins in its file. */
 uint64_t apr_tensor_offset(const struct apr_model *m, const struct apr_tensor *t);
 
-/* An error when a file of the model shrank under its map (zeros were read in its place), APR_OK else. */
+/* An error when pages of a file of the model could not be read (zeros were read in their place), APR_OK else. Cheap: for each tensor. */
 APR_MUST_CHECK enum apr_code apr_model_intact(const struct apr_model *m, struct apr_error *e);
+
+/* The same, and when one of its files, config.json too, was changed (apr_source_intact): to be asked when all is read, before the answer. */
+APR_MUST_CHECK enum apr_code apr_model_unchanged(const struct apr_model *m, struct apr_error *e);
 
 #endif

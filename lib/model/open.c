@@ -58,8 +58,11 @@ static enum apr_code read_source(struct apr_model *m, struct apr_source *s, cons
     enum apr_code code = apr_found(recognise(m, s, e), e, STAGE_CONTAINER, "file.format");
     if (code == APR_OK)
         code = m->format->read(m, s, r, e);
-    if (s->shrank) /* whatever was found wrong then is no news about the file */
-        return apr_model_intact(m, e);
+    struct apr_error why;
+    if (code != APR_OK && apr_source_intact(s, &why) != APR_OK) { /* what was found wrong is no news about the file */
+        *e = why;
+        return why.code;
+    }
     if (code != APR_OK)
         apr_error_in(e, s->path);
     return code;
@@ -120,8 +123,7 @@ static enum apr_code read_index(struct apr_model *m, struct apr_source *s, const
     const enum apr_code code = read_shards(m, s, r, e);
     if (code != APR_OK)
         apr_error_in(e, s->path);
-    apr_source_close(s);
-    return code;
+    return apr_source_end(s, code, e);
 }
 
 /* ---- siblings by number --------------------------------------------------------------------------------------------- */

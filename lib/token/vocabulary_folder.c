@@ -200,11 +200,11 @@ enum apr_code apr_vocabulary_folder(struct apr_vocabulary *v, const char *path, 
 {
     struct folder f = { v, path, r, e };
     const enum apr_code code = read_all(&f, wanted);
+    struct apr_error why;
     for (size_t i = 0; i < v->nfile; i++)
-        if (v->file[i]->shrank) { /* whatever was found wrong then is no news about the file */
-            apr_fail(e, APR_EIO, APR_NOWHERE, "the file shrank while it was read");
-            apr_error_in(e, v->file[i]->path);
-            return APR_EIO;
+        if (apr_source_intact(v->file[i], &why) != APR_OK) { /* whatever was found wrong then is no news about the file */
+            *e = why;
+            return why.code;
         }
     return code;
 }

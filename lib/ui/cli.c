@@ -459,7 +459,7 @@ static void die_by(int number)
     raise(number);
 }
 
-/* A mapped file that shrank: its lost pages read as zeros from here on, and apr_model_intact tells. */
+/* A mapped file that shrank, or a disk that failed: the lost pages read as zeros from here on, and apr_model_intact tells. */
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
     const int kept = errno;

@@ -276,6 +276,12 @@ static void leave(void *ctx, void *scratch)
     apr_window_drop(&own->b);
 }
 
+enum apr_code models_unchanged(const struct models *models, struct apr_error *e)
+{
+    APR_TRY(apr_model_unchanged(models->a, e));
+    return apr_model_unchanged(models->b, e);
+}
+
 enum apr_code compare_pairs(const struct options *o, const struct models *models, const struct pair *pair, size_t npair, row_fn *take_row, void *ctx,
                             struct apr_error *e)
 {
@@ -287,7 +293,9 @@ enum apr_code compare_pairs(const struct options *o, const struct models *models
     c.linear = calloc(1, partial);
     c.turned = calloc(1, partial);
     c.rows = malloc(((size_t)o->rows + 1) * sizeof *c.rows);
-    const enum apr_code code = c.linear == NULL || c.turned == NULL || c.rows == NULL ? apr_no_memory(e) : apr_pass(&o->cli.run, &job, e);
+    enum apr_code code = c.linear == NULL || c.turned == NULL || c.rows == NULL ? apr_no_memory(e) : apr_pass(&o->cli.run, &job, e);
+    if (code == APR_OK)
+        code = models_unchanged(models, e);
     free(c.linear);
     free(c.turned);
     free(c.rows);

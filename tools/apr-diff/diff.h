@@ -120,6 +120,7 @@ static inline bool was_compared(const struct row *r) { return r->layout != LAYOU
 typedef enum apr_code row_fn(void *ctx, const struct row *row, struct apr_error *e);
 
 /* Compares all pairs and hands the rows to `take` on this thread, in order. */
+APR_MUST_CHECK enum apr_code models_unchanged(const struct models *models, struct apr_error *e); /* to be asked before the verdict */
 APR_MUST_CHECK enum apr_code compare_pairs(const struct options *o, const struct models *models, const struct pair *pair, size_t npair,
                                            row_fn *take, void *ctx, struct apr_error *e);
 

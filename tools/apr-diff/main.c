@@ -32,8 +32,7 @@ static enum apr_code read_tolerances(struct options *o, struct apr_error *e)
         code = read_rules(&o->rules, o->tolerances, s->map, &o->bounds, e);
     else
         apr_error_in(e, o->tolerances);
-    apr_source_close(s);
-    return code;
+    return apr_source_end(s, code, e);
 }
 
 /* What the names alone cannot tell, told on stderr. */

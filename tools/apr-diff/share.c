@@ -318,7 +318,7 @@ enum apr_code share_rows(const struct share *p, row_fn *take, void *ctx, struct 
     for (uint64_t number = 0; code == APR_OK; number++) {
         code = apr_walk_next(&w, &item, &more, e);
         if (code == APR_OK && !more)
-            return APR_OK;
+            return apr_source_intact(p->s, e);
         if (code == APR_OK)
             code = take_row(&item, number, take, ctx, e);
     }

@@ -253,13 +253,15 @@ int diff_structure(struct options *o, const struct apr_model *a, const struct ap
     if (o->cli.json)
         apr_report_begin(&s.report);
     code = compare_all(&s, a, b, &m, &e);
+    if (code == APR_OK)
+        code = models_unchanged(&(struct models){ a, b }, &e);
     for (unsigned i = 0; i < NCATEGORY; i++)
         total += s.count[i];
     if (o->cli.json) {
         apr_report_sum(&s.report);
         write_totals(&s, total);
         apr_report_end(&s.report, code == APR_OK ? NULL : &e);
-    } else if (total == 0) {
+    } else if (code == APR_OK && total == 0) {
         puts("the same structure");
     }
     free_match(&m);

@@ -103,5 +103,5 @@ enum apr_code check_model(struct inspection *x, struct apr_error *e)
     APR_TRY(check_tokenizer(x, e));
     if (x->o->check == CHECK_ALL)
         APR_TRY(check_values(x, e));
-    return apr_model_intact(x->m, e);
+    return apr_model_unchanged(x->m, e);
 }

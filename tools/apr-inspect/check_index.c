@@ -58,6 +58,5 @@ enum apr_code check_index(struct inspection *x, struct apr_error *e)
         code = add_finding(&x->findings, APR_WARNING, STAGE_EXTENTS, "index.total_size", no_tensor, e,
                            "the index says that the tensors take %llu bytes, they take %llu", (unsigned long long)said,
                            (unsigned long long)total);
-    apr_source_close(s);
-    return code;
+    return apr_source_end(s, code, e);
 }

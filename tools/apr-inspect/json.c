@@ -131,7 +131,7 @@ enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_c
         APR_TRY(write_tokenizer(j, x, e));
     if (o->check != CHECK_NONE)
         APR_TRY(write_check(j, x, exit_code, e));
-    return apr_model_intact(x->m, e);
+    return apr_model_unchanged(x->m, e);
 }
 
 int show_json(struct inspection *x)

@@ -64,7 +64,7 @@ static int inspect(const struct options *o, const char *path)
         exit_code = show_model(&x);
     else
         exit_code = o->cli.json ? fail_json(&x, &e) : apr_cli_fail(&o->cli, &e);
-    if (exit_code != APR_EXIT_NONE && !o->cli.json && apr_model_intact(x.m, &e) != APR_OK)
+    if (exit_code != APR_EXIT_NONE && !o->cli.json && apr_model_unchanged(x.m, &e) != APR_OK)
         exit_code = apr_cli_fail(&o->cli, &e);
     end_inspection(&x);
     return exit_code;

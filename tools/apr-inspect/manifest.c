@@ -275,7 +275,7 @@ int verify_manifest(struct inspection *x)
     int exit_code;
     if (apr_source_open(&s, x->o->verify, &x->o->cli.run, &e) != APR_OK)
         return fail(x, x->o->verify, &e);
-    if (read_members(&v.f, x->m, s->map, &e) == APR_OK)
+    if (read_members(&v.f, x->m, s->map, &e) == APR_OK && apr_source_intact(s, &e) == APR_OK)
         exit_code = verify(&v);
     else
         exit_code = fail(x, x->o->verify, &e);

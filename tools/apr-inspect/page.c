@@ -58,7 +58,7 @@ static enum apr_code write_data(struct page *page, struct options *o, struct apr
     APR_TRY(scan_tensors(page->x, SCAN_STATS, take_row, page, e));
     apr_out_close(j, ']');
     apr_report_end(&r, NULL);
-    return apr_model_intact(page->x->m, e);
+    return APR_OK;
 }
 
 /* ---- facts ---------------------------------------------------------------------------------------------------------- */

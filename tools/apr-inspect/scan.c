@@ -308,6 +308,8 @@ enum apr_code scan_tensors(const struct inspection *x, unsigned what, scan_fn *t
         code = apr_ordered(&s.run, s.njob, sizeof(struct apr_grid), make_grid, take_grid, &s, e);
     if (code == APR_OK)
         code = apr_ordered(&s.run, s.nunit, part_bytes > rows_bytes ? part_bytes : rows_bytes, make_unit, take_unit, &s, e);
+    if (code == APR_OK)
+        code = apr_model_unchanged(x->m, e);
     apr_progress_end(s.run.progress);
     free(s.count);
     free(s.value);
