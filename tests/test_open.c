@@ -568,7 +568,7 @@ static void traces_without_stages_are_told(void **state)
     const struct { const char *what, *folder, *file; enum apr_code code; const char *words[4]; } rows[] = {
         { "no stage", (put_text("t0", "layer-0/readme", ""), "t0"), "", APR_EIO, { "nor the stages of a trace" } },
         { "no trace", (put_text("t1", "pytorch_model.bin", "PK\3\4 weights"), "t1"), "/pytorch_model.bin", APR_ECORRUPT,
-          { "is no SafeTensors" } },
+          { "PyTorch" } },
         { "half a stage", (put_text("t2", "layer-0/a.bin", "APRT..."), "t2"), "/layer-0/a.bin", APR_ECORRUPT, { NULL } },
         { "a folder of that name", (put_text("t3", "layer-0/a.bin/x", ""), "t3"), "/layer-0/a.bin", APR_EIO, { "is a folder" } },
         { "a model among stages", (put_stage("t4", "a.bin", 0), put_letters("t4", "b.bin", "x"), "t4"), "/b.bin", APR_ECORRUPT,

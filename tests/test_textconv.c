@@ -135,10 +135,31 @@ static void it_is_never_json(void **state)
     test_answer_free(&a);
 }
 
+static void what_cannot_be_read_is_a_text_too(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes, *text;
+    } rows[] = {
+        { "version https://git-lfs.github.com/spec/v1\noid sha256:9c\nsize 12\n", "version https://git-lfs.github.com/spec/v1\noid sha256:9c\nsize 12\n" },
+        { "version https://git-lfs \x1b[31m", "version https://git-lfs \\x1b[31m\n" },
+        { "", "cannot be read: at byte 0: is empty\n" },
+        { "GGUF", "cannot be read: at byte " },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_answer a = test_tool("apr-inspect", "--textconv", test_file("no.gguf", rows[i].bytes, strlen(rows[i].bytes)), NULL);
+        assert_int_equal(a.exit, 0);
+        assert_int_equal(strncmp((const char *)a.out.at, rows[i].text, strlen(rows[i].text)), 0);
+        assert_int_equal(a.err.n, 0);
+        test_answer_free(&a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_never_json),
+        cmocka_unit_test(what_cannot_be_read_is_a_text_too),
         cmocka_unit_test(git_diff_names_the_tensor_that_changed),
         cmocka_unit_test(the_text_does_not_move_with_the_order_of_the_file),
     };

@@ -9,6 +9,7 @@
 
 #include "files/source.h"
 #include "model/format.h"
+#include "model/mistake.h"
 #include "model/model.h"
 #include "model/shard_index.h"
 #include "model/stage.h"
@@ -20,16 +21,6 @@ enum { STAGE_CONTAINER = 1, STAGE_EXTENTS = 3 }; /* of a checker */
 
 /* ---- one file ------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code not_a_model(const struct apr_source *s, struct apr_error *e)
-{
-    char start[3 * 8 + 1] = "";
-    for (size_t i = 0; i < s->map.n && i < 8; i++)
-        snprintf(start + 3 * i, 4, " %02x", s->map.at[i]);
-    if (s->map.n == 0)
-        return apr_fail(e, APR_ECORRUPT, 0, "is empty");
-    return apr_fail(e, APR_ECORRUPT, 0, "is no SafeTensors, GGUF, APR or APRT file: it has %zu bytes and begins with%s", s->map.n, start);
-}
-
 static enum apr_code recognise(struct apr_model *m, const struct apr_source *s, struct apr_error *e)
 {
     const struct apr_format *const *f = apr_formats;
@@ -37,7 +28,7 @@ static enum apr_code recognise(struct apr_model *m, const struct apr_source *s, 
     while (*f != NULL && !(*f)->probe(start, s->map.n))
         f++;
     if (*f == NULL)
-        return not_a_model(s, e);
+        return apr_no_model_file(s->map, e);
     if (m->format != NULL && m->format != *f)
         return apr_fail(e, APR_ECORRUPT, 0, "is a file of format %s, but %s is of format %s", (*f)->name, m->file[0]->path,
                         m->format->name);
@@ -250,7 +241,7 @@ static enum apr_code read_trace(struct apr_model *m, const char *folder, const s
     struct stage_files found = { 0 };
     enum apr_code code = find_stages(&found, folder, "", true, e);
     if (code == APR_OK && found.n == 0) {
-        code = apr_fail(e, APR_EIO, APR_NOWHERE, "holds neither model.safetensors nor " INDEX_NAME " nor the stages of a trace");
+        code = apr_no_model_folder(folder, e);
         apr_error_in(e, folder);
     }
     if (found.n > 0)
@@ -306,7 +297,11 @@ static enum apr_code read_path(struct apr_model *m, const char *path, const stru
     if (strcmp(path, "-") != 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         return read_folder(m, path, r, e);
     struct apr_source *s;
-    APR_TRY(apr_source_open(&s, path, r, e));
+    const enum apr_code code = apr_source_open(&s, path, r, e);
+    if (code == APR_EIO && stat(path, &st) != 0 && errno == ENOENT)
+        apr_explain_absent(path, e);
+    if (code != APR_OK)
+        return code;
     return apr_is_shard_index(s->map) ? read_index(m, s, r, e) : read_source(m, s, r, e);
 }
 

@@ -1,10 +1,11 @@
 /* Any bytes as a model file: open it, touch all that the model promises, close it. */
 #include "fuzz.h"
 
+#include "model/open.h"
+
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
-#include "model/open.h"
 #include "values/chunk.h"
 
 /* Where what was read goes, so that no read is optimised away. */

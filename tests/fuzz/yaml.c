@@ -4,8 +4,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "family/expr.h"
 #include "family/yaml.h"
+
+#include "family/expr.h"
 
 /* Names are as many as their letters, so that every branch is taken by somebody. */
 static struct apr_result length_of(void *ctx, struct apr_bytes name)

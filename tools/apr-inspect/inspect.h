@@ -115,6 +115,8 @@ int show_tokenizer(struct inspection *x);
 int show_tensor(struct inspection *x);     /* --tensor [--slice] [--hex] [--blocks] */
 int show_findings(struct inspection *x);   /* --check as text; 1 when a finding is a fault */
 int show_textconv(struct inspection *x);   /* --textconv */
+/* The same of what is no model, since git gives up a whole diff for one exit code. */
+int show_unreadable(const struct options *o, const char *path, const struct apr_error *why);
 int write_manifest(struct inspection *x);  /* --manifest */
 int verify_manifest(struct inspection *x); /* --verify */
 int write_page(struct inspection *x);      /* --html */

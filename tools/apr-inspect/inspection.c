@@ -43,9 +43,14 @@ static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
     x->chosen = calloc(x->m->ntensor + 1, sizeof *x->chosen);
     if (x->chosen == NULL)
         return apr_no_memory(e);
-    for (size_t i = 0; i < x->m->ntensor; i++)
+    bool any = x->o->selection.filter == NULL;
+    for (size_t i = 0; i < x->m->ntensor; i++) {
         APR_TRY(apr_patterns_want(x->o->selection.filter, x->m->tensor[i].name, &x->chosen[i], e));
-    return APR_OK;
+        any |= x->chosen[i];
+    }
+    return any ? APR_OK
+               : apr_fail(e, APR_EARG, APR_NOWHERE, "no tensor matches --filter %s%s", APR_QUOTED(apr_patterns_text(x->o->selection.filter, 0)),
+                          apr_patterns_count(x->o->selection.filter) > 1 ? " or the other filters" : "");
 }
 
 enum apr_code begin_inspection(struct inspection *x, const struct options *o, const char *path, struct apr_error *e)

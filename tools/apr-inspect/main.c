@@ -62,9 +62,11 @@ static int inspect(const struct options *o, const char *path)
     int exit_code;
     if (begin_inspection(&x, o, path, &e) == APR_OK)
         exit_code = show_model(&x);
+    else if (o->textconv)
+        exit_code = show_unreadable(o, path, &e);
     else
         exit_code = o->cli.json ? fail_json(&x, &e) : apr_cli_fail(&o->cli, &e);
-    if (exit_code != APR_EXIT_NONE && !o->cli.json && apr_model_unchanged(x.m, &e) != APR_OK)
+    if (x.m != NULL && exit_code != APR_EXIT_NONE && !o->cli.json && apr_model_unchanged(x.m, &e) != APR_OK)
         exit_code = apr_cli_fail(&o->cli, &e);
     end_inspection(&x);
     return exit_code;

@@ -2,11 +2,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "files/source.h"
 #include "inspect.h"
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
 
+#define MOST_OF_POINTER 1024 /* bytes that Git LFS allows one */
 #define SHORT 16 /* elements of an array that are spelled out; of a longer one its digest tells */
 
 struct line {
@@ -91,4 +93,37 @@ int show_textconv(struct inspection *x)
         return APR_EXIT_YES;
     apr_error_in(&e, x->path);
     return apr_cli_fail(&x->o->cli, &e);
+}
+
+/* The text of a Git LFS pointer is what git shows without us; false for any other file. */
+static bool print_pointer(const struct options *o, const char *path)
+{
+    static const char start[] = "version https://git-lfs";
+    struct apr_source *s;
+    struct apr_error ignored;
+    if (apr_source_open(&s, path, &o->cli.run, &ignored) != APR_OK)
+        return false;
+    const bool yes = s->map.n >= sizeof start - 1 && memcmp(s->map.at, start, sizeof start - 1) == 0;
+    struct apr_bytes rest = { s->map.at, yes ? (size_t)apr_min(s->map.n, MOST_OF_POINTER) : 0 };
+    while (rest.n > 0) {
+        const unsigned char *const end = memchr(rest.at, '\n', rest.n);
+        const size_t n = end == NULL ? rest.n : (size_t)(end - rest.at);
+        apr_print_bytes(stdout, (struct apr_bytes){ rest.at, n });
+        putchar('\n');
+        rest = (struct apr_bytes){ rest.at + n + (end != NULL), rest.n - n - (end != NULL) };
+    }
+    apr_source_close(s);
+    return yes;
+}
+
+/* Without the file's name, which git makes up anew each time. */
+int show_unreadable(const struct options *o, const char *path, const struct apr_error *why)
+{
+    if (print_pointer(o, path))
+        return APR_EXIT_YES;
+    printf("cannot be read: ");
+    if (why->at != APR_NOWHERE)
+        printf("at byte %llu: ", (unsigned long long)why->at);
+    puts(why->text);
+    return APR_EXIT_YES;
 }
