@@ -2,7 +2,7 @@
 
 #include "base/bytes.h"
 
-static enum apr_code read_filters(struct apr_selection *s, struct apr_error *e)
+enum apr_code apr_selection_filters(struct apr_selection *s, struct apr_error *e)
 {
     struct apr_error why;
     for (size_t i = 0; i < s->filters.n; i++)
@@ -11,9 +11,8 @@ static enum apr_code read_filters(struct apr_selection *s, struct apr_error *e)
     return APR_OK;
 }
 
-enum apr_code apr_selection_read(struct apr_selection *s, const struct apr_run *r, struct apr_error *e)
+enum apr_code apr_selection_families(struct apr_selection *s, const struct apr_run *r, struct apr_error *e)
 {
-    APR_TRY(read_filters(s, e));
     APR_TRY(apr_families_new(&s->families, e));
     for (size_t i = 0; i < s->files.n; i++)
         APR_TRY(apr_families_add(s->families, s->files.text[i], r, e));

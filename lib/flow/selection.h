@@ -17,8 +17,10 @@ struct apr_selection {
 #define APR_SELECTION_FILTER(s, help) "--filter", APR_OPTION_LIST, &(s)->filters, "PATTERN", help "; repeatable"
 #define APR_SELECTION_FAMILY(s)       "--family-file", APR_OPTION_INPUTS, &(s)->files, "FILE", "a model family's contract of your own; repeatable"
 
-/* Reads what was given. APR_EARG: a filter is no pattern, which is a matter of usage. Free with apr_selection_free, after a failure too. */
-APR_MUST_CHECK enum apr_code apr_selection_read(struct apr_selection *s, const struct apr_run *r, struct apr_error *e);
+/* Reads the filters; APR_EARG names one that is no pattern, which is a matter of usage. Reads the contracts; e names the file. Free with
+ * apr_selection_free, after a failure too. */
+APR_MUST_CHECK enum apr_code apr_selection_filters(struct apr_selection *s, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_selection_families(struct apr_selection *s, const struct apr_run *r, struct apr_error *e);
 void apr_selection_free(struct apr_selection *s);
 
 #endif

@@ -151,9 +151,11 @@ static int run(struct options *o, const char *partition)
     enum apr_code code = apr_cli_outputs(&o->cli, &e);
     if (code != APR_OK)
         return fail_early(o, schema_of(o), &e);
-    code = apr_selection_read(&o->selection, &o->cli.run, &e);
+    code = apr_selection_filters(&o->selection, &e);
     if (code == APR_EARG)
         return apr_cli_usage(&o->cli, "%s", e.text);
+    if (code == APR_OK)
+        code = apr_selection_families(&o->selection, &o->cli.run, &e);
     if (code == APR_OK && o->tolerances != NULL)
         code = read_tolerances(o, &e);
     if (code != APR_OK)

@@ -62,7 +62,7 @@ static int inspect(const struct options *o, const char *path)
     int exit_code;
     if (begin_inspection(&x, o, path, &e) == APR_OK)
         exit_code = show_model(&x);
-    else if (o->textconv)
+    else if (o->textconv && e.code != APR_EIO && e.code != APR_ENOMEM)
         exit_code = show_unreadable(o, path, &e);
     else
         exit_code = o->cli.json ? fail_json(&x, &e) : apr_cli_fail(&o->cli, &e);
@@ -122,9 +122,11 @@ static int run(struct options *o)
         return fail_outputs(o, &e);
     if (o->cli.taken && shows_text(o))
         return apr_cli_usage(&o->cli, "what goes to standard output cannot share it with what is to be shown");
-    const enum apr_code code = apr_selection_read(&o->selection, &o->cli.run, &e);
+    enum apr_code code = apr_selection_filters(&o->selection, &e);
     if (code == APR_EARG)
         return apr_cli_usage(&o->cli, "%s", e.text);
+    if (code == APR_OK)
+        code = apr_selection_families(&o->selection, &o->cli.run, &e);
     return code == APR_OK ? inspect_all(o) : apr_cli_fail(&o->cli, &e);
 }
 
