@@ -275,6 +275,49 @@ static void a_browser_draws_a_cell_for_every_tensor(void **state)
     }
 }
 
+/* Forty layers, of which number 30 is another in B; and many tensors that only A has. */
+static const char *layers_file(const char *name, float of_30, bool more)
+{
+    static char names[100][64];
+    static float values[2][4] = { { 1, 2, 3, 4 } };
+    struct test_tensor t[100];
+    size_t n = 0;
+    values[1][0] = of_30;
+    for (; n < (more ? 88 : 40); n++) {
+        snprintf(names[n], sizeof names[n], n < 40 ? "layers.%zu.weight" : "tower%zu", n);
+        t[n] = (struct test_tensor){ names[n], "F32", "[2,2]", values[n == 30], sizeof values[0] };
+    }
+    return test_safetensors(name, t, n);
+}
+
+static void what_fails_is_named_and_what_one_side_has_waits(void **state)
+{
+    (void)state;
+    const char *const path = test_path("worst.html");
+    expect_exit(test_tool("apr-diff", layers_file("many", 5, true), layers_file("few", -5, false), "--html", path, NULL), 1, NULL);
+    struct test_bytes dom = loaded(path);
+    if (dom.n == 0)
+        skip();
+    assert_true(test_says(&dom, "the framed cell: <button type=\"button\" class=\"name\">layers.30.weight</button>"));
+    assert_true(test_says(&dom, "show the 48 rows that only one model has"));
+    assert_int_equal(occurrences((const char *)dom.at, "class=\"cell "), 40);
+    test_free(&dom);
+}
+
+static void the_badge_says_what_a_check_says(void **state)
+{
+    (void)state;
+    static const float zeros[16] = { 0 };
+    const char *const model = test_one("zero.safetensors", "F32", "[4,4]", zeros, sizeof zeros), *const path = test_path("zero.html");
+    expect_exit(test_tool("apr-inspect", model, "--check", NULL), 1, NULL);
+    expect_exit(test_tool("apr-inspect", model, "--html", path, NULL), 0, NULL);
+    struct test_bytes page = test_load(path);
+    test_put(&page, "", 1);
+    assert_true(test_says(&page, "<span class=\"badge bad\">1 error</span>"));
+    assert_true(test_says(&page, "values.zero"));
+    test_free(&page);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +330,8 @@ int main(void)
         cmocka_unit_test(a_page_takes_the_place_of_an_older_one_or_leaves_it),
         cmocka_unit_test(merged_shares_give_the_page_of_one_run),
         cmocka_unit_test(a_browser_draws_a_cell_for_every_tensor),
+        cmocka_unit_test(what_fails_is_named_and_what_one_side_has_waits),
+        cmocka_unit_test(the_badge_says_what_a_check_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

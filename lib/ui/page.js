@@ -131,6 +131,17 @@ function steps(bounds, spell) {
     return { step: v => "q" + bounds.filter(bound => v >= bound).length, legend: [["q0", "< " + spell(bounds[0])], ...from] };
 }
 
+/* Lines of cells without a value stand last, and when they are many only when asked for: what was measured comes first. */
+const MOST_ALONE = 6;
+function lines_of(grid, all) {
+    const alone = line => [...line.cells.values()].every(found => found.every(row => row.alone));
+    const split = lines => [lines.filter(line => !alone(line)), lines.filter(alone)];
+    const [roles, other_roles] = split(grid.roles), [outside, other_outside] = split(grid.outside);
+    const hidden = other_roles.length + other_outside.length;
+    const show = all || hidden <= MOST_ALONE || !(roles.length + outside.length);
+    return show ? { roles: [...roles, ...other_roles], outside: [...outside, ...other_outside], hidden: 0 } : { roles, outside, hidden };
+}
+
 /* metric: { word, note, value(row) (null: there is none), step(value) (a class), text(value), legend: [[class, words]] }.
  * A row with `alone` (words that say of whom) has no value at all.
  * fails(row): it gets a frame. facts(row): what the tip says. */
@@ -139,8 +150,11 @@ function heat_map(host, rows, metrics, fails, facts) {
     const tools = element("div", { class: "tools" }, host);
     const note = element("p", { class: "note" }, host);
     const legend = element("ul", { class: "legend" }, host);
+    const worst = element("p", { class: "note worst" }, host);
     const map = element("div", { class: "map" }, host);
-    let metric = metrics[0], cells = [];
+    const more = element("button", { type: "button", class: "more", hidden: "" }, host);
+    let metric = metrics[0], cells = [], all = false;
+    more.addEventListener("click", () => { all = true; draw(); });
     if (metrics.length > 1)
         choice(tools, "what the colours show", metrics.map(m => m.word), i => { metric = metrics[i]; colour(); });
 
@@ -160,24 +174,42 @@ function heat_map(host, rows, metrics, fails, facts) {
             if (cell.value)
                 cell.value.textContent = words;
         }
+        point();
+    }
+
+    /* The worst cell that fails is in sight, in a map that is wider than its window too, and named above it. */
+    function point() {
+        const bad = cells.filter(cell => cell.rows.some(row => fails(row) && !row.alone));
+        const value = cell => metric.value(cell.row) ?? Infinity;
+        worst.replaceChildren();
+        if (!bad.length)
+            return;
+        const first = bad.reduce((a, b) => value(b) > value(a) ? b : a), field = first.e.ownerSVGElement.parentNode;
+        field.scrollLeft = Number(first.e.getAttribute("x")) - field.clientWidth / 2;
+        worst.textContent = bad.length > 1 ? bad.length + " framed cells, the worst: " : "the framed cell: ";
+        const button = element("button", { type: "button", class: "name" }, worst, show(first.row.name));
+        button.addEventListener("click", () => { first.e.scrollIntoView({ block: "center", inline: "center" }); mark(first.row.name); });
     }
 
     function draw() {
         map.replaceChildren();
         cells = [];
-        const lines = [...grid.roles, ...grid.outside], gap = grid.roles.length && grid.outside.length ? height : 0;
+        const { roles, outside, hidden } = lines_of(grid, all);
+        const lines = [...roles, ...outside], gap = roles.length && outside.length ? height : 0;
+        more.hidden = hidden === 0;
+        more.textContent = `show the ${hidden} rows that only one model has`;
         const labels = element("ol", { class: "labels", "aria-hidden": "true" }, map);
         const field = element("div", { class: "field" }, map);
-        if (grid.roles.length)
+        if (roles.length)
             element("li", {}, labels, "layer");
         lines.forEach((line, i) => {
-            if (gap && i === grid.roles.length)
+            if (gap && i === roles.length)
                 element("li", {}, labels);
             element("li", { title: show(line.label) }, labels, show(line.label));
         });
-        const top = grid.roles.length ? height : 0, n = Math.max(1, grid.layers.length);
+        const top = roles.length ? height : 0, n = Math.max(1, grid.layers.length);
         const wide = Math.max(9, Math.min(36, Math.floor((field.clientWidth - 4) / n)));
-        const width = Math.max(n * wide + 4, grid.outside.length ? 260 : 0), tall = top + lines.length * height + gap + 4;
+        const width = Math.max(n * wide + 4, outside.length ? 260 : 0), tall = top + lines.length * height + gap + 4;
         const words = `heat map of ${lines.length} roles by ${grid.layers.length} layers; arrow keys move in it`;
         const svg = shape("svg", { width, height: tall, role: "group", tabindex: 0, "aria-label": words }, field);
         const every = Math.ceil(26 / wide);
@@ -186,7 +218,7 @@ function heat_map(host, rows, metrics, fails, facts) {
                 shape("text", { x: 2 + x * wide + wide / 2, y: 15, "text-anchor": "middle" }, svg, layer);
         });
         lines.forEach((line, i) => {
-            const y = 2 + top + i * height + (i >= grid.roles.length ? gap : 0);
+            const y = 2 + top + i * height + (i >= roles.length ? gap : 0);
             for (const [layer, found] of line.cells) {
                 const x = layer === null ? 0 : grid.layers.indexOf(layer);
                 const e = shape("rect", { x: 3 + x * wide, y: y + 1, width: wide - 2, height: height - 2, rx: 2, role: "img" }, svg);

@@ -273,7 +273,7 @@ int write_page(struct inspection *x)
 {
     const struct options *asked = x->o;
     struct options o = { .cli = asked->cli, .selection = asked->selection, .full = asked->full, .html = asked->html,
-                         .check = asked->check != CHECK_NONE ? asked->check : CHECK_FAST };
+                         .check = asked->check != CHECK_NONE ? asked->check : CHECK_ALL };
     struct inspection own = *x;
     struct page page = { .x = &own, .row = malloc(MOST_ROWS * sizeof(struct scanned)) };
     struct apr_error e;
