@@ -18,7 +18,7 @@ static void a_row_holds_the_sums_that_hand_and_paper_give(void **state)
         { "large_diff_count", "1" }, { "nonfinite_mismatch", "0" }, { "max_diff", "0.5" }, { "max_diff_index", "1" },
         { "status", "LargeDiff" }, { "pass", "true" }, { "layout", "same" }, { "shape_a", "[2,2]" }, { "shape_b", "[2,2]" },
         { "dtype_a", "F32" }, { "dtype_b", "F32" }, { "name", "t" }, { "name_b", "t" }, { "transform", "null" },
-        { "cosine_linear", "null" }, { "cosine_transposed", "null" },
+        { "cosine_linear", "null" }, { "cosine_transposed", "null" }, { "failed", "[]" },
     };
     const double aa = 9 + 16 + 144, ab = 9 + 18 + 12 * (12 + 0x1p-7), dd = 0.25 + 0x1p-20 + 0x1p-14;
     const double bb = 9 + 20.25 + 0x1p-20 + (12 + 0x1p-7) * (12 + 0x1p-7);
@@ -31,6 +31,7 @@ static void a_row_holds_the_sums_that_hand_and_paper_give(void **state)
     expect_near("the row", row, "rmse", sqrt(dd / 4));
     expect_near("the row", row, "cosine_similarity", ab / sqrt(aa * bb));
     expect_near("the row", row, "sqnr_db", 10 * log10(aa / dd));
+    expect_near("the row", row, "norm_ratio", sqrt(bb / aa));
     expect_near("the summary", r, "min_cosine", ab / sqrt(aa * bb));
     expect_text("the summary", r, "min_cosine_tensor", "t");
     json_decref(r);
@@ -55,7 +56,7 @@ static void a_status_begins_at_its_bound(void **state)
         char what[64];
         snprintf(what, sizeof what, "0 against %g", table[i].b);
         json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--threshold=-1", test_one("a", "F64", "[]", &zero, 8),
-                                              test_one("b", "F64", "[]", &table[i].b, 8), NULL), 0);
+                                              test_one("b", "F64", "[]", &table[i].b, 8), NULL), table[i].b != 0); /* zero scaled is zero */
         expect_text(what, r, "results.0.status", table[i].status);
         expect_text(what, at(r, "results.0"), table[i].count, "1");
         expect_text(what, r, "results.0.cosine_similarity", table[i].b == 0 ? "1" : "0");
@@ -232,6 +233,55 @@ static void a_layout_is_found_from_shapes_and_values(void **state)
     }
 }
 
+/* 0.0447 is sqrt(2 * 0.001): what a cosine of 0.999 allows for noise. */
+static void a_lost_scale_fails_although_the_cosine_is_one(void **state)
+{
+    (void)state;
+    enum { N = 64 };
+    static const struct {
+        float       a, b;
+        const char *option, *failed;
+    } table[] = {
+        { 1, 2, "--top=0", "[\"scale\"]" }, { 2, 1, "--top=0", "[\"scale\"]" }, { 1, 1000, "--top=0", "[\"scale\"]" },
+        { 1, 1.044f, "--top=0", "[]" }, { 1.044f, 1, "--top=0", "[]" }, { 1, 1.045f, "--top=0", "[\"scale\"]" },
+        { 1.045f, 1, "--top=0", "[\"scale\"]" }, { 1, 2, "--max-scale=1.0001", "[]" }, { 1, 2, "--max-scale=0.9999", "[\"scale\"]" },
+        { 1, 1.2f, "--threshold=0.9", "[]" }, { 1, 1.5f, "--threshold=0.9", "[\"scale\"]" }, { 1, -1, "--top=0", "[\"cosine\"]" },
+        { 0, 0, "--top=0", "[]" }, { 0, 1, "--top=0", "[\"cosine\",\"scale\"]" }, { 1, 0, "--top=0", "[\"cosine\",\"scale\"]" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(table); i++) {
+        char what[64];
+        float a[N], b[N];
+        for (size_t k = 0; k < N; k++) {
+            a[k] = table[i].a * (float)(k + 1);
+            b[k] = table[i].b * (float)(k + 1);
+        }
+        snprintf(what, sizeof what, "%g against %g, %s", table[i].a, table[i].b, table[i].option);
+        json_t *const r = report_of(test_tool(APR_DIFF, "--json", table[i].option, test_one("a", "F32", "[64]", a, sizeof a),
+                                              test_one("b", "F32", "[64]", b, sizeof b), NULL), strcmp(table[i].failed, "[]") != 0);
+        expect_text(what, r, "results.0.failed", table[i].failed);
+        if (table[i].a == 0)
+            expect_text(what, r, "results.0.norm_ratio", table[i].b == 0 ? "1" : "null");
+        json_decref(r);
+    }
+}
+
+/* 130 x 130 is more than a sample of it. */
+static void unrelated_squares_lie_as_they_are_and_are_not_measured_twice(void **state)
+{
+    (void)state;
+    static float a[SIDE * SIDE], b[SIDE * SIDE];
+    for (size_t i = 0; i < SIDE * SIDE; i++) {
+        a[i] = (float)test_random(1000) - 500;
+        b[i] = (float)test_random(1000) - 500;
+    }
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", test_one("a", "F32", "[130,130]", a, sizeof a),
+                                          test_one("b", "F32", "[130,130]", b, sizeof b), NULL), 1);
+    expect_text("two squares", r, "results.0.layout", "same");
+    expect_text("two squares", r, "results.0.cosine_transposed", "null");
+    expect_text("two squares", r, "results.0.failed", "[\"cosine\"]");
+    json_decref(r);
+}
+
 static void a_square_matrix_stored_transposed_is_found_and_indexed_in_a(void **state)
 {
     (void)state;
@@ -243,9 +293,13 @@ static void a_square_matrix_stored_transposed_is_found_and_indexed_in_a(void **s
     b[128 * SIDE + 129] += 0.0625f;
     b[2 * SIDE + 1] -= 0.03125f;
     const char *const paths[] = { test_one("a", "F32", "[130,130]", a, sizeof a), test_one("b", "F32", "[130,130]", b, sizeof b) };
-    json_t *r = report_of(test_tool(APR_DIFF, "--json", "--top=3", "--rows=5", paths[0], paths[1], NULL), 0);
+    json_t *r = report_of(test_tool(APR_DIFF, "--json", "--transpose-aware", paths[0], paths[1], NULL), 0);
+    expect_text("asked for", r, "results.0.failed", "[]");
+    json_decref(r);
+    r = report_of(test_tool(APR_DIFF, "--json", "--top=3", "--rows=5", paths[0], paths[1], NULL), 1);
     const json_t *const row = at(r, "results.0");
     expect_text("square", row, "layout", "transposed");
+    expect_text("square", row, "failed", "[\"layout\"]");
     expect_text("square", row, "status", "Transposed");
     expect_text("square", row, "cosine_similarity", text_of(row, "cosine_transposed"));
     assert_true(json_number_value(at(row, "cosine_linear")) < 0.999);
@@ -454,6 +508,8 @@ int main(void)
         cmocka_unit_test(wide_and_complex_values_keep_all_their_bits),
         cmocka_unit_test(sums_do_not_show_which_chunks_were_equal),
         cmocka_unit_test(a_layout_is_found_from_shapes_and_values),
+        cmocka_unit_test(a_lost_scale_fails_although_the_cosine_is_one),
+        cmocka_unit_test(unrelated_squares_lie_as_they_are_and_are_not_measured_twice),
         cmocka_unit_test(a_square_matrix_stored_transposed_is_found_and_indexed_in_a),
         cmocka_unit_test(the_worst_elements_and_rows_come_first),
         cmocka_unit_test(padded_rows_of_an_apr_file_lose_their_padding),

@@ -105,7 +105,7 @@ static void what_has_no_twin_is_listed_and_fails(void **state)
 
 /* ---- what passes --------------------------------------------------------------------------------------------------- */
 
-/* alpha: max 2^-9; alpha2: max 0.25, cosine 4.25 / sqrt(4 * 4.5625) = 0.9948; gamma: cosine -1. */
+/* alpha: max 2^-9; alpha2: max 0.25, cosine 4.25 / sqrt(4 * 4.5625) = 0.9948, norm ratio 1.0680, 10 log10(4 / 0.0625) = 18.06 dB; gamma: cosine -1. */
 static void bounds_decide_what_passes(void **state)
 {
     (void)state;
@@ -125,6 +125,11 @@ static void bounds_decide_what_passes(void **state)
         { "not a later one", "- {match: '*', cosine: 0.5}\n- {match: gamma, ignore: true}\n", "--threshold=1", "1110", 1 },
         { "bounds by name", "- {match: gamma, cosine: -1, max_abs: 2}\n- {match: alpha2, cosine: 0, rmse: 0.125}\n", "--max-abs=1",
           "1111", 0 },
+        { "scale by name", "[{match: gamma, ignore: true}, {match: alpha2, cosine: 0.99, scale: 0.069}]", "--max-scale=0.01", "1111", 0 },
+        { "less than that", "[{match: gamma, ignore: true}, {match: alpha2, cosine: 0.99, scale: 0.067}]", "--max-scale=1", "1011", 1 },
+        { "decibels", "[{match: gamma, ignore: true}, {match: alpha2, cosine: 0.99}]", "--min-sqnr=18", "1111", 0 },
+        { "more than there are", "[{match: gamma, ignore: true}, {match: alpha2, cosine: 0.99}]", "--min-sqnr=18.1", "1011", 1 },
+        { "decibels by name", "[{match: gamma, ignore: true}, {match: alpha2, cosine: 0.99, sqnr: 18}]", "--min-sqnr=40", "1111", 0 },
         { "bounds a rule leaves out", "- {match: gamma, cosine: -1}\n", "--max-abs=1", "1010", 1 },
     };
     for (size_t i = 0; i < APR_LENGTH(table); i++) {

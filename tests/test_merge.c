@@ -35,6 +35,8 @@ static void a_share_that_lies_is_refused_by_file_and_row(void **state)
         { "\"results\"", "\"small_diff_count\":", "\"small_diff_count\":-9", "none of its kind: small_diff_count" },
         { "\"results\"", "\"shape_a\":[", "\"shape_a\":[1,1,1,1,1,1,1,1,", "none of its kind: shape_a" },
         { "\"results\"", "\"pass\":", "\"pass\":0,\"p\":", "none of its kind: pass" },
+        { "\"results\"", "\"failed\":[", "\"failed\":[\"luck\"],\"f\":[", "none of its kind: failed" },
+        { "\"results\"", "\"pass\":true,\"failed\":[]", "\"pass\":true,\"failed\":[\"cosine\"]", "it does not bear out its pass" },
         { "\"results\"", "\"rmse\":", "\"rmse\":NaN,\"r\":", "JSON" },
         { "\"results\"", "\"top\":[", "\"top\":[7],\"t\":[", "top index" },
         { "\"results\"", "\"rows\":[", "\"rows\":[{}],\"r\":[", "rows row" },

@@ -11,9 +11,12 @@
  * index, within a unit of work and then in `take`: one order, whatever the threads do. */
 #define UNIT_CHUNKS 16
 
-/* What a pair is read for: to be compared, first with a shortcut where bytes are equal; against B's transpose; for its worst rows, of
- * either. */
-enum mode { FIRST, DECODED, TURNED, ROWS, ROWS_TURNED };
+/* What a pair is read for: to be compared, first with a shortcut where bytes are equal; against some of B's transpose, and all of it; for
+ * its worst rows, of either. */
+enum mode { FIRST, DECODED, SAMPLE, TURNED, ROWS, ROWS_TURNED };
+
+#define LEAST_TURNED  0.9 /* the cosine from which on a square is taken as a transpose */
+#define LEAST_SAMPLED 0.5 /* that of a sample of it, below which the whole cannot reach that */
 
 struct compare {
     const struct options *o;
@@ -35,9 +38,18 @@ double cosine_of(const struct sums *s)
     return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
+/* 1 when both sides are zero, NAN when A alone is. */
+static double norm_ratio_of(const struct sums *s)
+{
+    if (s->aa == 0)
+        return s->bb == 0 ? 1 : NAN;
+    const double ratio = s->bb / s->aa;
+    return s->bb == 0 || isnormal(ratio) ? sqrt(ratio) : sqrt(s->bb) / sqrt(s->aa);
+}
+
 /* ---- pieces --------------------------------------------------------------------------------------------------------- */
 
-static bool is_turned(unsigned mode) { return mode == TURNED || mode == ROWS_TURNED; }
+static bool is_turned(unsigned mode) { return mode == SAMPLE || mode == TURNED || mode == ROWS_TURNED; }
 
 static uint64_t stored_bytes(const struct pair *p) { return p->a->data.n + (p->view == NULL ? p->b->data.n : p->a->data.n); }
 
@@ -46,7 +58,9 @@ static struct apr_cut cut(void *ctx, size_t i, unsigned mode)
     const struct compare *c = ctx;
     const struct pair *p = &c->pair[i];
     const uint64_t count = comparable_count(p), bytes = stored_bytes(p);
-    if (mode < TURNED && (p->view == NULL || !apr_view_strided(p->view)))
+    if (mode == SAMPLE)
+        return (struct apr_cut){ 1, 1, SAMPLED, 0 };
+    if (mode < SAMPLE && (p->view == NULL || !apr_view_strided(p->view)))
         return (struct apr_cut){ (count + APR_CHUNK - 1) / APR_CHUNK, UNIT_CHUNKS, count, bytes };
     const uint64_t ncol = p->a->ndim == 0 ? 1 : p->a->dim[p->a->ndim - 1], nrow = count == 0 ? 0 : count / ncol;
     return (struct apr_cut){ (nrow + TILE_ROWS - 1) / TILE_ROWS, 1, count, bytes };
@@ -66,13 +80,15 @@ static enum apr_code make(void *ctx, const struct apr_pieces *pieces, void *scra
     const struct compare *c = ctx;
     const struct pair *pair = &c->pair[pieces->input];
     const struct sides s = sides_of(c->o, c->models, pair, is_turned(pieces->mode));
-    const bool bands = pieces->mode >= TURNED || s.b.strided;
+    const bool sample = pieces->mode == SAMPLE, bands = pieces->mode > SAMPLE || (!sample && s.b.strided);
     struct scratch *const own = scratch;
     struct partial *const p = result;
     (void)e;
     if (pieces->mode < ROWS)
         memset(p, 0, sizeof *p);
-    if (!bands)
+    if (sample)
+        measure_sample(&s, own, p);
+    else if (!bands)
         measure_linear(&s, own, pieces->first * APR_CHUNK, apr_min((pieces->first + pieces->n) * APR_CHUNK, comparable_count(pair)),
                        pieces->mode == FIRST, p);
     for (uint64_t i = pieces->first; bands && i < pieces->first + pieces->n; i++) {
@@ -113,7 +129,7 @@ static enum apr_code take(void *ctx, const struct apr_pieces *p, const void *res
     struct compare *c = ctx;
     (void)e;
     if (p->mode < ROWS)
-        add_partial(p->mode == TURNED ? c->turned : c->linear, result, (size_t)c->o->top);
+        add_partial(is_turned(p->mode) ? c->turned : c->linear, result, (size_t)c->o->top);
     else
         keep_worst_rows(c, result, (size_t)apr_min(TILE_ROWS, c->pair[p->input].a->dim[0] - p->first * TILE_ROWS));
     return APR_OK;
@@ -149,20 +165,45 @@ static enum status status_of(const struct row *r)
     return (enum status)(STATUS_NEARLY + i);
 }
 
-static void judge(struct row *r, const struct bounds *bounds)
+static bool is_square(const struct row *r) { return r->ndim_a == 2 && r->dim_a[0] == r->dim_a[1]; }
+
+/* Is the norm ratio farther from 1 than allowed, either way? */
+static bool is_scaled(double ratio, double allowed) { return !(ratio > 0) || !((ratio > 1 ? ratio : 1 / ratio) - 1 <= allowed); }
+
+/* The bounds that the row breaks. That a square is transposed is told by nothing but its values. */
+static unsigned failures_of(const struct row *r, const struct bounds *bounds, bool transpose_aware)
 {
-    const bool compared = was_compared(r);
+    if (bounds->ignore || r->layout == LAYOUT_INCOMPATIBLE || r->error != NULL)
+        return bounds->ignore ? 0 : r->error == NULL ? 1u << FAILED_SHAPE : 1u << FAILED_VALUES;
+    const bool broken[NFAILURES] = {
+        [FAILED_COSINE] = !(r->cosine >= bounds->cosine),
+        [FAILED_SCALE] = is_scaled(r->norm_ratio, scale_allowed(bounds)),
+        [FAILED_SQNR] = r->sums.dd > 0 && bounds->sqnr > -INFINITY && !(r->sqnr >= bounds->sqnr),
+        [FAILED_MAX_ABS] = !(r->sums.max <= bounds->max_abs),
+        [FAILED_RMSE] = !(r->rmse <= bounds->rmse),
+        [FAILED_NONFINITE] = r->sums.nonfinite > 0,
+        [FAILED_LAYOUT] = r->layout == LAYOUT_TRANSPOSED && is_square(r) && !transpose_aware,
+    };
+    unsigned failed = 0;
+    for (unsigned i = 0; i < NFAILURES; i++)
+        failed |= (unsigned)broken[i] << i;
+    return failed;
+}
+
+static void judge(struct row *r, const struct bounds *bounds, bool transpose_aware)
+{
     r->status = status_of(r);
     r->ignored = bounds->ignore;
-    r->below = !r->ignored && compared && !(r->cosine >= bounds->cosine);
-    r->pass = r->ignored || (compared && !r->below && r->sums.nonfinite == 0 && r->sums.max <= bounds->max_abs && r->rmse <= bounds->rmse);
+    r->failed = failures_of(r, bounds, transpose_aware);
+    r->below = r->failed >> FAILED_COSINE & 1;
+    r->pass = r->failed == 0;
 }
 
 static void fill_row(struct row *r, const struct pair *p)
 {
     *r = (struct row){ .name = p->name, .name_b = p->b->name, .ndim_a = p->a->ndim, .ndim_b = p->b->ndim, .dtype_a = p->a->dtype->name,
                        .dtype_b = p->b->dtype->name, .pair = p, .transform = p->transform, .problem = p->problem, .layout = layout_of(p),
-                       .cosine = NAN, .cosine_linear = NAN, .cosine_transposed = NAN, .rmse = NAN, .mean = NAN, .sqnr = NAN };
+                       .cosine = NAN, .cosine_linear = NAN, .cosine_transposed = NAN, .rmse = NAN, .mean = NAN, .sqnr = NAN, .norm_ratio = NAN };
     memcpy(r->dim_a, p->a->dim, sizeof r->dim_a);
     memcpy(r->dim_b, p->b->dim, sizeof r->dim_b);
     r->count = r->layout == LAYOUT_INCOMPATIBLE ? p->a->count : comparable_count(p);
@@ -173,6 +214,7 @@ static void fill_numbers(struct row *r, const struct partial *p)
     const double n = r->count == 0 ? 1 : (double)r->count;
     r->sums = p->sums;
     r->cosine = cosine_of(&p->sums);
+    r->norm_ratio = norm_ratio_of(&p->sums);
     r->mean = p->sums.d / n;
     r->rmse = sqrt(p->sums.dd / n);
     r->sqnr = p->sums.dd > 0 && p->sums.aa > 0 ? 10 * apr_log10(p->sums.aa / p->sums.dd) : NAN;
@@ -191,12 +233,29 @@ static bool wants_transpose(const struct compare *c, const struct pair *pair, co
     return r->layout == LAYOUT_REVERSED || (r->layout == LAYOUT_SAME && a->dim[0] == a->dim[1] && r->cosine < bounds->cosine);
 }
 
+/* Can the transpose of a square reach the cosine from which on it is taken? A sample says so, of what is more than that. */
+static enum apr_code may_be_transposed(struct compare *c, struct apr_pass *pass, size_t i, const struct row *r, bool *yes, struct apr_error *e)
+{
+    *yes = r->layout == LAYOUT_REVERSED || r->count <= SAMPLED;
+    if (*yes)
+        return APR_OK;
+    memset(c->turned, 0, sizeof *c->turned);
+    APR_TRY(apr_pass_again(pass, i, SAMPLE, e));
+    const struct sums *s = &c->turned->sums;
+    *yes = s->aa == 0 || s->bb == 0 || !(cosine_of(s) < LEAST_SAMPLED);
+    return APR_OK;
+}
+
 static enum apr_code fill_transposed(struct compare *c, struct apr_pass *pass, size_t i, struct row *r, struct apr_error *e)
 {
+    bool may;
+    APR_TRY(may_be_transposed(c, pass, i, r, &may, e));
+    if (!may)
+        return APR_OK;
     memset(c->turned, 0, sizeof *c->turned);
     APR_TRY(apr_pass_again(pass, i, TURNED, e));
     const double linear = r->cosine, turned = cosine_of(&c->turned->sums);
-    if (turned > linear) {
+    if (turned > linear && (r->layout == LAYOUT_REVERSED || turned >= LEAST_TURNED)) {
         fill_numbers(r, c->turned);
         r->layout = LAYOUT_TRANSPOSED;
     }
@@ -253,7 +312,7 @@ static enum apr_code done(void *ctx, struct apr_pass *pass, size_t i, struct apr
         r.error = "the values of this dtype cannot be decoded";
     if (was_compared(&r))
         APR_TRY(fill_compared(c, pass, i, &r, bounds, e));
-    judge(&r, bounds);
+    judge(&r, bounds, c->o->transpose_aware);
     APR_TRY(are_intact(c, e));
     memset(c->linear, 0, sizeof *c->linear);
     return c->take(c->ctx, &r, e);

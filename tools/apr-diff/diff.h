@@ -23,7 +23,7 @@ struct options {
     uint64_t             worst;         /* 0: all rows, in their order */
     bool                 failed, summary;
     uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
-    bool                 structure, metadata, subset, merge, jsonl, no_transpose;
+    bool                 structure, metadata, subset, merge, jsonl, no_transpose, transpose_aware;
     unsigned             sort;
     const char          *html;          /* the page to write, or NULL */
     const char          *tolerances;    /* the file that rules come from, or NULL */
@@ -90,6 +90,10 @@ struct worst_row {
 };
 
 enum layout { LAYOUT_SAME, LAYOUT_REVERSED, LAYOUT_TRANSPOSED, LAYOUT_RESHAPED, LAYOUT_INCOMPATIBLE };
+/* The bounds that a row may break, a bit each, in the order in which a report names them. */
+enum failure { FAILED_COSINE, FAILED_SCALE, FAILED_SQNR, FAILED_MAX_ABS, FAILED_RMSE, FAILED_NONFINITE, FAILED_SHAPE, FAILED_LAYOUT, FAILED_VALUES,
+               NFAILURES };
+
 enum status { STATUS_IDENTICAL, STATUS_NEARLY, STATUS_SMALL, STATUS_MEDIUM, STATUS_LARGE, STATUS_CRITICAL, STATUS_TRANSPOSED, NSTATUS };
 
 /* A row of the report. A quantity that does not exist is NAN. top and rows are valid only while it is being taken. */
@@ -103,7 +107,8 @@ struct row {
     enum status             status;
     struct sums             sums;
     uint64_t                count;                     /* elements */
-    double                  cosine, cosine_linear, cosine_transposed, rmse, mean, sqnr;
+    double                  cosine, cosine_linear, cosine_transposed, rmse, mean, sqnr, norm_ratio;
+    unsigned                failed;                    /* bits of enum failure */
     bool                    pass, ignored, below;      /* below: under its cosine bound */
     const struct pair      *pair;                      /* NULL for a row of a merged share, which has top as JSON in top_raw */
     struct apr_bytes        top_raw;
@@ -164,6 +169,7 @@ void print_metadata(const struct metadata *d);
 
 extern const char *const layout_words[LAYOUT_INCOMPATIBLE + 1];
 extern const char *const status_words[NSTATUS];
+extern const char *const failure_words[NFAILURES];
 
 /* What a report is about. unmatched: a tensor without a twin fails the verdict. */
 struct subject {

@@ -171,13 +171,15 @@ static void free_options(struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = { .bounds = { .cosine = 0.999, .max_abs = INFINITY, .rmse = INFINITY } };
+    struct options o = { .bounds = { .cosine = 0.999, .scale = NAN, .sqnr = -INFINITY, .max_abs = INFINITY, .rmse = INFINITY } };
     const char *partition = NULL;
     bool accepted;
     const struct apr_option option[] = {
         { "--limit", APR_OPTION_COUNT, &o.limit, "N", "only the first N common tensors, by A's names; 0: all" },
         { APR_SELECTION_FILTER(&o.selection, "only tensors whose name, in A or B, matches") },
         { "--threshold", APR_OPTION_REAL, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999" },
+        { "--max-scale", APR_OPTION_REAL, &o.bounds.scale, "F", "how far the norm ratio may be from 1; default sqrt(2 (1 - threshold))" },
+        { "--min-sqnr", APR_OPTION_REAL, &o.bounds.sqnr, "DB", "lowest signal to noise ratio, in dB, that passes" },
         { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes" },
         { "--max-rmse", APR_OPTION_REAL, &o.bounds.rmse, "F", "largest root mean square of a - b that passes" },
         { "--tolerances", APR_OPTION_INPUT, &o.tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}" },
@@ -185,7 +187,7 @@ int main(int argc, char **argv)
         { "--subset", APR_OPTION_FLAG, &o.subset, NULL, "a tensor on one side only does not fail the verdict" },
         { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "compare the metadata too, key by key" },
         { "--structure", APR_OPTION_FLAG, &o.structure, NULL, "names, shapes, dtypes and metadata only; reads no tensor data",
-          .against = "--top --rows --threshold --max-abs --max-rmse --tolerances --no-transpose --html --partition" },
+          .against = "--top --rows --threshold --max-scale --min-sqnr --max-abs --max-rmse --tolerances --no-transpose --html --partition" },
         { "--top", APR_OPTION_COUNT, &o.top, "K", "the K worst elements of each tensor" },
         { "--rows", APR_OPTION_COUNT, &o.rows, "K", "the K worst rows of each matrix" },
         { "--sort", APR_OPTION_CHOICE, &o.sort, "name|cosine|rmse|max", "order of the text rows, worst first" },
@@ -198,10 +200,11 @@ int main(int argc, char **argv)
         { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too" },
         { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors" },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
-          .against = "--limit --filter --threshold --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
-            "--top --rows --no-transpose --partition" },
+          .against = "--limit --filter --threshold --max-scale --min-sqnr --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
+            "--top --rows --no-transpose --transpose-aware --partition" },
         { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared" },
-        { "--transpose-aware", APR_OPTION_FLAG, &accepted, NULL, "accepted; transposes are always looked for" },
+        { "--transpose-aware", APR_OPTION_FLAG, &o.transpose_aware, NULL, "a square matrix that is the transpose of its twin passes",
+          .against = "--no-transpose --structure" },
     };
     o.cli = (struct apr_cli){
         .tool = "apr-diff",

@@ -327,6 +327,24 @@ void measure_band(const struct sides *s, struct scratch *own, uint64_t row, size
     }
 }
 
+#define SAMPLE_TILE 16u
+
+void measure_sample(const struct sides *s, struct scratch *own, struct partial *p)
+{
+    const enum as as = read_as(s, false);
+    struct apr_difference lanes = { 0 };
+    uint64_t at = 0;
+    p->undecodable = !is_decodable(s);
+    for (unsigned i = 0; is_decodable(s) && i < SAMPLED / (SAMPLE_TILE * SAMPLE_TILE); i++) {
+        at += 0x9e3779b97f4a7c15; /* steps of the golden ratio spread evenly over 2^64; the upper half is the row, the lower the column */
+        const uint64_t row = (at >> 32) * (s->a.nrow - SAMPLE_TILE + 1) >> 32, col = (at & UINT32_MAX) * (s->a.ncol - SAMPLE_TILE + 1) >> 32;
+        read_tile(&s->a, &own->a, as, row, SAMPLE_TILE, col, SAMPLE_TILE, own->tile[0]);
+        read_tile(&s->b, &own->b, as, row, SAMPLE_TILE, col, SAMPLE_TILE, own->tile[1]);
+        add_difference(s, as, own->tile[0], own->tile[1], SAMPLE_TILE * SAMPLE_TILE, 0, &lanes);
+    }
+    p->sums = folded(&lanes);
+}
+
 void measure_rows(const struct sides *s, struct scratch *own, uint64_t row, size_t h)
 {
     const uint64_t ncol = s->a.ncol;

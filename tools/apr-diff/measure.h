@@ -48,6 +48,10 @@ void measure_linear(const struct sides *s, struct scratch *own, uint64_t first, 
 /* Measures rows [row, row + h) by tiles; h <= TILE_ROWS. */
 void measure_band(const struct sides *s, struct scratch *own, uint64_t row, size_t h, struct partial *p);
 
+/* Measures SAMPLED elements of a matrix that has more, in tiles whose places follow from its size alone. */
+#define SAMPLED 4096u
+void measure_sample(const struct sides *s, struct scratch *own, struct partial *p);
+
 /* Measures each of rows [row, row + h) on its own, into own->lanes; h <= TILE_ROWS. */
 void measure_rows(const struct sides *s, struct scratch *own, uint64_t row, size_t h);
 

@@ -11,6 +11,7 @@
 const char *const layout_words[] = { "same", "reversed_shape", "transposed", "reshaped", "incompatible" };
 const char *const status_words[NSTATUS] = { "Identical", "NearlyIdentical", "SmallDiff", "MediumDiff", "LargeDiff", "Critical",
                                             "Transposed" };
+const char *const failure_words[NFAILURES] = { "cosine", "scale", "sqnr", "max_abs", "rmse", "nonfinite", "shape", "layout", "values" };
 
 /* ---- JSON ----------------------------------------------------------------------------------------------------------- */
 
@@ -98,6 +99,15 @@ static void write_rows(struct apr_out *j, const struct row *r)
     apr_out_close(j, ']');
 }
 
+static void write_failures(struct apr_out *j, const struct row *r)
+{
+    apr_out_open(j, "failed", '[');
+    for (unsigned i = 0; i < NFAILURES; i++)
+        if (r->failed >> i & 1)
+            apr_out_text(j, NULL, failure_words[i]);
+    apr_out_close(j, ']');
+}
+
 void write_row(struct apr_out *j, const struct options *o, const struct row *r)
 {
     const bool compared = was_compared(r);
@@ -123,11 +133,13 @@ void write_row(struct apr_out *j, const struct options *o, const struct row *r)
         apr_out_null(j, "max_diff_index");
     apr_out_real(j, "rmse", r->rmse);
     apr_out_real(j, "cosine_similarity", r->cosine);
+    apr_out_real(j, "norm_ratio", r->norm_ratio);
     apr_out_real(j, "sqnr_db", r->sqnr);
     apr_out_real(j, "cosine_linear", r->cosine_linear);
     apr_out_real(j, "cosine_transposed", r->cosine_transposed);
     apr_out_text(j, "status", status_words[r->status]);
     apr_out_bool(j, "pass", r->pass);
+    write_failures(j, r);
     if (r->ignored)
         apr_out_bool(j, "ignored", true);
     if (r->error != NULL)

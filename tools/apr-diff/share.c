@@ -29,9 +29,9 @@ struct apr_bytes share_bytes(const json_t *object, const char *key) { return byt
 
 /* ---- what keys must hold -------------------------------------------------------------------------------------------- */
 
-/* TEXT   a string           COUNT   an integer, 0 or more      SHAPE   up to 8 counts     NAMES  strings    LAYOUT, STATUS  one of our words
+/* TEXT   a string           COUNT   an integer, 0 or more      SHAPE   up to 8 counts     NAMES  strings    LAYOUT, STATUS  one of our words; FAILURES  some
  * BOOL   true or false      REAL    a number or null           OBJECT                     LIST   anything in it */
-enum kind { KIND_TEXT, KIND_BOOL, KIND_COUNT, KIND_REAL, KIND_SHAPE, KIND_NAMES, KIND_OBJECT, KIND_LIST, KIND_LAYOUT, KIND_STATUS };
+enum kind { KIND_TEXT, KIND_BOOL, KIND_COUNT, KIND_REAL, KIND_SHAPE, KIND_NAMES, KIND_OBJECT, KIND_LIST, KIND_LAYOUT, KIND_STATUS, KIND_FAILURES };
 
 /* A key that must be there; `null`: or may be null; `absent`: or may be absent. */
 struct key {
@@ -61,6 +61,8 @@ static unsigned word_index(const json_t *v, const char *const *words, unsigned n
     return i;
 }
 
+static bool is_failure(const json_t *v) { return word_index(v, failure_words, NFAILURES) < NFAILURES; }
+
 static bool is_of_kind(const json_t *v, enum kind kind)
 {
     switch (kind) {
@@ -74,6 +76,7 @@ static bool is_of_kind(const json_t *v, enum kind kind)
     case KIND_LIST:   return json_is_array(v);
     case KIND_LAYOUT: return word_index(v, layout_words, LAYOUT_INCOMPATIBLE + 1) <= LAYOUT_INCOMPATIBLE;
     case KIND_STATUS: return word_index(v, status_words, NSTATUS) < NSTATUS;
+    case KIND_FAILURES: return is_list_of(v, NFAILURES, is_failure);
     }
     return false;
 }
@@ -101,7 +104,7 @@ static const struct key row_keys[] = {
     { "sqnr_db", KIND_REAL, false, false }, { "cosine_linear", KIND_REAL, false, false }, { "cosine_transposed", KIND_REAL, false, false },
     { "status", KIND_STATUS, false, false }, { "pass", KIND_BOOL, false, false }, { "ignored", KIND_BOOL, false, true },
     { "error", KIND_TEXT, false, true }, { "problem", KIND_TEXT, false, true }, { "top", KIND_LIST, false, true },
-    { "rows", KIND_LIST, false, true },
+    { "rows", KIND_LIST, false, true }, { "norm_ratio", KIND_REAL, false, true }, { "failed", KIND_FAILURES, false, true },
 };
 static const struct key top_keys[] = {
     { "index", KIND_COUNT, false, false }, { "a", KIND_REAL, false, false }, { "b", KIND_REAL, false, false },
@@ -184,6 +187,14 @@ static void read_shape(const json_t *list, uint64_t *dim, unsigned *ndim)
         dim[i] = (uint64_t)json_integer_value(json_array_get(list, i));
 }
 
+static unsigned read_failures(const json_t *list)
+{
+    unsigned failed = 0;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        failed |= 1u << word_index(json_array_get(list, i), failure_words, NFAILURES);
+    return failed;
+}
+
 /* A row that has been checked, as it was, but for what --top and --rows gave it. */
 static void read_numbers(struct row *r, const json_t *json)
 {
@@ -194,6 +205,7 @@ static void read_numbers(struct row *r, const json_t *json)
         .problem = share_text(json, "problem"), .count = share_count(json, "element_count"), .cosine = share_real(json, "cosine_similarity"),
         .cosine_linear = share_real(json, "cosine_linear"), .cosine_transposed = share_real(json, "cosine_transposed"),
         .rmse = share_real(json, "rmse"), .mean = share_real(json, "mean_diff"), .sqnr = share_real(json, "sqnr_db"),
+        .norm_ratio = share_real(json, "norm_ratio"), .failed = read_failures(json_object_get(json, "failed")),
         .pass = json_is_true(json_object_get(json, "pass")), .ignored = json_is_true(json_object_get(json, "ignored")),
     };
     r->layout = (enum layout)word_index(json_object_get(json, "layout"), layout_words, LAYOUT_INCOMPATIBLE + 1);
@@ -242,6 +254,8 @@ static enum apr_code check_row(const struct apr_item *item, uint64_t number, con
                 return wrong_row(item, number, json, lists[l].name, key, e);
     }
     read_numbers(r, json);
+    if (json_object_get(json, "failed") != NULL && r->pass != (r->failed == 0))
+        return wrong_row(item, number, json, "it does not bear out its", "pass", e);
     return counts_add_up(r) ? APR_OK : wrong_row(item, number, json, "its counts do not add up to", "element_count", e);
 }
 

@@ -130,6 +130,12 @@ static void note(struct notes *n, const char *before, struct apr_bytes words)
     n->at += 2 + columns;
 }
 
+static const char *spell_short(double v, char *text, size_t room)
+{
+    snprintf(text, room, isnan(v) ? "none" : "%.6g", v);
+    return text;
+}
+
 static void print_notes(FILE *to, const struct form *f, size_t at, const struct row *r)
 {
     struct notes n = { to, f, at };
@@ -144,6 +150,10 @@ static void print_notes(FILE *to, const struct form *f, size_t at, const struct 
     snprintf(count, sizeof count, "%llu", (unsigned long long)r->sums.nonfinite);
     if (r->sums.nonfinite > 0)
         note(&n, "nonfinite mismatch: ", apr_text(count));
+    if (r->failed >> FAILED_SCALE & 1)
+        note(&n, "norm ratio ", apr_text(spell_short(r->norm_ratio, count, sizeof count)));
+    if (r->failed >> FAILED_SQNR & 1)
+        note(&n, "sqnr in dB ", apr_text(spell_short(r->sqnr, count, sizeof count)));
     if (r->ignored)
         note(&n, "", apr_text("ignored"));
     for (size_t i = 0; i < APR_LENGTH(why); i++)

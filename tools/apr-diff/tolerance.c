@@ -6,7 +6,12 @@
 #include "base/bytes.h"
 #include "family/yaml.h"
 
-/* A tolerance file is a list of maps: - {match: PATTERN, cosine: F, max_abs: F, rmse: F, ignore: true} */
+double scale_allowed(const struct bounds *b)
+{
+    return !isnan(b->scale) ? b->scale : b->cosine < 1 ? sqrt(2 * (1 - b->cosine)) : 0;
+}
+
+/* A tolerance file is a list of maps: - {match: PATTERN, cosine: F, scale: F, sqnr: DB, max_abs: F, rmse: F, ignore: true} */
 
 static enum apr_code complain(const struct apr_yaml *node, const char *what, struct apr_error *e)
 {
@@ -41,12 +46,14 @@ static enum apr_code take_pattern(const struct apr_yaml *v, struct rules *r, str
 
 static enum apr_code take_bound(const struct apr_yaml *v, struct bounds *bounds, struct apr_error *e)
 {
-    if (apr_bytes_is(v->key, "cosine"))
-        return take_number(v, &bounds->cosine, e);
-    if (apr_bytes_is(v->key, "max_abs"))
-        return take_number(v, &bounds->max_abs, e);
-    if (apr_bytes_is(v->key, "rmse"))
-        return take_number(v, &bounds->rmse, e);
+    const struct {
+        const char *key;
+        double     *bound;
+    } numbers[] = { { "cosine", &bounds->cosine }, { "scale", &bounds->scale }, { "sqnr", &bounds->sqnr }, { "max_abs", &bounds->max_abs },
+                    { "rmse", &bounds->rmse } };
+    for (size_t i = 0; i < APR_LENGTH(numbers); i++)
+        if (apr_bytes_is(v->key, numbers[i].key))
+            return take_number(v, numbers[i].bound, e);
     if (!apr_bytes_is(v->key, "ignore"))
         return complain_of(v, "unknown key", v->key, e);
     bounds->ignore = apr_bytes_is(v->text, "true");

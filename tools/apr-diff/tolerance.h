@@ -4,11 +4,15 @@
 
 #include "base/pattern.h"
 
-/* Bounds a tensor must keep to pass; a bound that is not wanted is infinite. */
+/* Bounds a tensor must keep to pass; a bound that is not wanted is infinite.
+ *   scale  how far the norm ratio may be from 1; NAN: what the cosine's floor allows for noise (scale_allowed) */
 struct bounds {
-    double cosine, max_abs, rmse;
+    double cosine, scale, sqnr, max_abs, rmse;
     bool   ignore;
 };
+
+/* The scale of the bounds: told, or sqrt(2 (1 - cosine)). */
+double scale_allowed(const struct bounds *b);
 
 /* Rule i: the bounds of what pattern i of match matches, and its line. All zeros are no rules. path: what errors call the file, not
  * owned. */
