@@ -17,8 +17,6 @@
 #include "values/dtype.h"
 
 enum { HEADER = 64, ALIGN = 64, FOOTER = 4, SMALLEST_ENTRY = 20 };
-enum { CONTAINER = 1, INDEX, EXTENTS, METADATA }; /* stages of a checker */
-
 #define METADATA_MOST  100000000u    /* bytes */
 #define KEYS_MOST      100000u
 #define UNPACKED_MOST  (256u << 20)  /* bytes before the data of a packed file: what is unpacked on its header's word alone */
@@ -105,7 +103,7 @@ static enum apr_code check_sections(const struct header *h, struct apr_error *e)
 static enum apr_code take_header(struct apr_bytes map, struct header *h, struct apr_error *e)
 {
     static const unsigned char zero[HEADER - 44];
-    APR_TRY(apr_found(check_magic(map, e), e, CONTAINER, "apr.magic"));
+    APR_TRY(apr_found(check_magic(map, e), e, "apr.magic"));
     if (map.n < HEADER)
         return apr_fail(e, APR_ECORRUPT, map.n, "the file ends inside its header, which has %d bytes", HEADER);
     struct apr_cursor c = { .of = map, .at = 4 };
@@ -121,31 +119,31 @@ static enum apr_code take_header(struct apr_bytes map, struct header *h, struct 
     h->reserved_used = memcmp(map.at + 44, zero, sizeof zero) != 0;
     if (major != 2) {
         apr_fail(e, APR_EUNSUPPORTED, 4, "version %u.%u is not read, only 2", major, h->minor);
-        return apr_found(APR_EUNSUPPORTED, e, CONTAINER, "apr.version");
+        return apr_found(APR_EUNSUPPORTED, e, "apr.version");
     }
     const uint32_t crc = header_crc(map.at);
     if (crc != stored) {
         apr_fail(e, APR_ECORRUPT, 40, "the header's CRC is %08x, it says %08x", crc, stored);
-        return apr_found(APR_ECORRUPT, e, CONTAINER, "apr.header.crc");
+        return apr_found(APR_ECORRUPT, e, "apr.header.crc");
     }
     if (h->flags & FLAG_ENCRYPTED)
         return apr_fail(e, APR_EUNSUPPORTED, 6, "the file is encrypted");
     if (h->flags & FLAG_COLUMN_MAJOR)
         return apr_fail(e, APR_EUNSUPPORTED, 6, "the tensors are marked as column-major: an import that forgot to turn the shapes round");
-    return apr_found(check_sections(h, e), e, CONTAINER, "apr.sections");
+    return apr_found(check_sections(h, e), e, "apr.sections");
 }
 
 static void note_header(struct apr_model *m, const struct header *h, bool packed)
 {
     const struct apr_bytes none = { 0 };
     if (h->flags & FLAGS_UNKNOWN)
-        apr_model_note(m, APR_WARNING, CONTAINER, "apr.flags", none, 6, "flags 0x%04x have bits that mean nothing", h->flags);
+        apr_model_note(m, "apr.flags", none, 6, "flags 0x%04x have bits that mean nothing", h->flags);
     if ((h->flags & (FLAG_LZ4 | FLAG_ZSTD)) && !packed)
-        apr_model_note(m, APR_WARNING, CONTAINER, "apr.plain", none, 6, "flags 0x%04x say compressed, but it is not", h->flags);
+        apr_model_note(m, "apr.plain", none, 6, "flags 0x%04x say compressed, but it is not", h->flags);
     if (h->reserved_used)
-        apr_model_note(m, APR_WARNING, CONTAINER, "apr.reserved", none, 44, "reserved bytes of the header are not zero");
+        apr_model_note(m, "apr.reserved", none, 44, "reserved bytes of the header are not zero");
     if (h->data_at % ALIGN != 0)
-        apr_model_note(m, APR_FAULT, EXTENTS, "apr.align", none, 32, "the data begins at byte %llu, no multiple of %d",
+        apr_model_note(m, "apr.align", none, 32, "the data begins at byte %llu, no multiple of %d",
                        (ull)h->data_at, ALIGN);
 }
 
@@ -210,22 +208,22 @@ static enum apr_code survey(struct apr_bytes map, const struct header *h, struct
             return apr_fail(e, APR_ECORRUPT, now.at, "entry %u of %u runs past byte %llu, where the data begins", i, h->count,
                             (ull)h->data_at);
         if (now.ndim > APR_MAX_DIMS)
-            return apr_fail(e, APR_ELIMIT, now.at, "tensor %s has %u dimensions, more than %d", APR_QUOTED(now.name), now.ndim,
+            return apr_fail_tensor(e, APR_ELIMIT, now.at, now.name, " has %u dimensions, more than %d", now.ndim,
                             APR_MAX_DIMS);
         const int order = i == 0 ? -1 : apr_bytes_compare(before.name, now.name);
         if (order == 0) {
-            apr_fail(e, APR_ECORRUPT, now.at, "tensor %s stands twice in the index", APR_QUOTED(now.name));
-            return apr_found(APR_ECORRUPT, e, INDEX, "apr.dup_name");
+            apr_fail_tensor(e, APR_ECORRUPT, now.at, now.name, " stands twice in the index");
+            return apr_found(APR_ECORRUPT, e, "apr.dup_name");
         }
         if (order > 0) {
             apr_fail(e, APR_ECORRUPT, now.at, "the index is not in name order: %s stands behind %s", APR_QUOTED(now.name),
                      APR_QUOTED(before.name));
-            return apr_found(APR_ECORRUPT, e, INDEX, "apr.unsorted");
+            return apr_found(APR_ECORRUPT, e, "apr.unsorted");
         }
         if (!apr_round_up(now.size, ALIGN, &end) || !apr_add(now.offset, end, &end) || !apr_add(h->data_at, end, &end) || end > INT64_MAX) {
-            apr_fail(e, APR_ECORRUPT, now.at, "tensor %s: %llu bytes from %llu on end beyond any file", APR_QUOTED(now.name),
+            apr_fail_tensor(e, APR_ECORRUPT, now.at, now.name, ": %llu bytes from %llu on end beyond any file",
                      (ull)now.size, (ull)now.offset);
-            return apr_found(APR_ECORRUPT, e, EXTENTS, "apr.extent");
+            return apr_found(APR_ECORRUPT, e, "apr.extent");
         }
         if (end > x->end)
             x->end = end;
@@ -281,11 +279,11 @@ static enum apr_code resolve(struct apr_tensor *t, const struct entry *x, struct
 {
     const struct apr_dtype *own = own_meaning(x->byte), *ggml = ggml_meaning(x->byte);
     if (own == NULL && ggml == NULL)
-        return apr_fail(e, APR_EUNSUPPORTED, x->at, "tensor %s: dtype byte %u is unknown", APR_QUOTED(x->name), x->byte);
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, x->at, x->name, ": dtype byte %u is unknown", x->byte);
     if (fits(t, own, x->size) || fits(t, ggml, x->size))
         return APR_OK;
-    return apr_fail(e, APR_ECORRUPT, x->at, "tensor %s: its %llu bytes are not what its shape takes as %s%s%s (dtype %u)",
-                    APR_QUOTED(x->name), (ull)x->size, own ? own->name : ggml->name, own && ggml ? " or " : "",
+    return apr_fail_tensor(e, APR_ECORRUPT, x->at, x->name, ": its %llu bytes are not what its shape takes as %s%s%s (dtype %u)",
+                           (ull)x->size, own ? own->name : ggml->name, own && ggml ? " or " : "",
                     own && ggml ? ggml->name : "", x->byte);
 }
 
@@ -297,16 +295,15 @@ static enum apr_code tie(struct apr_model *m, struct apr_tensor *t, struct entry
 {
     const size_t at = x->at;
     if (embedding == 0)
-        return apr_fail(e, APR_ECORRUPT, at, "tensor %s has no bytes, and there is no embedding to tie it to",
-                        APR_QUOTED(t->name));
+        return apr_fail_tensor(e, APR_ECORRUPT, at, t->name, " has no bytes, and there is no embedding to tie it to");
     index.at = embedding;
     *x = take_entry(&index);
     if (t->ndim != x->ndim || memcmp(t->dim, x->dim, sizeof t->dim) != 0)
-        return apr_fail(e, APR_ECORRUPT, at, "tensor %s has no bytes, and another shape than the embedding %s", APR_QUOTED(t->name),
+        return apr_fail_tensor(e, APR_ECORRUPT, at, t->name, " has no bytes, and another shape than the embedding %s",
                         APR_QUOTED(x->name));
     APR_TRY(resolve(t, x, e));
     t->tied = true;
-    apr_model_note(m, APR_INFO, INDEX, "apr.placeholder", t->name, at, "has no bytes of its own: tied to %s", APR_QUOTED(x->name));
+    apr_model_note(m, "apr.placeholder", t->name, at, "has no bytes of its own: tied to %s", APR_QUOTED(x->name));
     return APR_OK;
 }
 
@@ -321,14 +318,14 @@ static enum apr_code add_tensors(struct apr_model *m, struct apr_bytes map, cons
         struct apr_tensor t = { .name = x.name, .ndim = x.ndim };
         memcpy(t.dim, x.dim, sizeof t.dim);
         if (is_placeholder(&x))
-            APR_TRY(apr_found(tie(m, &t, &x, c, extent->embedding, e), e, INDEX, "apr.placeholder.loose"));
+            APR_TRY(apr_found(tie(m, &t, &x, c, extent->embedding, e), e, "apr.placeholder.loose"));
         else
-            APR_TRY(apr_found(resolve(&t, &x, e), e, INDEX, "apr.dtype"));
+            APR_TRY(apr_found(resolve(&t, &x, e), e, "apr.dtype"));
         APR_TRY(apr_model_add(m, &t, h->data_at + x.offset, x.size, at, e));
         if (apr_has_control(t.name))
-            apr_model_note(m, APR_FAULT, INDEX, "apr.control_name", t.name, at, "control characters in the name");
+            apr_model_note(m, "apr.control_name", t.name, at, "control characters in the name");
         if (!t.tied && x.offset % ALIGN != 0)
-            apr_model_note(m, APR_FAULT, EXTENTS, "apr.align", t.name, at, "begins at %llu of the data, no multiple of %d",
+            apr_model_note(m, "apr.align", t.name, at, "begins at %llu of the data, no multiple of %d",
                            (ull)x.offset, ALIGN);
     }
     return APR_OK;
@@ -348,9 +345,9 @@ static enum apr_code note_extents(struct apr_model *m, const struct header *h, s
         if (t->tied || t->data.n == 0)
             continue;
         if (begin < end)
-            apr_model_note(m, APR_FAULT, EXTENTS, "apr.overlap", t->name, begin, "begins inside tensor %s", APR_QUOTED(last->name));
+            apr_model_note(m, "apr.overlap", t->name, begin, "begins inside tensor %s", APR_QUOTED(last->name));
         else if (begin - end >= ALIGN)
-            apr_model_note(m, APR_WARNING, EXTENTS, "apr.gap", t->name, end, "%llu unused bytes before it", (ull)(begin - end));
+            apr_model_note(m, "apr.gap", t->name, end, "%llu unused bytes before it", (ull)(begin - end));
         if (begin + t->data.n > end) {
             end = begin + t->data.n;
             last = t;
@@ -364,12 +361,12 @@ static void note_ending(struct apr_model *m, uint64_t size, uint64_t end)
 {
     const struct apr_bytes none = { 0 };
     if (size < end)
-        apr_model_note(m, APR_FAULT, EXTENTS, "apr.unpadded", none, size,
+        apr_model_note(m, "apr.unpadded", none, size,
                        "the file ends %llu bytes before the padding of its last tensor does", (ull)(end - size));
     else if (size == end)
-        apr_model_note(m, APR_INFO, CONTAINER, "apr.footer.absent", none, end, "no CRC at the end");
+        apr_model_note(m, "apr.footer.absent", none, end, "no CRC at the end");
     else if (size != end + FOOTER)
-        apr_model_note(m, APR_FAULT, EXTENTS, "apr.trailing", none, end, "%llu bytes follow the data, where a CRC has %d",
+        apr_model_note(m, "apr.trailing", none, end, "%llu bytes follow the data, where a CRC has %d",
                        (ull)(size - end), FOOTER);
 }
 
@@ -384,7 +381,7 @@ static void note_twice(struct apr_model *m, const struct apr_meta_entry *gone, c
 {
     const struct fresh *f = ctx;
     if ((size_t)(gone - m->meta.entry) >= f->first)
-        apr_model_note(m, APR_WARNING, METADATA, "apr.metadata_twice", (struct apr_bytes){ 0 }, f->at,
+        apr_model_note(m, "apr.metadata_twice", (struct apr_bytes){ 0 }, f->at,
                        "the key %s stands twice, the last counts", APR_QUOTED(next->key));
 }
 
@@ -429,7 +426,7 @@ static enum apr_code shards(const struct apr_model *m, unsigned *count, unsigned
     }
     if (of > UINT32_MAX || (of > 1 && this >= of)) {
         apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "the metadata says shard %llu of %llu, counted from 0", (ull)this, (ull)of);
-        return apr_found(APR_ECORRUPT, e, METADATA, "apr.sharding");
+        return apr_found(APR_ECORRUPT, e, "apr.sharding");
     }
     *count = of < 2 ? 1 : (unsigned)of;
     *number = of < 2 ? 0 : (unsigned)this;
@@ -512,24 +509,24 @@ static enum apr_code check_footer(struct apr_bytes map, uint64_t end, struct apr
             return APR_OK;
     }
     apr_fail(e, APR_ECORRUPT, end, "the CRC at the end is wrong: it says %08x, the bytes before it have %08x", stored, crc);
-    return apr_found(APR_ECORRUPT, e, CONTAINER, "apr.footer.wrong");
+    return apr_found(APR_ECORRUPT, e, "apr.footer.wrong");
 }
 
 static enum apr_code read(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
 {
     struct header h;
     struct extent x;
-    APR_TRY(apr_found(take_header(s->map, &h, e), e, CONTAINER, "apr.header"));
+    APR_TRY(apr_found(take_header(s->map, &h, e), e, "apr.header"));
     const bool packed = is_packed(s->map, &h);
     if (packed) {
-        APR_TRY(apr_found(inflate(s, &h, &x, r, e), e, CONTAINER, "apr.packed"));
+        APR_TRY(apr_found(inflate(s, &h, &x, r, e), e, "apr.packed"));
         APR_TRY(check_footer(s->map, x.end, e));
     } else {
         if (h.data_at > s->map.n) {
             apr_fail(e, APR_ECORRUPT, 32, "the data begins at byte %llu, but the file has %zu", (ull)h.data_at, s->map.n);
-            return apr_found(APR_ECORRUPT, e, EXTENTS, "apr.data");
+            return apr_found(APR_ECORRUPT, e, "apr.data");
         }
-        APR_TRY(apr_found(survey(s->map, &h, &x, e), e, INDEX, "apr.index"));
+        APR_TRY(apr_found(survey(s->map, &h, &x, e), e, "apr.index"));
     }
     char *version = apr_arena_alloc(&m->arena, sizeof "2.255");
     if (version == NULL)
@@ -537,7 +534,7 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     snprintf(version, sizeof "2.255", "2.%u", h.minor);
     m->version = version;
     note_header(m, &h, packed);
-    APR_TRY(apr_found(add_metadata(m, s->map, &h, e), e, METADATA, "apr.metadata"));
+    APR_TRY(apr_found(add_metadata(m, s->map, &h, e), e, "apr.metadata"));
     APR_TRY(add_tensors(m, s->map, &h, &x, e));
     APR_TRY(note_extents(m, &h, e));
     note_ending(m, s->map.n, x.end);

@@ -40,13 +40,13 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     const uint32_t layer = apr_u32(&c), count = apr_u32(&c);
     if (c.bad) {
         apr_fail(e, APR_ECORRUPT, s->map.n, "the header takes %u bytes, the file has %zu", HEADER, s->map.n);
-        return apr_found(APR_ECORRUPT, e, 1, "aprt.header");
+        return apr_found(APR_ECORRUPT, e, "aprt.header");
     }
     const uint64_t bytes = 4 * (uint64_t)count;
     if (bytes > apr_left(&c)) {
         apr_fail(e, APR_ECORRUPT, 8, "%u values are promised, which take %llu bytes, but %zu follow", count, (unsigned long long)bytes,
                  apr_left(&c));
-        return apr_found(APR_ECORRUPT, e, 3, "aprt.extent");
+        return apr_found(APR_ECORRUPT, e, "aprt.extent");
     }
     const struct apr_bytes name = stage(s->path);
     struct apr_tensor t = { .dtype = &apr_dtypes[APR_F32], .ndim = 1, .dim = { count } };
@@ -56,7 +56,7 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
         return apr_no_memory(e);
     APR_TRY(apr_model_add(m, &t, HEADER, bytes, 0, e));
     if (bytes < apr_left(&c))
-        apr_model_note(m, APR_WARNING, 3, "aprt.trailing", t.name, HEADER + bytes, "%llu bytes follow the %u values",
+        apr_model_note(m, "aprt.trailing", t.name, HEADER + bytes, "%llu bytes follow the %u values",
                        (unsigned long long)(apr_left(&c) - bytes), count);
     return APR_OK;
 }

@@ -26,7 +26,6 @@
 #define LONG_KEY     65535u
 #define MOST_SHARDS  65535u               /* split.count is a u16 */
 
-enum { STAGE_CONTAINER = 1, STAGE_INDEX, STAGE_EXTENTS, STAGE_METADATA };
 enum { SPLIT_NO, SPLIT_COUNT, SPLIT_TENSORS, NSPLIT };
 static const char *const split_key[NSPLIT] = { "split.no", "split.count", "split.tensors.count" };
 
@@ -93,7 +92,7 @@ static enum apr_code take_header(struct reader *r)
     if (r->m->nfile == 1)
         r->m->version = version == 2 ? "2" : "3";
     if (c->big)
-        apr_model_note(r->m, APR_INFO, STAGE_CONTAINER, "gguf.big_endian", no_tensor, 4, "the file is big-endian");
+        apr_model_note(r->m, "gguf.big_endian", no_tensor, 4, "the file is big-endian");
     return APR_OK;
 }
 
@@ -189,7 +188,7 @@ static enum apr_code obey(struct reader *r, const struct apr_value *v)
         if (v->u == 0 || (v->u & (v->u - 1)) != 0)
             return apr_fail(r->e, APR_ECORRUPT, r->key_at, "general.alignment is %" PRIu64 ", expected a power of two", v->u);
         if (v->u < 8)
-            apr_model_note(r->m, APR_WARNING, STAGE_METADATA, "gguf.alignment", no_tensor, r->key_at,
+            apr_model_note(r->m, "gguf.alignment", no_tensor, r->key_at,
                            "general.alignment is %" PRIu64 ", expected a multiple of 8", v->u);
         r->alignment = v->u;
     }
@@ -213,10 +212,10 @@ static void note_key(struct reader *r)
     };
     for (size_t i = 0; i < APR_LENGTH(odd); i++)
         if (odd[i].at != 0)
-            apr_model_note(r->m, APR_WARNING, STAGE_METADATA, odd[i].code, no_tensor, odd[i].at, "key %s: %s",
+            apr_model_note(r->m, odd[i].code, no_tensor, odd[i].at, "key %s: %s",
                            APR_QUOTED(r->key), odd[i].text);
     if (!is_text(r->key) || apr_has_control(r->key)) {
-        apr_model_note(r->m, APR_FAULT, STAGE_METADATA, "gguf.bad_key", no_tensor, r->key_at,
+        apr_model_note(r->m, "gguf.bad_key", no_tensor, r->key_at,
                        "the key %s has control characters or is not UTF-8", APR_QUOTED(r->key));
         return;
     }
@@ -224,7 +223,7 @@ static void note_key(struct reader *r)
     for (size_t i = 0; i < r->key.n && plain; i++)
         plain = memchr("abcdefghijklmnopqrstuvwxyz0123456789_.", r->key.at[i], 38) != NULL;
     if (!plain)
-        apr_model_note(r->m, APR_INFO, STAGE_METADATA, "gguf.key_style", no_tensor, r->key_at,
+        apr_model_note(r->m, "gguf.key_style", no_tensor, r->key_at,
                        "the key %s of %zu bytes, expected lower_snake_case with dots, %u bytes at most", APR_QUOTED(r->key), r->key.n,
                        LONG_KEY);
 }
@@ -250,15 +249,15 @@ static enum apr_code take_key(struct reader *r, struct apr_table *keys, uint64_t
         return apr_no_memory(r->e);
     if (first->number != 0) {
         apr_fail(r->e, APR_ECORRUPT, r->key_at, "key %s stands twice, first at byte %" PRIu64, APR_QUOTED(r->key), first->number);
-        return apr_found(APR_ECORRUPT, r->e, STAGE_METADATA, "gguf.dup_key");
+        return apr_found(APR_ECORRUPT, r->e, "gguf.dup_key");
     }
     first->number = r->key_at;
     if (type > APR_META_F64)
         return apr_fail(r->e, APR_ECORRUPT, type_at, "key %s: a value of type %" PRIu32 ", expected 0 to 12", APR_QUOTED(r->key), type);
 
     struct apr_value v;
-    APR_TRY(apr_found(take_value(r, type, &v), r->e, STAGE_METADATA, "gguf.value"));
-    APR_TRY(apr_found(obey(r, &v), r->e, STAGE_METADATA, "gguf.reserved_key"));
+    APR_TRY(apr_found(take_value(r, type, &v), r->e, "gguf.value"));
+    APR_TRY(apr_found(obey(r, &v), r->e, "gguf.reserved_key"));
     note_key(r);
     return fresh ? apr_model_meta(r->m, r->key, &v, r->e) : APR_OK;
 }
@@ -310,15 +309,15 @@ static void note_split(struct reader *r)
     const bool first = r->m->nfile == 1, set = !first || r->split[SPLIT_COUNT].value > 1;
     for (unsigned i = 0; i < NSPLIT; i++) {
         if (r->split[i].at != 0 && r->split[i].type != wanted[i] && (set || i == SPLIT_COUNT))
-            apr_model_note(r->m, APR_FAULT, STAGE_METADATA, "gguf.split_type", no_tensor, r->split[i].at,
+            apr_model_note(r->m, "gguf.split_type", no_tensor, r->split[i].at,
                            "%s is of type %s, expected %s; llama.cpp refuses the file", split_key[i],
                            apr_meta_type_word(r->split[i].type), apr_meta_type_word(wanted[i]));
         if (r->split[i].at == 0 && set && first)
-            apr_model_note(r->m, APR_FAULT, STAGE_METADATA, "gguf.split_missing", no_tensor, APR_NOWHERE,
+            apr_model_note(r->m, "gguf.split_missing", no_tensor, APR_NOWHERE,
                            "the first of several files has no %s; llama.cpp refuses it", split_key[i]);
     }
     if (!first && r->ntensors == 0)
-        apr_model_note(r->m, APR_FAULT, STAGE_INDEX, "gguf.split_empty", no_tensor, 8,
+        apr_model_note(r->m, "gguf.split_empty", no_tensor, 8,
                        "the file has no tensors, which only the first of several may; llama.cpp refuses it");
 }
 
@@ -351,7 +350,7 @@ static enum apr_code take_info(struct reader *r, uint64_t number, struct apr_ten
     if (c->bad)
         return info_cut(r, at, number, name);
     if (t->ndim > MOST_DIMS)
-        return apr_fail(r->e, APR_ECORRUPT, c->at - 4, "tensor %s has %u dimensions, expected %u at most", APR_QUOTED(t->name), t->ndim,
+        return apr_fail_tensor(r->e, APR_ECORRUPT, c->at - 4, t->name, " has %u dimensions, expected %u at most", t->ndim,
                         MOST_DIMS);
     for (unsigned i = t->ndim; i-- > 0;)
         t->dim[i] = apr_u64(c);
@@ -363,35 +362,35 @@ static enum apr_code take_info(struct reader *r, uint64_t number, struct apr_ten
     const uint64_t type_at = c->at - 12, offset_at = c->at - 8;
     for (unsigned i = 0; i < t->ndim; i++)
         if (t->dim[i] > INT64_MAX)
-            return apr_fail(r->e, APR_ECORRUPT, type_at - 8 * (i + 1), "tensor %s: a dimension of %" PRIu64 ", expected less than 2^63",
-                            APR_QUOTED(t->name), t->dim[i]);
+            return apr_fail_tensor(r->e, APR_ECORRUPT, type_at - 8 * (i + 1), t->name,
+                                   ": a dimension of %" PRIu64 ", expected less than 2^63", t->dim[i]);
     t->dtype = apr_dtype_of_ggml(type);
     if (t->dtype == NULL) {
         const char *removed = apr_ggml_removed(type);
-        apr_fail(r->e, APR_EUNSUPPORTED, type_at, "tensor %s: GGML type %" PRIu32 "%s%s%s", APR_QUOTED(t->name), type,
+        apr_fail_tensor(r->e, APR_EUNSUPPORTED, type_at, t->name, ": GGML type %" PRIu32 "%s%s%s", type,
                  removed ? ", " : "", removed ? removed : " is not known", removed ? ", was removed from the format" : "");
-        return apr_found(APR_EUNSUPPORTED, r->e, STAGE_INDEX, "gguf.dtype");
+        return apr_found(APR_EUNSUPPORTED, r->e, "gguf.dtype");
     }
     const uint64_t row = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
     if (row % t->dtype->block != 0)
-        return apr_fail(r->e, APR_ECORRUPT, at, "tensor %s: a row of %" PRIu64 " elements, expected whole %s blocks of %u",
-                        APR_QUOTED(t->name), row, t->dtype->name, (unsigned)t->dtype->block);
+        return apr_fail_tensor(r->e, APR_ECORRUPT, at, t->name, ": a row of %" PRIu64 " elements, expected whole %s blocks of %u", row,
+                               t->dtype->name, (unsigned)t->dtype->block);
     if (*offset % r->alignment == 0)
         return APR_OK;
-    apr_fail(r->e, APR_ECORRUPT, offset_at, "tensor %s: offset %" PRIu64 ", expected a multiple of the alignment, %" PRIu64,
-             APR_QUOTED(t->name), *offset, r->alignment);
-    return apr_found(APR_ECORRUPT, r->e, STAGE_EXTENTS, "gguf.align");
+    apr_fail_tensor(r->e, APR_ECORRUPT, offset_at, t->name, ": offset %" PRIu64 ", expected a multiple of the alignment, %" PRIu64,
+                    *offset, r->alignment);
+    return apr_found(APR_ECORRUPT, r->e, "gguf.align");
 }
 
 static void note_name(struct reader *r, struct apr_bytes name, uint64_t at)
 {
     if (name.n == 0)
-        apr_model_note(r->m, APR_WARNING, STAGE_INDEX, "gguf.no_name", name, at, "a tensor has an empty name");
+        apr_model_note(r->m, "gguf.no_name", name, at, "a tensor has an empty name");
     if (name.n >= LONG_NAME)
-        apr_model_note(r->m, APR_WARNING, STAGE_INDEX, "gguf.long_name", name, at,
+        apr_model_note(r->m, "gguf.long_name", name, at,
                        "tensor %s: a name of %zu bytes; llama.cpp refuses more than %u", APR_QUOTED(name), name.n, LONG_NAME - 1);
     if (!is_text(name) || apr_has_control(name))
-        apr_model_note(r->m, APR_FAULT, STAGE_INDEX, "gguf.control_name", name, at, "tensor %s: control characters in the name",
+        apr_model_note(r->m, "gguf.control_name", name, at, "tensor %s: control characters in the name",
                        APR_QUOTED(name));
 }
 
@@ -417,13 +416,14 @@ static enum apr_code check_layout(struct reader *r, uint64_t end)
         if (t->data.n == 0)
             continue;
         if (at < end)
-            code = apr_fail(r->e, APR_ECORRUPT, at, "tensor %s begins at byte %" PRIu64 ", inside tensor %s, which ends at byte %" PRIu64,
-                            APR_QUOTED(t->name), at, APR_QUOTED(last->name), end);
+            code = apr_fail_tensor(r->e, APR_ECORRUPT, at, t->name,
+                                   " begins at byte %" PRIu64 ", inside tensor %s, which ends at byte %" PRIu64, at,
+                                   APR_QUOTED(last->name), end);
         if (at > next)
-            apr_model_note(m, APR_WARNING, STAGE_EXTENTS, "gguf.gap", t->name, next,
+            apr_model_note(m, "gguf.gap", t->name, next,
                            "%" PRIu64 " bytes before tensor %s belong to no tensor", at - next, APR_QUOTED(t->name));
         if (last != NULL && t < last && in_order) {
-            apr_model_note(m, APR_WARNING, STAGE_EXTENTS, "gguf.order", t->name, at,
+            apr_model_note(m, "gguf.order", t->name, at,
                            "tensor %s is listed before tensor %s and lies after it", APR_QUOTED(t->name), APR_QUOTED(last->name));
             in_order = false;
         }
@@ -432,11 +432,11 @@ static enum apr_code check_layout(struct reader *r, uint64_t end)
     }
     free(order);
     if (r->c.of.n < padded(r, end))
-        apr_model_note(m, APR_INFO, STAGE_EXTENTS, "gguf.padding", no_tensor, end,
+        apr_model_note(m, "gguf.padding", no_tensor, end,
                        "the file ends at byte %zu, without the padding after the last tensor up to byte %" PRIu64, r->c.of.n,
                        padded(r, end));
     if (r->c.of.n > padded(r, end))
-        apr_model_note(m, APR_WARNING, STAGE_EXTENTS, "gguf.trailing", no_tensor, padded(r, end),
+        apr_model_note(m, "gguf.trailing", no_tensor, padded(r, end),
                        "%" PRIu64 " bytes follow the last tensor", r->c.of.n - padded(r, end));
     return code;
 }
@@ -448,7 +448,7 @@ static enum apr_code take_tensors(struct reader *r)
     struct apr_tensor t;
     uint64_t offset;
     for (uint64_t i = 0; i < r->ntensors; i++)
-        APR_TRY(apr_found(take_info(r, i + 1, &t, &offset), r->e, STAGE_INDEX, "gguf.info"));
+        APR_TRY(apr_found(take_info(r, i + 1, &t, &offset), r->e, "gguf.info"));
     const uint64_t data = r->ntensors == 0 ? r->c.at : padded(r, r->c.at);
     if (data > r->c.of.n)
         return apr_fail(r->e, APR_ECORRUPT, r->c.at, "the data section begins at byte %" PRIu64 " (alignment %" PRIu64
@@ -462,16 +462,16 @@ static enum apr_code take_tensors(struct reader *r)
             place = UINT64_MAX;
         apr_tensor_measure(&t, &size);                  /* apr_model_add tells what does not fit 64 bits */
         if (apr_model_find(r->m, t.name) != NULL) {
-            apr_fail(r->e, APR_ECORRUPT, at, "tensor %s: the name stands twice", APR_QUOTED(t.name));
-            return apr_found(APR_ECORRUPT, r->e, STAGE_INDEX, "gguf.dup_name");
+            apr_fail_tensor(r->e, APR_ECORRUPT, at, t.name, ": the name stands twice");
+            return apr_found(APR_ECORRUPT, r->e, "gguf.dup_name");
         }
         APR_TRY(apr_model_add(r->m, &t, place, size, at, r->e));
         note_name(r, t.name, at);
     }
     if (r->ntensors > 0)
-        return apr_found(check_layout(r, data), r->e, STAGE_EXTENTS, "gguf.overlap");
+        return apr_found(check_layout(r, data), r->e, "gguf.overlap");
     if (r->c.of.n > padded(r, data))
-        apr_model_note(r->m, APR_WARNING, STAGE_EXTENTS, "gguf.trailing", no_tensor, data,
+        apr_model_note(r->m, "gguf.trailing", no_tensor, data,
                        "%" PRIu64 " bytes follow the header of a file without tensors", r->c.of.n - data);
     return APR_OK;
 }
@@ -490,13 +490,13 @@ static void note_absence(struct reader *r)
         quantized = m->tensor[i].dtype->block > 1;
     if (apr_meta_string(&m->meta, "general.architecture").n == 0 &&
         !apr_bytes_is(apr_meta_string(&m->meta, "general.type"), "imatrix"))
-        apr_model_note(r->m, APR_WARNING, STAGE_METADATA, "gguf.no_architecture", no_tensor, APR_NOWHERE,
+        apr_model_note(r->m, "gguf.no_architecture", no_tensor, APR_NOWHERE,
                        "there is no general.architecture");
     if (quantized && apr_meta_find(&m->meta, "general.quantization_version") == NULL)
-        apr_model_note(r->m, APR_INFO, STAGE_METADATA, "gguf.no_quantization_version", no_tensor, APR_NOWHERE,
+        apr_model_note(r->m, "gguf.no_quantization_version", no_tensor, APR_NOWHERE,
                        "there are quantized tensors, but no general.quantization_version");
     if (count > 1 && r->split[SPLIT_TENSORS].at != 0 && r->split[SPLIT_TENSORS].value != m->ntensor)
-        apr_model_note(r->m, APR_FAULT, STAGE_EXTENTS, "gguf.split_total", no_tensor, r->split[SPLIT_TENSORS].at,
+        apr_model_note(r->m, "gguf.split_total", no_tensor, r->split[SPLIT_TENSORS].at,
                        "split.tensors.count is %" PRIu64 ", the %zu files have %zu tensors", r->split[SPLIT_TENSORS].value, m->nfile,
                        m->ntensor);
 }
@@ -505,11 +505,11 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
 {
     (void)run;
     struct reader r = { .m = m, .c = apr_cursor_on(s->map), .e = e, .alignment = 32 };
-    APR_TRY(apr_found(take_header(&r), e, STAGE_CONTAINER, "gguf.header"));
-    APR_TRY(apr_found(take_keys(&r), e, STAGE_METADATA, "gguf.key"));
-    APR_TRY(apr_found(check_split(&r), e, STAGE_METADATA, "gguf.split"));
+    APR_TRY(apr_found(take_header(&r), e, "gguf.header"));
+    APR_TRY(apr_found(take_keys(&r), e, "gguf.key"));
+    APR_TRY(apr_found(check_split(&r), e, "gguf.split"));
     note_split(&r);
-    APR_TRY(apr_found(take_tensors(&r), e, STAGE_EXTENTS, "gguf.data"));
+    APR_TRY(apr_found(take_tensors(&r), e, "gguf.data"));
     note_absence(&r);
     return APR_OK;
 }

@@ -14,8 +14,6 @@
 #define HEADER_LIMIT 100000000u /* of the reference library, for readers and writers */
 #define FIELD_DEPTH  125u       /* of its 127 levels the header and the entry are two */
 
-enum { CONTAINER = 1, INDEX, EXTENTS, METADATA }; /* stages of a checker */
-
 /* One tensor of the header; begin and end count from the start of the data part.
  *   shape  its JSON array as spelled, read when the order of the data is known: 2 million entries fit a header
  *   at     file offsets of the entry's name and of its shape */
@@ -52,8 +50,8 @@ static bool probe(struct apr_bytes start, uint64_t size)
 static enum apr_code in_tensor(struct apr_error *e, struct apr_bytes name)
 {
     const struct apr_error why = *e;
-    apr_fail(e, why.code, why.at, "tensor %s: %s", APR_QUOTED(name), why.text);
-    return apr_found(why.code, e, why.stage, why.finding);
+    apr_fail_tensor(e, why.code, why.at, name, ": %s", why.text);
+    return apr_found(why.code, e, why.finding);
 }
 
 /* ---- one entry ----------------------------------------------------------------------------------------------------- */
@@ -93,7 +91,7 @@ static enum apr_code read_dtype(struct apr_model *m, const struct apr_item *item
     if (t->dtype != NULL)
         return APR_OK;
     apr_fail(e, APR_EUNSUPPORTED, item->value_at, "dtype %s is none of SafeTensors (F32, BF16, F8_E4M3, ...)", APR_QUOTED(name));
-    return apr_found(APR_EUNSUPPORTED, e, INDEX, "st.dtype");
+    return apr_found(APR_EUNSUPPORTED, e, "st.dtype");
 }
 
 static enum apr_code read_offsets(const struct apr_item *item, struct entry *t, struct apr_error *e)
@@ -124,7 +122,7 @@ static enum apr_code read_field(struct apr_model *m, const struct apr_item *item
         field++;
     if (field == NFIELDS) {
         APR_TRY(apr_json_check_to(FIELD_DEPTH, item->value, item->value_at, e));
-        apr_model_note(m, APR_WARNING, INDEX, "st.unknown_field", t->name, item->key_at,
+        apr_model_note(m, "st.unknown_field", t->name, item->key_at,
                        "tensor %s: the field %s is not of SafeTensors, ignored", APR_QUOTED(t->name), APR_QUOTED(key));
         return APR_OK;
     }
@@ -198,7 +196,7 @@ static void note_twice(struct apr_model *m, const struct apr_meta_entry *gone, c
 {
     const struct header *h = ctx;
     if ((size_t)(gone - m->meta.entry) >= h->first_meta || !apr_bytes_equal(gone->value.text, next->value.text))
-        apr_model_note(m, APR_WARNING, METADATA, "st.metadata_twice", (struct apr_bytes){ 0 }, PREFIX,
+        apr_model_note(m, "st.metadata_twice", (struct apr_bytes){ 0 }, PREFIX,
                        "__metadata__: %s stands twice, the last one counts", APR_QUOTED(gone->key));
 }
 
@@ -207,8 +205,8 @@ static enum apr_code read_entry(struct header *h, const struct apr_item *item, s
     struct entry t = { .at = item->key_at };
     APR_TRY(apr_json_string(h->m, item->key, item->key_at, &t.name, e));
     if (apr_bytes_is(t.name, "__metadata__"))
-        return apr_found(read_metadata(h, item, e), e, METADATA, "st.metadata");
-    if (apr_found(read_fields(h->m, item, &t, e), e, INDEX, "st.entry") != APR_OK)
+        return apr_found(read_metadata(h, item, e), e, "st.metadata");
+    if (apr_found(read_fields(h->m, item, &t, e), e, "st.entry") != APR_OK)
         return in_tensor(e, t.name);
     struct entry *more = apr_grown(h->entry, &h->room, h->n, 64, sizeof *more);
     if (more == NULL)
@@ -240,7 +238,7 @@ static enum apr_code read_header(struct header *h, struct apr_bytes text, struct
     struct apr_walk w;
     APR_TRY(apr_walk_in(&w, text, PREFIX, '{', e));
     if (text.at[0] != '{')
-        apr_model_note(h->m, APR_WARNING, CONTAINER, "st.leading_space", (struct apr_bytes){ 0 }, PREFIX,
+        apr_model_note(h->m, "st.leading_space", (struct apr_bytes){ 0 }, PREFIX,
                        "the header begins with white space, not with '{'");
     for (;;) {
         struct apr_item item;
@@ -272,13 +270,13 @@ static enum apr_code misplaced(const struct header *h, const struct entry *befor
 {
     const bool gap = t->begin > expected;
     if (apr_model_find(h->m, t->name) != NULL)
-        return apr_found(apr_fail(e, APR_ECORRUPT, t->at, "it stands twice"), e, INDEX, "st.dup_name");
+        return apr_found(apr_fail(e, APR_ECORRUPT, t->at, "it stands twice"), e, "st.dup_name");
     if (before == NULL)
         apr_fail(e, APR_ECORRUPT, t->at, "a gap: it is the first, but begins at byte %" PRIu64 " of the data", t->begin);
     else
         apr_fail(e, APR_ECORRUPT, t->at, "%s: it begins at byte %" PRIu64 " of the data, but %s before it ends at %" PRIu64,
                  gap ? "a gap" : "an overlap", t->begin, APR_QUOTED(before->name), expected);
-    return apr_found(APR_ECORRUPT, e, EXTENTS, gap ? "st.gap" : "st.overlap");
+    return apr_found(APR_ECORRUPT, e, gap ? "st.gap" : "st.overlap");
 }
 
 static enum apr_code measure(const struct entry *t, struct apr_tensor *out, struct apr_error *e)
@@ -309,7 +307,7 @@ static enum apr_code check_place(const struct header *h, const struct entry *bef
     if (t->end <= h->data_bytes)
         return APR_OK;
     apr_fail(e, APR_ECORRUPT, t->at, "it ends at byte %" PRIu64 " of the data, the file holds only %" PRIu64, t->end, h->data_bytes);
-    return apr_found(APR_ECORRUPT, e, EXTENTS, "st.extent");
+    return apr_found(APR_ECORRUPT, e, "st.extent");
 }
 
 static enum apr_code read_layout(struct header *h, struct apr_error *e)
@@ -321,11 +319,11 @@ static enum apr_code read_layout(struct header *h, struct apr_error *e)
     for (size_t i = 0; i < h->n; i++) {
         const struct entry *t = &h->entry[i];
         struct apr_tensor out = { .name = t->name, .dtype = t->dtype };
-        if (check_place(h, before, t, e) != APR_OK || apr_found(measure(t, &out, e), e, INDEX, "st.shape") != APR_OK)
+        if (check_place(h, before, t, e) != APR_OK || apr_found(measure(t, &out, e), e, "st.shape") != APR_OK)
             return in_tensor(e, t->name);
         APR_TRY(apr_model_add(h->m, &out, h->data_at + t->begin, t->end - t->begin, t->at, e));
         if (apr_has_control(t->name))
-            apr_model_note(h->m, APR_FAULT, INDEX, "st.control_name", t->name, t->at, "control characters in the name");
+            apr_model_note(h->m, "st.control_name", t->name, t->at, "control characters in the name");
         before = t;
     }
     const uint64_t end = before == NULL ? 0 : before->end;
@@ -336,7 +334,7 @@ static enum apr_code read_layout(struct header *h, struct apr_error *e)
     else
         apr_fail(e, APR_ECORRUPT, h->data_at + end, "%" PRIu64 " bytes follow the data of the last tensor, %s", h->data_bytes - end,
                  APR_QUOTED(before->name));
-    return apr_found(APR_ECORRUPT, e, EXTENTS, "st.trailing");
+    return apr_found(APR_ECORRUPT, e, "st.trailing");
 }
 
 static enum apr_code read_file(struct apr_model *m, const struct apr_source *s, struct apr_error *e)
@@ -352,7 +350,7 @@ static enum apr_code read_file(struct apr_model *m, const struct apr_source *s, 
     if (c.bad)
         return apr_fail(e, APR_ECORRUPT, 0, "a header of %" PRIu64 " bytes is promised, only %zu follow", n, left);
     struct header h = { .m = m, .first_meta = m->meta.n, .data_at = c.at, .data_bytes = apr_left(&c) };
-    enum apr_code code = apr_found(read_header(&h, text, e), e, CONTAINER, "st.syntax");
+    enum apr_code code = apr_found(read_header(&h, text, e), e, "st.syntax");
     if (code == APR_OK)
         code = read_layout(&h, e);
     free(h.entry);
@@ -362,7 +360,7 @@ static enum apr_code read_file(struct apr_model *m, const struct apr_source *s, 
 static enum apr_code read(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
 {
     (void)r;
-    return apr_found(read_file(m, s, e), e, CONTAINER, "st.header");
+    return apr_found(read_file(m, s, e), e, "st.header");
 }
 
 const struct apr_format apr_safetensors = {

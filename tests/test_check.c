@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "model/findings.h"
+
 /* ---- a tiny llama --------------------------------------------------------------------------------------------------- */
 
 enum { U32 = 4, I32 = 5, F32 = 6, STRING = 8, ARRAY = 9 };
@@ -434,6 +436,8 @@ static void a_file_that_cannot_be_opened_is_one_finding(void **state)
         { "no JSON", "{", 8, "st.syntax", NULL },
         { "a gap", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[4,20]}}", 5, "st.gap", "a" },
         { "a hole at the end", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", 5, "st.trailing", NULL },
+        { "a gap before a name to be escaped", "{\"a\\\"b\\\\\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[4,20]}}", 5, "st.gap",
+          "a\\\"b\\\\" },
         { "too short", "{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,16]}}", 3, "st.extent", "a" },
         { "an odd dtype", "{\"a\":{\"dtype\":\"F99\",\"shape\":[4],\"data_offsets\":[0,16]}}", 4, "st.dtype", "a" },
         { "a shape of another size", "{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,16]}}", 4, "st.shape", "a" },
@@ -517,6 +521,8 @@ static void every_code_is_on_the_page_and_none_other(void **state)
     assert_int_equal(glob("formats/*.c", GLOB_APPEND, NULL, &files), 0);
     assert_int_equal(glob("tools/apr-inspect/check*.c", GLOB_APPEND, NULL, &files), 0);
     for (size_t i = 0; i < files.gl_pathc; i++) {
+        if (strcmp(files.gl_pathv[i], "lib/model/findings.c") == 0)
+            continue; /* the table has them all: what of it is ever found? */
         struct test_bytes one = test_load(files.gl_pathv[i]);
         test_put(&source, one.at, one.n);
         test_free(&one);
@@ -526,6 +532,65 @@ static void every_code_is_on_the_page_and_none_other(void **state)
     globfree(&files);
     test_free(&page);
     test_free(&source);
+}
+
+static const struct apr_finding *in_table(const char *code, size_t n)
+{
+    const struct apr_finding *f = apr_findings;
+    while (f->code != NULL && (strncmp(f->code, code, n) != 0 || f->code[n] != 0))
+        f++;
+    if (f->code == NULL)
+        fail_msg("%.*s is not in the table", (int)n, code);
+    return f;
+}
+
+/* "no open", or the words of all that a finding may be: "error, warning in APR". */
+static void expect_severity(const struct apr_finding *f, const char *cell)
+{
+    static const char *const word[] = { [APR_INFO] = "info", [APR_WARNING] = "warning", [APR_FAULT] = "error" };
+    bool right = f->refused == (strcmp(cell, "no open") == 0);
+    for (enum apr_severity s = APR_INFO; s <= APR_FAULT && !f->refused; s++) {
+        const bool said = strstr(cell, word[s]) != NULL;
+        right &= s == f->severity || s == f->mild ? said : !said || (s > f->mild && s < f->severity);
+    }
+    if (!right)
+        fail_msg("%s: the page says %s", f->code, cell);
+}
+
+static void the_page_says_what_the_table_says(void **state)
+{
+    (void)state;
+    struct test_bytes page = test_load("docs/findings.md");
+    size_t told = 0, rows = 0;
+    unsigned stage = 0;
+    for (char *rest = (char *)page.at, *line; (line = strsep(&rest, "\n")) != NULL;) {
+        char *cell[4] = { 0 };
+        if (strncmp(line, "## ", 3) == 0)
+            stage = (unsigned)strtoul(line + 3, NULL, 10);
+        if (strncmp(line, "| `", 3) != 0)
+            continue;
+        for (size_t i = 0; i < 4; i++) {
+            cell[i] = line + (i == 0 ? 2 : 0);
+            char *const end = strstr(cell[i], " |");
+            assert_non_null(end);
+            *end = 0;
+            line = end + 3;
+        }
+        for (const char *at = cell[0]; (at = strchr(at, '`')) != NULL; told++) {
+            const size_t n = strcspn(at + 1, "`");
+            const struct apr_finding *f = in_table(at + 1, n);
+            if (f->stage != (enum apr_stage)stage || strcmp(f->remedy, cell[3]) != 0)
+                fail_msg("%s: stage %u, %s", f->code, f->stage, f->remedy);
+            expect_severity(f, cell[1]);
+            at += n + 2;
+        }
+    }
+    for (const struct apr_finding *f = apr_findings; f->code != NULL; f++) {
+        assert_ptr_equal(in_table(f->code, strlen(f->code)), f);
+        rows++;
+    }
+    assert_int_equal(told, rows);
+    test_free(&page);
 }
 
 int main(void)
@@ -541,6 +606,7 @@ int main(void)
         cmocka_unit_test(a_file_that_cannot_be_opened_is_one_finding),
         cmocka_unit_test(a_wrong_footer_is_no_absent_one),
         cmocka_unit_test(every_code_is_on_the_page_and_none_other),
+        cmocka_unit_test(the_page_says_what_the_table_says),
     };
     return cmocka_run_group_tests_name("check", tests, NULL, NULL);
 }

@@ -1,6 +1,8 @@
 /* lib/base/error.c: what reaches a terminal is always printable, whatever a file calls its tensors. */
 #include "support.h"
 
+#include "base/bytes.h"
+
 static void only_well_formed_utf8_has_a_length(void **state)
 {
     (void)state;
@@ -139,9 +141,34 @@ static void each_code_has_its_word(void **state)
         assert_string_equal(apr_code_word((enum apr_code)i), word[i]);
 }
 
+static void a_failure_about_a_tensor_knows_its_name(void **state)
+{
+    (void)state;
+    unsigned char whole[257];
+    memset(whole, 'n', sizeof whole);
+    const struct { struct apr_bytes name; const char *text; bool kept; } rows[] = {
+        { apr_text("a.weight"), "tensor \"a.weight\": 3 bytes", true },
+        { apr_text("a\"b\\c\n"), "tensor \"a\"b\\c\\x0a\": 3 bytes", true },
+        { { whole, 256 }, "...\": 3 bytes", true },
+        { { whole, 257 }, "...\": 3 bytes", false },              /* rather none than half of one */
+        { { whole, 0 }, "tensor \"\": 3 bytes", false },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_error e = { .tensor_bytes = 7 };
+        assert_int_equal(apr_fail_tensor(&e, APR_ECORRUPT, 5, rows[i].name, ": %d bytes", 3), APR_ECORRUPT);
+        assert_true(e.code == APR_ECORRUPT && e.at == 5 && e.finding == NULL);
+        assert_non_null(strstr(e.text, rows[i].text));
+        assert_int_equal(e.tensor_bytes, rows[i].kept ? rows[i].name.n : 0);
+        assert_memory_equal(e.tensor, rows[i].name.at, e.tensor_bytes);
+        apr_fail(&e, APR_EIO, 0, "another");
+        assert_int_equal(e.tensor_bytes, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_failure_about_a_tensor_knows_its_name),
         cmocka_unit_test(only_well_formed_utf8_has_a_length),
         cmocka_unit_test(texts_are_made_printable),
         cmocka_unit_test(the_first_file_named_stays),

@@ -259,13 +259,13 @@ static void a_thousand_notes_are_kept(void **state)
     (void)state;
     struct apr_model *m = model_of(0);
     for (unsigned i = 0; i < 2500; i++)
-        apr_model_note(m, APR_WARNING, 3, "x.gap", apr_text("t"), i, "gap %u \x1b%s", i, "\xff");
+        apr_model_note(m, "gguf.gap", apr_text("t"), i, "gap %u \x1b%s", i, "\xff");
     assert_int_equal(m->nnote, 1000);
     for (unsigned i = 0; i < 1000; i++) {
         char text[64];
         snprintf(text, sizeof text, "gap %u \\x1b\\xff", i);
         assert_string_equal(m->note[i].text, text);
-        assert_string_equal(m->note[i].code, "x.gap");
+        assert_string_equal(m->note[i].code, "gguf.gap");
         assert_int_equal(m->note[i].severity, APR_WARNING);
         assert_int_equal(m->note[i].stage, 3);
         assert_int_equal(m->note[i].at, i);

@@ -38,13 +38,15 @@ enum apr_code {
 
 /* What went wrong. text and file hold only what may be shown (apr_shown_length), so they can be printed anywhere.
  *   at       byte offset in file, or APR_NOWHERE
- *   finding  what a checker calls it ("gguf.dup_name", docs/findings.md), NULL when it is no word about a file; stage: of its ten
+ *   finding  what a checker calls it ("gguf.dup_name", lib/model/findings.c), NULL when it is no word about a file
+ *   tensor   the name of the one that it is about, as it is, or empty: there is none, or the name is longer
  *   file     the path as the user would know it, "" while nobody has said */
 struct apr_error {
     enum apr_code code;
-    unsigned      stage;
     const char   *finding;
     uint64_t      at;
+    size_t        tensor_bytes;
+    unsigned char tensor[256];
     char          file[768];
     char          text[768];
 };
@@ -60,8 +62,12 @@ struct apr_error {
 /* Fills e, returns code. The text is formatted, then made printable. */
 enum apr_code apr_fail(struct apr_error *e, enum apr_code code, uint64_t at, const char *format, ...) APR_PRINTF(4, 5);
 
+/* The same about a tensor: the text is `tensor "NAME"` with what the format gives right behind it, and e knows the name. */
+enum apr_code apr_fail_tensor(struct apr_error *e, enum apr_code code, uint64_t at, struct apr_bytes name, const char *format, ...)
+    APR_PRINTF(5, 6);
+
 /* Returns code. When that is a fault of the file which has no name yet, it gets this one: the innermost call names it. */
-enum apr_code apr_found(enum apr_code code, struct apr_error *e, unsigned stage, const char *finding);
+enum apr_code apr_found(enum apr_code code, struct apr_error *e, const char *finding);
 
 /* APR_ENOMEM with a text. */
 enum apr_code apr_no_memory(struct apr_error *e);
@@ -174,7 +180,7 @@ struct apr_format;
 enum apr_severity { APR_INFO, APR_WARNING, APR_FAULT };
 struct apr_note {
     enum apr_severity severity;
-    unsigned          stage;  /* of the ten of apr-inspect --check */
+    unsigned          stage;  /* enum apr_stage, lib/model/findings.h */
     const char       *code;
     struct apr_bytes  tensor; /* or empty */
     unsigned          file;

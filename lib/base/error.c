@@ -67,19 +67,33 @@ enum apr_code apr_fail(struct apr_error *e, enum apr_code code, uint64_t at, con
     va_end(arguments);
     e->code = code;
     e->finding = NULL;
+    e->tensor_bytes = 0;
     e->at = at;
     e->file[0] = 0;
     make_printable(e->text, sizeof e->text, (const unsigned char *)raw, strlen(raw));
     return code;
 }
 
-enum apr_code apr_found(enum apr_code code, struct apr_error *e, unsigned stage, const char *finding)
+enum apr_code apr_fail_tensor(struct apr_error *e, enum apr_code code, uint64_t at, struct apr_bytes name, const char *format, ...)
+{
+    char behind[sizeof e->text];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(behind, sizeof behind, format, arguments);
+    va_end(arguments);
+    apr_fail(e, code, at, "tensor %s%s", APR_QUOTED(name), behind);
+    if (name.n > 0 && name.n <= sizeof e->tensor) {
+        memcpy(e->tensor, name.at, name.n);
+        e->tensor_bytes = name.n;
+    }
+    return code;
+}
+
+enum apr_code apr_found(enum apr_code code, struct apr_error *e, const char *finding)
 {
     const bool fault = code == APR_ECORRUPT || code == APR_EUNSUPPORTED || code == APR_ELIMIT;
-    if (fault && e->finding == NULL) {
-        e->stage = stage;
+    if (fault && e->finding == NULL)
         e->finding = finding;
-    }
     return code;
 }
 

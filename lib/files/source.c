@@ -179,7 +179,6 @@ enum apr_code apr_source_open(struct apr_source **s, const char *path, const str
 /* The failure is the file's own, not the system's. */
 static enum apr_code of_file(struct apr_error *e)
 {
-    e->stage = 1;
     e->finding = "file.unreadable";
     return e->code;
 }

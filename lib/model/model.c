@@ -7,6 +7,7 @@
 
 #include "base/table.h"
 #include "files/source.h"
+#include "model/findings.h"
 #include "model/open.h"
 
 /* ---- tensors -------------------------------------------------------------------------------------------------------- */
@@ -50,7 +51,6 @@ enum apr_code apr_model_expect(struct apr_model *m, size_t n, struct apr_error *
     return apr_table_expect(&m->by_name, wanted) ? APR_OK : apr_no_memory(e);
 }
 
-enum { STAGE_INDEX = 2, STAGE_EXTENTS }; /* of a checker */
 
 static enum apr_code check_name(struct apr_bytes name, uint64_t where, struct apr_error *e)
 {
@@ -71,20 +71,20 @@ enum apr_code apr_model_add(struct apr_model *m, const struct apr_tensor *given,
     struct apr_tensor t = *given;
     const struct apr_bytes map = m->file[m->nfile - 1]->map;
     uint64_t bytes, end;
-    APR_TRY(apr_found(check_name(t.name, where, e), e, STAGE_INDEX, "tensor.name"));
+    APR_TRY(apr_found(check_name(t.name, where, e), e, "tensor.name"));
     if (!apr_tensor_measure(&t, &bytes)) {
-        apr_fail(e, APR_ECORRUPT, where, "tensor %s: its dimensions multiply to more than 64 bits hold", APR_QUOTED(t.name));
-        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.overflow");
+        apr_fail_tensor(e, APR_ECORRUPT, where, t.name, ": its dimensions multiply to more than 64 bits hold");
+        return apr_found(APR_ECORRUPT, e, "tensor.overflow");
     }
     if (bytes != size) {
-        apr_fail(e, APR_ECORRUPT, where, "tensor %s: %llu bytes of data, %llu elements of %s take %llu", APR_QUOTED(t.name),
-                 (unsigned long long)size, (unsigned long long)t.count, t.dtype->name, (unsigned long long)bytes);
-        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.size");
+        apr_fail_tensor(e, APR_ECORRUPT, where, t.name, ": %llu bytes of data, %llu elements of %s take %llu",
+                        (unsigned long long)size, (unsigned long long)t.count, t.dtype->name, (unsigned long long)bytes);
+        return apr_found(APR_ECORRUPT, e, "tensor.size");
     }
     if (!apr_add(offset, size, &end) || end > map.n) {
-        apr_fail(e, APR_ECORRUPT, where, "tensor %s: its %llu bytes from byte %llu on reach past the end of the file, which has %zu",
-                 APR_QUOTED(t.name), (unsigned long long)size, (unsigned long long)offset, map.n);
-        return apr_found(APR_ECORRUPT, e, STAGE_EXTENTS, "tensor.extent");
+        apr_fail_tensor(e, APR_ECORRUPT, where, t.name, ": its %llu bytes from byte %llu on reach past the end of the file, which has %zu",
+                        (unsigned long long)size, (unsigned long long)offset, map.n);
+        return apr_found(APR_ECORRUPT, e, "tensor.extent");
     }
     APR_TRY(apr_model_expect(m, 1, e));
     bool fresh;
@@ -92,8 +92,8 @@ enum apr_code apr_model_add(struct apr_model *m, const struct apr_tensor *given,
     if (index == NULL)
         return apr_no_memory(e);
     if (!fresh) {
-        apr_fail(e, APR_ECORRUPT, where, "tensor %s: the name stands twice", APR_QUOTED(t.name));
-        return apr_found(APR_ECORRUPT, e, STAGE_INDEX, "tensor.dup_name");
+        apr_fail_tensor(e, APR_ECORRUPT, where, t.name, ": the name stands twice");
+        return apr_found(APR_ECORRUPT, e, "tensor.dup_name");
     }
     t.data = (struct apr_bytes){ map.at + offset, (size_t)size };
     t.file = (unsigned)m->nfile - 1;
@@ -179,9 +179,9 @@ enum apr_code apr_model_keep_last(struct apr_model *m, apr_twice_fn *twice, void
 
 #define MOST_NOTES 1000
 
-void apr_model_note(struct apr_model *m, enum apr_severity severity, unsigned stage, const char *code, struct apr_bytes tensor, uint64_t at,
-                    const char *format, ...)
+void apr_model_note(struct apr_model *m, const char *code, struct apr_bytes tensor, uint64_t at, const char *format, ...)
 {
+    const struct apr_finding *f = apr_finding_of(code);
     struct apr_error printable;
     char text[sizeof printable.text];
     va_list arguments;
@@ -198,7 +198,7 @@ void apr_model_note(struct apr_model *m, enum apr_severity severity, unsigned st
     if (more == NULL)
         return;
     m->note = more;
-    m->note[m->nnote++] = (struct apr_note){ .severity = severity, .stage = stage, .code = code, .tensor = tensor, .at = at,
+    m->note[m->nnote++] = (struct apr_note){ .severity = f->severity, .stage = f->stage, .code = f->code, .tensor = tensor, .at = at,
                                              .file = m->nfile == 0 ? 0 : (unsigned)m->nfile - 1, .text = (const char *)kept.at };
 }
 

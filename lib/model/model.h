@@ -27,9 +27,9 @@ APR_MUST_CHECK enum apr_code apr_model_meta(struct apr_model *m, struct apr_byte
 typedef void apr_twice_fn(struct apr_model *m, const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx);
 APR_MUST_CHECK enum apr_code apr_model_keep_last(struct apr_model *m, apr_twice_fn *twice, void *ctx, struct apr_error *e);
 
-/* Notes something that was accepted. At most 1,000 are kept. Never fails: a note that finds no memory is lost. */
-void apr_model_note(struct apr_model *m, enum apr_severity severity, unsigned stage, const char *code, struct apr_bytes tensor,
-                    uint64_t at, const char *format, ...) APR_PRINTF(7, 8);
+/* Notes something that was accepted; the table of findings knows the code. At most 1,000 are kept. Never fails: a note that finds no
+ * memory is lost. */
+void apr_model_note(struct apr_model *m, const char *code, struct apr_bytes tensor, uint64_t at, const char *format, ...) APR_PRINTF(5, 6);
 
 /* Indices of the tensors of file number `file`, sorted by (begin, size); *n of them. The caller frees it with free.
  * NULL when memory is out (or n is 0). Formats look for gaps and overlaps with it. */
@@ -44,7 +44,8 @@ uint64_t apr_tensor_offset(const struct apr_model *m, const struct apr_tensor *t
 /* An error when pages of a file of the model could not be read (zeros were read in their place), APR_OK else. Cheap: for each tensor. */
 APR_MUST_CHECK enum apr_code apr_model_intact(const struct apr_model *m, struct apr_error *e);
 
-/* The same, and when one of its files, config.json too, was changed (apr_source_intact): to be asked when all is read, before the answer. */
+/* The same, and when one of its files, config.json too, was changed (apr_source_intact): to be asked when all is read, before
+ * the answer. */
 APR_MUST_CHECK enum apr_code apr_model_unchanged(const struct apr_model *m, struct apr_error *e);
 
 #endif

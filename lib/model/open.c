@@ -17,8 +17,6 @@
 #define MOST_SHARDS 65536
 #define INDEX_NAME  "model.safetensors.index.json"
 
-enum { STAGE_CONTAINER = 1, STAGE_EXTENTS = 3 }; /* of a checker */
-
 /* ---- one file ------------------------------------------------------------------------------------------------------- */
 
 static enum apr_code recognise(struct apr_model *m, const struct apr_source *s, struct apr_error *e)
@@ -46,7 +44,7 @@ static enum apr_code read_source(struct apr_model *m, struct apr_source *s, cons
     }
     m->file = more;
     m->file[m->nfile++] = s;
-    enum apr_code code = apr_found(recognise(m, s, e), e, STAGE_CONTAINER, "file.format");
+    enum apr_code code = apr_found(recognise(m, s, e), e, "file.format");
     if (code == APR_OK)
         code = m->format->read(m, s, r, e);
     struct apr_error why;
@@ -161,7 +159,6 @@ static enum apr_code read_siblings(struct apr_model *m, const char *path, const 
         if (code == APR_OK && !there) {
             code = apr_fail(e, APR_EIO, APR_NOWHERE, "shard %u of %u, %s, is not there", i + 1, count, APR_QUOTED(apr_text(name)));
             apr_error_in(e, path);
-            e->stage = STAGE_EXTENTS;
             e->finding = "file.missing_shard";
         }
     }
@@ -321,7 +318,7 @@ enum apr_code apr_open(struct apr_model **out, const char *path, const struct ap
         apr_close(m);
         m = calloc(1, sizeof *m);
         code = m == NULL ? apr_no_memory(e) : read_siblings(m, path, format, count, number, r, e);
-        apr_found(code, e, STAGE_EXTENTS, "file.shards");
+        apr_found(code, e, "file.shards");
     }
     if (code == APR_OK && m->format->config && strcmp(path, "-") != 0)
         code = read_config(m, path, r, e);

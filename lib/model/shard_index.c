@@ -7,8 +7,6 @@
 #include "model/json.h"
 #include "model/model.h"
 
-enum { STAGE_CONTAINER = 1, STAGE_EXTENTS = 3 }; /* of a checker */
-
 struct place {
     struct apr_bytes tensor, file;
     uint64_t         at;
@@ -209,7 +207,7 @@ static enum apr_code read_index(struct apr_shard_index *index, struct apr_model 
 enum apr_code apr_shard_index_read(struct apr_shard_index **out, struct apr_model *m, const struct apr_source *s, struct apr_error *e)
 {
     *out = calloc(1, sizeof **out);
-    return *out == NULL ? apr_no_memory(e) : apr_found(read_index(*out, m, s, e), e, STAGE_CONTAINER, "index.syntax");
+    return *out == NULL ? apr_no_memory(e) : apr_found(read_index(*out, m, s, e), e, "index.syntax");
 }
 
 enum apr_code apr_shard_index_explain(const struct apr_shard_index *index, size_t shard, const struct apr_source *s, struct apr_error *e)
@@ -217,9 +215,8 @@ enum apr_code apr_shard_index_explain(const struct apr_shard_index *index, size_
     const struct place *p = index->place;
     while (!apr_bytes_equal(p->file, index->shard[shard]))
         p++;
-    apr_fail(e, APR_EIO, p->at, "tensor %s should be in shard %s, which is not there", APR_QUOTED(p->tensor), APR_QUOTED(p->file));
+    apr_fail_tensor(e, APR_EIO, p->at, p->tensor, " should be in shard %s, which is not there", APR_QUOTED(p->file));
     apr_error_in(e, s->path);
-    e->stage = STAGE_EXTENTS;
     e->finding = "index.missing_shard";
     return APR_EIO;
 }
@@ -236,16 +233,16 @@ enum apr_code apr_shard_index_check(const struct apr_shard_index *index, const s
             code = apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "shard %s holds tensor %s, which the index does not name", APR_QUOTED(in),
                             APR_QUOTED(t->name));
         else if (!apr_bytes_equal(p->file, in))
-            code = apr_fail(e, APR_ECORRUPT, p->at, "tensor %s should be in shard %s, but is in %s", APR_QUOTED(t->name),
+            code = apr_fail_tensor(e, APR_ECORRUPT, p->at, t->name, " should be in shard %s, but is in %s",
                             APR_QUOTED(p->file), APR_QUOTED(in));
     }
     for (size_t i = 0; code == APR_OK && i < index->nplace; i++) {
         const struct place *p = &index->place[i];
         if (apr_model_find(m, p->tensor) == NULL)
-            code = apr_fail(e, APR_ECORRUPT, p->at, "tensor %s should be in shard %s, which does not hold it", APR_QUOTED(p->tensor),
+            code = apr_fail_tensor(e, APR_ECORRUPT, p->at, p->tensor, " should be in shard %s, which does not hold it",
                             APR_QUOTED(p->file));
     }
     if (code != APR_OK)
         apr_error_in(e, s->path);
-    return apr_found(code, e, STAGE_EXTENTS, "index.shards");
+    return apr_found(code, e, "index.shards");
 }

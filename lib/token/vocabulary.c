@@ -120,7 +120,7 @@ enum apr_code apr_put_token(struct apr_vocabulary *v, struct apr_bytes text, uin
         return APR_OK;
     }
     if (v->ntoken >= APR_MOST_TOKENS)
-        return apr_found(apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more than %llu tokens", (unsigned long long)APR_MOST_TOKENS), e, 6,
+        return apr_found(apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more than %llu tokens", (unsigned long long)APR_MOST_TOKENS), e,
                          "vocab.large");
     struct apr_token *more = apr_grown(v->token, &v->token_room, v->ntoken, 256, sizeof *more);
     if (more == NULL)
@@ -226,7 +226,7 @@ enum apr_code apr_order_tokens(struct apr_vocabulary *v, struct apr_error *e)
 enum apr_code apr_put_merge(struct apr_vocabulary *v, struct apr_bytes left, struct apr_bytes right, struct apr_error *e)
 {
     if (v->nmerge >= APR_MOST_MERGES)
-        return apr_found(apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more than %llu merges", (unsigned long long)APR_MOST_MERGES), e, 6,
+        return apr_found(apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more than %llu merges", (unsigned long long)APR_MOST_MERGES), e,
                          "vocab.large");
     struct apr_merge *more = apr_grown(v->merge, &v->merge_room, v->nmerge, 256, sizeof *more);
     if (more == NULL)

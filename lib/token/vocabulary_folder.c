@@ -34,10 +34,8 @@ static enum apr_code open_file(struct folder *f, const char *name, uint64_t most
     *text = s == NULL ? (struct apr_bytes){ 0 } : s->map;
     if (s != NULL)
         f->v->file[f->v->nfile++] = s;
-    if (code != APR_OK && f->e->finding != NULL) {
-        f->e->stage = 6;
+    if (code != APR_OK && f->e->finding != NULL)
         f->e->finding = "vocab.unreadable";
-    }
     return code;
 }
 

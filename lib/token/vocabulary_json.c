@@ -105,7 +105,7 @@ enum apr_code apr_take_object(struct apr_vocabulary *v, struct apr_bytes text, s
     enum apr_code code = begin_object(v, text, object, e);
     if (code == APR_OK)
         code = check(v, object, e);
-    return apr_found(code, e, 6, "vocab.syntax");
+    return apr_found(code, e, "vocab.syntax");
 }
 
 /* ---- the model's own tokens ------------------------------------------------------------------------------------------ */
@@ -321,7 +321,7 @@ enum apr_code apr_read_tokenizer_json(struct apr_vocabulary *v, struct apr_bytes
         code = take_tokenizer(v, &whole, e);
     v->from = APR_FROM_TOKENIZER_JSON;
     v->found = true;
-    return apr_found(code, e, 6, "vocab.syntax");
+    return apr_found(code, e, "vocab.syntax");
 }
 
 enum apr_code apr_read_vocab_json(struct apr_vocabulary *v, struct apr_bytes text, struct apr_error *e)
@@ -336,7 +336,7 @@ enum apr_code apr_read_vocab_json(struct apr_vocabulary *v, struct apr_bytes tex
     v->kind = APR_VOCABULARY_BPE;
     v->model = apr_text("BPE");
     v->found = true;
-    return code == APR_OK ? apr_vocabulary_index(v, e) : apr_found(code, e, 6, "vocab.syntax");
+    return code == APR_OK ? apr_vocabulary_index(v, e) : apr_found(code, e, "vocab.syntax");
 }
 
 /* ---- tokenizer_config.json and its like ------------------------------------------------------------------------------ */

@@ -166,7 +166,7 @@ enum apr_code apr_read_sentencepiece(struct apr_vocabulary *v, struct apr_bytes 
         return code;
     if (!sound || c.bad || v->ntoken == 0)
         return apr_found(apr_fail(e, APR_ECORRUPT, at, "is no SentencePiece model: %s", v->ntoken == 0 ? "there is no piece" :
-                                  "a field breaks off, or is of no kind"), e, 6, "vocab.syntax");
+                                  "a field breaks off, or is of no kind"), e, "vocab.syntax");
     const size_t model = trainer.model_type >= 1 && trainer.model_type <= APR_LENGTH(models) ? (size_t)trainer.model_type - 1 : 0;
     v->kind = models[model].kind;
     v->model = apr_text(models[model].word);

@@ -101,7 +101,7 @@ static void put_head(struct apr_out *json, const struct view *v)
 enum apr_code take_blocks(const struct view *v, uint64_t *from, uint64_t *to, struct apr_error *e)
 {
     if (v->t.dtype->field[0].n == 0)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "tensor %s: type %s has no blocks", APR_QUOTED(v->t.name), v->t.dtype->name);
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, v->t.name, ": type %s has no blocks", v->t.dtype->name);
     return take_run(v->x, nblocks(&v->t), MOST_BLOCKS, from, to, e);
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "files/source.h"
+#include "model/findings.h"
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
@@ -30,7 +31,7 @@ static enum apr_code add_placed(struct inspection *x, const struct apr_note *not
     char byte[40] = "";
     if (note->at != APR_NOWHERE)
         snprintf(byte, sizeof byte, "at byte %llu: ", (unsigned long long)note->at);
-    return add_finding(&x->findings, note->severity, note->stage, note->code, note->tensor, e, "%s%s%s%s", file, sharded ? ": " : "", byte,
+    return add_finding(&x->findings, note->code, note->tensor, e, "%s%s%s%s", file, sharded ? ": " : "", byte,
                        note->text);
 }
 
@@ -62,42 +63,29 @@ static enum apr_code verify_files(struct inspection *x, struct apr_error *e)
 
 /* ---- an error as a finding ------------------------------------------------------------------------------------------ */
 
-/* The name that a message begins with, `tensor "NAME"`, when it is whole and was not made printable. */
-static struct apr_bytes named_tensor(const char *text)
-{
-    const char *quote = strncmp(text, "tensor \"", 8) == 0 ? strchr(text + 8, '"') : NULL;
-    const size_t n = quote == NULL ? 0 : (size_t)(quote - text) - 8;
-    const bool whole = n > 0 && n < sizeof ((struct apr_quoted *)NULL)->text - 16 && memchr(text + 8, '\\', n) == NULL;
-    return whole ? (struct apr_bytes){ (const unsigned char *)text + 8, n } : no_tensor;
-}
-
 enum apr_code finding_of_error(struct findings *f, const struct apr_error *why, struct apr_error *e)
 {
-    const bool named = why->finding != NULL;
+    const struct apr_bytes tensor = apr_arena_copy(&f->arena, (struct apr_bytes){ why->tensor, why->tensor_bytes }); /* outlives why */
     char byte[40] = "";
     if (why->code == APR_ENOMEM || why->code == APR_EARG)
         return APR_OK;
     if (why->at != APR_NOWHERE)
         snprintf(byte, sizeof byte, "at byte %llu: ", (unsigned long long)why->at);
-    APR_TRY(add_finding(f, APR_FAULT, named ? why->stage : STAGE_CONTAINER, named ? why->finding : "file.unreadable", no_tensor, e,
-                        "%s: %s%s", last_part(why->file), byte, why->text));
-    struct finding *added = &f->at[f->n - 1];
-    const char *text = strstr(added->text, why->text);
-    added->tensor = text == NULL ? no_tensor : named_tensor(text);
-    return APR_OK;
+    return add_finding(f, why->finding != NULL ? why->finding : "file.unreadable", tensor, e, "%s: %s%s", last_part(why->file), byte,
+                       why->text);
 }
 
 /* ---- the ten stages ------------------------------------------------------------------------------------------------- */
 
 enum apr_code check_model(struct inspection *x, struct apr_error *e)
 {
-    APR_TRY(add_notes(x, STAGE_CONTAINER, e));
+    APR_TRY(add_notes(x, APR_STAGE_CONTAINER, e));
     if (x->o->check == CHECK_ALL)
         APR_TRY(verify_files(x, e));
-    APR_TRY(add_notes(x, STAGE_INDEX, e));
-    APR_TRY(add_notes(x, STAGE_EXTENTS, e));
+    APR_TRY(add_notes(x, APR_STAGE_INDEX, e));
+    APR_TRY(add_notes(x, APR_STAGE_EXTENTS, e));
     APR_TRY(check_index(x, e));
-    APR_TRY(add_notes(x, STAGE_METADATA, e));
+    APR_TRY(add_notes(x, APR_STAGE_METADATA, e));
     APR_TRY(check_metadata(x, e));
     APR_TRY(check_contract(x, e));
     APR_TRY(check_tokenizer(x, e));

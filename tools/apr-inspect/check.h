@@ -6,9 +6,6 @@
 
 struct apr_source;
 
-enum { STAGE_CONTAINER = 1, STAGE_INDEX, STAGE_EXTENTS, STAGE_METADATA, STAGE_CONTRACT, STAGE_TOKENIZER, STAGE_VALUES, STAGE_DEGENERATE,
-       STAGE_DISTRIBUTION, STAGE_ROUND_TRIP };
-
 static const struct apr_bytes no_tensor = { 0 };
 
 /* Of findings that may be as many as tensors or tokens, so many are told one by one. */

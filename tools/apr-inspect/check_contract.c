@@ -9,7 +9,7 @@
 
 #define MOST_LAYERS 65536u
 
-#define SAY(c, severity, code, tensor, ...) add_finding(&(c)->x->findings, severity, STAGE_CONTRACT, code, tensor, (c)->e, __VA_ARGS__)
+#define SAY(c, code, tensor, ...) add_finding(&(c)->x->findings, code, tensor, (c)->e, __VA_ARGS__)
 
 /* dialect: the one most tensors are named in. nlayer: layers to look at; said: those the metadata gives, 0 when it gives none. */
 struct contract {
@@ -39,7 +39,7 @@ static enum apr_code add_missing(struct contract *c, const struct apr_meaning *s
     const struct apr_bytes name = apr_arena_format(&c->x->m->arena, "%.*s", (int)n, text);
     if (name.at == NULL)
         return apr_no_memory(c->e);
-    return SAY(c, APR_FAULT, "contract.missing", name, "tensor %s is not there; family %.*s needs it as %.*s", APR_QUOTED(name),
+    return SAY(c, "contract.missing", name, "tensor %s is not there; family %.*s needs it as %.*s", APR_QUOTED(name),
                APR_PRINTED(f->name), APR_PRINTED(s->role->name));
 }
 
@@ -94,7 +94,7 @@ static enum apr_code check_presence(struct contract *c)
     }
     if (c->nmissing <= MOST_ALIKE)
         return APR_OK;
-    return SAY(c, APR_FAULT, "contract.missing", no_tensor, "more tensors are not there than the %d named", MOST_ALIKE);
+    return SAY(c, "contract.missing", no_tensor, "more tensors are not there than the %d named", MOST_ALIKE);
 }
 
 /* ---- what is there -------------------------------------------------------------------------------------------------- */
@@ -123,7 +123,7 @@ static bool same_shape(const uint64_t *a, unsigned na, const uint64_t *b, unsign
 static enum apr_code add_shape(struct contract *c, const struct apr_tensor *t, const struct apr_role *r, const uint64_t *dim, unsigned ndim)
 {
     char has[176], wants[176];
-    return SAY(c, APR_FAULT, "contract.shape", t->name, "tensor %s has the shape %s, family %.*s wants %s for %.*s", APR_QUOTED(t->name),
+    return SAY(c, "contract.shape", t->name, "tensor %s has the shape %s, family %.*s wants %s for %.*s", APR_QUOTED(t->name),
                apr_spell_shape(t->dim, t->ndim, has), APR_PRINTED(c->x->family->name), apr_spell_shape(dim, ndim, wants),
                APR_PRINTED(r->name));
 }
@@ -133,8 +133,8 @@ static enum apr_code add_unknown_tensor(struct contract *c, const struct apr_ten
     if (++c->nunknown > MOST_ALIKE + 1)
         return APR_OK;
     if (c->nunknown > MOST_ALIKE)
-        return SAY(c, APR_FAULT, "contract.stranger", no_tensor, "more tensors do not belong there than the %d named", MOST_ALIKE);
-    return SAY(c, APR_FAULT, "contract.stranger", t->name, "tensor %s %s family %.*s", APR_QUOTED(t->name), why,
+        return SAY(c, "contract.stranger", no_tensor, "more tensors do not belong there than the %d named", MOST_ALIKE);
+    return SAY(c, "contract.stranger", t->name, "tensor %s %s family %.*s", APR_QUOTED(t->name), why,
                APR_PRINTED(c->x->family->name));
 }
 
@@ -180,7 +180,7 @@ static enum apr_code survey(struct contract *c)
     c->nlayer = apr_min(MOST_LAYERS, c->said > 0 ? apr_min(c->said, last) : last);
     if (c->said <= last)
         return APR_OK;
-    return SAY(c, APR_FAULT, "contract.layers", no_tensor, "the metadata says %llu layers, there are tensors of %llu",
+    return SAY(c, "contract.layers", no_tensor, "the metadata says %llu layers, there are tensors of %llu",
                (unsigned long long)c->said, (unsigned long long)last);
 }
 
@@ -188,9 +188,9 @@ static enum apr_code add_unknown(struct inspection *x, struct apr_error *e)
 {
     const struct apr_bytes word = architecture_of(x);
     if (word.n == 0)
-        return add_finding(&x->findings, APR_INFO, STAGE_CONTRACT, "contract.unknown", no_tensor, e,
+        return add_finding(&x->findings, "contract.unknown", no_tensor, e,
                            "the model does not say what it is: its tensors are held against no contract");
-    return add_finding(&x->findings, APR_INFO, STAGE_CONTRACT, "contract.unknown", no_tensor, e,
+    return add_finding(&x->findings, "contract.unknown", no_tensor, e,
                        "no family is known for %s: its tensors are held against no contract", APR_QUOTED(word));
 }
 

@@ -55,7 +55,7 @@ enum apr_code check_index(struct inspection *x, struct apr_error *e)
         total += stored_bytes(&x->m->tensor[i]);
     if (s != NULL && find_member(s->map, "\"metadata\"", &metadata) && find_member(metadata, "\"total_size\"", &size) &&
         apr_json_plain(size, &said) && said != total)
-        code = add_finding(&x->findings, APR_WARNING, STAGE_EXTENTS, "index.total_size", no_tensor, e,
+        code = add_finding(&x->findings, "index.total_size", no_tensor, e,
                            "the index says that the tensors take %llu bytes, they take %llu", (unsigned long long)said,
                            (unsigned long long)total);
     return apr_source_end(s, code, e);

@@ -88,7 +88,7 @@ static enum apr_code judge(struct inspection *x, const struct member *g, size_t 
         const unsigned worse = fabs(z[1]) >= fabs(z[0]);
         const struct apr_bytes name = x->m->tensor[g[i].tensor].name;
         if (fabs(z[worse]) > MOST_Z)
-            APR_TRY(add_finding(&x->findings, APR_WARNING, STAGE_DISTRIBUTION, "layers.outlier", name, e,
+            APR_TRY(add_finding(&x->findings, "layers.outlier", name, e,
                                 "tensor %s: its %s is %.4g, the median of its %zu siblings %.4g (z = %.1f)", APR_QUOTED(name),
                                 worse ? "std" : "mean", worse ? g[i].std : g[i].mean, n, middle[worse], z[worse]));
     }

@@ -26,7 +26,7 @@ struct rule {
 #define COUNT    1, 4294967295.0
 #define POSITIVE FLT_TRUE_MIN, FLT_MAX
 
-#define SAY(x, severity, code, ...) add_finding(&(x)->findings, severity, STAGE_METADATA, code, no_tensor, e, __VA_ARGS__)
+#define SAY(x, code, ...) add_finding(&(x)->findings, code, no_tensor, e, __VA_ARGS__)
 
 static const struct rule rules[] = {
     { ".block_count", APR_META_U32, 1, 512, true, false },
@@ -78,9 +78,9 @@ static enum apr_code check_range(struct inspection *x, const char *key, double v
         return APR_OK;
     const char *text = isnan(value) ? "NaN" : isinf(value) ? "infinite" : apr_spell_real(value, spelled);
     if (r->low <= 0 || r->low == FLT_TRUE_MIN)
-        return SAY(x, APR_FAULT, "meta.value", "%s is %s, expected a number %s", key, text,
+        return SAY(x, "meta.value", "%s is %s, expected a number %s", key, text,
                    r->low < 0 ? "that is finite" : r->low > 0 ? "above 0" : "from 0 on");
-    return SAY(x, APR_FAULT, "meta.value", "%s is %s, expected %.0f to %.0f", key, text, r->low, r->high);
+    return SAY(x, "meta.value", "%s is %s, expected %.0f to %.0f", key, text, r->low, r->high);
 }
 
 /* v is at key. `meant`: the contract's own constant, which is right by itself, or NULL. */
@@ -90,7 +90,7 @@ static enum apr_code check_value(struct inspection *x, const char *key, const st
     double value, constant;
     if (!has_type(v, type, element, r != NULL && r->per_layer)) {
         const bool is_array = v->type == APR_META_ARRAY, array = type == APR_META_ARRAY;
-        return SAY(x, APR_FAULT, "meta.type", "%s is of type %s%s, expected %s%s", key, is_array ? "arr_" : "",
+        return SAY(x, "meta.type", "%s is of type %s%s, expected %s%s", key, is_array ? "arr_" : "",
                    apr_meta_type_word(is_array ? v->element : v->type), array ? "arr_" : "", apr_meta_type_word(array ? element : type));
     }
     if (!apr_meta_number(v, &value) || (meant != NULL && apr_meta_number(meant, &constant) && value == constant))
@@ -111,7 +111,8 @@ static enum apr_code check_key(struct inspection *x, const char *key, const stru
         return check_value(x, key, v, k->type, k->element, r, k->value.origin == APR_OF_CONSTANT ? &k->value.constant : NULL, e);
     if (r == NULL || !r->required || k->when != NULL)
         return APR_OK;
-    return SAY(x, severity, "meta.missing", "there is no %s, which family %.*s needs", key, APR_PRINTED(x->family->name));
+    return add_finding_as(&x->findings, severity, "meta.missing", no_tensor, e, "there is no %s, which family %.*s needs", key,
+                          APR_PRINTED(x->family->name));
 }
 
 static enum apr_code check_gguf_key(struct inspection *x, struct apr_bytes architecture, const struct apr_kv *k, struct apr_error *e)
@@ -144,11 +145,11 @@ static enum apr_code check_counts(struct inspection *x, struct apr_bytes archite
     uint64_t heads, kv, experts, used;
     if (model_number(x, architecture, ".attention.head_count", &heads) && model_number(x, architecture, ".attention.head_count_kv", &kv) &&
         kv > 0 && heads % kv != 0)
-        APR_TRY(SAY(x, APR_FAULT, "meta.heads", "%llu heads do not share %llu key/value heads evenly", (unsigned long long)heads,
+        APR_TRY(SAY(x, "meta.heads", "%llu heads do not share %llu key/value heads evenly", (unsigned long long)heads,
                     (unsigned long long)kv));
     if (model_number(x, architecture, ".expert_count", &experts) && model_number(x, architecture, ".expert_used_count", &used) &&
         used > experts)
-        APR_TRY(SAY(x, APR_FAULT, "meta.experts", "%llu experts are used at a time, of %llu there are", (unsigned long long)used,
+        APR_TRY(SAY(x, "meta.experts", "%llu experts are used at a time, of %llu there are", (unsigned long long)used,
                     (unsigned long long)experts));
     return APR_OK;
 }
@@ -208,15 +209,15 @@ static enum apr_code check_dim(struct inspection *x, const struct apr_dim *d, st
     const struct apr_bytes name = d->key.word[i == d->key.n ? 0 : i];
     snprintf(key, sizeof key, "config.json: %.*s", (int)apr_min(name.n, 100), (const char *)name.at);
     if (i == d->key.n && d->value == NULL && is_count(d->name))
-        return SAY(x, APR_WARNING, "config.missing", "%s is not there, family %.*s needs it", key, APR_PRINTED(x->family->name));
+        return SAY(x, "config.missing", "%s is not there, family %.*s needs it", key, APR_PRINTED(x->family->name));
     if (i == d->key.n)
         return APR_OK;
     if (d->text ? !apr_hf_config_string(x->config, name, &text) : !apr_hf_config_number(x->config, name, &value))
-        return SAY(x, APR_FAULT, "config.type", "%s is no %s", key, d->text ? "string" : "number");
+        return SAY(x, "config.type", "%s is no %s", key, d->text ? "string" : "number");
     if (d->text)
         return APR_OK;
     if (is_count(d->name) && value != floor(value))
-        return SAY(x, APR_FAULT, "config.type", "%s is %g, expected an integer", key, value);
+        return SAY(x, "config.type", "%s is %g, expected an integer", key, value);
     const bool zero_is_meant = value == 0 && d->value != NULL;
     return zero_is_meant ? APR_OK : check_range(x, key, value, is_count(d->name) ? &count : &any, e);
 }
@@ -224,11 +225,11 @@ static enum apr_code check_dim(struct inspection *x, const struct apr_dim *d, st
 static enum apr_code check_config(struct inspection *x, struct apr_error *e)
 {
     if (x->config_error.code != APR_OK)
-        return SAY(x, APR_FAULT, "config.syntax", "config.json: %s", x->config_error.text);
+        return SAY(x, "config.syntax", "config.json: %s", x->config_error.text);
     if (x->config == NULL)
         return APR_OK;
     if (!apr_hf_config_has(x->config, apr_text("architectures.0")) && !apr_hf_config_has(x->config, apr_text("model_type")))
-        APR_TRY(SAY(x, APR_WARNING, "config.architecture", "config.json names neither architectures nor a model_type"));
+        APR_TRY(SAY(x, "config.architecture", "config.json names neither architectures nor a model_type"));
     for (size_t i = 0; x->family != NULL && i < x->family->ndim; i++)
         if (x->family->dim[i].key.n > 0)
             APR_TRY(check_dim(x, &x->family->dim[i], e));

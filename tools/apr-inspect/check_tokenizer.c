@@ -18,7 +18,8 @@ struct stage {
     uint64_t              rows;
 };
 
-#define SAY(s, severity, code, ...) add_finding(&(s)->x->findings, severity, STAGE_TOKENIZER, code, no_tensor, (s)->e, __VA_ARGS__)
+#define SAY(s, code, ...)              add_finding(&(s)->x->findings, code, no_tensor, (s)->e, __VA_ARGS__)
+#define SAY_AS(s, severity, code, ...) add_finding_as(&(s)->x->findings, severity, code, no_tensor, (s)->e, __VA_ARGS__)
 
 static uint64_t embedding_rows(const struct inspection *x)
 {
@@ -38,12 +39,12 @@ static enum apr_code check_tokens(struct stage *s)
 {
     const struct apr_vocabulary_faults *f = &s->v.faults;
     if (f->unreadable > 0)
-        APR_TRY(SAY(s, APR_FAULT, "vocab.type", "%llu of %llu tokens are no strings with ids", (ull)f->unreadable, (ull)f->listed));
+        APR_TRY(SAY(s, "vocab.type", "%llu of %llu tokens are no strings with ids", (ull)f->unreadable, (ull)f->listed));
     if (f->shared > 0)
-        APR_TRY(SAY(s, APR_FAULT, "vocab.id", "%llu of %llu tokens have an id that a later one has too", (ull)f->shared, (ull)f->listed));
+        APR_TRY(SAY(s, "vocab.id", "%llu of %llu tokens have an id that a later one has too", (ull)f->shared, (ull)f->listed));
     APR_TRY(apr_vocabulary_index(&s->v, s->e));
     if (f->again > 0)
-        return SAY(s, APR_FAULT, "vocab.duplicate", "%llu tokens stand there a second time, one of them is %s", (ull)f->again,
+        return SAY(s, "vocab.duplicate", "%llu tokens stand there a second time, one of them is %s", (ull)f->again,
                    APR_QUOTED(f->again_text));
     return APR_OK;
 }
@@ -54,7 +55,7 @@ static enum apr_code check_rows(struct stage *s, bool exact)
     if (s->rows == 0 || s->rows == s->v.size)
         return APR_OK;
     const bool fault = exact || s->v.size > s->rows;
-    return SAY(s, fault ? APR_FAULT : APR_INFO, "vocab.size", "%llu tokens, the embedding has %llu rows", (ull)s->v.size, (ull)s->rows);
+    return SAY_AS(s, fault ? APR_FAULT : APR_INFO, "vocab.size", "%llu tokens, the embedding has %llu rows", (ull)s->v.size, (ull)s->rows);
 }
 
 static bool is_known(struct apr_vocabulary *v, const struct apr_merge *m)
@@ -80,7 +81,7 @@ static enum apr_code check_merges(struct stage *s)
     uint64_t strange = 0;
     size_t first = 0;
     if (v->faults.bad_merges > 0)
-        APR_TRY(SAY(s, APR_FAULT, "vocab.merge", "%llu of %llu merges are not two parts with a blank between, the first is %s",
+        APR_TRY(SAY(s, "vocab.merge", "%llu of %llu merges are not two parts with a blank between, the first is %s",
                     (ull)v->faults.bad_merges, n, APR_QUOTED(v->faults.bad_merge)));
     for (size_t i = v->ntoken == 0 ? 0 : v->nmerge; i-- > 0;)
         if (!is_known(v, &v->merge[i])) {
@@ -90,7 +91,7 @@ static enum apr_code check_merges(struct stage *s)
     if (strange == 0)
         return APR_OK;
     struct apr_quoted merge;
-    return SAY(s, APR_WARNING, "vocab.merge_unknown", "%llu of %llu merges are of tokens that are not in the vocabulary, the first is %s",
+    return SAY(s, "vocab.merge_unknown", "%llu of %llu merges are of tokens that are not in the vocabulary, the first is %s",
                (ull)strange, n, quote_merge(&merge, &v->merge[first]));
 }
 
@@ -111,11 +112,11 @@ static enum apr_code check_list(struct stage *s, const char *prefix, const char 
     if (list == NULL)
         return APR_OK;
     if (list->type != APR_META_ARRAY || (list->encoding != APR_JSON && list->element != element))
-        return SAY(s, APR_FAULT, "vocab.type", "%s%s is of type %s of %s, expected arr of %s", prefix, key, apr_meta_type_word(list->type),
+        return SAY(s, "vocab.type", "%s%s is of type %s of %s, expected arr of %s", prefix, key, apr_meta_type_word(list->type),
                    apr_meta_type_word(list->element), apr_meta_type_word(element));
     const uint64_t n = list->encoding == APR_JSON ? apr_meta_length(list) : list->n;
     if (n != s->v.size)
-        return SAY(s, n < s->v.size ? APR_FAULT : APR_WARNING, "vocab.length", "%s%s has %llu entries, for %llu tokens", prefix, key,
+        return SAY_AS(s, n < s->v.size ? APR_FAULT : APR_WARNING, "vocab.length", "%s%s has %llu entries, for %llu tokens", prefix, key,
                    (ull)n, (ull)s->v.size);
     return APR_OK;
 }
@@ -135,10 +136,10 @@ static enum apr_code check_ids(struct stage *s, const char *prefix)
             continue;
         const bool integer = m->value.type == (m->value.encoding == APR_JSON ? APR_META_U64 : APR_META_U32);
         if (!integer)
-            APR_TRY(SAY(s, APR_FAULT, "vocab.type", "%s is of type %s, expected u32", APR_QUOTED(m->key),
+            APR_TRY(SAY(s, "vocab.type", "%s is of type %s, expected u32", APR_QUOTED(m->key),
                         apr_meta_type_word(m->value.type)));
         else if (m->value.u >= s->v.size)
-            APR_TRY(SAY(s, APR_FAULT, "vocab.special", "%s is %llu, there are %llu tokens", APR_QUOTED(m->key), (ull)m->value.u,
+            APR_TRY(SAY(s, "vocab.special", "%s is %llu, there are %llu tokens", APR_QUOTED(m->key), (ull)m->value.u,
                         (ull)s->v.size));
     }
     return APR_OK;
@@ -154,19 +155,19 @@ static enum apr_code check_keys(struct stage *s, bool gguf)
     if (tokens == NULL && s->x->family == NULL && model.n == 0)
         return APR_OK;
     if (tokens == NULL)
-        return SAY(s, gguf && model.n > 0 ? APR_FAULT : gguf ? APR_WARNING : APR_INFO, "vocab.absent", "there is no %s%s", prefix,
+        return SAY_AS(s, gguf && model.n > 0 ? APR_FAULT : gguf ? APR_WARNING : APR_INFO, "vocab.absent", "there is no %s%s", prefix,
                    gguf ? "tokens" : "vocabulary");
     if (tokens->type != APR_META_ARRAY || (gguf && tokens->element != APR_META_STRING))
-        return SAY(s, APR_FAULT, "vocab.type", "%s%s is no array of strings", prefix, gguf ? "tokens" : "vocabulary");
+        return SAY(s, "vocab.type", "%s%s is no array of strings", prefix, gguf ? "tokens" : "vocabulary");
     APR_TRY(check_tokens(s));
     APR_TRY(check_rows(s, gguf));
     APR_TRY(check_list(s, prefix, "scores", APR_META_F32));
     APR_TRY(check_list(s, prefix, "token_type", APR_META_I32));
     APR_TRY(check_ids(s, prefix));
     if (merges == NULL && gguf && apr_bytes_is(model, "gpt2"))
-        return SAY(s, APR_FAULT, "vocab.merges_absent", "there is no %smerges, which a tokenizer of model gpt2 needs", prefix);
+        return SAY(s, "vocab.merges_absent", "there is no %smerges, which a tokenizer of model gpt2 needs", prefix);
     if (merges != NULL && merges->type != APR_META_ARRAY)
-        return SAY(s, APR_FAULT, "vocab.type", "%smerges is no array of strings", prefix);
+        return SAY(s, "vocab.type", "%smerges is no array of strings", prefix);
     return check_merges(s);
 }
 
@@ -178,7 +179,7 @@ static enum apr_code check_config_ids(struct stage *s)
     for (size_t i = 0; i < APR_LENGTH(key); i++) {
         double id;
         if (s->rows > 0 && apr_hf_config_number(s->x->config, apr_text(key[i]), &id) && id >= (double)s->rows)
-            APR_TRY(SAY(s, APR_FAULT, "vocab.special", "config.json: %s is %.0f, the embedding has %llu rows", key[i], id, (ull)s->rows));
+            APR_TRY(SAY(s, "vocab.special", "config.json: %s is %.0f, the embedding has %llu rows", key[i], id, (ull)s->rows));
     }
     return APR_OK;
 }
@@ -186,7 +187,7 @@ static enum apr_code check_config_ids(struct stage *s)
 static enum apr_code check_folder(struct stage *s)
 {
     if (s->v.from == APR_FROM_TOKENIZER_JSON && s->v.found && s->v.faults.listed == 0)
-        APR_TRY(SAY(s, APR_FAULT, "vocab.absent", "tokenizer.json has no model.vocab"));
+        APR_TRY(SAY(s, "vocab.absent", "tokenizer.json has no model.vocab"));
     if (s->v.ntoken > 0) {
         APR_TRY(check_tokens(s));
         APR_TRY(check_rows(s, false));

@@ -195,16 +195,16 @@ static enum apr_code judge_finite(struct pass *p, const struct apr_tensor *t, st
     struct findings *f = &p->x->findings;
     char place[176];
     if (s->blocks.bad > 0)
-        return add_finding(f, APR_FAULT, STAGE_VALUES, "values.scale", t->name, e,
+        return add_finding(f, "values.scale", t->name, e,
                            "tensor %s: %llu of %llu blocks of %s have a scale that is NaN or infinite, the first is block %llu (%s)",
                            APR_QUOTED(t->name), (ull)s->blocks.bad, (ull)block_count(t), t->dtype->name, (ull)s->blocks.first_bad,
                            s->blocks.field);
     if (s->nans + s->infs > 0)
-        return add_finding(f, APR_FAULT, STAGE_VALUES, "values.nonfinite", t->name, e,
+        return add_finding(f, "values.nonfinite", t->name, e,
                            "tensor %s: %llu NaN and %llu infinite of %llu values, the first at %s", APR_QUOTED(t->name), (ull)s->nans,
                            (ull)s->infs, (ull)t->count, spell_place(t, s->first_bad, place));
     if (!apr_decodable(p->x->o->cli.run.kernels, t))
-        return add_finding(f, APR_INFO, STAGE_VALUES, "values.undecoded", t->name, e, "tensor %s: values of type %s are not looked at",
+        return add_finding(f, "values.undecoded", t->name, e, "tensor %s: values of type %s are not looked at",
                            APR_QUOTED(t->name), t->dtype->name);
     return APR_OK;
 }
@@ -219,21 +219,21 @@ static enum apr_code judge_zeros(struct pass *p, const struct apr_tensor *t, str
     if (s->zeros == t->count) {
         if (apr_bytes_have(t->name, "bias") || is_stored_less_one(p->x, t))
             return APR_OK;
-        return add_finding(f, vector ? APR_WARNING : APR_FAULT, STAGE_DEGENERATE, "values.zero", t->name, e,
+        return add_finding_as(f, vector ? APR_WARNING : APR_FAULT, "values.zero", t->name, e,
                            "tensor %s: all of its %llu values are 0", APR_QUOTED(t->name), (ull)t->count);
     }
     if (vector)
         return APR_OK;
     if (s->min == s->max && s->n == t->count)
-        return add_finding(f, APR_FAULT, STAGE_DEGENERATE, "values.constant", t->name, e, "tensor %s: all of its %llu values are %s",
+        return add_finding(f, "values.constant", t->name, e, "tensor %s: all of its %llu values are %s",
                            APR_QUOTED(t->name), (ull)t->count, apr_spell_real(s->min, value));
     if (zeros > (embedding ? 0.5 : 0.8))
-        APR_TRY(add_finding(f, embedding ? APR_FAULT : APR_WARNING, STAGE_DEGENERATE, "values.sparse", t->name, e,
+        APR_TRY(add_finding_as(f, embedding ? APR_FAULT : APR_WARNING, "values.sparse", t->name, e,
                             "tensor %s: %.1f %% of its values are 0, more than %d %%", APR_QUOTED(t->name), 100 * zeros,
                             embedding ? 50 : 80));
     if (s->dead == 0)
         return APR_OK;
-    return add_finding(f, APR_WARNING, STAGE_DEGENERATE, "values.dead_rows", t->name, e,
+    return add_finding(f, "values.dead_rows", t->name, e,
                        "tensor %s: %llu of %llu rows are 0, the first is row %llu", APR_QUOTED(t->name), (ull)s->dead, (ull)t->dim[0],
                        (ull)s->first_dead);
 }
@@ -242,11 +242,11 @@ static enum apr_code judge_codes(struct pass *p, const struct apr_tensor *t, str
 {
     const struct block_tally *b = &p->sum.blocks;
     if (b->foreign > 0)
-        APR_TRY(add_finding(&p->round_trip, APR_WARNING, STAGE_ROUND_TRIP, "codec.foreign", t->name, e,
+        APR_TRY(add_finding(&p->round_trip, "codec.foreign", t->name, e,
                             "tensor %s: %llu of %llu blocks of %s hold a code that no encoder writes, the first is block %llu",
                             APR_QUOTED(t->name), (ull)b->foreign, (ull)block_count(t), t->dtype->name, (ull)b->first_foreign));
     if (b->loose > 0)
-        APR_TRY(add_finding(&p->round_trip, APR_INFO, STAGE_ROUND_TRIP, "codec.loose", t->name, e,
+        APR_TRY(add_finding(&p->round_trip, "codec.loose", t->name, e,
                             "tensor %s: %llu of %llu blocks of %s, decoded and encoded again, give other bytes, the first is block %llu",
                             APR_QUOTED(t->name), (ull)b->loose, (ull)block_count(t), t->dtype->name, (ull)b->first_loose));
     return APR_OK;
@@ -312,10 +312,9 @@ static enum apr_code append(struct findings *into, struct findings *more, struct
     for (size_t i = 0; i < more->n; i++) {
         const struct finding *f = &more->at[i];
         if (code == APR_OK)
-            code = add_finding(into, f->severity, f->stage, f->code, f->tensor, e, "%s", f->text);
-        free(f->text);
+            code = add_finding_as(into, f->severity, f->code, f->tensor, e, "%s", f->text);
     }
-    free(more->at);
+    free_findings(more);
     return code;
 }
 

@@ -33,12 +33,13 @@ struct finding {
     unsigned          stage;
     const char       *code;
     struct apr_bytes  tensor;  /* or empty */
-    char             *text;    /* owned; printable */
+    const char       *text;    /* printable */
 };
 
 struct findings {
-    struct finding *at;
-    size_t          n, room;
+    struct finding   *at;
+    size_t            n, room;
+    struct apr_arena *arena; /* of the texts */
 };
 
 struct inspection {
@@ -71,9 +72,14 @@ static inline const struct apr_dtype *stored_dtype(const struct apr_tensor *t) {
 /* The members of config.json as metadata, free at->entry; none when it is absent or broken. */
 APR_MUST_CHECK enum apr_code config_metadata(const struct inspection *x, struct apr_meta *config, struct apr_error *e);
 
-/* Adds a finding; the text is formatted and made printable. */
-APR_MUST_CHECK enum apr_code add_finding(struct findings *f, enum apr_severity severity, unsigned stage, const char *code, struct apr_bytes tensor,
-                                         struct apr_error *e, const char *format, ...) APR_PRINTF(7, 8);
+/* Adds a finding, which the table knows; the text is formatted and made printable. */
+APR_MUST_CHECK enum apr_code add_finding(struct findings *f, const char *code, struct apr_bytes tensor, struct apr_error *e,
+                                         const char *format, ...) APR_PRINTF(5, 6);
+
+/* One whose severity depends on the case, within what the table says. */
+APR_MUST_CHECK enum apr_code add_finding_as(struct findings *f, enum apr_severity severity, const char *code, struct apr_bytes tensor,
+                                            struct apr_error *e, const char *format, ...) APR_PRINTF(6, 7);
+void free_findings(struct findings *f);
 
 /* Is the model's tensor chosen by --filter? */
 bool is_chosen(const struct inspection *x, const struct apr_tensor *t);

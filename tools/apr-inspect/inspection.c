@@ -1,11 +1,14 @@
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/bytes.h"
 #include "files/source.h"
 #include "inspect.h"
+#include "model/findings.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/open.h"
@@ -69,9 +72,7 @@ enum apr_code begin_inspection(struct inspection *x, const struct options *o, co
 
 void end_inspection(struct inspection *x)
 {
-    for (size_t i = 0; i < x->findings.n; i++)
-        free(x->findings.at[i].text);
-    free(x->findings.at);
+    free_findings(&x->findings);
     free(x->chosen);
     apr_binding_free(x->binding);
     apr_hf_config_free(x->config);
@@ -124,23 +125,49 @@ bool is_chosen(const struct inspection *x, const struct apr_tensor *t) { return 
 
 /* ---- findings ------------------------------------------------------------------------------------------------------- */
 
-enum apr_code add_finding(struct findings *f, enum apr_severity severity, unsigned stage, const char *code, struct apr_bytes tensor,
-                          struct apr_error *e, const char *format, ...)
+static enum apr_code add(struct findings *f, enum apr_severity severity, const struct apr_finding *kind, struct apr_bytes tensor,
+                         struct apr_error *e, const char *format, va_list arguments)
 {
     struct apr_error printable;
     char text[sizeof printable.text];
-    va_list arguments;
-    va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
     apr_fail(&printable, APR_OK, APR_NOWHERE, "%s", text);
     struct finding *more = apr_grown(f->at, &f->room, f->n, 16, sizeof *more);
     if (more == NULL)
         return apr_no_memory(e);
     f->at = more;
-    char *kept = strdup(printable.text);
-    if (kept == NULL)
+    const struct apr_bytes kept = apr_arena_copy(&f->arena, apr_text(printable.text));
+    if (kept.at == NULL)
         return apr_no_memory(e);
-    f->at[f->n++] = (struct finding){ severity, stage, code, tensor, kept };
+    f->at[f->n++] = (struct finding){ severity, kind->stage, kind->code, tensor, (const char *)kept.at };
     return APR_OK;
+}
+
+enum apr_code add_finding(struct findings *f, const char *code, struct apr_bytes tensor, struct apr_error *e, const char *format, ...)
+{
+    const struct apr_finding *kind = apr_finding_of(code);
+    va_list arguments;
+    va_start(arguments, format);
+    const enum apr_code added = add(f, kind->severity, kind, tensor, e, format, arguments);
+    va_end(arguments);
+    return added;
+}
+
+enum apr_code add_finding_as(struct findings *f, enum apr_severity severity, const char *code, struct apr_bytes tensor, struct apr_error *e,
+                             const char *format, ...)
+{
+    const struct apr_finding *kind = apr_finding_of(code);
+    va_list arguments;
+    assert(severity >= kind->mild && severity <= kind->severity);
+    va_start(arguments, format);
+    const enum apr_code added = add(f, severity, kind, tensor, e, format, arguments);
+    va_end(arguments);
+    return added;
+}
+
+void free_findings(struct findings *f)
+{
+    free(f->at);
+    apr_arena_free(&f->arena);
+    *f = (struct findings){ 0 };
 }

@@ -285,9 +285,7 @@ int write_page(struct inspection *x)
     if (code != APR_OK)
         apr_error_in(&e, x->path);
     apr_page_drop(&page.html);
-    for (size_t i = 0; i < own.findings.n; i++)
-        free(own.findings.at[i].text);
-    free(own.findings.at);
+    free_findings(&own.findings);
     free(page.row);
     return code == APR_OK ? APR_EXIT_YES : apr_cli_fail(&x->o->cli, &e);
 }

@@ -247,7 +247,7 @@ static enum apr_code check_decodable(const struct view *v, struct apr_error *e)
 {
     if (apr_decodable(v->x->o->cli.run.kernels, &v->t))
         return APR_OK;
-    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "tensor %s: values of type %s are not decoded", APR_QUOTED(v->t.name),
+    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, v->t.name, ": values of type %s are not decoded",
                     v->t.dtype->name);
 }
 
