@@ -373,22 +373,23 @@ static void note_ending(struct apr_model *m, uint64_t size, uint64_t end)
 /* ---- metadata ------------------------------------------------------------------------------------------------------- */
 
 struct fresh {
-    size_t   first; /* of this file's entries */
-    uint64_t at;
+    struct apr_model *m;
+    size_t            first; /* of this file's entries */
+    uint64_t          at;
 };
 
-static void note_twice(struct apr_model *m, const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx)
+static void note_twice(const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx)
 {
     const struct fresh *f = ctx;
-    if ((size_t)(gone - m->meta.entry) >= f->first)
-        apr_model_note(m, "apr.metadata_twice", (struct apr_bytes){ 0 }, f->at,
+    if ((size_t)(gone - f->m->meta.entry) >= f->first)
+        apr_model_note(f->m, "apr.metadata_twice", (struct apr_bytes){ 0 }, f->at,
                        "the key %s stands twice, the last counts", APR_QUOTED(next->key));
 }
 
 static enum apr_code add_metadata(struct apr_model *m, struct apr_bytes map, const struct header *h, struct apr_error *e)
 {
     const struct apr_bytes text = { map.at + h->metadata_at, h->metadata_size };
-    struct fresh fresh = { m->meta.n, h->metadata_at };
+    struct fresh fresh = { m, m->meta.n, h->metadata_at };
     struct apr_walk w;
     struct apr_item item;
     bool more;
@@ -406,7 +407,7 @@ static enum apr_code add_metadata(struct apr_model *m, struct apr_bytes map, con
         APR_TRY(apr_model_meta(m, key, &value, e));
     }
     APR_TRY(apr_walk_end(&w, e));
-    return apr_model_keep_last(m, note_twice, &fresh, e);
+    return apr_meta_keep_last(&m->meta, note_twice, &fresh, e);
 }
 
 static enum apr_code shards(const struct apr_model *m, unsigned *count, unsigned *number, struct apr_error *e)

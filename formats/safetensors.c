@@ -7,6 +7,7 @@
 #include "files/source.h"
 #include "model/format.h"
 #include "model/json.h"
+#include "model/meta.h"
 #include "model/model.h"
 #include "values/dtype.h"
 
@@ -190,13 +191,12 @@ static enum apr_code read_metadata(struct header *h, const struct apr_item *meta
     }
 }
 
-/* Metadata keys, so that equal ones stand together, the earlier first. */
 /* Shards repeat each other's metadata: that alone is not worth a note. */
-static void note_twice(struct apr_model *m, const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx)
+static void note_twice(const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx)
 {
     const struct header *h = ctx;
-    if ((size_t)(gone - m->meta.entry) >= h->first_meta || !apr_bytes_equal(gone->value.text, next->value.text))
-        apr_model_note(m, "st.metadata_twice", (struct apr_bytes){ 0 }, PREFIX,
+    if ((size_t)(gone - h->m->meta.entry) >= h->first_meta || !apr_bytes_equal(gone->value.text, next->value.text))
+        apr_model_note(h->m, "st.metadata_twice", (struct apr_bytes){ 0 }, PREFIX,
                        "__metadata__: %s stands twice, the last one counts", APR_QUOTED(gone->key));
 }
 
@@ -249,7 +249,7 @@ static enum apr_code read_header(struct header *h, struct apr_bytes text, struct
         APR_TRY(read_entry(h, &item, e));
     }
     APR_TRY(apr_walk_end(&w, e));
-    return apr_model_keep_last(h->m, note_twice, h, e);
+    return apr_meta_keep_last(&h->m->meta, note_twice, h, e);
 }
 
 /* ---- the layout ---------------------------------------------------------------------------------------------------- */

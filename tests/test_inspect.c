@@ -133,6 +133,21 @@ static void several_models_follow_each_other(void **state)
     test_answer_free(&a);
 }
 
+static void a_key_of_the_config_that_stands_twice_is_shown_once(void **state)
+{
+    (void)state;
+    struct test_bytes model = { 0 };
+    test_integer(&model, 2, 8);
+    test_text(&model, "{}");
+    test_file("twice/model.safetensors", model.at, model.n);
+    const char *const config = "{\"n_layer\": 3, \"b\": {\"n_layer\": 9}, \"n_layer\": 4, \"c\": 1, \"b\": 2}";
+    test_file("twice/config.json", config, strlen(config));
+    struct test_answer a = test_tool("apr-inspect", test_path("twice"), "--metadata", "--json", NULL);
+    expect_says("config.json", &a, 0, "\"config\":{\"n_layer\":4,\"c\":1,\"b\":2}");
+    test_answer_free(&a);
+    test_free(&model);
+}
+
 static void a_broken_config_is_told_and_stops_nothing(void **state)
 {
     (void)state;
@@ -425,6 +440,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_overview_says_what_a_model_is),
         cmocka_unit_test(several_models_follow_each_other),
+        cmocka_unit_test(a_key_of_the_config_that_stands_twice_is_shown_once),
         cmocka_unit_test(a_broken_config_is_told_and_stops_nothing),
         cmocka_unit_test(one_value_is_printed_raw),
         cmocka_unit_test(long_arrays_are_cut_unless_they_are_wanted_whole),

@@ -14,8 +14,8 @@
 
 #define COPY_BYTES (256 * 1024)
 
-/* All open sources, for apr_source_patch, and how many descriptors they keep. Only opening and closing take the lock; a handler only follows the links, and the source
- * whose fault it handles is not being closed. */
+/* All open sources, for apr_source_patch, and how many descriptors they keep. Only opening and closing take the lock; a handler only
+ * follows the links, and the source whose fault it handles is not being closed. */
 static struct apr_source *_Atomic all_sources;
 static size_t                     all_kept;
 static pthread_mutex_t            all_lock = PTHREAD_MUTEX_INITIALIZER;

@@ -39,6 +39,36 @@ const struct apr_value *apr_meta_at(const struct apr_meta *meta, struct apr_byte
 
 const struct apr_value *apr_meta_find(const struct apr_meta *meta, const char *key) { return apr_meta_at(meta, apr_text(key)); }
 
+static int by_key_and_place(const void *a, const void *b)
+{
+    const struct apr_meta_entry *x = *(struct apr_meta_entry *const *)a, *y = *(struct apr_meta_entry *const *)b;
+    const int order = apr_bytes_compare(x->key, y->key);
+    return order != 0 ? order : (x > y) - (x < y);
+}
+
+enum apr_code apr_meta_keep_last(struct apr_meta *meta, apr_twice_fn *twice, void *ctx, struct apr_error *e)
+{
+    const size_t n = meta->n;
+    struct apr_meta_entry *entry = meta->entry, **sorted = malloc((n + 1) * sizeof *sorted);
+    if (sorted == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = &entry[i];
+    qsort(sorted, n, sizeof *sorted, by_key_and_place);
+    for (size_t i = 1; i < n; i++)
+        if (apr_bytes_equal(sorted[i - 1]->key, sorted[i]->key)) {
+            if (twice != NULL)
+                twice(sorted[i - 1], sorted[i], ctx);
+            sorted[i - 1]->key.at = NULL;
+        }
+    free(sorted);
+    meta->n = 0;
+    for (size_t i = 0; i < n; i++)
+        if (entry[i].key.at != NULL)
+            entry[meta->n++] = entry[i];
+    return APR_OK;
+}
+
 static bool is_unsigned(enum apr_meta_type t)
 {
     return t == APR_META_U8 || t == APR_META_U16 || t == APR_META_U32 || t == APR_META_U64;

@@ -8,6 +8,11 @@
 const struct apr_value *apr_meta_find(const struct apr_meta *meta, const char *key);
 const struct apr_value *apr_meta_at(const struct apr_meta *meta, struct apr_bytes key);
 
+/* Of the entries of one key the last stays, where it stands; for each that goes twice(it, the one after it, ctx) is called (NULL: nothing),
+ * by rising keys. */
+typedef void apr_twice_fn(const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx);
+APR_MUST_CHECK enum apr_code apr_meta_keep_last(struct apr_meta *meta, apr_twice_fn *twice, void *ctx, struct apr_error *e);
+
 /* *out is the integer at key; false when it is absent, not an integer, or negative. */
 bool apr_meta_unsigned(const struct apr_meta *meta, const char *key, uint64_t *out);
 

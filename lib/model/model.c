@@ -148,35 +148,6 @@ enum apr_code apr_model_meta(struct apr_model *m, struct apr_bytes key, const st
     return APR_OK;
 }
 
-static int by_key(const void *a, const void *b)
-{
-    const struct apr_meta_entry *x = *(struct apr_meta_entry *const *)a, *y = *(struct apr_meta_entry *const *)b;
-    const int order = apr_bytes_compare(x->key, y->key);
-    return order != 0 ? order : (x > y) - (x < y);
-}
-
-enum apr_code apr_model_keep_last(struct apr_model *m, apr_twice_fn *twice, void *ctx, struct apr_error *e)
-{
-    const size_t n = m->meta.n;
-    struct apr_meta_entry *entry = m->meta.entry, **sorted = malloc((n + 1) * sizeof *sorted);
-    if (sorted == NULL)
-        return apr_no_memory(e);
-    for (size_t i = 0; i < n; i++)
-        sorted[i] = &entry[i];
-    qsort(sorted, n, sizeof *sorted, by_key);
-    for (size_t i = 1; i < n; i++)
-        if (apr_bytes_equal(sorted[i - 1]->key, sorted[i]->key)) {
-            twice(m, sorted[i - 1], sorted[i], ctx);
-            sorted[i - 1]->key.at = NULL;
-        }
-    free(sorted);
-    m->meta.n = 0;
-    for (size_t i = 0; i < n; i++)
-        if (entry[i].key.at != NULL)
-            entry[m->meta.n++] = entry[i];
-    return APR_OK;
-}
-
 #define MOST_NOTES 1000
 
 void apr_model_note(struct apr_model *m, const char *code, struct apr_bytes tensor, uint64_t at, const char *format, ...)

@@ -23,10 +23,6 @@ APR_MUST_CHECK enum apr_code apr_model_expect(struct apr_model *m, size_t n, str
 /* Appends key = value; the caller keeps keys unique where its format wants that (apr_meta_find). */
 APR_MUST_CHECK enum apr_code apr_model_meta(struct apr_model *m, struct apr_bytes key, const struct apr_value *v, struct apr_error *e);
 
-/* Of the entries of one key the last stays, where it stands; for each that goes twice(m, it, the one after it, ctx) is called, by rising keys. */
-typedef void apr_twice_fn(struct apr_model *m, const struct apr_meta_entry *gone, const struct apr_meta_entry *next, void *ctx);
-APR_MUST_CHECK enum apr_code apr_model_keep_last(struct apr_model *m, apr_twice_fn *twice, void *ctx, struct apr_error *e);
-
 /* Notes something that was accepted; the table of findings knows the code. At most 1,000 are kept. Never fails: a note that finds no
  * memory is lost. */
 void apr_model_note(struct apr_model *m, const char *code, struct apr_bytes tensor, uint64_t at, const char *format, ...) APR_PRINTF(5, 6);

@@ -97,7 +97,7 @@ struct apr_bytes architecture_of(const struct inspection *x)
     return (struct apr_bytes){ 0 };
 }
 
-/* Bare NaN is no JSON: a text that has it counts up to there. */
+/* Bare NaN is no JSON: a text that has it counts up to there. Of a key that stands twice the last counts. */
 enum apr_code config_metadata(const struct inspection *x, struct apr_meta *config, struct apr_error *e)
 {
     struct apr_walk walk, start;
@@ -118,7 +118,7 @@ enum apr_code config_metadata(const struct inspection *x, struct apr_meta *confi
             apr_json_value(x->m, item.value, item.value_at, &entry->value, &ignored) != APR_OK)
             break;
     }
-    return APR_OK;
+    return apr_meta_keep_last(config, NULL, NULL, e);
 }
 
 bool is_chosen(const struct inspection *x, const struct apr_tensor *t) { return x->chosen[t - x->m->tensor]; }
