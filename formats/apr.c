@@ -335,7 +335,7 @@ static enum apr_code note_extents(struct apr_model *m, const struct header *h, s
 {
     size_t n;
     uint32_t *order = apr_model_by_offset(m, (unsigned)m->nfile - 1, &n);
-    if (order == NULL && h->count != 0)
+    if (order == NULL && n > 0)
         return apr_no_memory(e);
     const struct apr_tensor *last = NULL;
     uint64_t end = h->data_at;

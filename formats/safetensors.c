@@ -304,7 +304,7 @@ static enum apr_code check_place(const struct header *h, const struct entry *bef
     const uint64_t expected = before == NULL ? 0 : before->end;
     if (t->begin != expected)
         return misplaced(h, before, t, expected, e);
-    if (t->end <= h->data_bytes)
+    if (t->end <= h->data_bytes || h->m->partial)
         return APR_OK;
     apr_fail(e, APR_ECORRUPT, t->at, "it ends at byte %" PRIu64 " of the data, the file holds only %" PRIu64, t->end, h->data_bytes);
     return apr_found(APR_ECORRUPT, e, "st.extent");
@@ -327,7 +327,7 @@ static enum apr_code read_layout(struct header *h, struct apr_error *e)
         before = t;
     }
     const uint64_t end = before == NULL ? 0 : before->end;
-    if (end == h->data_bytes)
+    if (end == h->data_bytes || (end > h->data_bytes && h->m->partial))
         return APR_OK;
     if (before == NULL)
         apr_fail(e, APR_ECORRUPT, h->data_at, "%" PRIu64 " bytes of data, but the header names no tensor", h->data_bytes);

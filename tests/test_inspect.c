@@ -1,6 +1,8 @@
 /* apr-inspect as its users run it: what it shows, as text and as JSON. */
 #include "support.h"
 
+#include <jansson.h>
+
 #include <math.h>
 #include <stdio.h>
 
@@ -435,9 +437,41 @@ static void options_that_make_no_sense_are_usage(void **state)
     }
 }
 
+/* At every length a file either has its index whole, and so many tensors, or says that it has not. */
+static void a_file_cut_short_says_how_much_of_it_is_there(void **state)
+{
+    (void)state;
+    static const char *const files[] = { "fixtures/qwen2.apr", "fixtures/qwen2-q8_0.gguf", "fixtures/qwen2/model-00002-of-00003.safetensors" };
+    for (size_t f = 0; f < APR_LENGTH(files); f++) {
+        struct test_bytes whole = test_load(files[f]);
+        long long before = -1;
+        for (size_t n = 16; n <= whole.n; n += n < whole.n && n + 3001 > whole.n ? whole.n - n : 3001) {
+            const char *const path = test_file("cut", whole.at, n);
+            struct test_answer a = test_tool("apr-inspect", "--json", "--partial", path, NULL);
+            json_t *const json = json_loads((const char *)a.out.at, 0, NULL), *const partial = json_object_get(json, "partial");
+            const long long tensors = json_integer_value(json_object_get(partial, "tensors")), there = json_integer_value(json_object_get(partial, "whole"));
+            assert_non_null(json);
+            if (a.exit == 2) {
+                assert_int_equal(before, -1); /* once the index is there, it is there */
+            } else {
+                assert_true(there >= before && there == json_integer_value(json_object_get(json, "tensor_count")));
+                assert_int_equal(a.exit, there < tensors);
+                assert_int_equal(json_is_null(json_object_get(partial, "first_cut")), there == tensors);
+                before = there;
+            }
+            if (n == whole.n)
+                assert_int_equal(a.exit, 0);
+            json_decref(json);
+            test_answer_free(&a);
+        }
+        test_free(&whole);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_file_cut_short_says_how_much_of_it_is_there),
         cmocka_unit_test(the_overview_says_what_a_model_is),
         cmocka_unit_test(several_models_follow_each_other),
         cmocka_unit_test(a_key_of_the_config_that_stands_twice_is_shown_once),

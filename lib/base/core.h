@@ -232,6 +232,10 @@ struct apr_model {
     struct apr_source       *config;   /* config.json beside a checkpoint, or NULL */
     struct apr_tensor       *tensor;
     size_t                   ntensor, tensor_room;
+    bool                     partial;  /* tensors whose data is not all in the file are left out and counted, the first named: */
+    size_t                   ncut;
+    uint64_t                 cut_bytes;
+    struct apr_bytes         first_cut;
     struct apr_meta          meta;
     struct apr_note         *note;
     size_t                   nnote, note_room;

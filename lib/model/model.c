@@ -81,10 +81,15 @@ enum apr_code apr_model_add(struct apr_model *m, const struct apr_tensor *given,
                         (unsigned long long)size, (unsigned long long)t.count, t.dtype->name, (unsigned long long)bytes);
         return apr_found(APR_ECORRUPT, e, "tensor.size");
     }
-    if (!apr_add(offset, size, &end) || end > map.n) {
+    if (!apr_add(offset, size, &end) || (end > map.n && !m->partial)) {
         apr_fail_tensor(e, APR_ECORRUPT, where, t.name, ": its %llu bytes from byte %llu on reach past the end of the file, which has %zu",
                         (unsigned long long)size, (unsigned long long)offset, map.n);
         return apr_found(APR_ECORRUPT, e, "tensor.extent");
+    }
+    if (end > map.n) {
+        m->first_cut = m->ncut++ == 0 ? t.name : m->first_cut;
+        m->cut_bytes += size;
+        return APR_OK;
     }
     APR_TRY(apr_model_expect(m, 1, e));
     bool fresh;

@@ -12,7 +12,8 @@ bool apr_tensor_measure(struct apr_tensor *t, uint64_t *bytes);
 
 /* Adds a tensor whose bytes are [offset, offset + size) of the newest file's map. Everything is checked here, once, for every
  * format: the name (UTF-8, no NUL, not there yet), count and byte size (no overflow), size against dtype and shape, bounds.
- * t->name must already live in the map or the arena; t->data, count and file are set here.
+ * t->name must already live in the map or the arena; t->data, count and file are set here. In a partial model one that reaches past
+ * the end of the file is counted instead.
  *   where  the byte offset of the index entry, for messages */
 APR_MUST_CHECK enum apr_code apr_model_add(struct apr_model *m, const struct apr_tensor *t, uint64_t offset, uint64_t size,
                                            uint64_t where, struct apr_error *e);

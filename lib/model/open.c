@@ -302,9 +302,17 @@ static enum apr_code read_path(struct apr_model *m, const char *path, const stru
     return apr_is_shard_index(s->map) ? read_index(m, s, r, e) : read_source(m, s, r, e);
 }
 
-enum apr_code apr_open(struct apr_model **out, const char *path, const struct apr_run *r, struct apr_error *e)
+static struct apr_model *new_model(bool partial)
 {
     struct apr_model *m = calloc(1, sizeof *m);
+    if (m != NULL)
+        m->partial = partial;
+    return m;
+}
+
+static enum apr_code open_path(struct apr_model **out, const char *path, bool partial, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_model *m = new_model(partial);
     *out = NULL;
     enum apr_code code = m == NULL ? apr_no_memory(e) : read_path(m, path, r, e);
     unsigned count = 1, number = 0;
@@ -316,7 +324,7 @@ enum apr_code apr_open(struct apr_model **out, const char *path, const struct ap
     if (code == APR_OK && count > 1) {
         const struct apr_format *format = m->format;
         apr_close(m);
-        m = calloc(1, sizeof *m);
+        m = new_model(partial);
         code = m == NULL ? apr_no_memory(e) : read_siblings(m, path, format, count, number, r, e);
         apr_found(code, e, "file.shards");
     }
@@ -329,4 +337,14 @@ enum apr_code apr_open(struct apr_model **out, const char *path, const struct ap
     }
     *out = m;
     return APR_OK;
+}
+
+enum apr_code apr_open(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    return open_path(m, path, false, r, e);
+}
+
+enum apr_code apr_open_partial(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    return open_path(m, path, true, r, e);
 }

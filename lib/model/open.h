@@ -9,6 +9,10 @@
  * NULL and e names the file. Close it with apr_close. */
 APR_MUST_CHECK enum apr_code apr_open(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e);
 
+/* The same of what is there of one file that was cut short, a download under way: its header and index must be whole, tensors whose data
+ * is not are left out and counted in *m. */
+APR_MUST_CHECK enum apr_code apr_open_partial(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e);
+
 /* Unmaps and frees all of it; NULL is nothing. */
 void apr_close(struct apr_model *m);
 

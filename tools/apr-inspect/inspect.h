@@ -18,7 +18,7 @@ enum check_kind { CHECK_NONE, CHECK_ALL, CHECK_FAST };
 struct options {
     struct apr_cli       cli;
     struct apr_selection selection;
-    bool                 tensors, metadata, full, stats, hash, tree, tokenizer, hex, blocks, textconv;
+    bool                 tensors, metadata, full, stats, hash, tree, tokenizer, hex, blocks, textconv, partial;
     enum check_kind      check;
     struct apr_texts     get;
     const char          *tensor, *slice, *html, *manifest, *verify; /* NULL: not asked for */
@@ -111,6 +111,7 @@ APR_MUST_CHECK enum apr_code finding_of_error(struct findings *f, const struct a
 
 /* ---- show.c and its neighbours: each returns the exit code ----------------------------------------------------------- */
 
+int print_partial(const struct inspection *x);  /* --partial: how much is there; 1 when that is not all */
 int show_overview(struct inspection *x);   /* with no option; one screen */
 int show_json(struct inspection *x);       /* --json with anything: one object */
 int show_tensors(struct inspection *x);    /* --tensors, --stats, --hash as text */

@@ -59,7 +59,7 @@ static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
 enum apr_code begin_inspection(struct inspection *x, const struct options *o, const char *path, struct apr_error *e)
 {
     *x = (struct inspection){ .o = o, .path = path };
-    APR_TRY(apr_open(&x->m, path, &o->cli.run, e));
+    APR_TRY((o->partial ? apr_open_partial : apr_open)(&x->m, path, &o->cli.run, e));
     enum apr_code code = choose_tensors(x, e);
     if (code == APR_OK)
         code = read_config(x, e);

@@ -115,6 +115,15 @@ enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_c
     write_name(j, "family", x->family == NULL ? (struct apr_bytes){ 0 } : x->family->name);
     write_name(j, "architecture", architecture_of(x));
     write_totals(j, x->m);
+    if (o->partial) {
+        apr_out_open(j, "partial", '{');
+        apr_out_count(j, "tensors", x->m->ntensor + x->m->ncut);
+        apr_out_count(j, "whole", x->m->ntensor);
+        apr_out_count(j, "cut_bytes", x->m->cut_bytes);
+        write_name(j, "first_cut", x->m->first_cut);
+        apr_out_close(j, '}');
+        *exit_code = x->m->ncut > 0 ? APR_EXIT_NO : *exit_code;
+    }
     APR_TRY(write_metadata(j, x, e));
     if (o->get.n > 0) {
         APR_TRY(write_value(j, x, &found, e));

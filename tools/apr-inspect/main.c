@@ -30,7 +30,10 @@ static int show_text(struct inspection *x)
             exit_code = told > exit_code ? told : exit_code;
             any = true;
         }
-    return any ? exit_code : show_overview(x);
+    if (!any)
+        exit_code = show_overview(x);
+    const int whole = o->partial ? print_partial(x) : APR_EXIT_YES;
+    return whole > exit_code ? whole : exit_code;
 }
 
 static int write_files(struct inspection *x)
@@ -158,6 +161,8 @@ int main(int argc, char **argv)
         { "--hex", APR_OPTION_FLAG, &o.hex, NULL, "its bytes", .needs = "--tensor" },
         { "--blocks", APR_OPTION_FLAG, &o.blocks, NULL, "its quantized blocks, field by field", .needs = "--tensor" },
         { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write a page with per-layer statistics and histograms" },
+        { "--partial", APR_OPTION_FLAG, &o.partial, NULL, "what is there of a file cut short, a download under way; exit 1 while it is not whole",
+          .against = "--check --manifest --verify --html --textconv" },
         { "--textconv", APR_OPTION_FLAG, &o.textconv, NULL, "text that git can compare",
           .against = "--json --tensors --metadata --get --stats --hash --manifest --verify --check --tree --tokenizer --tensor --html" },
         { APR_SELECTION_FAMILY(&o.selection) },

@@ -269,6 +269,22 @@ static void print_family(const struct inspection *x)
     putchar('\n');
 }
 
+int print_partial(const struct inspection *x)
+{
+    const struct apr_model *m = x->m;
+    uint64_t whole = 0;
+    char here[32], all[32];
+    if (m->ncut == 0)
+        return APR_EXIT_YES;
+    for (size_t i = 0; i < m->ntensor; i++)
+        whole += stored_bytes(&m->tensor[i]);
+    printf("\n%zu of %zu tensors are whole, %s of %s; the first that is not: ", m->ntensor, m->ntensor + m->ncut, apr_spell_size(whole, here),
+           apr_spell_size(whole + m->cut_bytes, all));
+    apr_print_bytes(stdout, m->first_cut);
+    putchar('\n');
+    return APR_EXIT_NO;
+}
+
 int show_overview(struct inspection *x)
 {
     struct row sum = { 0 };
