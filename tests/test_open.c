@@ -667,9 +667,29 @@ static void a_dash_is_standard_input(void **state)
     test_free(&none);
 }
 
+static void a_shard_alone_says_that_there_is_more(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        size_t      notes;
+    } rows[] = { { "fixtures/qwen2/model-00002-of-00003.safetensors", 1 }, { "fixtures/qwen2", 0 }, { "fixtures/qwen2/" INDEX, 0 } };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_model *m;
+        struct apr_error e;
+        size_t n = 0;
+        assert_int_equal(apr_open(&m, rows[i].path, test_run_with(1), &e), APR_OK);
+        for (size_t k = 0; k < m->nnote; k++)
+            n += strcmp(m->note[k].code, "index.beside") == 0;
+        assert_int_equal(n, rows[i].notes);
+        apr_close(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_shard_alone_says_that_there_is_more),
         cmocka_unit_test(formats_are_known_by_content),
         cmocka_unit_test(other_files_are_no_models),
         cmocka_unit_test(a_checkpoint_is_read_by_its_folder_or_its_index),

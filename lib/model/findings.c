@@ -79,6 +79,7 @@ const struct apr_finding apr_findings[] = {
     { "gguf.padding", APR_STAGE_EXTENTS, INFO, "harmless" },
     { "gguf.order", APR_STAGE_EXTENTS, WARNING, "write it again" },
     { "gguf.split_total", APR_STAGE_EXTENTS, FAULT, "fetch the shards of one set" },
+    { "index.beside", APR_STAGE_EXTENTS, INFO, "name the folder or the index for the whole model" },
     { "file.missing_shard", APR_STAGE_EXTENTS, REFUSED, "fetch it" },
     { "index.missing_shard", APR_STAGE_EXTENTS, REFUSED, "fetch it" },
     { "file.shards", APR_STAGE_EXTENTS, REFUSED, "give them their own names back" },

@@ -271,6 +271,25 @@ static enum apr_code read_config(struct apr_model *m, const char *path, const st
     return code;
 }
 
+/* Notes that the one file of m is a shard of an index that lies beside it. An index that cannot be read is no matter here. */
+static enum apr_code note_index(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
+    char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path + 1));
+    char *index = folder == NULL ? NULL : join(folder, apr_text(INDEX_NAME)), *quoted = NULL;
+    struct apr_source *s = NULL;
+    struct apr_error ignored;
+    enum apr_code code = index == NULL || asprintf(&quoted, "\"%s\"", name) < 0 ? apr_no_memory(e) : APR_OK;
+    if (code == APR_OK && apr_source_sidecar(&s, index, APR_MOST_INDEX, r, &ignored) == APR_OK && s != NULL &&
+        memmem(s->map.at, s->map.n, quoted, strlen(quoted)) != NULL)
+        apr_model_note(m, "index.beside", (struct apr_bytes){ 0 }, 0, "is one shard of %s beside it, and was opened alone", INDEX_NAME);
+    apr_source_close(s);
+    free(quoted);
+    free(index);
+    free(folder);
+    return code;
+}
+
 /* ---- any path ------------------------------------------------------------------------------------------------------- */
 
 static enum apr_code read_folder(struct apr_model *m, const char *folder, const struct apr_run *r, struct apr_error *e)
@@ -299,7 +318,10 @@ static enum apr_code read_path(struct apr_model *m, const char *path, const stru
         apr_explain_absent(path, e);
     if (code != APR_OK)
         return code;
-    return apr_is_shard_index(s->map) ? read_index(m, s, r, e) : read_source(m, s, r, e);
+    if (apr_is_shard_index(s->map))
+        return read_index(m, s, r, e);
+    APR_TRY(read_source(m, s, r, e));
+    return m->format->config && strcmp(path, "-") != 0 ? note_index(m, path, r, e) : APR_OK;
 }
 
 static struct apr_model *new_model(bool partial)

@@ -75,6 +75,17 @@ int apr_cli_fail(const struct apr_cli *c, const struct apr_error *e)
     return APR_EXIT_NONE;
 }
 
+void apr_cli_shard_alone(const struct apr_cli *c, const struct apr_model *m)
+{
+    struct apr_error e;
+    for (size_t i = 0; i < m->nnote && !c->quiet; i++)
+        if (!strcmp(m->note[i].code, "index.beside")) {
+            apr_fail(&e, APR_OK, APR_NOWHERE, "%s", m->note[i].text);
+            apr_error_in(&e, m->file[0]->path);
+            apr_cli_fail(c, &e);
+        }
+}
+
 static int no_memory(const struct apr_cli *c)
 {
     struct apr_error e;

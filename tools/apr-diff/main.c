@@ -113,6 +113,8 @@ static int diff_files(struct options *o)
     }
     if (code == APR_OK && a->format->trace && o->html != NULL)
         code = apr_fail(&e, APR_EARG, APR_NOWHERE, "--html shows models, and these are traces");
+    for (int i = 0; code == APR_OK && i < 2; i++)
+        apr_cli_shard_alone(&o->cli, i == 0 ? a : b);
     if (code != APR_OK)
         exit_code = fail_early(o, schema_of(o), &e);
     else if (o->structure)

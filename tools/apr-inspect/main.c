@@ -63,9 +63,12 @@ static int inspect(const struct options *o, const char *path)
     struct inspection x;
     struct apr_error e;
     int exit_code;
-    if (begin_inspection(&x, o, path, &e) == APR_OK)
+    const enum apr_code code = begin_inspection(&x, o, path, &e);
+    if (code == APR_OK && !o->textconv)
+        apr_cli_shard_alone(&o->cli, x.m);
+    if (code == APR_OK)
         exit_code = show_model(&x);
-    else if (o->textconv && e.code != APR_EIO && e.code != APR_ENOMEM)
+    else if (o->textconv && code != APR_EIO && code != APR_ENOMEM)
         exit_code = show_unreadable(o, path, &e);
     else
         exit_code = o->cli.json ? fail_json(&x, &e) : apr_cli_fail(&o->cli, &e);
