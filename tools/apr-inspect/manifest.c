@@ -232,37 +232,30 @@ static enum apr_code tell_missing(struct verifying *v, struct apr_error *e)
 static int verify(struct verifying *v)
 {
     struct apr_out out = { .to = stdout };
+    struct apr_report report = { .out = &out, .schema = "apr-verify/1", .rows = "tensors" };
     struct apr_error e;
     if (v->x->o->cli.json) {
         v->json = &out;
-        apr_out_open(&out, NULL, '{');
-        apr_out_text(&out, "schema", "apr-verify/1");
-        apr_out_open(&out, "tensors", '[');
+        apr_report_begin(&report);
     }
     enum apr_code code = scan_tensors(v->x, SCAN_HASH, verify_row, v, &e);
     if (code == APR_OK)
         code = tell_missing(v, &e);
     const bool same = v->of[CHANGED] + v->of[MISSING] + v->of[NEW] == 0;
     int exit_code = same ? APR_EXIT_YES : APR_EXIT_NO;
+    if (code != APR_OK)
+        exit_code = fail(v->x, v->x->path, &e);
     if (v->json != NULL) {
-        apr_out_close(&out, ']');
+        apr_report_sum(&report);
         apr_out_count(&out, "same", v->same);
         for (unsigned i = 0; i < NVERDICTS; i++)
             apr_out_count(&out, verdict_word[i], v->of[i]);
         if (code == APR_OK)
             apr_out_bool(&out, "verified", same);
-    }
-    if (code != APR_OK) {
-        exit_code = fail(v->x, v->x->path, &e);
-        if (v->json != NULL)
-            apr_out_error(&out, &e);
-    } else if (v->json == NULL && !v->x->o->cli.quiet) {
+        apr_report_end(&report, code == APR_OK ? NULL : &e);
+    } else if (code == APR_OK && !v->x->o->cli.quiet) {
         printf("%llu the same, %llu changed, %llu missing, %llu new\n", (unsigned long long)v->same, (unsigned long long)v->of[CHANGED],
                (unsigned long long)v->of[MISSING], (unsigned long long)v->of[NEW]);
-    }
-    if (v->json != NULL) {
-        apr_out_close(&out, '}');
-        apr_out_line(&out);
     }
     return exit_code;
 }
