@@ -137,7 +137,7 @@ static void numbers_keep_64_bits_and_their_spelling(void **state)
     struct apr_error e;
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct apr_value v;
-        assert_int_equal(apr_json_value(NULL, apr_text(rows[i].text), BASE, &v, &e), APR_OK);
+        assert_int_equal(apr_json_value(&(struct apr_model){ 0 }, apr_text(rows[i].text), BASE, &v, &e), APR_OK);
         assert_int_equal(v.type, rows[i].type);
         assert_int_equal(v.encoding, APR_JSON);
         assert_true(apr_bytes_equal(v.text, apr_text(rows[i].text)));
