@@ -240,6 +240,8 @@ static void each_planted_fault_is_named(void **state)
         { "a layer too many", { .weight = { "blk.1.ffn_up.weight", H, NORMAL } }, 1, "contract.stranger", "blk.1.ffn_up.weight" },
         { "layers that are not there", { .key = { "llama.block_count", U32, 0, "3" } }, 1, "contract.layers", NULL },
         { "a family nobody knows", { .key = { "general.architecture", STRING, 0, "nobody" } }, 0, "contract.unknown", NULL },
+        { "an adapter, which has no keys of a model", { .key = { "general.type", STRING, 0, "adapter" } }, 0, "contract.unknown", NULL },
+        { "a projector", { .key = { "general.type", STRING, 0, "mmproj" } }, 0, "contract.unknown", NULL },
         { "no tokens", { .key = { "tokenizer.ggml.tokens", ARRAY, 0, NULL } }, 1, "vocab.absent", NULL },
         { "tokens that are numbers", { .key = { "tokenizer.ggml.tokens", ARRAY, U32, "1|2" } }, 1, "vocab.type", NULL },
         { "fewer tokens than rows", { .key = { "tokenizer.ggml.tokens", ARRAY, STRING, "<s>|</s>|a|b|c|ab" } }, 1, "vocab.size", NULL },
@@ -354,6 +356,97 @@ static void a_layer_unlike_its_siblings_stands_out(void **state)
     expect("one layer is loud", path, "--check", 0, "layers.outlier", "layers.9.w");
     struct test_answer a = test_tool("apr-inspect", "--check", "--json", path, NULL);
     assert_false(test_says(&a.out, "\"tensor\":\"layers.8.w\""));
+    test_answer_free(&a);
+    test_free(&header);
+    test_free(&data);
+}
+
+/* A file of one header over the same few values; its folder is what is checked. */
+static void expect_of_folder(const char *what, const char *name, const char *header, const char *code, const char *tensor)
+{
+    struct test_bytes data = { 0 };
+    put_values(&data, 64, NORMAL);
+    char folder[256];
+    const char *path = safetensors(name, header, &data);
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
+    expect(what, folder, "--check", 0, code, tensor);
+    test_free(&data);
+}
+
+#define FACTOR(m, x, shape, from, to) "\"base_model.model.model.layers.0." m ".lora_" x ".weight\":{\"dtype\":\"F32\",\"shape\":" shape \
+                                      ",\"data_offsets\":[" from "," to "]}"
+
+static void what_is_no_whole_model_is_judged_by_itself(void **state)
+{
+    (void)state;
+    static const char empty[] = "base_model.model.model.layers.0.q_proj.lora_A.weight";
+    expect_of_folder("a sound adapter", "adapter-1/adapter_model.safetensors",
+                     "{" FACTOR("q_proj", "A", "[4,8]", "0", "128") "," FACTOR("q_proj", "B", "[8,4]", "128", "256") "}", "contract.unknown", NULL);
+    struct test_bytes none = { 0 };
+    expect("an adapter without tensors", safetensors("adapter-2/adapter_model.safetensors", "{}", &none), "--check", 0, "adapter.empty", NULL);
+    expect_of_folder("a factor without elements", "adapter-3/adapter_model.safetensors",
+                     "{" FACTOR("q_proj", "A", "[0]", "0", "0") "," FACTOR("q_proj", "B", "[8,8]", "0", "256") "}", "adapter.empty", empty);
+    expect_of_folder("a module without elements", "module/model.safetensors",
+                     "{\"a.gone.weight\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},"
+                     "\"a.here.weight\":{\"dtype\":\"F32\",\"shape\":[8,8],\"data_offsets\":[0,256]}}", "module.empty", "a.gone.weight");
+    expect_of_folder("a vision tower alone", "tower/model.safetensors",
+                     "{\"vision_model.post_layernorm.weight\":{\"dtype\":\"F32\",\"shape\":[64],\"data_offsets\":[0,256]}}",
+                     "contract.unknown", NULL);
+}
+
+/* Both files hold a tensor w of 64 values; the index gives it to the shard. */
+static void a_folder_of_two_models_is_ambiguous_unless_they_are_one(void **state)
+{
+    (void)state;
+    static const char header[] = "{\"w\":{\"dtype\":\"F32\",\"shape\":[8,8],\"data_offsets\":[0,256]}}";
+    static const char index[] = "{\"weight_map\":{\"w\":\"model-00001-of-00001.safetensors\"}}", own[] = "{\"weight_map\":{\"w\":\"model.safetensors\"}}";
+    static const char gone[] = "{\"weight_map\":{\"w\":\"gone.safetensors\"}}";
+    struct test_bytes data = { 0 }, other = { 0 };
+    char folder[256], wanted[] = "\"index.ambiguous\",\"tensor\"";
+    put_values(&data, 64, NORMAL);
+    put_values(&other, 64, NORMAL);
+    const char *path = safetensors("rivals/model.safetensors", header, &data);
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
+    test_file("rivals/model.safetensors.index.json", index, sizeof index - 1);
+    expect("a shard that is gone", folder, "--check", 0, "index.ambiguous", NULL);
+    safetensors("rivals/model-00001-of-00001.safetensors", header, &other);
+    expect("other values", folder, "--check", 0, "index.ambiguous", "w");
+    expect("the file itself is meant", path, "--check", 0, "contract.unknown", NULL);
+    test_file("rivals/model.safetensors.index.json", gone, sizeof gone - 1);
+    expect("a shard that never was, in a fast check", folder, "--check=fast", 0, "index.ambiguous", NULL);
+    static const char *const sound[] = { own, index };
+    safetensors("rivals/model-00001-of-00001.safetensors", header, &data);
+    for (size_t i = 0; i < APR_LENGTH(sound); i++) {
+        test_file("rivals/model.safetensors.index.json", sound[i], strlen(sound[i]));
+        struct test_answer a = test_tool("apr-inspect", "--check", "--json", folder, NULL);
+        if (test_says(&a.out, wanted) || test_says(&a.out, "index.ambiguous"))
+            fail_msg("%s: %s", sound[i], (const char *)a.out.at);
+        test_answer_free(&a);
+    }
+    test_free(&data);
+    test_free(&other);
+}
+
+static void many_findings_of_one_code_share_a_line(void **state)
+{
+    (void)state;
+    struct test_bytes header = { 0 }, data = { 0 };
+    put_values(&data, 64, NORMAL);
+    test_text(&header, "{\"whole.weight\":{\"dtype\":\"F32\",\"shape\":[64],\"data_offsets\":[0,256]}");
+    for (unsigned i = 0; i < 24; i++) {
+        char entry[128];
+        snprintf(entry, sizeof entry, ",\"layers.%u.w\":{\"dtype\":\"F32\",\"shape\":[0,8],\"data_offsets\":[0,0]}", i);
+        test_text(&header, entry);
+    }
+    test_text(&header, "}");
+    const char *path = safetensors("many.safetensors", (const char *)header.at, &data);
+    struct test_answer a = test_tool("apr-inspect", "--check", path, NULL);
+    assert_true(test_says(&a.out, "module.empty  24 of these, the first: tensor \"layers.0.w\""));
+    assert_false(test_says(&a.out, "layers.1.w"));
+    assert_true(test_says(&a.out, "24 warnings"));
+    test_answer_free(&a);
+    a = test_tool("apr-inspect", "--check", "--json", path, NULL);
+    assert_true(test_says(&a.out, "\"tensor\":\"layers.23.w\""));
     test_answer_free(&a);
     test_free(&header);
     test_free(&data);
@@ -489,7 +582,7 @@ static void each_code(const char *text, char quote, void (*f)(const char *code, 
     char pattern[160];
     regex_t code;
     regmatch_t at[3];
-    static const char prefix[] = "apr|gguf|st|aprt|index|file|tensor|meta|config|contract|vocab|values|layers|codec";
+    static const char prefix[] = "apr|gguf|st|aprt|index|file|tensor|meta|config|contract|vocab|values|layers|codec|adapter|module";
     snprintf(pattern, sizeof pattern, "%c((%s)(\\.[a-z_]+)+)%c", quote, prefix, quote);
     assert_int_equal(regcomp(&code, pattern, REG_EXTENDED), 0);
     for (; regexec(&code, text, APR_LENGTH(at), at, 0) == 0; text += at[0].rm_eo) {
@@ -601,6 +694,9 @@ int main(void)
         cmocka_unit_test(fast_reads_no_data),
         cmocka_unit_test(scales_and_codes_of_blocks_are_seen_undecoded),
         cmocka_unit_test(a_layer_unlike_its_siblings_stands_out),
+        cmocka_unit_test(what_is_no_whole_model_is_judged_by_itself),
+        cmocka_unit_test(a_folder_of_two_models_is_ambiguous_unless_they_are_one),
+        cmocka_unit_test(many_findings_of_one_code_share_a_line),
         cmocka_unit_test(what_lies_beside_a_checkpoint_is_checked),
         cmocka_unit_test(a_tokenizer_that_is_no_file_is_told),
         cmocka_unit_test(a_file_that_cannot_be_opened_is_one_finding),

@@ -82,6 +82,7 @@ static void names_tell_the_family_where_they_leave_no_doubt(void **state)
         { { "blk.0.attn_q.weight", "blk.0.ffn_norm.weight" }, NULL, { "", "" } },
         { { "model.layers.0.self_attn.q_proj.weight", "something.else" }, NULL, { NULL, NULL } },
         { { "something.else" }, NULL, { NULL, NULL } },
+        { { "vision_model.embeddings.patch_embedding.weight", "vision_model.post_layernorm.weight" }, NULL, { NULL, NULL } },
         { { NULL }, NULL, { NULL, NULL } },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
@@ -100,6 +101,22 @@ static void names_tell_the_family_where_they_leave_no_doubt(void **state)
                 assert_non_null(either[k]);
         model_end(&m);
     }
+}
+
+static void a_class_that_nobody_knows_is_no_other_family(void **state)
+{
+    (void)state;
+    const struct apr_family *f, *either[2];
+    struct apr_error e;
+    struct model m;
+    model_begin(&m, "safetensors");
+    model_config(&m, "{\"architectures\": [\"NobodysForCausalLM\"]}");
+    model_tensor(&m, "h.0.attn.c_attn.weight", 4, 4, 0);
+    model_tensor(&m, "wte.weight", 4, 4, 0);
+    assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
+    assert_null(f);
+    assert_null(either[0]);
+    model_end(&m);
 }
 
 /* Minutes, if any of it were quadratic. */
@@ -129,6 +146,7 @@ int main(void)
         cmocka_unit_test(a_model_says_its_family),
         cmocka_unit_test(a_broken_configuration_is_named),
         cmocka_unit_test(names_tell_the_family_where_they_leave_no_doubt),
+        cmocka_unit_test(a_class_that_nobody_knows_is_no_other_family),
         cmocka_unit_test(a_hundred_thousand_names_are_soon_seen_through),
     };
     return cmocka_run_group_tests(tests, open_families, close_families);

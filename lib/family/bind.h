@@ -5,13 +5,19 @@
 #include "family/names.h"
 
 struct apr_binding;
+struct apr_hf_config;
 
 /* The family that the model's own words name: config.json's architectures, general.architecture, APR metadata. *f is NULL when it says
  * nothing, or names one nobody knows. */
 APR_MUST_CHECK enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
                                              struct apr_error *e);
 
-/* The family whose names fit all tensors, for models that say nothing. Where several fit and disagree on how tensors change between
+/* The class or architecture that the model itself names: config.json's architectures or model_type, general.architecture, APR's words. Or
+ * empty. It lives as long as both; config: the model's own, or NULL. */
+struct apr_bytes apr_class_said(const struct apr_model *m, const struct apr_hf_config *config);
+
+/* The family whose names fit all tensors and give one a real role, for models that say nothing: a class that nobody knows is no other
+ * family's. Where several fit and disagree on how tensors change between
  * dialects, *f is NULL and the two are named in *either; it is never guessed. */
 APR_MUST_CHECK enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
                                                 const struct apr_family *either[2], struct apr_error *e);

@@ -49,6 +49,31 @@ enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *
     return code;
 }
 
+struct apr_bytes apr_class_said(const struct apr_model *m, const struct apr_hf_config *config)
+{
+    static const char *const path[] = { "architectures.0", "model_type" };
+    static const char *const key[] = { "general.architecture", "hf_architecture", "architecture", "model_type" };
+    struct apr_bytes word;
+    for (size_t i = 0; i < APR_LENGTH(path); i++)
+        if (apr_hf_config_string(config, apr_text(path[i]), &word))
+            return word;
+    for (size_t i = 0; i < APR_LENGTH(key); i++) {
+        word = apr_meta_string(&m->meta, key[i]);
+        if (word.n > 0)
+            return word;
+    }
+    return (struct apr_bytes){ 0 };
+}
+
+static enum apr_code names_a_class(const struct apr_model *m, bool *yes, struct apr_error *e)
+{
+    struct apr_hf_config *config;
+    APR_TRY(apr_hf_config_of(&config, m, e));
+    *yes = apr_class_said(m, config).n > 0;
+    apr_hf_config_free(config);
+    return APR_OK;
+}
+
 /* ---- what its names tell ------------------------------------------------------------------------------------------ */
 
 /* Is one of the tensors that the family wants to see there? */
@@ -62,11 +87,20 @@ static bool is_detected(const struct apr_family *f, const struct apr_names *s, c
     return yes;
 }
 
+/* Is a tensor there that the family knows and does not drop? */
+static bool has_role(const struct apr_names *s, const struct apr_model *m)
+{
+    size_t i = 0;
+    while (i < m->ntensor && apr_names_of(s, &m->tensor[i]) == 0)
+        i++;
+    return i < m->ntensor;
+}
+
 /* *s is NULL when the family does not fit. */
 static enum apr_code take_fitting(struct apr_names **s, const struct apr_family *f, const struct apr_model *m, struct apr_error *e)
 {
     APR_TRY(apr_names_fit(s, f, m, e));
-    if (*s != NULL && (m->ntensor == 0 || !is_detected(f, *s, m))) {
+    if (*s != NULL && (!has_role(*s, m) || !is_detected(f, *s, m))) {
         apr_names_free(*s);
         *s = NULL;
     }
@@ -109,7 +143,11 @@ enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_mode
     const struct apr_family *candidate;
     struct apr_names *first = NULL, *s;
     enum apr_code code;
+    bool named;
     *f = either[0] = either[1] = NULL;
+    APR_TRY(names_a_class(m, &named, e));
+    if (named)
+        return APR_OK;
     for (size_t i = 0; (code = apr_families_get(all, i, &candidate, e)) == APR_OK && candidate != NULL && either[1] == NULL; i++) {
         code = take_fitting(&s, candidate, m, e);
         if (code != APR_OK)

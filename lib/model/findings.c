@@ -84,6 +84,7 @@ const struct apr_finding apr_findings[] = {
     { "index.missing_shard", APR_STAGE_EXTENTS, REFUSED, "fetch it" },
     { "file.shards", APR_STAGE_EXTENTS, REFUSED, "give them their own names back" },
     { "index.shards", APR_STAGE_EXTENTS, REFUSED, "fetch index and shards of one revision" },
+    { "index.ambiguous", APR_STAGE_EXTENTS, WARNING, "remove the stale one" },
     { "index.total_size", APR_STAGE_EXTENTS, WARNING, "write the index again" },
 
     { "apr.metadata", APR_STAGE_METADATA, REFUSED, "save it again" },
@@ -120,6 +121,8 @@ const struct apr_finding apr_findings[] = {
     { "contract.layers", APR_STAGE_CONTRACT, FAULT, "a conversion broke off, or the wrong config.json" },
     { "contract.missing", APR_STAGE_CONTRACT, FAULT, "convert it again; a shard may have been left out" },
     { "contract.shape", APR_STAGE_CONTRACT, FAULT, "the wrong config.json, or a tensor that was not transposed" },
+    { "adapter.empty", APR_STAGE_CONTRACT, WARNING, "save it again, with its weights gathered" },
+    { "module.empty", APR_STAGE_CONTRACT, WARNING, "save the model again, with its weights gathered" },
     { "contract.stranger", APR_STAGE_CONTRACT, FAULT, "a leftover of training, or of another family: drop it" },
 
     { "vocab.absent", APR_STAGE_TOKENIZER, FAULT_OR(APR_INFO), "convert it again beside its tokenizer" },

@@ -292,18 +292,25 @@ static enum apr_code note_index(struct apr_model *m, const char *path, const str
 
 /* ---- any path ------------------------------------------------------------------------------------------------------- */
 
+/* A model before an adapter, one file before its shards: what a loader of the folder takes. */
 static enum apr_code read_folder(struct apr_model *m, const char *folder, const struct apr_run *r, struct apr_error *e)
 {
     char *single = join(folder, apr_text("model.safetensors")), *index = join(folder, apr_text(INDEX_NAME));
+    char *adapter = join(folder, apr_text("adapter_model.safetensors"));
     struct apr_source *s = NULL;
     bool there = false;
-    enum apr_code code = single == NULL || index == NULL ? apr_no_memory(e) : read_file(m, single, &there, r, e);
+    enum apr_code code = single == NULL || index == NULL || adapter == NULL ? apr_no_memory(e) : read_file(m, single, &there, r, e);
     if (code == APR_OK && !there)
         code = apr_source_sidecar(&s, index, APR_MOST_INDEX, r, e);
-    if (code == APR_OK && !there)
-        code = s == NULL ? read_trace(m, folder, r, e) : read_index(m, s, r, e);
+    if (code == APR_OK && s != NULL)
+        code = read_index(m, s, r, e);
+    else if (code == APR_OK && !there)
+        code = read_file(m, adapter, &there, r, e);
+    if (code == APR_OK && !there && s == NULL)
+        code = read_trace(m, folder, r, e);
     free(single);
     free(index);
+    free(adapter);
     return code;
 }
 

@@ -54,6 +54,8 @@ struct match {
     struct apr_bytes        *only_a, *only_b;
     size_t                   npair, nonly_a, nonly_b;
     bool                     unmatched; /* a tensor without a twin fails the verdict */
+    struct apr_bytes         unknown;   /* a class that a model names and no contract knows; empty when a family was found */
+    unsigned                 unknown_of; /* which of the two names it */
     const struct apr_family *either[2]; /* two families that the names fit and that disagree; NULL when it is clear */
     struct apr_binding      *binding[2];
     struct apr_arena        *arena;     /* what pairs point to */

@@ -47,6 +47,18 @@ static void tell_ambiguity(const struct options *o, const struct match *m)
     apr_cli_fail(&o->cli, &e);
 }
 
+/* A class that no contract knows, told on stderr where tensors found no partner for it. */
+static void tell_unknown(const struct options *o, const struct match *m)
+{
+    struct apr_error e;
+    if (m->unknown.n == 0 || m->nonly_a + m->nonly_b == 0 || o->cli.quiet)
+        return;
+    apr_fail(&e, APR_OK, APR_NOWHERE, "no contract knows %s: tensors are paired by equal names only; --family-file takes one of your own",
+             APR_QUOTED(m->unknown));
+    apr_error_in(&e, o->cli.operand[m->unknown_of]);
+    apr_cli_fail(&o->cli, &e);
+}
+
 /* Rules that match no tensor of either model, whatever is compared of them, told on stderr. */
 static void tell_idle_rules(const struct options *o, const struct apr_model *a, const struct apr_model *b)
 {
@@ -85,6 +97,7 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
     const struct subject subject = { o->cli.operand[0], o->cli.operand[1], a->format->name, b->format->name, m.unmatched };
     struct metadata metadata = { 0 };
     tell_ambiguity(o, &m);
+    tell_unknown(o, &m);
     code = begin_report(&out, o, &subject, &e);
     if (code == APR_OK && o->metadata)
         code = compare_metadata(&metadata, &a->meta, &b->meta, &e);

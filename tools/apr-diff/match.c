@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "diff.h"
 #include "family/bind.h"
+#include "model/hf_config.h"
 #include "model/model.h"
 
 #define MOST_TENSORS_OF_A_ROLE 4096 /* experts */
@@ -33,6 +34,23 @@ void free_match(struct match *m)
 
 /* ---- the family ----------------------------------------------------------------------------------------------------- */
 
+/* The class that either model names, now that no family is known. */
+static enum apr_code keep_unknown(struct matching *w)
+{
+    for (unsigned i = 0; i < 2 && w->m->unknown.n == 0; i++) {
+        struct apr_hf_config *config;
+        APR_TRY(apr_hf_config_of(&config, w->model[i], w->e));
+        const struct apr_bytes word = apr_class_said(w->model[i], config);
+        w->m->unknown_of = i;
+        if (word.n > 0)
+            w->m->unknown = apr_arena_copy(&w->m->arena, word);
+        apr_hf_config_free(config);
+        if (word.n > 0 && w->m->unknown.at == NULL)
+            return apr_no_memory(w->e);
+    }
+    return APR_OK;
+}
+
 /* Binds both models to the family that either names, or that the names of both fit. */
 static enum apr_code find_family(struct matching *w)
 {
@@ -44,7 +62,7 @@ static enum apr_code find_family(struct matching *w)
     w->m->either[0] = either[0];
     w->m->either[1] = either[1];
     if (f == NULL)
-        return APR_OK;
+        return keep_unknown(w);
     struct apr_binding *first;
     APR_TRY(apr_bind(&first, f, w->model[0], NULL, w->e));
     enum apr_code code = apr_bind(&w->m->binding[1], f, w->model[1], first, w->e);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "family/kind.h"
 #include "files/source.h"
 #include "model/findings.h"
 #include "model/format.h"
@@ -12,7 +14,8 @@
 
 bool has_weights(const struct apr_model *m)
 {
-    return !m->format->trace && !apr_bytes_is(apr_meta_string(&m->meta, "general.type"), "imatrix");
+    const enum apr_model_kind kind = apr_model_kind(m);
+    return kind != APR_KIND_TRACE && kind != APR_KIND_IMATRIX;
 }
 
 /* ---- what readers noted --------------------------------------------------------------------------------------------- */

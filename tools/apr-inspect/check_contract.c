@@ -4,6 +4,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/table.h"
+#include "family/kind.h"
 #include "model/format.h"
 #include "model/model.h"
 
@@ -187,23 +190,84 @@ static enum apr_code survey(struct contract *c)
 static enum apr_code add_unknown(struct inspection *x, struct apr_error *e)
 {
     const struct apr_bytes word = architecture_of(x);
+    const enum apr_model_kind kind = apr_model_kind(x->m);
+    if (kind != APR_KIND_MODEL)
+        return add_finding(&x->findings, "contract.unknown", no_tensor, e,
+                           "this is %s, which no family's contract describes: it is looked at by itself", apr_model_kind_text(kind));
+    if (x->family != NULL)
+        return add_finding(&x->findings, "contract.unknown", no_tensor, e,
+                           "no tensor has a role in family %.*s, which %s is of: they are held against no contract",
+                           APR_PRINTED(x->family->name), APR_QUOTED(word));
     if (word.n == 0)
         return add_finding(&x->findings, "contract.unknown", no_tensor, e,
                            "the model does not say what it is: its tensors are held against no contract");
     return add_finding(&x->findings, "contract.unknown", no_tensor, e,
-                       "no family is known for %s: its tensors are held against no contract", APR_QUOTED(word));
+                       "no contract knows %s: its tensors are held against none; --family-file takes one of your own", APR_QUOTED(word));
 }
 
-enum apr_code check_contract(struct inspection *x, struct apr_error *e)
+/* ---- tensors without elements --------------------------------------------------------------------------------------- */
+
+/* "a.b.weight" -> "a.b". */
+static struct apr_bytes module_of(struct apr_bytes name)
+{
+    while (name.n > 0 && name.at[name.n - 1] != '.')
+        name.n--;
+    return (struct apr_bytes){ name.at, name.n == 0 ? 0 : name.n - 1 };
+}
+
+/* Modules of which nothing is left: what a save of a model whose parts lie elsewhere writes. */
+static enum apr_code check_modules(struct inspection *x, struct apr_error *e)
+{
+    struct apr_table filled = { 0 };
+    enum apr_code code = APR_OK;
+    bool fresh;
+    for (size_t i = 0; i < x->m->ntensor && code == APR_OK; i++) {
+        const struct apr_tensor *t = &x->m->tensor[i];
+        if (t->count > 0 && apr_table_put(&filled, module_of(t->name), &fresh) == NULL)
+            code = apr_no_memory(e);
+    }
+    for (size_t i = 0; i < x->m->ntensor && code == APR_OK; i++) {
+        const struct apr_bytes name = x->m->tensor[i].name, module = module_of(name);
+        if (x->m->tensor[i].count > 0 || apr_table_find(&filled, module) != NULL)
+            continue;
+        union apr_table_value *told = apr_table_put(&filled, module, &fresh);
+        code = told == NULL ? apr_no_memory(e)
+                            : add_finding(&x->findings, "module.empty", name, e,
+                                          "tensor %s has no elements, nor has any other of its module", APR_QUOTED(name));
+    }
+    apr_table_free(&filled);
+    return code;
+}
+
+static enum apr_code check_adapter(struct inspection *x, struct apr_error *e)
+{
+    if (x->m->ntensor == 0)
+        return add_finding(&x->findings, "adapter.empty", no_tensor, e, "the adapter has no tensors");
+    for (size_t i = 0; i < x->m->ntensor; i++) {
+        const struct apr_bytes name = x->m->tensor[i].name;
+        if (x->m->tensor[i].count == 0)
+            APR_TRY(add_finding(&x->findings, "adapter.empty", name, e,
+                                "tensor %s of the adapter has no elements", APR_QUOTED(name)));
+    }
+    return APR_OK;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------------ */
+
+static enum apr_code check_family(struct inspection *x, struct apr_error *e)
 {
     struct contract c = { .x = x, .e = e, .dialect = x->m->format->own_names ? APR_GGUF : APR_HF };
-    if (!has_weights(x->m))
-        return APR_OK;
-    if (x->binding == NULL)
-        return add_unknown(x, e);
     APR_TRY(survey(&c));
     APR_TRY(check_presence(&c));
     for (size_t i = 0; i < x->m->ntensor; i++)
         APR_TRY(check_tensor(&c, &x->m->tensor[i]));
     return APR_OK;
+}
+
+enum apr_code check_contract(struct inspection *x, struct apr_error *e)
+{
+    if (!has_weights(x->m))
+        return APR_OK;
+    APR_TRY(x->binding == NULL ? add_unknown(x, e) : check_family(x, e));
+    return apr_model_kind(x->m) == APR_KIND_ADAPTER ? check_adapter(x, e) : check_modules(x, e);
 }

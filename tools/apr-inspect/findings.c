@@ -3,26 +3,32 @@
 #include <string.h>
 
 #include "inspect.h"
+#include "model/findings.h"
 
 static const struct {
     const char    *word;
     enum apr_style style;
 } severities[] = { [APR_INFO] = { "info", APR_DIM }, [APR_WARNING] = { "warning", APR_YELLOW }, [APR_FAULT] = { "error", APR_RED } };
 
-/* Most texts name their tensor. */
-static bool names_tensor(const struct finding *f)
+#define MANY  20  /* findings of one code and severity that share a line */
+#define CODES 256 /* more than there are */
+
+/* Of each code and severity: how many there are, and how many of them were met on the way through. */
+struct alike {
+    size_t n, met;
+};
+
+static struct alike *alike_of(struct alike of[CODES][APR_FAULT + 1], const struct finding *f)
 {
-    return f->tensor.n == 0 || memmem(f->text, strlen(f->text), f->tensor.at, f->tensor.n) != NULL;
+    return &of[apr_finding_of(f->code) - apr_findings][f->severity];
 }
 
-static void print_finding(const struct finding *f, bool colour)
+static void print_finding(const struct finding *f, size_t n, bool colour)
 {
     printf("%s%-7s%s %2u %s  ", apr_style(colour, severities[f->severity].style), severities[f->severity].word, apr_style(colour, APR_PLAIN),
            f->stage, f->code);
-    if (!names_tensor(f)) {
-        apr_print_bytes(stdout, f->tensor);
-        fputs(": ", stdout);
-    }
+    if (n >= MANY)
+        printf("%zu of these, the first: ", n);
     puts(f->text);
 }
 
@@ -41,9 +47,14 @@ int show_findings(struct inspection *x)
 {
     struct apr_error e;
     size_t n[APR_FAULT + 1] = { 0 };
+    struct alike of[CODES][APR_FAULT + 1] = { 0 };
     const enum apr_code code = check_model(x, &e);
+    for (size_t i = 0; i < x->findings.n; i++)
+        alike_of(of, &x->findings.at[i])->n++;
     for (size_t i = 0; i < x->findings.n; i++) {
-        print_finding(&x->findings.at[i], x->o->cli.colour);
+        struct alike *a = alike_of(of, &x->findings.at[i]);
+        if (a->met++ == 0 || a->n < MANY)
+            print_finding(&x->findings.at[i], a->n, x->o->cli.colour);
         n[x->findings.at[i].severity]++;
     }
     if (code != APR_OK) {

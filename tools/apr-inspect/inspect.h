@@ -72,7 +72,8 @@ static inline const struct apr_dtype *stored_dtype(const struct apr_tensor *t) {
 /* The members of config.json as metadata, free at->entry; none when it is absent or broken. */
 APR_MUST_CHECK enum apr_code config_metadata(const struct inspection *x, struct apr_meta *config, struct apr_error *e);
 
-/* Adds a finding, which the table knows; the text is formatted and made printable. */
+/* Adds a finding, which the table knows; the text is formatted and made printable, and names the
+ * tensor first where it does not name it. */
 APR_MUST_CHECK enum apr_code add_finding(struct findings *f, const char *code, struct apr_bytes tensor, struct apr_error *e,
                                          const char *format, ...) APR_PRINTF(5, 6);
 

@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "family/kind.h"
 #include "files/source.h"
 #include "inspect.h"
 #include "model/findings.h"
@@ -29,6 +30,15 @@ static enum apr_code read_config(struct inspection *x, struct apr_error *e)
     return e->code;
 }
 
+/* Are all tensors such as the family's contract drops, so that none of them is held against it? */
+static bool is_tower(const struct inspection *x)
+{
+    size_t i = 0;
+    while (i < x->m->ntensor && apr_binding_skips(x->binding, &x->m->tensor[i]))
+        i++;
+    return i > 0 && i == x->m->ntensor;
+}
+
 static enum apr_code find_family(struct inspection *x, struct apr_error *e)
 {
     const struct apr_family *either[2];
@@ -38,7 +48,14 @@ static enum apr_code find_family(struct inspection *x, struct apr_error *e)
         return APR_OK;
     if (x->family == NULL && x->config_error.code == APR_OK)
         APR_TRY(apr_family_guessed(x->o->selection.families, x->m, &x->family, either, e));
-    return x->family == NULL ? APR_OK : apr_bind(&x->binding, x->family, x->m, NULL, e);
+    if (x->family == NULL || apr_model_kind(x->m) != APR_KIND_MODEL)
+        return APR_OK;
+    APR_TRY(apr_bind(&x->binding, x->family, x->m, NULL, e));
+    if (!is_tower(x))
+        return APR_OK;
+    apr_binding_free(x->binding);
+    x->binding = NULL;
+    return APR_OK;
 }
 
 static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
@@ -81,21 +98,7 @@ void end_inspection(struct inspection *x)
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
 
-struct apr_bytes architecture_of(const struct inspection *x)
-{
-    static const char *const path[] = { "architectures.0", "model_type" };
-    static const char *const key[] = { "general.architecture", "hf_architecture", "architecture", "model_type" };
-    struct apr_bytes word;
-    for (size_t i = 0; i < APR_LENGTH(path); i++)
-        if (apr_hf_config_string(x->config, apr_text(path[i]), &word))
-            return word;
-    for (size_t i = 0; i < APR_LENGTH(key); i++) {
-        word = apr_meta_string(&x->m->meta, key[i]);
-        if (word.n > 0)
-            return word;
-    }
-    return (struct apr_bytes){ 0 };
-}
+struct apr_bytes architecture_of(const struct inspection *x) { return apr_class_said(x->m, x->config); }
 
 /* Bare NaN is no JSON: a text that has it counts up to there. Of a key that stands twice the last counts. */
 enum apr_code config_metadata(const struct inspection *x, struct apr_meta *config, struct apr_error *e)
@@ -131,7 +134,9 @@ static enum apr_code add(struct findings *f, enum apr_severity severity, const s
     struct apr_error printable;
     char text[sizeof printable.text];
     vsnprintf(text, sizeof text, format, arguments);
-    apr_fail(&printable, APR_OK, APR_NOWHERE, "%s", text);
+    const char *name = APR_QUOTED(tensor);
+    const bool named = tensor.n == 0 || memmem(text, strlen(text), name, strlen(name)) != NULL;
+    apr_fail(&printable, APR_OK, APR_NOWHERE, "%s%s%s%s", named ? "" : "tensor ", named ? "" : name, named ? "" : ": ", text);
     struct finding *more = apr_grown(f->at, &f->room, f->n, 16, sizeof *more);
     if (more == NULL)
         return apr_no_memory(e);

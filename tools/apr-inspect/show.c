@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "check.h"
+#include "family/kind.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
@@ -256,6 +257,13 @@ static void print_grouped(uint64_t n)
 static void print_family(const struct inspection *x)
 {
     const struct apr_bytes architecture = architecture_of(x);
+    const enum apr_model_kind kind = apr_model_kind(x->m);
+    if (kind != APR_KIND_MODEL) {
+        print_label(x, "kind");
+        puts(apr_model_kind_text(kind));
+    }
+    if (kind != APR_KIND_MODEL && x->family == NULL)
+        return;
     print_label(x, "family");
     if (x->family != NULL)
         apr_print_bytes(stdout, x->family->name);
