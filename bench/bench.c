@@ -16,10 +16,10 @@
 #define SAMPLE_SECONDS 50e-6
 #define MOST_ROWS      (APR_NISA * (APR_NDTYPES + 10))
 
-static unsigned char blocks[APR_PIECE * 8 + 64];
-static float  a[APR_PIECE], near_a[APR_PIECE], far_a[APR_PIECE];
-static double wide_a[APR_PIECE], wide_near[APR_PIECE], wide_far[APR_PIECE];
-static int64_t small_whole[APR_PIECE + 1];
+static unsigned char blocks[APR_STRETCH * 8 + 64];
+static float  a[APR_STRETCH], near_a[APR_STRETCH], far_a[APR_STRETCH];
+static double wide_a[APR_STRETCH], wide_near[APR_STRETCH], wide_far[APR_STRETCH];
+static int64_t small_whole[APR_STRETCH + 1];
 
 struct row {
     const char               *job, *what;
@@ -46,64 +46,64 @@ static double now(void)
 
 static void decode(const struct apr_kernels *k, size_t id)
 {
-    static float out[APR_PIECE];
-    static double wide_out[APR_PIECE];
+    static float out[APR_STRETCH];
+    static double wide_out[APR_STRETCH];
     if (k->decode[id] != NULL)
-        k->decode[id](blocks, blocks + apr_dtypes[id].head, APR_PIECE, out);
+        k->decode[id](blocks, blocks + apr_dtypes[id].head, APR_STRETCH, out);
     else
-        k->decode_wide[id](blocks, blocks + apr_dtypes[id].head, APR_PIECE, wide_out);
+        k->decode_wide[id](blocks, blocks + apr_dtypes[id].head, APR_STRETCH, wide_out);
 }
 
 static void difference(const struct apr_kernels *k, size_t far)
 {
     struct apr_difference d = { 0 };
-    for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
-        k->difference(a, far ? far_a : near_a, APR_PIECE, first, &d);
+    for (uint64_t first = 0; first < APR_CHUNK; first += APR_STRETCH)
+        k->difference(a, far ? far_a : near_a, APR_STRETCH, first, &d);
 }
 
 static void difference_wide(const struct apr_kernels *k, size_t far)
 {
     struct apr_difference d = { 0 };
-    for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
-        k->difference_wide(wide_a, far ? wide_far : wide_near, APR_PIECE, first, &d);
+    for (uint64_t first = 0; first < APR_CHUNK; first += APR_STRETCH)
+        k->difference_wide(wide_a, far ? wide_far : wide_near, APR_STRETCH, first, &d);
 }
 
 static void difference_whole(const struct apr_kernels *k, size_t large)
 {
     const unsigned char *const p = large ? blocks : (const unsigned char *)small_whole;
     struct apr_difference d = { 0 };
-    for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
-        k->difference_whole(p, true, p + 8, true, APR_PIECE, first, &d);
+    for (uint64_t first = 0; first < APR_CHUNK; first += APR_STRETCH)
+        k->difference_whole(p, true, p + 8, true, APR_STRETCH, first, &d);
 }
 
 static void moments(const struct apr_kernels *k, size_t id)
 {
     (void)id;
     struct apr_moments m = apr_no_moments();
-    for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
-        k->moments(a, APR_PIECE, 0.5, &m);
+    for (uint64_t first = 0; first < APR_CHUNK; first += APR_STRETCH)
+        k->moments(a, APR_STRETCH, 0.5, &m);
 }
 
 static void moments_wide(const struct apr_kernels *k, size_t id)
 {
     (void)id;
     struct apr_moments m = apr_no_moments();
-    for (uint64_t first = 0; first < APR_CHUNK; first += APR_PIECE)
-        k->moments_wide(wide_a, APR_PIECE, 0.5, &m);
+    for (uint64_t first = 0; first < APR_CHUNK; first += APR_STRETCH)
+        k->moments_wide(wide_a, APR_STRETCH, 0.5, &m);
 }
 
-static uint16_t bin[APR_PIECE];
+static uint16_t bin[APR_STRETCH];
 
 static void bins(const struct apr_kernels *k, size_t id)
 {
     (void)id;
-    k->bins(a, APR_PIECE, 0, APR_BINS, bin);
+    k->bins(a, APR_STRETCH, 0, APR_BINS, bin);
 }
 
 static void bins_wide(const struct apr_kernels *k, size_t id)
 {
     (void)id;
-    k->bins_wide(wide_a, APR_PIECE, 0, APR_BINS, bin);
+    k->bins_wide(wide_a, APR_STRETCH, 0, APR_BINS, bin);
 }
 
 static double seconds(const struct row *r)
@@ -149,7 +149,7 @@ static void add_level(const struct apr_kernels *k)
     for (size_t id = 0; id < APR_NDTYPES; id++) {
         const struct apr_dtype *const d = &apr_dtypes[id];
         if (k->decode[id] != NULL || k->decode_wide[id] != NULL)
-            add((struct row){ "decode", d->name, k, decode, id, APR_PIECE, (double)APR_PIECE / d->block * d->bytes, 0 });
+            add((struct row){ "decode", d->name, k, decode, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
     }
     add((struct row){ "difference", "float, near", k, difference, 0, APR_CHUNK, 2 * floats, 0 });
     add((struct row){ "difference", "float, far", k, difference, 1, APR_CHUNK, 2 * floats, 0 });
@@ -159,8 +159,8 @@ static void add_level(const struct apr_kernels *k)
     add((struct row){ "difference", "I64, large", k, difference_whole, 1, APR_CHUNK, 2 * doubles, 0 });
     add((struct row){ "moments", "float", k, moments, 0, APR_CHUNK, floats, 0 });
     add((struct row){ "moments", "double", k, moments_wide, 0, APR_CHUNK, doubles, 0 });
-    add((struct row){ "bins", "float", k, bins, 0, APR_PIECE, APR_PIECE * sizeof(float), 0 });
-    add((struct row){ "bins", "double", k, bins_wide, 0, APR_PIECE, APR_PIECE * sizeof(double), 0 });
+    add((struct row){ "bins", "float", k, bins, 0, APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
+    add((struct row){ "bins", "double", k, bins_wide, 0, APR_STRETCH, APR_STRETCH * sizeof(double), 0 });
 }
 
 static void print(const struct bench_settings *s, const struct bench_job *job)
@@ -182,7 +182,7 @@ static void fill(void)
         x ^= x << 13, x ^= x >> 7, x ^= x << 17;
         blocks[i] = (unsigned char)(x >> 24);
     }
-    for (size_t i = 0; i < APR_PIECE; i++) {
+    for (size_t i = 0; i < APR_STRETCH; i++) {
         const float step = (float)blocks[2 * i];
         wide_a[i] = a[i] = (float)blocks[2 * i + 1] / 256;
         wide_near[i] = near_a[i] = a[i] + step * 3e-6f;

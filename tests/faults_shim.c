@@ -1,7 +1,8 @@
 /* Preloaded by test_faults.c: makes one call of the C library fail. From the environment:
- *   APR_FAULT       "memory" or "system": which calls are counted
- *   APR_FAULT_AT    the number, from 1, of the call that fails
- *   APR_FAULT_MARK  a file that is made when it did
+ *   APR_FAULT       "memory", "system" or "threads": which calls are counted
+ *   APR_FAULT_AT    the number, from 1, of the call that fails; of threads, of the first that fails. 0: none
+ *   APR_FAULT_MARK  a file that is made when it did; where none was to fail, it is made at the end, as long as there were calls
+
  *   APR_FAULT_NAMED set: no file system has files without a name
  *   APR_FAULT_SENT  the number of a signal: the call does not fail, but the process gets the signal before it */
 #include <dirent.h>
@@ -24,7 +25,7 @@ void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *old, size_t n);
 
-enum kind { NONE, MEMORY, SYSTEM };
+enum kind { NONE, MEMORY, SYSTEM, THREADS };
 static enum kind   counted;
 static long        fails_at;
 static int         sent;
@@ -43,14 +44,30 @@ __attribute__((constructor)) static void begin(void)
     if (getenv("APR_FAULT_SENT") != NULL)
         sent = atoi(getenv("APR_FAULT_SENT"));
     fails_at = strtol(at, NULL, 10);
-    counted = strcmp(kind, "memory") == 0 ? MEMORY : SYSTEM;
+    counted = strcmp(kind, "memory") == 0 ? MEMORY : strcmp(kind, "threads") == 0 ? THREADS : SYSTEM;
+}
+
+static void leave_mark(off_t n)
+{
+    const int fd = (int)syscall(SYS_openat, AT_FDCWD, mark, O_CREAT | O_WRONLY, 0600);
+    syscall(SYS_ftruncate, fd, n);
+    syscall(SYS_close, fd);
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    if (counted != NONE && fails_at == 0)
+        leave_mark(calls);
 }
 
 static bool fault(enum kind kind, int error)
 {
-    if (kind != counted || atomic_fetch_add(&calls, 1) + 1 != fails_at)
+    if (kind != counted)
         return false;
-    syscall(SYS_close, (int)syscall(SYS_openat, AT_FDCWD, mark, O_CREAT | O_WRONLY, 0600));
+    const long call = atomic_fetch_add(&calls, 1) + 1;
+    if (fails_at == 0 || (kind == THREADS ? call < fails_at : call != fails_at))
+        return false;
+    leave_mark(0);
     if (sent != 0)
         kill(getpid(), sent);
     errno = error;
@@ -144,5 +161,5 @@ int ftruncate(int fd, off_t n)
 
 int pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*run)(void *), void *argument)
 {
-    return fault(SYSTEM, EAGAIN) ? EAGAIN : NEXT(pthread_create)(thread, how, run, argument);
+    return fault(SYSTEM, EAGAIN) || fault(THREADS, EAGAIN) ? EAGAIN : NEXT(pthread_create)(thread, how, run, argument);
 }

@@ -127,6 +127,25 @@ static void gibibytes_are_compared_in_64_mebibytes(void **state)
     }
 }
 
+static void gibibytes_are_inspected_in_64_mebibytes(void **state)
+{
+    (void)state;
+    if (strcmp(APR_BUILD, "build/release") != 0)
+        skip();
+    static const char *const threads[] = { "1", "2", "16", "64" }, *const option[] = { "--stats", "--hash", "--check" };
+    const char *const path = make(&pairs[0].b);
+    for (size_t i = 0; i < APR_LENGTH(option); i++)
+        for (size_t t = 0; t < APR_LENGTH(threads); t++) {
+            struct test_answer got = test_tool("apr-inspect", "--json", option[i], "--threads", threads[t], path, NULL);
+            if (got.exit > 1)
+                fail_msg("%s: exit %d: %s", option[i], got.exit, (const char *)got.err.at);
+            if (got.peak > MOST_RESIDENT)
+                fail_msg("%s, %s threads: %llu MiB resident", option[i], threads[t], (unsigned long long)(got.peak / MIB));
+            test_answer_free(&got);
+        }
+    unlink(path);
+}
+
 static void patch(int number, siginfo_t *info, void *context)
 {
     (void)context;
@@ -168,6 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gibibytes_are_compared_in_64_mebibytes),
+        cmocka_unit_test(gibibytes_are_inspected_in_64_mebibytes),
         cmocka_unit_test(a_file_that_shrinks_under_its_reader_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -76,10 +76,10 @@ static void expect_slices(const struct apr_kernels *k, const struct apr_tensor *
     expect_slice(k, t, all, t->count, 0);
     expect_slice(k, t, all, 0, 1);
     expect_slice(k, t, all, t->count - 1, 1);
-    expect_slice(k, t, all, 0, apr_min(t->count, APR_PIECE));
+    expect_slice(k, t, all, 0, apr_min(t->count, APR_STRETCH));
     for (unsigned i = 0; i < 60; i++) {
         const uint64_t first = next() % t->count;
-        expect_slice(k, t, all, first, (size_t)apr_min(next() % (i % 2 ? 40 : APR_PIECE + 1), t->count - first));
+        expect_slice(k, t, all, first, (size_t)apr_min(next() % (i % 2 ? 40 : APR_STRETCH + 1), t->count - first));
     }
 }
 

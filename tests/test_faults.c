@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <link.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct scene {
@@ -167,6 +168,71 @@ static void without_files_or_threads_the_answer_is_an_error(void **state)
     every_call_fails_once("system");
 }
 
+/* Threads that cannot be started, all or all but some, are done without. */
+static void fewer_threads_give_the_same_answer(void **state)
+{
+    (void)state;
+    if (preload[0] == 0)
+        skip();
+    for (size_t i = 0; i < APR_LENGTH(scenes); i++) {
+        struct scene s = scenes[i];
+        s.threads = "8";
+        struct test_answer sound = run(&s);
+        bool fired = true;
+        for (unsigned n = 1; fired && n < 8; n++) {
+            struct test_answer got = run_failing(&s, "threads", n, &fired);
+            if (got.exit != sound.exit || got.out.n != sound.out.n || memcmp(got.out.at, sound.out.at, got.out.n) != 0)
+                fail_msg("%s without thread %u and on: exit %d and another answer", s.what, n, got.exit);
+            test_answer_free(&got);
+        }
+        test_answer_free(&sound);
+    }
+}
+
+/* A file of one F32 tensor of that many rows of 4,096, nothing but a hole. */
+static const char *hole(const char *name, unsigned rows)
+{
+    struct test_bytes b = { 0 };
+    char json[128];
+    const uint64_t n = (uint64_t)rows * 16384;
+    snprintf(json, sizeof json, "{\"w\":{\"dtype\":\"F32\",\"shape\":[%5u,4096],\"data_offsets\":[0,%9llu]}}", rows, (unsigned long long)n);
+    test_integer(&b, strlen(json), 8);
+    test_text(&b, json);
+    const char *const path = test_file(name, b.at, b.n);
+    assert_int_equal(truncate(path, (off_t)(b.n + n)), 0);
+    test_free(&b);
+    return path;
+}
+
+/* Sixteen times the work costs not one allocation more. */
+static void the_work_allocates_nothing(void **state)
+{
+    (void)state;
+    if (sanitized)
+        skip();
+    const char *const few[] = { hole("few.safetensors", 1024), hole("few-too.safetensors", 1024) };
+    const char *const many[] = { hole("many.safetensors", 16384), hole("many-too.safetensors", 16384) };
+    static const char *const option[][2] = { { "apr-diff", "--rows=2" }, { "apr-inspect", "--stats" }, { "apr-inspect", "--hash" }, { "apr-inspect", "--check" } };
+    for (size_t i = 0; i < APR_LENGTH(option); i++)
+        for (unsigned threads = 1; threads <= 2; threads++) {
+            off_t calls[2];
+            for (unsigned k = 0; k < 2; k++) {
+                const char *const *const file = k == 0 ? few : many;
+                const struct scene s = { option[i][0], "", threads == 1 ? "1" : "2", "--json", option[i][1], file[0],
+                                         i == 0 ? file[1] : NULL, false };
+                bool made;
+                struct test_answer a = run_failing(&s, "memory", 0, &made);
+                struct stat st;
+                assert_true(made && a.exit <= 1 && stat(test_path("fired"), &st) == 0);
+                calls[k] = st.st_size;
+                test_answer_free(&a);
+            }
+            if (calls[0] != calls[1])
+                fail_msg("%s %s on %u threads: %lld allocations, %lld for 16 times the work", option[i][0], option[i][1], threads,
+                         (long long)calls[0], (long long)calls[1]);
+        }
+}
+
 /* What a shell says of a line in which apr-diff's stdout goes somewhere else. */
 static void expect_shell(const char *line, const char *want)
 {
@@ -204,6 +270,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(without_memory_the_answer_is_an_error, preload_nothing),
         cmocka_unit_test_teardown(without_files_or_threads_the_answer_is_an_error, preload_nothing),
+        cmocka_unit_test_teardown(fewer_threads_give_the_same_answer, preload_nothing),
+        cmocka_unit_test_teardown(the_work_allocates_nothing, preload_nothing),
         cmocka_unit_test(a_full_disk_is_an_error_and_a_closed_pipe_is_silent),
     };
     return cmocka_run_group_tests(tests, make_options, NULL);

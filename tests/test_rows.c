@@ -473,8 +473,8 @@ static double *expected(const struct array *to, const struct side *from, const s
 /* Blocks, when they are had, decode to what is wanted; of a type without blocks they are had always. */
 static void blocks_are(const char *what, const struct apr_input *in, struct apr_window *w, uint64_t e, uint64_t n, const double *want)
 {
-    static unsigned char blocks[16 * APR_PIECE];
-    static float floats[APR_PIECE];
+    static unsigned char blocks[16 * APR_STRETCH];
+    static float floats[APR_STRETCH];
     const struct apr_dtype *d = apr_input_part(in, 0)->dtype;
     if (!apr_input_blocks(in, w, e, n, blocks)) {
         if (d->block == 1 || (in->plain && e % d->block == 0 && n % d->block == 0))
@@ -490,8 +490,8 @@ static void blocks_are(const char *what, const struct apr_input *in, struct apr_
 
 static void reads_as(const char *what, const struct apr_view *v, const struct stored *s, const struct array *to, const double *want)
 {
-    static float floats[APR_PIECE];
-    static double doubles[APR_PIECE];
+    static float floats[APR_STRETCH];
+    static double doubles[APR_STRETCH];
     const struct apr_kernels *k = apr_kernels_for(apr_isa_best());
     const struct apr_input in = apr_input_through(k, &s->m, v, to->dim, to->ndim);
     struct apr_window window = { .most = (size_t)any(1, 4096) };

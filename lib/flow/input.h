@@ -41,7 +41,7 @@ static inline const struct apr_tensor *apr_input_part(const struct apr_input *in
 
 /* What follows reads by way of a window of the calling thread, which lets go of pages; without one (NULL) none are let go. */
 
-/* Elements [first, first + n), n <= APR_PIECE, as floats (when it is not wide) or as doubles. Of a decodable input. */
+/* Elements [first, first + n), n <= APR_STRETCH, as floats (when it is not wide) or as doubles. Of a decodable input. */
 void apr_input_floats(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, float *out);
 void apr_input_doubles(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, double *out);
 
@@ -52,7 +52,7 @@ void apr_input_whole(const struct apr_input *in, struct apr_window *w, uint64_t 
  * and out undefined, where they are no whole blocks, the parts' dtypes differ, or a transform changes values. */
 bool apr_input_blocks(const struct apr_input *in, struct apr_window *w, uint64_t first, uint64_t n, void *out);
 
-/* h rows (at most APR_TILE) of wide columns (at most APR_PIECE), from (row, col) on, into h x wide. */
+/* h rows (at most APR_TILE) of wide columns (at most APR_STRETCH), from (row, col) on, into h x wide. */
 #define APR_TILE 256u
 void apr_input_tile_floats(const struct apr_input *in, struct apr_window *w, uint64_t row, size_t h, uint64_t col, size_t wide, float *out);
 void apr_input_tile_doubles(const struct apr_input *in, struct apr_window *w, uint64_t row, size_t h, uint64_t col, size_t wide, double *out);

@@ -192,7 +192,8 @@ static enum apr_code take_input(struct apr_pass *p, const struct apr_pieces *pie
     const struct apr_cut cut = job->cut(job->ctx, pieces->input, 0);
     const double share = cut.npiece > 0 ? (double)pieces->n / (double)cut.npiece : 1;
     apr_progress_add(p->run->progress, (uint64_t)((double)cut.bytes * share));
-    return pieces->first + pieces->n == cut.npiece ? job->done(job->ctx, p, pieces->input, e) : APR_OK;
+    const bool last = pieces->first + pieces->n == cut.npiece;
+    return last && job->done != NULL ? job->done(job->ctx, p, pieces->input, e) : APR_OK;
 }
 
 static enum apr_code take_lane(struct apr_pass *p, struct lane *l, struct apr_error *e)

@@ -32,7 +32,7 @@ struct apr_pieces {
  *   cut       is called by any thread, of mode 0 for each input a few times: it should be cheap, and say the same every time
  *   make      makes a result, of which nothing is cleared
  *   take      gets the results of an input by rising piece, those of input i + 1 after all of input i, done included
- *   done      all of an input has been taken; it may read the input again (apr_pass_again) */
+ *   done      all of an input has been taken; it may read the input again (apr_pass_again). Or NULL */
 struct apr_job {
     const char *what;
     void       *ctx;

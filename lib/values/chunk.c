@@ -125,18 +125,18 @@ static void read_rows(const struct apr_kernels *k, const struct apr_tensor *t, u
 
 void apr_read_floats(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, float *out)
 {
-    assert(!t->dtype->wide && n <= APR_PIECE && first + n <= t->count);
+    assert(!t->dtype->wide && n <= APR_STRETCH && first + n <= t->count);
     read_rows(k, t, first, n, out);
 }
 
 void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, double *out)
 {
-    assert(n <= APR_PIECE && first + n <= t->count);
+    assert(n <= APR_STRETCH && first + n <= t->count);
     if (t->dtype->wide) {
         read_rows(k, t, first, n, out);
         return;
     }
-    float narrow[APR_PIECE];
+    float narrow[APR_STRETCH];
     read_rows(k, t, first, n, narrow);
     size_t i = 0;
     for (; i + 8 <= n; i += 8)

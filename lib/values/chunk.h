@@ -5,12 +5,12 @@
 #include "values/kernels.h"
 
 #define APR_CHUNK 65536u /* elements; sums are taken per chunk and merged by index */
-#define APR_PIECE 4096u  /* elements decoded at a time: two sides fit L1 */
+#define APR_STRETCH 4096u  /* elements decoded at a time: two sides fit L1 */
 
 /* Can its values be decoded by this table? */
 bool apr_decodable(const struct apr_kernels *k, const struct apr_tensor *t);
 
-/* Elements [first, first + n) as floats, or as doubles; first + n <= t->count, n <= APR_PIECE. Not for tensors marked wide / any
+/* Elements [first, first + n) as floats, or as doubles; first + n <= t->count, n <= APR_STRETCH. Not for tensors marked wide / any
  * decodable tensor. Any thread. */
 void apr_read_floats(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, float *out);
 void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, double *out);

@@ -19,8 +19,8 @@ static void touch_bytes(struct apr_bytes b)
 
 static void touch_values(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n)
 {
-    double wide[APR_PIECE];
-    float narrow[APR_PIECE];
+    double wide[APR_STRETCH];
+    float narrow[APR_STRETCH];
     if (!t->dtype->wide) {
         apr_read_floats(k, t, first, n, narrow);
         seen += narrow[n - 1] > 0;
@@ -36,7 +36,7 @@ static void touch_tensor(const struct apr_kernels *k, const struct apr_tensor *t
     touch_bytes(t->data);
     if (t->count == 0 || !apr_decodable(k, t))
         return;
-    const size_t n = (size_t)apr_min(t->count, APR_PIECE);
+    const size_t n = (size_t)apr_min(t->count, APR_STRETCH);
     touch_values(k, t, 0, n);
     touch_values(k, t, t->count - n, n);
 }

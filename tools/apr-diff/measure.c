@@ -184,8 +184,8 @@ static void collect_worst(const struct sides *s, enum as as, const void *a, cons
 
 static bool equal_bytes(const struct sides *s, struct scratch *own, uint64_t first, uint64_t n)
 {
-    for (uint64_t i = 0; i < n; i += APR_PIECE) {
-        const size_t now = (size_t)apr_min(n - i, APR_PIECE);
+    for (uint64_t i = 0; i < n; i += APR_STRETCH) {
+        const size_t now = (size_t)apr_min(n - i, APR_STRETCH);
         const struct apr_bytes x = apr_input_touch(&s->a, &own->a, 0, first + i, now), y = apr_input_touch(&s->b, &own->b, 0, first + i, now);
         if (memcmp(x.at, y.at, x.n) != 0)
             return false;
@@ -193,12 +193,12 @@ static bool equal_bytes(const struct sides *s, struct scratch *own, uint64_t fir
     return true;
 }
 
-/* Elements [at, at + n), n <= APR_PIECE. */
+/* Elements [at, at + n), n <= APR_STRETCH. */
 static void measure_some(const struct sides *s, struct scratch *own, uint64_t at, size_t n, uint64_t in_chunk, struct apr_difference *lanes,
                          struct partial *p)
 {
     const enum as as = read_as(s, s->o->top > 0);
-    _Alignas(64) double x[APR_PIECE], y[APR_PIECE];
+    _Alignas(64) double x[APR_STRETCH], y[APR_STRETCH];
     read_values(&s->a, &own->a, as, at, n, x);
     read_values(&s->b, &own->b, as, at, n, y);
     add_difference(s, as, x, y, n, in_chunk, lanes);
@@ -208,7 +208,7 @@ static void measure_some(const struct sides *s, struct scratch *own, uint64_t at
 
 /* Elements decoded at a time where both sides lie in one run: few enough that the memory's own look-ahead, and the lines asked for
  * here, arrive while the piece before is measured. */
-#define STRETCH 512u
+#define RUN_STRETCH 512u
 #define AHEAD   2048u /* bytes */
 
 /* Are n elements from `first` on whole blocks in one run, in this machine's byte order? */
@@ -255,9 +255,9 @@ static void measure_run(const struct sides *s, struct scratch *own, uint64_t at,
     const struct apr_dtype *da = s->a.one.dtype, *db = part->dtype;
     apr_decode_fn *const decode_a = k->decode[da - apr_dtypes], *const decode_b = k->decode[db - apr_dtypes];
     const unsigned char *a = apr_input_touch(&s->a, &own->a, 0, at, n).at, *b = apr_input_touch(&s->b, &own->b, p->part, p->index, n).at;
-    _Alignas(64) float x[STRETCH], y[STRETCH];
-    for (size_t i = 0; i < n; i += STRETCH) {
-        const size_t now = n - i < STRETCH ? n - i : STRETCH, bytes_a = now / da->block * da->bytes, bytes_b = now / db->block * db->bytes;
+    _Alignas(64) float x[RUN_STRETCH], y[RUN_STRETCH];
+    for (size_t i = 0; i < n; i += RUN_STRETCH) {
+        const size_t now = n - i < RUN_STRETCH ? n - i : RUN_STRETCH, bytes_a = now / da->block * da->bytes, bytes_b = now / db->block * db->bytes;
         ask_for(a, bytes_a);
         ask_for(b, bytes_b);
         decode_a(s->a.one.data.at, a, now, x);
@@ -279,8 +279,8 @@ static void measure_chunk(const struct sides *s, struct scratch *own, uint64_t c
             measure_run(s, own, chunk + i, now, &place, i, &lanes);
         }
     } else {
-        for (size_t i = 0; i < n; i += APR_PIECE)
-            measure_some(s, own, chunk + i, (size_t)apr_min(n - i, APR_PIECE), i, &lanes, p);
+        for (size_t i = 0; i < n; i += APR_STRETCH)
+            measure_some(s, own, chunk + i, (size_t)apr_min(n - i, APR_STRETCH), i, &lanes, p);
     }
     struct sums sums = folded(&lanes);
     sums.max_at += chunk;

@@ -37,7 +37,7 @@ static double field_value(struct apr_cursor *c, enum apr_field_kind kind)
 
 static void put_field(struct apr_out *json, const struct view *v, const struct apr_field *f, struct apr_bytes block)
 {
-    struct apr_cursor c = { .of = block, .at = f->at, .big = v->t.swapped };
+    struct apr_cursor c = { .of = block, .at = f->at, .big = v->in.one.swapped };
     const bool real = f->kind == APR_FIELD_F16 || f->kind == APR_FIELD_F32;
     char number[32];
     if (json == NULL)
@@ -62,25 +62,25 @@ static void put_field(struct apr_out *json, const struct view *v, const struct a
 static void put_block(struct apr_out *json, const struct view *v, uint64_t b)
 {
     uint64_t first;
-    const uint64_t n = block_elements(&v->t, b, &first);
-    const struct apr_bytes block = apr_element_bytes(&v->t, first, 1);
+    const uint64_t n = block_elements(&v->in.one, b, &first);
+    const struct apr_bytes block = apr_element_bytes(&v->in.one, first, 1);
     struct printer p = { .json = json, .whole = false };
     if (json != NULL) {
         apr_out_open(json, NULL, '{');
         apr_out_count(json, "block", b);
         apr_out_count(json, "element", first);
-        apr_out_count(json, "offset", apr_tensor_offset(v->x->m, v->stored) + (uint64_t)(block.at - v->t.data.at));
+        apr_out_count(json, "offset", apr_tensor_offset(v->x->m, v->stored) + (uint64_t)(block.at - v->in.one.data.at));
     } else {
         printf("block %llu, elements %llu to %llu\n", (unsigned long long)b, (unsigned long long)first,
                (unsigned long long)(first + n - 1));
     }
-    for (const struct apr_field *f = v->t.dtype->field; f < v->t.dtype->field + APR_MAX_FIELDS && f->n > 0; f++)
+    for (const struct apr_field *f = v->in.one.dtype->field; f < v->in.one.dtype->field + APR_MAX_FIELDS && f->n > 0; f++)
         put_field(json, v, f, block);
     if (json != NULL)
         apr_out_open(json, "values", '[');
     else
         printf("  values\n  ");
-    if (apr_decodable(v->x->o->cli.run.kernels, &v->t))
+    if (v->in.decodable)
         put_run(&p, v, first, n);
     if (json != NULL) {
         apr_out_close(json, ']');
@@ -94,15 +94,15 @@ static void put_block(struct apr_out *json, const struct view *v, uint64_t b)
 static void put_head(struct apr_out *json, const struct view *v)
 {
     static const struct apr_field scale = { "scale", APR_FIELD_F32, 0, 1 };
-    if (v->t.dtype->head > 0 && v->t.data.n >= v->t.dtype->head)
-        put_field(json, v, &scale, v->t.data);
+    if (v->in.one.dtype->head > 0 && v->in.one.data.n >= v->in.one.dtype->head)
+        put_field(json, v, &scale, v->in.one.data);
 }
 
 enum apr_code take_blocks(const struct view *v, uint64_t *from, uint64_t *to, struct apr_error *e)
 {
-    if (v->t.dtype->field[0].n == 0)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, v->t.name, ": type %s has no blocks", v->t.dtype->name);
-    return take_run(v->x, nblocks(&v->t), MOST_BLOCKS, from, to, e);
+    if (v->in.one.dtype->field[0].n == 0)
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, v->in.one.name, ": type %s has no blocks", v->in.one.dtype->name);
+    return take_run(v->x, nblocks(&v->in.one), MOST_BLOCKS, from, to, e);
 }
 
 void put_blocks(struct apr_out *json, const struct view *v, uint64_t from, uint64_t to)

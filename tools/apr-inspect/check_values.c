@@ -1,4 +1,4 @@
-/* Stages 7 to 10: one pass over the data, in chunks on all threads, judged tensor by tensor in the order of the file. */
+/* Stages 7 to 10: one pass over the data, on all threads, judged tensor by tensor in the order of the file. */
 #include "check.h"
 
 #include <math.h>
@@ -6,11 +6,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/parallel.h"
-#include "files/source.h"
+#include "flow/input.h"
+#include "flow/pass.h"
 #include "model/format.h"
-#include "ui/progress.h"
-#include "values/chunk.h"
 #include "values/dtype.h"
 
 #define DEAD_SQUARES 1e-12 /* a row whose L2 norm is below 1e-6 */
@@ -25,19 +23,17 @@ struct tally {
     struct block_tally blocks;
 };
 
-/* A tensor's share of the work: chunks of `chunk` elements, which are whole rows where rows are looked at (`row` long, else 0). */
+/* A tensor to look at, in pieces of `piece` elements, which are whole rows where rows are looked at (`row` long, else 0). */
 struct job {
     const struct apr_tensor *t;
-    uint64_t                 task, nchunk, chunk, row;
+    uint64_t                 npiece, piece, row;
 };
 
-struct pass {
+struct checking {
     struct inspection *x;
     struct job        *job;
     size_t             njob;
-    uint64_t           ntask;
-    size_t             now;      /* the job whose chunks are being taken */
-    struct tally       sum;      /* of its chunks so far */
+    struct tally       sum;      /* of the pieces of a tensor so far */
     struct moments    *moments;
     struct findings    degenerate, round_trip;
 };
@@ -71,7 +67,7 @@ static bool is_stored_less_one(const struct inspection *x, const struct apr_tens
            s.role->transform[0].op == APR_OP_ADD;
 }
 
-/* ---- one chunk ------------------------------------------------------------------------------------------------------ */
+/* ---- one piece ------------------------------------------------------------------------------------------------------ */
 
 struct row_state {
     uint64_t length, at, number;
@@ -113,35 +109,19 @@ static void add_values(struct tally *t, struct row_state *row, const double *v, 
     }
 }
 
-static const struct job *job_of(const struct pass *p, uint64_t task)
-{
-    size_t low = 0, high = p->njob;
-    while (high - low > 1) {
-        const size_t middle = (low + high) / 2;
-        if (p->job[middle].task <= task)
-            low = middle;
-        else
-            high = middle;
-    }
-    return &p->job[low];
-}
-
-/* A chunk has as large a share of the blocks as it has of the chunks; so each block is seen once, whoever decodes it. */
+/* A piece has as large a share of the blocks as it has of the pieces; so each block is seen once, whoever decodes it. */
 static uint64_t block_share(uint64_t nblock, uint64_t i, uint64_t of) { return nblock / of * i + nblock % of * i / of; }
 
-static enum apr_code make(void *ctx, uint64_t task, void *slot, struct apr_error *e)
+static struct tally tally_piece(const struct job *j, const struct apr_input *in, struct apr_window *w, uint64_t piece)
 {
-    const struct pass *p = ctx;
-    const struct job *j = job_of(p, task);
-    const struct apr_kernels *k = p->x->o->cli.run.kernels;
-    const uint64_t part = task - j->task, begin = part * j->chunk, end = apr_min(begin + j->chunk, j->t->count), nblock = block_count(j->t);
-    struct row_state row = { .length = j->row, .number = j->row > 0 ? begin / j->row : 0 };
+    const uint64_t begin = piece * j->piece, end = apr_min(begin + j->piece, j->t->count), nblock = block_count(j->t);
+    const bool decodable = apr_decodable(in->k, j->t); /* as it is stored: not complex */
     struct tally t = { .min = INFINITY, .max = -INFINITY };
-    double v[APR_PIECE], about = 0, sum[2] = { 0, 0 };
-    (void)e;
-    for (uint64_t at = begin; at < end && apr_decodable(k, j->t); at += APR_PIECE) {
-        const size_t n = (size_t)apr_min(APR_PIECE, end - at);
-        apr_read_doubles(k, j->t, at, n, v);
+    struct row_state row = { .length = j->row, .number = j->row > 0 ? begin / j->row : 0 };
+    double v[APR_STRETCH], about = 0, sum[2] = { 0, 0 };
+    for (uint64_t at = begin; at < end && decodable; at += APR_STRETCH) {
+        const size_t n = (size_t)apr_min(APR_STRETCH, end - at);
+        apr_input_doubles(in, w, at, n, v);
         if (at == begin && isfinite(v[0]))
             about = v[0];
         add_values(&t, &row, v, n, at, about, sum);
@@ -150,10 +130,10 @@ static enum apr_code make(void *ctx, uint64_t task, void *slot, struct apr_error
         t.mean = about + sum[0] / (double)t.n;
         t.squares = fmax(0, sum[1] - sum[0] * sum[0] / (double)t.n);
     }
-    tally_blocks(j->t, block_share(nblock, part, j->nchunk), block_share(nblock, part + 1, j->nchunk), &t.blocks);
-    apr_drop_behind(p->x->m->file[j->t->file]->map, apr_element_bytes(j->t, begin, end - begin));
-    memcpy(slot, &t, sizeof t);
-    return APR_OK;
+    const uint64_t from = block_share(nblock, piece, j->npiece), to = block_share(nblock, piece + 1, j->npiece);
+    apr_input_stored(in, w, from * j->t->dtype->bytes, (size_t)((to - from) * j->t->dtype->bytes));
+    tally_blocks(j->t, from, to, &t.blocks);
+    return t;
 }
 
 static void merge(struct tally *into, const struct tally *t)
@@ -177,6 +157,30 @@ static void merge(struct tally *into, const struct tally *t)
     merge_tally(&into->blocks, &t->blocks);
 }
 
+static struct apr_cut cut(void *ctx, size_t i, unsigned mode)
+{
+    const struct checking *p = ctx;
+    const struct job *j = &p->job[i];
+    (void)mode;
+    return (struct apr_cut){ j->npiece, 1, j->t->count, j->t->data.n };
+}
+
+static enum apr_code make(void *ctx, const struct apr_pieces *pieces, void *scratch, void *result, struct apr_error *e)
+{
+    const struct checking *p = ctx;
+    const struct job *j = &p->job[pieces->input];
+    const struct apr_input in = apr_input_of(p->x->o->cli.run.kernels, p->x->m, j->t);
+    struct tally sum = tally_piece(j, &in, scratch, pieces->first);
+    (void)e;
+    for (uint64_t i = 1; i < pieces->n; i++) {
+        const struct tally one = tally_piece(j, &in, scratch, pieces->first + i);
+        merge(&sum, &one);
+    }
+    memcpy(result, &sum, sizeof sum);
+    apr_window_rest(scratch);
+    return APR_OK;
+}
+
 /* ---- one tensor ----------------------------------------------------------------------------------------------------- */
 
 typedef unsigned long long ull;
@@ -189,7 +193,7 @@ static const char *spell_place(const struct apr_tensor *t, uint64_t element, cha
     return apr_spell_shape(place, t->ndim, buffer);
 }
 
-static enum apr_code judge_finite(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
+static enum apr_code judge_finite(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
     const struct tally *s = &p->sum;
     struct findings *f = &p->x->findings;
@@ -209,7 +213,7 @@ static enum apr_code judge_finite(struct pass *p, const struct apr_tensor *t, st
     return APR_OK;
 }
 
-static enum apr_code judge_zeros(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
+static enum apr_code judge_zeros(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
     const struct tally *s = &p->sum;
     struct findings *f = &p->degenerate;
@@ -238,7 +242,7 @@ static enum apr_code judge_zeros(struct pass *p, const struct apr_tensor *t, str
                        (ull)s->first_dead);
 }
 
-static enum apr_code judge_codes(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
+static enum apr_code judge_codes(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
     const struct block_tally *b = &p->sum.blocks;
     if (b->foreign > 0)
@@ -252,7 +256,7 @@ static enum apr_code judge_codes(struct pass *p, const struct apr_tensor *t, str
     return APR_OK;
 }
 
-static enum apr_code judge(struct pass *p, const struct apr_tensor *t, struct apr_error *e)
+static enum apr_code judge(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
     const bool weights = has_weights(p->x->m) && t->dtype->kind == APR_REAL && !(p->x->binding != NULL && apr_binding_skips(p->x->binding, t));
     struct moments *m = &p->moments[t - p->x->m->tensor];
@@ -266,44 +270,52 @@ static enum apr_code judge(struct pass *p, const struct apr_tensor *t, struct ap
     return judge_codes(p, t, e);
 }
 
-static enum apr_code take(void *ctx, uint64_t task, void *slot, struct apr_error *e)
+static enum apr_code take(void *ctx, const struct apr_pieces *pieces, const void *result, struct apr_error *e)
 {
-    struct pass *p = ctx;
-    struct job *j = &p->job[p->now];
-    struct tally t;
-    memcpy(&t, slot, sizeof t);
-    if (task == j->task)
-        p->sum = t;
+    struct checking *p = ctx;
+    (void)e;
+    if (pieces->first == 0)
+        p->sum = *(const struct tally *)result;
     else
-        merge(&p->sum, &t);
-    apr_progress_add(p->x->o->cli.run.progress, j->t->data.n / j->nchunk);
-    if (task + 1 < j->task + j->nchunk)
-        return APR_OK;
-    p->now++;
-    return judge(p, j->t, e);
+        merge(&p->sum, result);
+    return APR_OK;
 }
 
-/* ---- the pass ------------------------------------------------------------------------------------------------------- */
-
-static uint64_t plan(struct pass *p)
+static enum apr_code done(void *ctx, struct apr_pass *pass, size_t i, struct apr_error *e)
 {
-    uint64_t bytes = 0;
+    struct checking *p = ctx;
+    (void)pass;
+    return judge(p, p->job[i].t, e);
+}
+
+/* ---- all chosen tensors --------------------------------------------------------------------------------------------- */
+
+static void enter(void *ctx, void *scratch)
+{
+    const struct checking *p = ctx;
+    *(struct apr_window *)scratch = apr_window_of(&p->x->o->cli.run);
+}
+
+static void leave(void *ctx, void *scratch)
+{
+    (void)ctx;
+    apr_window_drop(scratch);
+}
+
+static void choose(struct checking *p)
+{
     for (size_t i = 0; i < p->x->m->ntensor; i++) {
         const struct apr_tensor *t = &p->x->m->tensor[i];
         if (t->count == 0 || t->tied || !is_chosen(p->x, t))
             continue;
-        const bool rows = t->ndim == 2 && t->dim[1] <= APR_CHUNK && is_embedding(t->name);
         struct job *j = &p->job[p->njob++];
-        *j = (struct job){ .t = t, .task = p->ntask, .chunk = APR_CHUNK };
-        if (rows) {
+        *j = (struct job){ .t = t, .piece = APR_CHUNK };
+        if (t->ndim == 2 && t->dim[1] <= APR_CHUNK && is_embedding(t->name)) {
             j->row = t->dim[1];
-            j->chunk = APR_CHUNK / j->row * j->row;
+            j->piece = APR_CHUNK / j->row * j->row;
         }
-        j->nchunk = (t->count - 1) / j->chunk + 1;
-        p->ntask += j->nchunk;
-        bytes += t->data.n;
+        j->npiece = (t->count - 1) / j->piece + 1;
     }
-    return bytes;
 }
 
 static enum apr_code append(struct findings *into, struct findings *more, struct apr_error *e)
@@ -320,15 +332,16 @@ static enum apr_code append(struct findings *into, struct findings *more, struct
 
 enum apr_code check_values(struct inspection *x, struct apr_error *e)
 {
-    struct pass p = { .x = x };
-    const struct apr_run *r = &x->o->cli.run;
+    struct checking p = { .x = x };
     p.job = calloc(x->m->ntensor + 1, sizeof *p.job);
     p.moments = calloc(x->m->ntensor + 1, sizeof *p.moments);
     enum apr_code code = p.job == NULL || p.moments == NULL ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK) {
-        apr_progress_begin(r->progress, "checking", plan(&p));
-        code = apr_ordered(r, p.ntask, sizeof(struct tally), make, take, &p, e);
-        apr_progress_end(r->progress);
+        choose(&p);
+        const struct apr_job job = { .what = "checking", .ctx = &p, .ninput = p.njob, .result = sizeof(struct tally),
+                                     .shared = sizeof(struct tally), .scratch = sizeof(struct apr_window), .cut = cut, .make = make,
+                                     .take = take, .done = done, .enter = enter, .leave = leave };
+        code = apr_pass(&x->o->cli.run, &job, e);
     }
     const enum apr_code degenerate = append(&x->findings, &p.degenerate, e);
     if (code == APR_OK)

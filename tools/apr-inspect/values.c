@@ -74,8 +74,8 @@ static void take_corner(struct window *w, const struct apr_tensor *t)
 static enum apr_code take_window(struct view *v, struct apr_error *e)
 {
     if (v->x->o->slice != NULL)
-        return read_slice(&v->w, v->x->o->slice, v->t.dim, v->t.ndim, e);
-    take_corner(&v->w, &v->t);
+        return read_slice(&v->w, v->x->o->slice, v->in.dim, v->in.ndim, e);
+    take_corner(&v->w, &v->in.one);
     return APR_OK;
 }
 
@@ -105,13 +105,7 @@ static enum apr_code open_view(struct view *v, const struct inspection *x, struc
     *v = (struct view){ .x = x, .stored = apr_model_find(x->m, apr_text(x->o->tensor)) };
     if (v->stored == NULL)
         return no_tensor(x, e);
-    v->t = *v->stored;
-    if (v->t.dtype->pair != NULL && v->t.ndim < APR_MAX_DIMS) {
-        v->t.dtype = v->t.dtype->pair;
-        v->t.dim[v->t.ndim++] = 2;
-        v->t.count *= 2;
-        v->t.row *= 2;
-    }
+    v->in = apr_input_of(x->o->cli.run.kernels, x->m, v->stored);
     return APR_OK;
 }
 
@@ -151,18 +145,18 @@ static void put_integer(struct printer *p, uint64_t bits, bool is_signed)
 
 void put_run(struct printer *p, const struct view *v, uint64_t first, uint64_t n)
 {
-    const bool whole = apr_is_whole(v->t.dtype);
-    double values[APR_PIECE];
-    uint64_t bits[APR_PIECE];
+    const bool whole = v->in.whole;
+    double values[APR_STRETCH];
+    uint64_t bits[APR_STRETCH];
     while (n > 0) {
-        const size_t now = (size_t)apr_min(n, APR_PIECE);
+        const size_t now = (size_t)apr_min(n, APR_STRETCH);
         if (whole)
-            apr_read_wholes(&v->t, first, now, bits);
+            apr_input_whole(&v->in, NULL, first, now, bits);
         else
-            apr_read_doubles(v->x->o->cli.run.kernels, &v->t, first, now, values);
+            apr_input_doubles(&v->in, NULL, first, now, values);
         for (size_t i = 0; i < now; i++)
             if (whole)
-                put_integer(p, bits[i], v->t.dtype->kind == APR_SIGNED);
+                put_integer(p, bits[i], v->in.one.dtype->kind == APR_SIGNED);
             else
                 put_number(p, values[i]);
         first += now;
@@ -174,7 +168,7 @@ void put_run(struct printer *p, const struct view *v, uint64_t first, uint64_t n
 static void put_place(const struct view *v, const uint64_t *at, unsigned level)
 {
     putchar('[');
-    for (unsigned i = 0; i < v->t.ndim; i++) {
+    for (unsigned i = 0; i < v->in.ndim; i++) {
         printf("%s%llu", i > 0 ? ", " : "", (unsigned long long)(i < level ? at[i] : v->w.from[i]));
         if (i >= level && !v->w.single[i])
             printf(":%llu", (unsigned long long)v->w.to[i]);
@@ -187,10 +181,10 @@ static void put_place(const struct view *v, const uint64_t *at, unsigned level)
 static void put_dimension(struct printer *p, const struct view *v, unsigned level, uint64_t base, uint64_t *at)
 {
     const struct window *w = &v->w;
-    const unsigned last = v->t.ndim - 1;
+    const unsigned last = v->in.ndim - 1;
     const uint64_t n = w->to[level] - w->from[level];
     const bool nested = p->json != NULL && !w->single[level], wraps = w->to[last] - w->from[last] > PER_LINE;
-    base *= v->t.dim[level];
+    base *= v->in.dim[level];
     if (nested)
         apr_out_open(p->json, NULL, '[');
     if (p->json == NULL && level == (wraps || last == 0 ? last : last - 1))
@@ -213,7 +207,7 @@ static void put_dimension(struct printer *p, const struct view *v, unsigned leve
 static bool is_empty(const struct view *v)
 {
     bool empty = false;
-    for (unsigned i = 0; i < v->t.ndim; i++)
+    for (unsigned i = 0; i < v->in.ndim; i++)
         empty |= v->w.from[i] == v->w.to[i];
     return empty;
 }
@@ -232,23 +226,22 @@ static void put_nothing(struct printer *p, const struct view *v)
 static void put_values(struct printer *p, const struct view *v)
 {
     uint64_t at[APR_MAX_DIMS] = { 0 };
-    p->whole = v->t.dtype->kind != APR_REAL;
+    p->whole = v->in.one.dtype->kind != APR_REAL;
     if (is_empty(v))
         put_nothing(p, v);
-    else if (v->t.ndim > 0)
+    else if (v->in.ndim > 0)
         put_dimension(p, v, 0, 0, at);
     else
-        put_run(p, v, 0, v->t.count);
-    if (p->json == NULL && v->t.ndim == 0)
+        put_run(p, v, 0, v->in.count);
+    if (p->json == NULL && v->in.ndim == 0)
         putchar('\n');
 }
 
 static enum apr_code check_decodable(const struct view *v, struct apr_error *e)
 {
-    if (apr_decodable(v->x->o->cli.run.kernels, &v->t))
+    if (v->in.decodable)
         return APR_OK;
-    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, v->t.name, ": values of type %s are not decoded",
-                    v->t.dtype->name);
+    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, v->in.one.name, ": values of type %s are not decoded", v->in.one.dtype->name);
 }
 
 /* ---- the tensor ----------------------------------------------------------------------------------------------------- */
@@ -300,7 +293,7 @@ int show_tensor(struct inspection *x)
 static void write_values(struct apr_out *j, const struct view *v)
 {
     apr_out_open(j, "slice", '[');
-    for (unsigned i = 0; i < v->t.ndim; i++)
+    for (unsigned i = 0; i < v->in.ndim; i++)
         apr_out_counts(j, NULL, (uint64_t[]){ v->w.from[i], v->w.to[i] }, 2);
     apr_out_close(j, ']');
     apr_out_key(j, apr_text("values"));

@@ -2,6 +2,7 @@
 #ifndef APR_INSPECT_VALUES_H
 #define APR_INSPECT_VALUES_H
 
+#include "flow/input.h"
 #include "inspect.h"
 
 /* [from, to) of each dimension; one that was given as a number is left out of the result's shape. */
@@ -10,11 +11,11 @@ struct window {
     bool     single[APR_MAX_DIMS];
 };
 
-/* What is shown of a tensor. Complex numbers are pairs of F32: one more dimension of 2. */
+/* What is shown of a tensor. */
 struct view {
     const struct inspection *x;
     const struct apr_tensor *stored;
-    struct apr_tensor        t;
+    struct apr_input         in;
     struct window            w;
 };
 
