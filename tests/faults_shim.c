@@ -2,7 +2,6 @@
  *   APR_FAULT       "memory", "system" or "threads": which calls are counted
  *   APR_FAULT_AT    the number, from 1, of the call that fails; of threads, of the first that fails. 0: none
  *   APR_FAULT_MARK  a file that is made when it did; where none was to fail, it is made at the end, as long as there were calls
-
  *   APR_FAULT_NAMED set: no file system has files without a name
  *   APR_FAULT_SENT  the number of a signal: the call does not fail, but the process gets the signal before it */
 #include <dirent.h>

@@ -153,7 +153,7 @@ static void big_endian_blocks_give_the_same_values(void **state)
     }
 }
 
-static void integers_of_64_bits_are_read_as_they_are(void **state)
+static void blocks_are_read_as_they_are(void **state)
 {
     (void)state;
     unsigned char bytes[8 * 5 + 1];
@@ -163,11 +163,11 @@ static void integers_of_64_bits_are_read_as_they_are(void **state)
         const struct apr_tensor t = { .dtype = &apr_dtypes[big ? APR_I64 : APR_U64], .ndim = 1, .dim = { 5 }, .count = 5, .row = 5,
                                       .data = { bytes + 1, 40 }, .swapped = big };
         uint64_t out[3] = { 0 };
-        apr_read_wholes(&t, 2, 3, out);
+        apr_read_blocks(&t, 2, 3, out);
         for (size_t i = 0; i < 3; i++)
             for (unsigned b = 0; b < 8; b++)
                 assert_int_equal(out[i] >> 8 * b & 0xFF, bytes[1 + 8 * (i + 2) + (big ? 7 - b : b)]);
-        apr_read_wholes(&t, 5, 0, out);
+        apr_read_blocks(&t, 5, 0, out);
     }
 }
 
@@ -201,7 +201,7 @@ int main(void)
         cmocka_unit_test(any_range_is_a_slice_of_the_whole),
         cmocka_unit_test(complex_numbers_have_no_values_of_their_own),
         cmocka_unit_test(big_endian_blocks_give_the_same_values),
-        cmocka_unit_test(integers_of_64_bits_are_read_as_they_are),
+        cmocka_unit_test(blocks_are_read_as_they_are),
         cmocka_unit_test(the_bytes_of_elements_are_whole_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,15 +98,13 @@ enum as { FLOATS, DOUBLES, BLOCKS };
 static void read_run(const struct apr_input *in, struct apr_window *w, uint64_t part, uint64_t first, size_t n, enum as as, void *out)
 {
     const struct apr_tensor *t = apr_input_part(in, part);
-    const struct apr_bytes b = apr_input_touch(in, w, part, first, n);
+    apr_input_touch(in, w, part, first, n);
     if (as == FLOATS)
         apr_read_floats(in->k, t, first, n, out);
     else if (as == DOUBLES)
         apr_read_doubles(in->k, t, first, n, out);
-    else if (t->swapped)
-        apr_turn_blocks(t, b, out);
     else
-        memcpy(out, b.at, b.n);
+        apr_read_blocks(t, first, n, out);
 }
 
 static size_t width_of(const struct apr_input *in, enum as as)

@@ -146,12 +146,12 @@ void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, u
         out[i] = narrow[i];
 }
 
-void apr_read_wholes(const struct apr_tensor *t, uint64_t first, size_t n, uint64_t *out)
+void apr_read_blocks(const struct apr_tensor *t, uint64_t first, uint64_t n, void *out)
 {
     const struct apr_bytes b = apr_element_bytes(t, first, n);
-    assert(apr_is_whole(t->dtype) && first + n <= t->count);
+    assert(n <= t->count && first <= t->count - n);
     if (t->swapped)
-        apr_turn_blocks(t, b, (unsigned char *)out);
+        apr_turn_blocks(t, b, out);
     else if (n > 0)
         memcpy(out, b.at, b.n);
 }

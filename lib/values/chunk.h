@@ -15,11 +15,11 @@ bool apr_decodable(const struct apr_kernels *k, const struct apr_tensor *t);
 void apr_read_floats(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, float *out);
 void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, double *out);
 
-/* Elements [first, first + n) of a tensor of 64-bit integers (apr_is_whole), signed or not, as their bits. Any thread. */
-void apr_read_wholes(const struct apr_tensor *t, uint64_t first, size_t n, uint64_t *out);
-
 /* The bytes that hold elements [first, first + n): whole blocks. */
 struct apr_bytes apr_element_bytes(const struct apr_tensor *t, uint64_t first, uint64_t n);
+
+/* Those bytes as they are, but little-endian. */
+void apr_read_blocks(const struct apr_tensor *t, uint64_t first, uint64_t n, void *out);
 
 /* Whole blocks of a tensor marked swapped, turned round to little-endian: as many bytes into out. */
 void apr_turn_blocks(const struct apr_tensor *t, struct apr_bytes blocks, unsigned char *out);

@@ -68,16 +68,6 @@ void add_moments(const struct reader *r, const struct apr_input *in, size_t n, c
         in->k->moments(r->x.f, n, g->centre, m);
 }
 
-static void count_bins(struct reader *r, const struct apr_input *in, size_t n, const struct apr_grid *g, uint32_t *count)
-{
-    if (in->wide)
-        apr_grid_bins(in->k, g, r->x.d, n, r->bin);
-    else
-        in->k->bins(r->x.f, n, g->base, g->scale, r->bin);
-    for (size_t i = 0; i < n; i++)
-        count[r->bin[i]]++;
-}
-
 /* Four codes at a time; alike ones at once, for the counter of a long run of zeros would be waited for at every step. */
 static void count_words(struct apr_bytes b, uint32_t *count)
 {
@@ -96,6 +86,22 @@ static void count_words(struct apr_bytes b, uint32_t *count)
     }
     for (; i + 2 <= b.n; i += 2)
         count[b.at[i] | b.at[i + 1] << 8]++;
+}
+
+/* On its own: among the rest of a stretch's work this loop has been a fifth slower. */
+__attribute__((noinline)) static void count_each(const uint16_t *bin, size_t n, uint32_t *count)
+{
+    for (size_t i = 0; i < n; i++)
+        count[bin[i]]++;
+}
+
+static void count_bins(struct reader *r, const struct apr_input *in, size_t n, const struct apr_grid *g, uint32_t *count)
+{
+    if (in->wide)
+        apr_grid_bins(in->k, g, r->x.d, n, r->bin);
+    else
+        in->k->bins(r->x.f, n, g->base, g->scale, r->bin);
+    count_each(r->bin, n, count);
 }
 
 /* Into four tables, which are added up when all is counted. */

@@ -30,12 +30,12 @@ struct chunks {
 /* What a thread has for itself: its window, a stretch, and all values of a small tensor, twice. */
 struct reader {
     struct apr_window window;
-    unsigned char     turned[APR_STRETCH * sizeof(double)];
-    union {
+    _Alignas(64) union {
         float         f[APR_STRETCH];
         double        d[APR_STRETCH];
         unsigned char bytes[APR_STRETCH * sizeof(double)];
     } x;
+    _Alignas(64) unsigned char turned[APR_STRETCH * sizeof(double)];
     uint16_t bin[APR_STRETCH];
     double   value[2 * SMALL_STRETCHES * APR_STRETCH];
 };
