@@ -435,7 +435,7 @@ static enum apr_code check_layout(struct reader *r, uint64_t end)
         apr_model_note(m, "gguf.padding", no_tensor, end,
                        "the file ends at byte %zu, without the padding after the last tensor up to byte %" PRIu64, r->c.of.n,
                        padded(r, end));
-    if (r->c.of.n > padded(r, end))
+    if (r->c.of.n > padded(r, end) && m->ncut == 0)
         apr_model_note(m, "gguf.trailing", no_tensor, padded(r, end),
                        "%" PRIu64 " bytes follow the last tensor", r->c.of.n - padded(r, end));
     return code;

@@ -24,6 +24,16 @@ static unsigned distance(struct apr_bytes a, struct apr_bytes b)
     return row[a.n % 3][b.n];
 }
 
+/* Does the word stand at an end of the dotted candidate? */
+static bool is_part(struct apr_bytes word, struct apr_bytes candidate)
+{
+    if (word.n == 0 || candidate.n <= word.n + 1)
+        return false;
+    const size_t rest = candidate.n - word.n;
+    return (candidate.at[word.n] == '.' && memcmp(candidate.at, word.at, word.n) == 0) ||
+           (candidate.at[rest - 1] == '.' && memcmp(candidate.at + rest, word.at, word.n) == 0);
+}
+
 struct apr_nearest apr_nearest_to(struct apr_bytes wanted)
 {
     const unsigned most = wanted.n < 10 ? 2 : (unsigned)apr_min(wanted.n, MOST_BYTES) / 5;
@@ -32,6 +42,11 @@ struct apr_nearest apr_nearest_to(struct apr_bytes wanted)
 
 void apr_nearest_try(struct apr_nearest *n, struct apr_bytes candidate)
 {
+    if (n->distance > 1 && candidate.n <= MOST_BYTES && is_part(n->wanted, candidate)) {
+        n->best = candidate;
+        n->distance = 1;
+        return;
+    }
     const size_t apart = candidate.n > n->wanted.n ? candidate.n - n->wanted.n : n->wanted.n - candidate.n;
     if (candidate.n == 0 || candidate.n > MOST_BYTES || n->wanted.n > MOST_BYTES || apart >= n->distance)
         return;

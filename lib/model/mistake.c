@@ -78,6 +78,7 @@ enum apr_code apr_no_model_file(struct apr_bytes file, struct apr_error *e)
 /* ---- folders -------------------------------------------------------------------------------------------------------- */
 
 #define MOST_SHOWN 6
+#define NO_MODEL   "holds neither model.safetensors nor model.safetensors.index.json nor the stages of a trace"
 
 /* Names of a folder, in byte order; the caller frees each and the array. Without memory or leave to read it: none. */
 static size_t list(const char *folder, struct dirent ***entry)
@@ -106,7 +107,7 @@ static size_t name_those(struct dirent *const *entry, size_t nentry, const char 
 {
     size_t n = 0, at = 0;
     for (size_t i = 0; i < nentry; i++)
-        if (ends(entry[i]->d_name, with) && n++ < MOST_SHOWN && at < room)
+        if (*entry[i]->d_name != '.' && ends(entry[i]->d_name, with) && n++ < MOST_SHOWN && at < room)
             at += (size_t)snprintf(text + at, room - at, "%s%s", n > 1 ? ", " : "", entry[i]->d_name);
     if (n > MOST_SHOWN && at < room)
         snprintf(text + at, room - at, " and %zu more", n - MOST_SHOWN);
@@ -134,9 +135,10 @@ enum apr_code apr_no_model_folder(const char *folder, struct apr_error *e)
         if (n > 0)
             code = apr_fail(e, APR_EIO, APR_NOWHERE, n == 1 ? kinds_of_file[i].one : kinds_of_file[i].many, names);
     }
+    if (code == APR_OK && name_those(entry, nentry, "", names, sizeof names) > 0)
+        code = apr_fail(e, APR_EIO, APR_NOWHERE, NO_MODEL "; it holds %s", names);
     free_list(entry, nentry);
-    return code != APR_OK ? code
-                          : apr_fail(e, APR_EIO, APR_NOWHERE, "holds neither model.safetensors nor model.safetensors.index.json nor the stages of a trace");
+    return code != APR_OK ? code : apr_fail(e, APR_EIO, APR_NOWHERE, NO_MODEL);
 }
 
 /* ---- what is not there ---------------------------------------------------------------------------------------------- */

@@ -199,7 +199,7 @@ static enum apr_code read_index(struct apr_shard_index *index, struct apr_model 
     }
     APR_TRY(apr_walk_end(&w, e));
     if (map.value.at == NULL)
-        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "has no \"weight_map\", so it is no index of a sharded model");
+        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "is JSON with no \"weight_map\", so neither a model nor an index of one: name the folder that it lies in, or fetch the model itself");
     APR_TRY(read_places(index, m, &map, &shards, e));
     return sort_places(index, e);
 }

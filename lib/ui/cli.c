@@ -25,7 +25,7 @@
 #define APR_VERSION "0.1.0"
 #define MAX_THREADS 1024
 #define NCOMMON     8
-#define WIDTH       96   /* columns of the help */
+#define WIDTH       96   /* columns of the help, at most */
 #define LEAST_COLUMNS 80 /* of a terminal that does not say */
 #define HELP_AT     32   /* where an option's words begin; a longer option stands on a line of its own */
 
@@ -93,15 +93,42 @@ static int no_memory(const struct apr_cli *c)
     return apr_cli_fail(c, &e);
 }
 
+/* ---- the terminal --------------------------------------------------------------------------------------------------- */
+
+static bool read_count(const char **text, uint64_t *n)
+{
+    const char *s = *text;
+    for (*n = 0; *s >= '0' && *s <= '9'; s++)
+        if (!apr_mul(*n, 10, n) || !apr_add(*n, (uint64_t)(*s - '0'), n))
+            return false;
+    const bool any = s != *text;
+    *text = s;
+    return any;
+}
+
+/* COLUMNS counts before what the terminal says, as in ls. */
+static unsigned terminal_columns(void)
+{
+    const char *columns = getenv("COLUMNS");
+    struct winsize size = { 0 };
+    uint64_t n = 0;
+    if (!isatty(STDOUT_FILENO))
+        return 0;
+    if ((!columns || !read_count(&columns, &n) || *columns || n == 0) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+        n = size.ws_col;
+    return n == 0 ? LEAST_COLUMNS : n < LEAST_COLUMNS / 2 ? LEAST_COLUMNS / 2 : n > 10000 ? 10000 : (unsigned)n;
+}
+
 /* ---- help ---------------------------------------------------------------------------------------------------------- */
 
 /* Words of text from column `at`, further lines from column `from`. */
 static void wrap(const char *text, size_t at, size_t from)
 {
+    const size_t terminal = terminal_columns(), width = terminal > 0 && terminal < WIDTH ? terminal : WIDTH;
     bool fresh = true;
     while (*(text += strspn(text, " "))) {
         const size_t n = strcspn(text, " "), columns = apr_columns((struct apr_bytes){ (const unsigned char *)text, n });
-        if (!fresh && at + 1 + columns > WIDTH) {
+        if (!fresh && at + 1 + columns > width) {
             printf("\n%*s", (int)from, "");
             at = from;
         } else if (!fresh) {
@@ -154,17 +181,6 @@ static void print_help(const struct parse *p)
 }
 
 /* ---- arguments ----------------------------------------------------------------------------------------------------- */
-
-static bool read_count(const char **text, uint64_t *n)
-{
-    const char *s = *text;
-    for (*n = 0; *s >= '0' && *s <= '9'; s++)
-        if (!apr_mul(*n, 10, n) || !apr_add(*n, (uint64_t)(*s - '0'), n))
-            return false;
-    const bool any = s != *text;
-    *text = s;
-    return any;
-}
 
 static bool read_size(const char *text, uint64_t *n)
 {
@@ -423,19 +439,6 @@ static bool wants_colour(const struct apr_cli *c)
     if (c->color != APR_AUTO)
         return c->color == APR_ALWAYS;
     return isatty(STDOUT_FILENO) && !(no && *no) && !(term && !strcmp(term, "dumb"));
-}
-
-/* COLUMNS counts before what the terminal says, as in ls. */
-static unsigned terminal_columns(void)
-{
-    const char *columns = getenv("COLUMNS");
-    struct winsize size = { 0 };
-    uint64_t n = 0;
-    if (!isatty(STDOUT_FILENO))
-        return 0;
-    if ((!columns || !read_count(&columns, &n) || *columns || n == 0) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
-        n = size.ws_col;
-    return n == 0 ? LEAST_COLUMNS : n < LEAST_COLUMNS / 2 ? LEAST_COLUMNS / 2 : n > 10000 ? 10000 : (unsigned)n;
 }
 
 /* Options -> what the tool and the library ask for. */

@@ -25,7 +25,9 @@ static enum apr_code keep_text(struct output *out, const struct row *r, struct a
     out->kept = more;
     struct text_row *k = &out->kept[out->nkept];
     size_t n = 0;
-    *k = (struct text_row){ .order = out->nkept, .cosine = r->cosine, .rmse = r->rmse, .max = was_compared(r) ? r->sums.max : NAN };
+    const bool unsound = !was_compared(r) || r->sums.nonfinite > 0; /* its numbers do not say how bad it is */
+    *k = (struct text_row){ .order = out->nkept, .cosine = unsound ? NAN : r->cosine, .rmse = unsound ? NAN : r->rmse,
+                            .max = unsound ? NAN : r->sums.max };
     FILE *to = open_memstream(&k->line, &n);
     if (to == NULL)
         return apr_no_memory(e);
@@ -38,7 +40,7 @@ static enum apr_code keep_text(struct output *out, const struct row *r, struct a
     return APR_OK;
 }
 
-/* Worst first; what could not be compared is worst of all. */
+/* Worst first; what could not be compared, and NaN or infinity on one side, is worst of all. */
 static int descending(double x, double y)
 {
     if (isnan(x) || isnan(y))
@@ -86,9 +88,10 @@ static void print_heading(const struct options *o, const struct subject *subject
         apr_print_text(stdout, of_b ? subject->format_b : subject->format_a);
         puts(")");
     }
+    if (o->summary)
+        return;
     putchar('\n');
-    if (!o->summary)
-        print_columns(o);
+    print_columns(o);
 }
 
 /* Not beside JSON, nor where the page has stdout for itself. */

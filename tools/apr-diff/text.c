@@ -88,7 +88,7 @@ static enum apr_style style_of(const struct row *r)
 {
     if (!r->pass)
         return APR_RED;
-    return r->status == STATUS_IDENTICAL || r->status == STATUS_NEARLY ? APR_GREEN : APR_YELLOW;
+    return r->status == STATUS_IDENTICAL || r->status == STATUS_NEARLY ? APR_GREEN : APR_PLAIN;
 }
 
 static void print_number(FILE *to, double v, int width)

@@ -21,7 +21,7 @@ struct tokenizer {
     struct apr_vocabulary v;
     uint64_t              control;
     struct shown          special[MOST_SPECIAL];
-    size_t                nspecial;
+    size_t                nspecial, nmore; /* nmore: beyond the first MOST_SPECIAL */
 };
 
 static int by_id(const void *a, const void *b)
@@ -37,7 +37,9 @@ static void add_special(struct tokenizer *k, uint64_t id, struct apr_bytes role)
     for (size_t i = 0; i < k->nspecial && role.n == 0; i++)
         if (k->special[i].id == id)
             return;
-    if (k->nspecial < MOST_SPECIAL)
+    if (k->nspecial == MOST_SPECIAL)
+        k->nmore++;
+    else
         k->special[k->nspecial++] = (struct shown){ id, role };
 }
 
@@ -130,6 +132,8 @@ static void print_tokenizer(const struct tokenizer *k)
         puts("special tokens");
     for (size_t i = 0; i < k->nspecial; i++)
         print_token(apr_vocabulary_token(v, k->special[i].id), k->special[i].id, k->special[i].role);
+    if (k->nmore > 0)
+        printf("  and %zu more\n", k->nmore);
     print_end("first tokens", v, 0);
     print_end("last tokens", v, last_tokens(v));
     print_template(apr_vocabulary_chat(v, "default"));
