@@ -329,8 +329,8 @@ static void the_worst_elements_and_rows_come_first(void **state)
     json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--top=2", "--rows=9", test_one("a", "F32", "[4,3]", a, sizeof a),
                                           test_one("b", "F32", "[2,6]", b, sizeof b), NULL), 1);
     const json_t *const row = at(r, "results.0");
-    expect_text("top", row, "top", "[{\"index\":11,\"index_a\":[3,2],\"index_b\":[1,5],\"a\":12,\"b\":15,\"abs_diff\":3},"
-                                   "{\"index\":2,\"index_a\":[0,2],\"index_b\":[0,2],\"a\":3,\"b\":4,\"abs_diff\":1}]");
+    expect_text("top", row, "top", "[{\"index\":11,\"index_a\":[3,2],\"index_b\":[1,5],\"name_b\":\"t\",\"a\":12,\"b\":15,\"abs_diff\":3},"
+                                   "{\"index\":2,\"index_a\":[0,2],\"index_b\":[0,2],\"name_b\":\"t\",\"a\":3,\"b\":4,\"abs_diff\":1}]");
     assert_int_equal(json_array_size(at(row, "rows")), 3); /* row 1 is equal */
     expect_text("rows", row, "rows.0.row", "3");
     expect_near("rows", row, "rows.0.rmse", sqrt(3));

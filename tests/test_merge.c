@@ -43,6 +43,8 @@ static void a_share_that_lies_is_refused_by_file_and_row(void **state)
         { "\"results\"", "{\"name\"", "7,{\"name\"", "row 0" },
         { "\"only_in_b\"", "\"tensors_compared\":1", "\"tensors_compared\":2", "its rows do not add up to its tensors_compared" },
         { "\"only_in_b\"", "\"verdict\":\"Fail\"", "\"verdict\":\"Pass\"", "its rows do not bear out its verdict" },
+        { "\"only_in_b\"", "\"excused\":[]", "\"excused\":[{\"side\":\"c\",\"name\":\"x\",\"reason\":\"tied\"}]", "its excused have no sound side" },
+        { "\"only_in_b\"", "\"excused\":[]", "\"excused\":[{\"side\":\"a\",\"name\":\"x\",\"reason\":\"rain\"}]", "no sound reason" },
         { "\"schema\"", "\"model_a\":", "\"model_a\":7,\"m\":", "its summary has no sound model_a" },
         { "\"threshold\"", "\"metadata\":{", "\"metadata\":{\"differences\":[{}]},\"m\":{", "its metadata has no sound key" },
     };

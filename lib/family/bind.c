@@ -233,7 +233,7 @@ bool apr_binding_may_tie(const struct apr_binding *b)
 {
     const struct apr_role *head = apr_family_role(b->family, apr_text("output"));
     const struct apr_scope scope = scope_of(b);
-    return head != NULL && head->optional != NULL && (b->config == NULL || apr_expr_true(head->optional, &scope, true));
+    return head == NULL || (head->optional != NULL && (b->config == NULL || apr_expr_true(head->optional, &scope, true)));
 }
 
 bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_skips(b->names, t); }
@@ -242,7 +242,7 @@ bool apr_binding_tied(const struct apr_binding *b)
 {
     const struct apr_role *head = apr_family_role(b->family, apr_text("output")),
                            *embedding = apr_family_role(b->family, apr_text("token_embd"));
-    return apr_binding_may_tie(b) && apr_binding_dialect(b, head, 0) == APR_NDIALECTS && embedding != NULL &&
+    return apr_binding_may_tie(b) && (head == NULL || apr_binding_dialect(b, head, 0) == APR_NDIALECTS) && embedding != NULL &&
            apr_binding_dialect(b, embedding, 0) != APR_NDIALECTS;
 }
 

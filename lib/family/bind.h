@@ -48,7 +48,7 @@ enum apr_dialect apr_binding_dialect(const struct apr_binding *b, const struct a
 size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part,
                          size_t room);
 
-/* May the model's head be its embedding? False when its config.json says that it is not. And is it: does it store none of its own? */
+/* May the model's head be its embedding? False when its config.json says that it is not; always where the contract knows no head. And is it: does it store none of its own? */
 bool apr_binding_may_tie(const struct apr_binding *b);
 bool apr_binding_tied(const struct apr_binding *b);
 

@@ -141,8 +141,7 @@ static size_t add_prefix(const struct apr_cleaning *how, char *s, size_t n)
     return n + prefix.n;
 }
 
-/* A HuggingFace name as the contract spells it, into out (APR_NAME_ROOM). */
-static struct apr_bytes clean_name(const struct apr_family *f, struct apr_bytes name, char *out)
+struct apr_bytes apr_family_spelling(const struct apr_family *f, struct apr_bytes name, char *out)
 {
     const struct apr_cleaning *how = &f->cleaning;
     struct apr_bytes s = { (const unsigned char *)out, name.n };
@@ -212,7 +211,7 @@ static enum apr_code find_skipped(struct apr_names *s, size_t tensor, struct apr
     size_t first;
     if (s->skip == NULL)
         return APR_OK;
-    const struct apr_bytes name = clean_name(s->family, s->model->tensor[tensor].name, room);
+    const struct apr_bytes name = apr_family_spelling(s->family, s->model->tensor[tensor].name, room);
     APR_TRY(apr_patterns_first(s->skip, name, &first, e));
     s->skipped[tensor] = first != APR_NO_PATTERN && name.n < APR_NAME_ROOM;
     return APR_OK;
@@ -271,7 +270,7 @@ static enum apr_code read_name(struct apr_names *s, size_t tensor, struct apr_er
     const size_t before = s->n;
     const bool gguf_only = s->model->format->own_names;
     if (!gguf_only)
-        APR_TRY(add_meanings(s, tensor, clean_name(s->family, name, room), APR_HF, e));
+        APR_TRY(add_meanings(s, tensor, apr_family_spelling(s->family, name, room), APR_HF, e));
     if (s->n == before)
         APR_TRY(add_meanings(s, tensor, name, APR_GGUF, e));
     if (s->n == before && !gguf_only)
@@ -403,5 +402,5 @@ bool apr_names_present(const struct apr_names *s, const struct apr_role *role) {
 bool apr_names_named(const struct apr_names *s, const struct apr_tensor *t, struct apr_bytes name)
 {
     char room[APR_NAME_ROOM];
-    return apr_bytes_equal(clean_name(s->family, t->name, room), name);
+    return apr_bytes_equal(apr_family_spelling(s->family, t->name, room), name);
 }

@@ -39,6 +39,9 @@ const struct apr_tensor *apr_names_find(const struct apr_names *s, const struct 
 /* Does the contract drop t (`skip`)? Never in a GGUF, nor where a dim that a glob asks for is not known. After apr_names_order. */
 bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t);
 
+/* A model's name as the contract spells it, into out (APR_NAME_ROOM) where that differs from the name. */
+struct apr_bytes apr_family_spelling(const struct apr_family *f, struct apr_bytes name, char *out);
+
 /* Is t, spelled as the contract spells names, called that? */
 bool apr_names_named(const struct apr_names *s, const struct apr_tensor *t, struct apr_bytes name);
 

@@ -62,7 +62,7 @@ static struct apr_cut cut(void *ctx, size_t i, unsigned mode)
         return (struct apr_cut){ 1, 1, SAMPLED, 0 };
     if (mode < SAMPLE && (p->view == NULL || !apr_view_strided(p->view)))
         return (struct apr_cut){ (count + APR_CHUNK - 1) / APR_CHUNK, UNIT_CHUNKS, count, bytes };
-    const uint64_t ncol = p->a->ndim == 0 ? 1 : p->a->dim[p->a->ndim - 1], nrow = count == 0 ? 0 : count / ncol;
+    const uint64_t ncol = p->ndim == 0 ? 1 : p->dim[p->ndim - 1], nrow = count == 0 ? 0 : count / ncol;
     return (struct apr_cut){ (nrow + TILE_ROWS - 1) / TILE_ROWS, 1, count, bytes };
 }
 
@@ -131,7 +131,7 @@ static enum apr_code take(void *ctx, const struct apr_pieces *p, const void *res
     if (p->mode < ROWS)
         add_partial(is_turned(p->mode) ? c->turned : c->linear, result, (size_t)c->o->top);
     else
-        keep_worst_rows(c, result, (size_t)apr_min(TILE_ROWS, c->pair[p->input].a->dim[0] - p->first * TILE_ROWS));
+        keep_worst_rows(c, result, (size_t)apr_min(TILE_ROWS, c->pair[p->input].dim[0] - p->first * TILE_ROWS));
     return APR_OK;
 }
 
@@ -206,13 +206,19 @@ static void fill_row(struct row *r, const struct pair *p)
                        .cosine = NAN, .cosine_linear = NAN, .cosine_transposed = NAN, .rmse = NAN, .mean = NAN, .sqnr = NAN, .norm_ratio = NAN };
     memcpy(r->dim_a, p->a->dim, sizeof r->dim_a);
     memcpy(r->dim_b, p->b->dim, sizeof r->dim_b);
+    r->left_out = p->left_out;
     r->count = r->layout == LAYOUT_INCOMPATIBLE ? p->a->count : comparable_count(p);
 }
 
-static void fill_numbers(struct row *r, const struct partial *p)
+/* Places are counted in A as it is stored. */
+static void fill_numbers(struct row *r, struct partial *p)
 {
+    const uint64_t before = r->pair->before;
     const double n = r->count == 0 ? 1 : (double)r->count;
     r->sums = p->sums;
+    r->sums.max_at += before;
+    for (size_t i = 0; i < p->ntop; i++)
+        p->top[i].index += before;
     r->cosine = cosine_of(&p->sums);
     r->norm_ratio = norm_ratio_of(&p->sums);
     r->mean = p->sums.d / n;
@@ -264,10 +270,14 @@ static enum apr_code fill_transposed(struct compare *c, struct apr_pass *pass, s
     return APR_OK;
 }
 
+static uint64_t pair_rows_before(const struct pair *p) { return p->before == 0 ? 0 : p->before / (p->dim[p->ndim - 1]); }
+
 static enum apr_code fill_worst_rows(struct compare *c, struct apr_pass *pass, size_t i, struct row *r, struct apr_error *e)
 {
     c->nrows = 0;
     APR_TRY(apr_pass_again(pass, i, r->layout == LAYOUT_TRANSPOSED ? ROWS_TURNED : ROWS, e));
+    for (size_t k = 0; k < c->nrows; k++)
+        c->rows[k].row += pair_rows_before(&c->pair[i]);
     r->rows = c->rows;
     r->nrows = c->nrows;
     return APR_OK;

@@ -34,15 +34,32 @@ struct options {
 /* A tensor of A and what it is compared with: b as it lies or, through a family, B's tensors of the same role in A's order.
  *   name       of its row: a's, but that of b for a placeholder of a head that A does not have
  *   b          the first of B's tensors
- *   view       NULL: b as it lies; else `own` is how a's own values change
+ *   view       NULL: b as it lies; else `own` is how a's own values change, and dim the shape that both have then
+ *   before     elements of A before the first that is compared; left_out: rows that only one side has
  *   transform  the transforms between the two, "rope_permute"; NULL for none
  *   problem    why the two cannot be compared although they belong together, or NULL */
 struct pair {
     const struct apr_tensor *a, *b;
     struct apr_bytes         name;
     const struct apr_view   *view, *own;
+    uint64_t                 dim[APR_MAX_DIMS], before, left_out;
+    unsigned                 ndim;
     const char              *transform, *problem;
 };
+
+/* The parts of p->view that some element of a lies in: [*first, *first + n). */
+size_t parts_met(const struct pair *p, size_t *first);
+
+/* An unmatched tensor that does not fail the verdict, and why not. */
+struct excuse {
+    struct apr_bytes name;
+    bool             of_b;
+    const char      *reason;
+};
+extern const char *const excuse_words[]; /* all reasons; NULL-terminated */
+
+/* Why the absence of a match for a tensor of a model is excused, or NULL. b: of it, or NULL; gguf: the other model is one. */
+const char *excuse_of(const struct apr_model *m, const struct apr_binding *b, const struct apr_tensor *t, bool gguf);
 
 struct models {
     const struct apr_model *a, *b;
@@ -52,7 +69,8 @@ struct models {
 struct match {
     struct pair             *pair;
     struct apr_bytes        *only_a, *only_b;
-    size_t                   npair, nonly_a, nonly_b;
+    struct excuse           *excused;   /* those of A, then those of B, in order */
+    size_t                   npair, nonly_a, nonly_b, nexcused;
     bool                     unmatched; /* a tensor without a twin fails the verdict */
     struct apr_bytes         unknown;   /* a class that a model names and no contract knows; empty when a family was found */
     unsigned                 unknown_of; /* which of the two names it */
@@ -113,7 +131,8 @@ struct row {
     unsigned                failed;                    /* bits of enum failure */
     bool                    pass, ignored, below;      /* below: under its cosine bound */
     const struct pair      *pair;                      /* NULL for a row of a merged share, which has top as JSON in top_raw */
-    struct apr_bytes        top_raw;
+    struct apr_bytes        top_raw, parts_raw[2];     /* so are parts_a, parts_b; empty where it had none */
+    uint64_t                left_out;                  /* rows that only one side has */
     const struct worst     *top;
     const struct worst_blocks *blocks;                 /* of a merged share's top */
     size_t                  ntop;

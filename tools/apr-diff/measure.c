@@ -63,8 +63,12 @@ uint64_t comparable_count(const struct pair *p)
 {
     if (p->problem != NULL)
         return 0;
-    if (p->view != NULL)
-        return p->a->count;
+    if (p->view != NULL) {
+        uint64_t count = 1; /* no more than that of a */
+        for (unsigned i = 0; i < p->ndim; i++)
+            count *= p->dim[i];
+        return count;
+    }
     return p->a->count == p->b->count && reals_of(p->a) == reals_of(p->b) ? reals_of(p->a) : 0;
 }
 
@@ -85,8 +89,8 @@ struct sides sides_of(const struct options *o, const struct models *models, cons
         struct apr_view own = *pair->own;
         own.part = &pair->a;
         own.npart = 1;
-        s.a = apr_input_through(k, models->a, &own, pair->a->dim, pair->a->ndim);
-        s.b = apr_input_through(k, models->b, pair->view, pair->a->dim, pair->a->ndim);
+        s.a = apr_input_through(k, models->a, &own, pair->dim, pair->ndim);
+        s.b = apr_input_through(k, models->b, pair->view, pair->dim, pair->ndim);
     } else if (turned) {
         struct apr_view v = apr_view_of(&pair->b, 1, 0);
         if (apr_view_forth(&v, &transpose, 1, pair->a->dim, pair->a->ndim, &never) != APR_OK)

@@ -7,13 +7,15 @@
 #include "share.h"
 
 /* Keys that all shares of a run have, with the same value. */
-static const char *const shared[] = { "model_a", "model_b", "format_a", "format_b", "threshold", "only_in_a", "only_in_b", "metadata" };
+static const char *const shared[] = { "model_a", "model_b", "format_a", "format_b", "threshold", "only_in_a", "only_in_b", "excused", "metadata" };
 
 static int by_number(const void *a, const void *b)
 {
     const struct share *x = a, *y = b;
     return (x->number > y->number) - (x->number < y->number);
 }
+
+static bool same_value(const json_t *a, const json_t *b) { return a == NULL || b == NULL ? a == b : json_equal(a, b); }
 
 /* Every share once, all of one comparison. */
 static enum apr_code check_shares(const struct share *share, size_t n, struct apr_error *e)
@@ -26,7 +28,7 @@ static enum apr_code check_shares(const struct share *share, size_t n, struct ap
             return APR_EARG;
         }
         for (size_t k = 0; k < APR_LENGTH(shared); k++)
-            if (!json_equal(json_object_get(share[i].top, shared[k]), json_object_get(share[0].top, shared[k]))) {
+            if (!same_value(json_object_get(share[i].top, shared[k]), json_object_get(share[0].top, shared[k]))) {
                 apr_fail(e, APR_EARG, APR_NOWHERE, "its %s is not that of %s: the parts are of different runs", shared[k], share[0].s->path);
                 apr_error_in(e, share[i].s->path);
                 return APR_EARG;
@@ -45,6 +47,18 @@ static struct apr_bytes *names_at(const json_t *object, const char *key, size_t 
         name[i] = (struct apr_bytes){ (const unsigned char *)json_string_value(json_array_get(list, i)),
                                       json_string_length(json_array_get(list, i)) };
     return name;
+}
+
+/* Those of a share that was checked, borrowed; false when memory is out. */
+static bool read_excused(struct match *m, const json_t *list)
+{
+    m->excused = malloc((json_array_size(list) + 1) * sizeof *m->excused);
+    for (; m->excused != NULL && m->nexcused < json_array_size(list); m->nexcused++) {
+        const json_t *x = json_array_get(list, m->nexcused);
+        m->excused[m->nexcused] = (struct excuse){ share_bytes(x, "name"), strcmp(share_text(x, "side"), "b") == 0,
+                                                   share_excuse(json_object_get(x, "reason")) };
+    }
+    return m->excused != NULL;
 }
 
 /* The report of shares that were checked, in order. */
@@ -81,7 +95,7 @@ static int merge_all(struct options *o, struct share *share, size_t n)
     if (code == APR_OK) {
         m.only_a = names_at(share[0].top, "only_in_a", &m.nonly_a);
         m.only_b = names_at(share[0].top, "only_in_b", &m.nonly_b);
-        code = m.only_a == NULL || m.only_b == NULL ? apr_no_memory(&e) : share_metadata(&share[0], &own, &metadata, &e);
+        code = !read_excused(&m, json_object_get(share[0].top, "excused")) || m.only_a == NULL || m.only_b == NULL ? apr_no_memory(&e) : share_metadata(&share[0], &own, &metadata, &e);
     }
     const int exit_code = code == APR_OK ? report_shares(o, share, n, &m, metadata) : fail_early(o, "apr-diff/1", &e);
     free_metadata(&own);

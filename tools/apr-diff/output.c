@@ -171,11 +171,25 @@ void write_names(struct apr_out *j, const char *key, const struct apr_bytes *nam
 
 bool passes(const struct output *out) { return out->sum.failed == 0 && !out->subject.unmatched; }
 
+static void write_excused(struct apr_out *j, const struct match *m)
+{
+    apr_out_open(j, "excused", '[');
+    for (size_t i = 0; i < m->nexcused; i++) {
+        apr_out_open(j, NULL, '{');
+        apr_out_text(j, "side", m->excused[i].of_b ? "b" : "a");
+        apr_out_bytes(j, "name", m->excused[i].name);
+        apr_out_text(j, "reason", m->excused[i].reason);
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+}
+
 static void write_summary(const struct output *out, struct apr_out *j, const struct match *m, const struct metadata *metadata)
 {
     const struct summary *s = &out->sum;
     write_names(j, "only_in_a", m->only_a, m->nonly_a);
     write_names(j, "only_in_b", m->only_b, m->nonly_b);
+    write_excused(j, m);
     apr_out_count(j, "tensors_compared", s->compared);
     apr_out_count(j, "identical_count", s->count[STATUS_IDENTICAL] + s->count[STATUS_NEARLY]);
     apr_out_count(j, "nearly_identical_count", s->count[STATUS_NEARLY]);
@@ -222,13 +236,48 @@ void print_names(const char *what, const struct apr_bytes *name, size_t n)
     free(group);
 }
 
+/* Names of one side alone: those that have no excuse, then the others by why. */
+static void print_unmatched(const struct match *m, bool of_b)
+{
+    const struct apr_bytes *only = of_b ? m->only_b : m->only_a;
+    const size_t n = of_b ? m->nonly_b : m->nonly_a;
+    const char *const side = of_b ? "only in B" : "only in A";
+    struct apr_bytes *name = malloc((n + 1) * sizeof *name);
+    if (name == NULL) {
+        print_names(side, only, n);
+        return;
+    }
+    const struct excuse *const first = m->excused, *const end = first == NULL ? NULL : first + m->nexcused;
+    size_t some = 0;
+    const struct excuse *x = first;
+    while (x != end && x->of_b != of_b)
+        x++;
+    for (size_t i = 0; i < n; i++) {
+        const bool excused = x != end && x->of_b == of_b && apr_bytes_equal(x->name, only[i]); /* both are in order */
+        name[some] = only[i];
+        some += !excused;
+        x += excused;
+    }
+    print_names(side, name, some);
+    for (size_t k = 0; excuse_words[k] != NULL; k++) {
+        char what[64];
+        some = 0;
+        for (x = first; x != end; x++)
+            if (x->of_b == of_b && strcmp(x->reason, excuse_words[k]) == 0)
+                name[some++] = x->name;
+        snprintf(what, sizeof what, "%s, excused (%s)", side, excuse_words[k]);
+        print_names(what, name, some);
+    }
+    free(name);
+}
+
 static void print_summary(const struct output *out, const struct match *m)
 {
     const struct summary *s = &out->sum;
     const bool colour = out->o->cli.colour, pass = passes(out);
     char cosine[32];
-    print_names("only in A", m->only_a, m->nonly_a);
-    print_names("only in B", m->only_b, m->nonly_b);
+    print_unmatched(m, false);
+    print_unmatched(m, true);
     printf("\n%llu compared:", (unsigned long long)s->compared);
     const char *comma = "";
     for (unsigned i = 0; i < NSTATUS; i++)

@@ -28,26 +28,25 @@ static void write_index(struct apr_out *j, const char *key, uint64_t index, cons
     apr_out_counts(j, key, at, ndim + (parts > 1));
 }
 
-/* The position in B of element `index` of A. */
-static uint64_t index_in_b(const struct row *r, uint64_t index)
+/* Where element `index` of A lies in B: in *t, at the index returned; *t is NULL where B has no place for it. */
+static uint64_t place_in_b(const struct row *r, uint64_t index, const struct apr_tensor **t)
 {
-    return r->layout == LAYOUT_TRANSPOSED ? index % r->dim_a[1] * r->dim_a[0] + index / r->dim_a[1] : index;
+    const struct apr_view *v = r->pair->view;
+    *t = r->pair->b;
+    if (v == NULL)
+        return r->layout == LAYOUT_TRANSPOSED ? index % r->dim_a[1] * r->dim_a[0] + index / r->dim_a[1] : index;
+    const struct apr_place place = apr_view_place(v, index - r->pair->before);
+    *t = place.part == v->npart ? NULL : v->part[place.part];
+    return place.index;
 }
 
 bool find_block(const struct row *r, uint64_t index, bool of_b, const struct apr_tensor **t, const unsigned char **block)
 {
     const struct pair *p = r->pair;
-    *t = of_b ? p->b : p->a;
-    if (of_b && p->view != NULL) {
-        const struct apr_place place = apr_view_place(p->view, index);
-        if (place.part == p->view->npart)
-            return false;
-        *t = p->view->part[place.part];
-        index = place.index;
-    } else if (of_b) {
-        index = index_in_b(r, index);
-    }
-    if ((*t)->dtype->block == 1 || (*t)->swapped)
+    *t = p->a;
+    if (of_b)
+        index = place_in_b(r, index, t);
+    if (*t == NULL || (*t)->dtype->block == 1 || (*t)->swapped)
         return false;
     *block = apr_element_bytes(*t, index, 1).at;
     return true;
@@ -62,7 +61,12 @@ static void write_element(struct apr_out *j, const struct options *o, const stru
     apr_out_open(j, NULL, '{');
     apr_out_count(j, "index", w->index);
     write_index(j, "index_a", w->index, r->dim_a, r->ndim_a, parts);
-    write_index(j, "index_b", index_in_b(r, w->index), r->dim_b, r->ndim_b, parts);
+    const uint64_t index_b = place_in_b(r, w->index, &t);
+    if (t != NULL)
+        write_index(j, "index_b", index_b, t->dim, t->ndim, parts);
+    else
+        apr_out_null(j, "index_b");
+    apr_out_bytes(j, "name_b", t == NULL ? (struct apr_bytes){ 0 } : t->name);
     apr_out_real(j, "a", w->a);
     apr_out_real(j, "b", w->b);
     apr_out_real(j, "abs_diff", w->diff);
@@ -96,6 +100,26 @@ static void write_rows(struct apr_out *j, const struct row *r)
         apr_out_count(j, "nonfinite_mismatch", r->rows[i].nonfinite);
         apr_out_close(j, '}');
     }
+    apr_out_close(j, ']');
+}
+
+/* The stored tensors that the row meets. */
+static void write_parts(struct apr_out *j, const struct row *r)
+{
+    static const char *const keys[] = { "parts_a", "parts_b" };
+    for (unsigned i = 0; r->pair == NULL && i < 2; i++)
+        if (r->parts_raw[i].n > 0)
+            apr_out_raw(j, keys[i], r->parts_raw[i]);
+    if (r->pair == NULL)
+        return;
+    size_t first;
+    const size_t n = parts_met(r->pair, &first);
+    apr_out_open(j, keys[0], '[');
+    apr_out_bytes(j, NULL, r->pair->a->name);
+    apr_out_close(j, ']');
+    apr_out_open(j, keys[1], '[');
+    for (size_t i = first; i < first + n; i++)
+        apr_out_bytes(j, NULL, r->pair->view == NULL ? r->pair->b->name : r->pair->view->part[i]->name);
     apr_out_close(j, ']');
 }
 
@@ -140,6 +164,8 @@ void write_row(struct apr_out *j, const struct options *o, const struct row *r)
     apr_out_text(j, "status", status_words[r->status]);
     apr_out_bool(j, "pass", r->pass);
     write_failures(j, r);
+    apr_out_count(j, "rows_left_out", r->left_out);
+    write_parts(j, r);
     if (r->ignored)
         apr_out_bool(j, "ignored", true);
     if (r->error != NULL)

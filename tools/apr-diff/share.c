@@ -31,7 +31,7 @@ struct apr_bytes share_bytes(const json_t *object, const char *key) { return byt
 
 /* TEXT   a string           COUNT   an integer, 0 or more      SHAPE   up to 8 counts     NAMES  strings    LAYOUT, STATUS  one of our words; FAILURES  some
  * BOOL   true or false      REAL    a number or null           OBJECT                     LIST   anything in it */
-enum kind { KIND_TEXT, KIND_BOOL, KIND_COUNT, KIND_REAL, KIND_SHAPE, KIND_NAMES, KIND_OBJECT, KIND_LIST, KIND_LAYOUT, KIND_STATUS, KIND_FAILURES };
+enum kind { KIND_TEXT, KIND_BOOL, KIND_COUNT, KIND_REAL, KIND_SHAPE, KIND_NAMES, KIND_OBJECT, KIND_LIST, KIND_LAYOUT, KIND_STATUS, KIND_FAILURES, KIND_SIDE, KIND_EXCUSE };
 
 /* A key that must be there; `null`: or may be null; `absent`: or may be absent. */
 struct key {
@@ -61,6 +61,16 @@ static unsigned word_index(const json_t *v, const char *const *words, unsigned n
     return i;
 }
 
+static const char *const side_words[] = { "a", "b" };
+
+const char *share_excuse(const json_t *word)
+{
+    unsigned n = 0;
+    while (excuse_words[n] != NULL)
+        n++;
+    return excuse_words[word_index(word, excuse_words, n)];
+}
+
 static bool is_failure(const json_t *v) { return word_index(v, failure_words, NFAILURES) < NFAILURES; }
 
 static bool is_of_kind(const json_t *v, enum kind kind)
@@ -76,6 +86,8 @@ static bool is_of_kind(const json_t *v, enum kind kind)
     case KIND_LIST:   return json_is_array(v);
     case KIND_LAYOUT: return word_index(v, layout_words, LAYOUT_INCOMPATIBLE + 1) <= LAYOUT_INCOMPATIBLE;
     case KIND_STATUS: return word_index(v, status_words, NSTATUS) < NSTATUS;
+    case KIND_SIDE:   return word_index(v, side_words, 2) < 2;
+    case KIND_EXCUSE: return share_excuse(v) != NULL;
     case KIND_FAILURES: return is_list_of(v, NFAILURES, is_failure);
     }
     return false;
@@ -104,7 +116,8 @@ static const struct key row_keys[] = {
     { "sqnr_db", KIND_REAL, false, false }, { "cosine_linear", KIND_REAL, false, false }, { "cosine_transposed", KIND_REAL, false, false },
     { "status", KIND_STATUS, false, false }, { "pass", KIND_BOOL, false, false }, { "ignored", KIND_BOOL, false, true },
     { "error", KIND_TEXT, false, true }, { "problem", KIND_TEXT, false, true }, { "top", KIND_LIST, false, true },
-    { "rows", KIND_LIST, false, true }, { "norm_ratio", KIND_REAL, false, true }, { "failed", KIND_FAILURES, false, true },
+    { "rows", KIND_LIST, false, true }, { "norm_ratio", KIND_REAL, false, true }, { "rows_left_out", KIND_COUNT, false, true },
+    { "parts_a", KIND_NAMES, false, true }, { "parts_b", KIND_NAMES, false, true }, { "failed", KIND_FAILURES, false, true },
 };
 static const struct key top_keys[] = {
     { "index", KIND_COUNT, false, false }, { "a", KIND_REAL, false, false }, { "b", KIND_REAL, false, false },
@@ -122,8 +135,10 @@ static const struct key summary_keys[] = {
     { "small_count", KIND_COUNT, false, false }, { "medium_count", KIND_COUNT, false, false }, { "large_count", KIND_COUNT, false, false },
     { "critical_count", KIND_COUNT, false, false }, { "transposed_count", KIND_COUNT, false, false },
     { "min_cosine", KIND_REAL, false, false }, { "threshold", KIND_REAL, false, false }, { "below_threshold_count", KIND_COUNT, false, false },
-    { "verdict", KIND_TEXT, false, false }, { "metadata", KIND_OBJECT, false, false }, { "partition", KIND_OBJECT, false, false },
+    { "verdict", KIND_TEXT, false, false }, { "metadata", KIND_OBJECT, false, false }, { "excused", KIND_LIST, false, true }, { "partition", KIND_OBJECT, false, false },
 };
+static const struct key excuse_keys[] = { { "side", KIND_SIDE, false, false }, { "name", KIND_TEXT, false, false },
+                                          { "reason", KIND_EXCUSE, false, false } };
 static const struct key partition_keys[] = {
     { "number", KIND_COUNT, false, false }, { "of", KIND_COUNT, false, false }, { "unmatched_fails", KIND_BOOL, false, false },
 };
@@ -205,7 +220,7 @@ static void read_numbers(struct row *r, const json_t *json)
         .problem = share_text(json, "problem"), .count = share_count(json, "element_count"), .cosine = share_real(json, "cosine_similarity"),
         .cosine_linear = share_real(json, "cosine_linear"), .cosine_transposed = share_real(json, "cosine_transposed"),
         .rmse = share_real(json, "rmse"), .mean = share_real(json, "mean_diff"), .sqnr = share_real(json, "sqnr_db"),
-        .norm_ratio = share_real(json, "norm_ratio"), .failed = read_failures(json_object_get(json, "failed")),
+        .left_out = share_count(json, "rows_left_out"), .norm_ratio = share_real(json, "norm_ratio"), .failed = read_failures(json_object_get(json, "failed")),
         .pass = json_is_true(json_object_get(json, "pass")), .ignored = json_is_true(json_object_get(json, "ignored")),
     };
     r->layout = (enum layout)word_index(json_object_get(json, "layout"), layout_words, LAYOUT_INCOMPATIBLE + 1);
@@ -265,6 +280,10 @@ static enum apr_code read_top(struct row *r, const json_t *list, const struct ap
     struct apr_walk w;
     bool more = true;
     r->ntop = json_array_size(list);
+    APR_TRY(find_member(row, "parts_a", &text, e));
+    r->parts_raw[0] = text.value;
+    APR_TRY(find_member(row, "parts_b", &text, e));
+    r->parts_raw[1] = text.value;
     r->top = room->top = malloc((r->ntop + 1) * sizeof *room->top);
     r->blocks = room->blocks = malloc((r->ntop + 1) * sizeof *room->blocks);
     if (room->top == NULL || room->blocks == NULL)
@@ -386,6 +405,15 @@ static enum apr_code check_metadata(const struct share *p, struct apr_error *e)
     return key == NULL ? APR_OK : not_a_share(p, "its metadata has no sound ", key, e);
 }
 
+static enum apr_code check_excused(const struct share *p, struct apr_error *e)
+{
+    const json_t *list = json_object_get(p->top, "excused");
+    const char *key = NULL;
+    for (size_t i = 0; key == NULL && i < json_array_size(list); i++)
+        key = wrong_key(json_array_get(list, i), excuse_keys, APR_LENGTH(excuse_keys));
+    return key == NULL ? APR_OK : not_a_share(p, "its excused have no sound ", key, e);
+}
+
 static enum apr_code check_keys(struct share *p, struct apr_error *e)
 {
     if (json_object_get(p->top, "error") != NULL)
@@ -406,6 +434,7 @@ static enum apr_code check_keys(struct share *p, struct apr_error *e)
         return not_a_share(p, "it has no partition number", "", e);
     if (p->results.n == 0)
         return not_a_share(p, "it has no results", "", e);
+    APR_TRY(check_excused(p, e));
     return check_metadata(p, e);
 }
 

@@ -32,6 +32,7 @@ APR_MUST_CHECK enum apr_code share_metadata(const struct share *p, struct metada
 /* Values of an object that has been checked. */
 uint64_t share_count(const json_t *object, const char *key);
 double share_real(const json_t *object, const char *key);           /* NAN for null */
+const char *share_excuse(const json_t *word);                       /* that of excuse_words, NULL when it is none */
 const char *share_text(const json_t *object, const char *key);
 struct apr_bytes share_bytes(const json_t *object, const char *key);
 

@@ -154,6 +154,9 @@ static void print_notes(FILE *to, const struct form *f, size_t at, const struct 
         note(&n, "norm ratio ", apr_text(spell_short(r->norm_ratio, count, sizeof count)));
     if (r->failed >> FAILED_SQNR & 1)
         note(&n, "sqnr in dB ", apr_text(spell_short(r->sqnr, count, sizeof count)));
+    snprintf(count, sizeof count, "%llu", (unsigned long long)r->left_out);
+    if (r->left_out > 0)
+        note(&n, "rows that one side lacks: ", apr_text(count));
     if (r->ignored)
         note(&n, "", apr_text("ignored"));
     for (size_t i = 0; i < APR_LENGTH(why); i++)

@@ -1,0 +1,50 @@
+/* Tensors of one side alone that do not fail the verdict. */
+#include <string.h>
+
+#include "base/bytes.h"
+#include "diff.h"
+#include "model/model.h"
+
+static const char generated[] = "generated", skipped[] = "skipped by contract", recomputed[] = "recomputed", tied[] = "tied";
+const char *const excuse_words[] = { generated, skipped, recomputed, tied, NULL };
+
+static bool ends(struct apr_bytes s, const char *with)
+{
+    const struct apr_bytes w = apr_text(with);
+    return s.n >= w.n && memcmp(s.at + s.n - w.n, w.at, w.n) == 0;
+}
+
+/* Has the model a weight beside that bias? Then it is a parameter, and no mask. */
+static bool has_weight(const struct apr_model *m, struct apr_bytes name)
+{
+    char weight[APR_NAME_ROOM];
+    const size_t stem = name.n - strlen("bias");
+    if (stem + sizeof "weight" > sizeof weight)
+        return true;
+    memcpy(weight, name.at, stem);
+    memcpy(weight + stem, "weight", sizeof "weight");
+    return apr_model_find(m, apr_text(weight)) != NULL;
+}
+
+/* Buffers that every loader computes anew: angles of rotary embeddings, positions, the masks of old attention modules. */
+static bool is_recomputed(const struct apr_model *m, struct apr_bytes name)
+{
+    static const char *const buffers[] = { ".inv_freq", ".cos_cached", ".sin_cached", "position_ids", ".attn.masked_bias", ".attention.masked_bias" };
+    for (size_t i = 0; i < APR_LENGTH(buffers); i++)
+        if (ends(name, buffers[i]))
+            return true;
+    return (ends(name, ".attn.bias") || ends(name, ".attention.bias")) && !has_weight(m, name);
+}
+
+const char *excuse_of(const struct apr_model *m, const struct apr_binding *b, const struct apr_tensor *t, bool gguf)
+{
+    struct apr_meaning meaning;
+    if (t->tied)
+        return tied;
+    /* one such name needs no family to be known */
+    if (apr_bytes_is(t->name, "rope_freqs.weight") || (b != NULL && apr_binding_meaning(b, t, 0, &meaning) && meaning.role->generated))
+        return generated;
+    if (is_recomputed(m, t->name))
+        return recomputed;
+    return gguf && b != NULL && apr_binding_skips(b, t) ? skipped : NULL;
+}
