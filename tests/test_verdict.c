@@ -139,12 +139,32 @@ static void rows_that_one_side_lacks_are_left_out_and_counted(void **state)
     }
 }
 
+static void packed_weights_are_said_to_be_compared_by_their_codes(void **state)
+{
+    (void)state;
+    static const float ones[] = { 1, 2, 3, 4 };
+    static const struct test_tensor norm = { "model.norm.weight", "F32", "[4]", ones, 16 };
+    const char *const a = checkpoint("plain", "{\"model_type\":\"llama\"}", &norm, 1);
+    const char *const b = checkpoint("packed", "{\"model_type\":\"llama\",\"quantization_config\":{\"quant_method\":\"fp8\"}}", &norm, 1);
+    json_t *r = report_of(test_tool(APR_DIFF, "--json", a, b, NULL), 0);
+    expect_text("packed", r, "note", "codes compared, scales not applied");
+    json_decref(r);
+    r = report_of(test_tool(APR_DIFF, "--json", a, a, NULL), 0);
+    assert_null(json_object_get(r, "note"));
+    json_decref(r);
+    expect_exit(test_tool(APR_DIFF, a, checkpoint("broken", "{", &norm, 1), NULL), 0, NULL);
+    struct test_answer text = test_tool(APR_DIFF, b, a, NULL);
+    assert_true(test_says(&text.out, "\nnote: codes compared, scales not applied\nverdict: "));
+    test_answer_free(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(experts_fused_or_not_are_one_model_and_places_are_those_of_the_part),
         cmocka_unit_test(towers_and_buffers_are_told_apart_between_checkpoints),
         cmocka_unit_test(rows_that_one_side_lacks_are_left_out_and_counted),
+        cmocka_unit_test(packed_weights_are_said_to_be_compared_by_their_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,6 +74,7 @@ struct match {
     bool                     unmatched; /* a tensor without a twin fails the verdict */
     struct apr_bytes         unknown;   /* a class that a model names and no contract knows; empty when a family was found */
     unsigned                 unknown_of; /* which of the two names it */
+    const char              *note;      /* what a reader must know of the numbers, or NULL */
     const struct apr_family *either[2]; /* two families that the names fit and that disagree; NULL when it is clear */
     struct apr_binding      *binding[2];
     struct apr_arena        *arena;     /* what pairs point to */

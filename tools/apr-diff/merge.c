@@ -7,7 +7,7 @@
 #include "share.h"
 
 /* Keys that all shares of a run have, with the same value. */
-static const char *const shared[] = { "model_a", "model_b", "format_a", "format_b", "threshold", "only_in_a", "only_in_b", "excused", "metadata" };
+static const char *const shared[] = { "model_a", "model_b", "format_a", "format_b", "threshold", "only_in_a", "only_in_b", "excused", "note", "metadata" };
 
 static int by_number(const void *a, const void *b)
 {
@@ -93,6 +93,7 @@ static int merge_all(struct options *o, struct share *share, size_t n)
         code = check_shares(share, n, &e);
     }
     if (code == APR_OK) {
+        m.note = share_text(share[0].top, "note");
         m.only_a = names_at(share[0].top, "only_in_a", &m.nonly_a);
         m.only_b = names_at(share[0].top, "only_in_b", &m.nonly_b);
         code = !read_excused(&m, json_object_get(share[0].top, "excused")) || m.only_a == NULL || m.only_b == NULL ? apr_no_memory(&e) : share_metadata(&share[0], &own, &metadata, &e);

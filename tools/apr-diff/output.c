@@ -205,6 +205,8 @@ static void write_summary(const struct output *out, struct apr_out *j, const str
         apr_out_text(j, "min_cosine_tensor", s->min_name);
     apr_out_real(j, "threshold", out->o->bounds.cosine);
     apr_out_count(j, "below_threshold_count", s->below);
+    if (m->note != NULL)
+        apr_out_text(j, "note", m->note);
     apr_out_text(j, "verdict", passes(out) ? "Pass" : "Fail");
     write_metadata(j, "metadata", metadata);
     if (out->o->nparts > 0) {
@@ -291,6 +293,11 @@ static void print_summary(const struct output *out, const struct match *m)
     if (!isnan(s->min_cosine)) {
         const int at = printf("lowest cosine: %s  ", apr_spell_real(s->min_cosine, cosine));
         print_behind(out->o, (size_t)at, apr_text(s->min_name));
+    }
+    if (m->note != NULL) {
+        fputs("note: ", stdout);
+        apr_print_text(stdout, m->note);
+        putchar('\n');
     }
     printf("verdict: %s%s%s", apr_style(colour, pass ? APR_GREEN : APR_RED), pass ? "Pass" : "Fail", apr_style(colour, APR_PLAIN));
     if (s->failed > 0)

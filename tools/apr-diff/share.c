@@ -135,7 +135,8 @@ static const struct key summary_keys[] = {
     { "small_count", KIND_COUNT, false, false }, { "medium_count", KIND_COUNT, false, false }, { "large_count", KIND_COUNT, false, false },
     { "critical_count", KIND_COUNT, false, false }, { "transposed_count", KIND_COUNT, false, false },
     { "min_cosine", KIND_REAL, false, false }, { "threshold", KIND_REAL, false, false }, { "below_threshold_count", KIND_COUNT, false, false },
-    { "verdict", KIND_TEXT, false, false }, { "metadata", KIND_OBJECT, false, false }, { "excused", KIND_LIST, false, true }, { "partition", KIND_OBJECT, false, false },
+    { "verdict", KIND_TEXT, false, false }, { "metadata", KIND_OBJECT, false, false }, { "excused", KIND_LIST, false, true },
+    { "note", KIND_TEXT, false, true }, { "partition", KIND_OBJECT, false, false },
 };
 static const struct key excuse_keys[] = { { "side", KIND_SIDE, false, false }, { "name", KIND_TEXT, false, false },
                                           { "reason", KIND_EXCUSE, false, false } };
