@@ -1,6 +1,7 @@
 /* apr-inspect --check: each finding with one planted fault, and nothing to say about what is sound. */
 #include "support.h"
 
+#include <float.h>
 #include <glob.h>
 #include <math.h>
 #include <regex.h>
@@ -340,24 +341,103 @@ static const char *safetensors(const char *name, const char *header, const struc
     return path;
 }
 
-static void a_layer_unlike_its_siblings_stands_out(void **state)
+/* Sixteen layers of NAME, `shape` of 256 elements; loud: layers that are fifty times as large; planted: the first value of layer 5, or 0.
+ * Then a tensor of 20,000 zeros and ones of that type, when there is one, which makes it the model's. */
+static const char *layers(const char *name, const char *shape, unsigned loud_from, unsigned loud_to, float planted, bool f16)
 {
-    (void)state;
     struct test_bytes header = { 0 }, data = { 0 };
+    char entry[160];
     for (unsigned i = 0; i < 16; i++) {
-        char entry[128];
-        snprintf(entry, sizeof entry, "%c\"layers.%u.w\":{\"dtype\":\"F32\",\"shape\":[8,32],\"data_offsets\":[%zu,%zu]}",
-                 i == 0 ? '{' : ',', i, data.n, data.n + 1024);
+        const size_t at = data.n;
+        snprintf(entry, sizeof entry, "%c\"layers.%u.%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}", i == 0 ? '{' : ',', i, name,
+                 shape, data.n, data.n + 1024);
         test_text(&header, entry);
-        put_values(&data, 256, i == 9 ? LOUD : NORMAL);
+        put_values(&data, 256, i >= loud_from && i < loud_to ? LOUD : NORMAL);
+        if (i == 5 && planted != 0)
+            memcpy(data.at + at, &planted, sizeof planted);
+    }
+    if (f16) {
+        snprintf(entry, sizeof entry, ",\"head.w\":{\"dtype\":\"F16\",\"shape\":[100,200],\"data_offsets\":[%zu,%zu]}", data.n, data.n + 40000);
+        test_text(&header, entry);
+        for (unsigned i = 0; i < 20000; i++)
+            test_integer(&data, i % 3 == 0 ? 0 : 0x3C00, 2);
     }
     test_text(&header, "}");
     const char *path = safetensors("layers.safetensors", (const char *)header.at, &data);
-    expect("one layer is loud", path, "--check", 0, "layers.outlier", "layers.9.w");
-    struct test_answer a = test_tool("apr-inspect", "--check", "--json", path, NULL);
-    assert_false(test_says(&a.out, "\"tensor\":\"layers.8.w\""));
-    test_answer_free(&a);
     test_free(&header);
+    test_free(&data);
+    return path;
+}
+
+static void a_layer_unlike_its_siblings_stands_out(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what, *name, *shape;
+        unsigned    from, to;
+        const char *severity; /* of layer 9; NULL: nothing is said of it */
+    } rows[] = {
+        { "one layer is loud, which may be meant", "w", "[8,32]", 9, 10, "info" },
+        { "two layers are loud", "w", "[8,32]", 9, 11, "warning" },
+        { "half of the layers are", "w", "[8,32]", 8, 16, NULL },
+        { "a bias differs by layer in sound models", "k.bias", "[256]", 9, 11, NULL },
+        { "and so does a norm", "norm.weight", "[256]", 9, 10, NULL },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char wanted[160];
+        struct test_answer a = test_tool("apr-inspect", "--check", "--json", layers(rows[i].name, rows[i].shape, rows[i].from, rows[i].to, 0, false), NULL);
+        snprintf(wanted, sizeof wanted, "\"severity\":\"%s\",\"code\":\"layers.outlier\",\"tensor\":\"layers.9.%s\"",
+                 rows[i].severity == NULL ? "" : rows[i].severity, rows[i].name);
+        if (a.exit != 0 || test_says(&a.out, rows[i].severity == NULL ? "layers.outlier" : wanted) != (rows[i].severity != NULL) ||
+            test_says(&a.out, "\"tensor\":\"layers.8."))
+            fail_msg("%s: exit %d, %s", rows[i].what, a.exit, (const char *)a.out.at);
+        test_answer_free(&a);
+    }
+}
+
+/* The values are even over [-1/8, 1/8], so the median of their magnitudes is about 1/16. */
+static void a_magnitude_that_no_weight_has_is_an_error(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what, *name, *shape;
+        float       planted;
+        bool        f16, found;
+    } rows[] = {
+        { "a hundred thousand", "w", "[8,32]", 1e5f, false, true },
+        { "the largest float", "w", "[8,32]", -FLT_MAX, false, true },
+        { "half of the limit", "w", "[8,32]", 3e4f, false, false },
+        { "a bias of a hundred thousand", "bias", "[256]", 1e5f, false, false },
+        { "a bias of ten million", "bias", "[256]", 1e7f, false, true },
+        { "more than F16 holds, in a model of F16", "bias", "[256]", 65536, true, true },
+        { "a mask in a model of F16", "mask", "[256]", 65536, true, false },
+        { "what F16 holds", "bias", "[256]", 65504, true, false },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char tensor[32];
+        const char *path = layers(rows[i].name, rows[i].shape, 0, 0, rows[i].planted, rows[i].f16);
+        snprintf(tensor, sizeof tensor, "layers.5.%s", rows[i].name);
+        if (rows[i].found)
+            expect(rows[i].what, path, "--check", 1, "values.range", tensor);
+        else
+            expect(rows[i].what, path, "--check", 0, "contract.unknown", NULL);
+    }
+}
+
+/* The first matrix is dropped by the contract of gemma3, as are its masks. */
+static void a_matrix_of_zeros_is_told_though_the_contract_drops_it(void **state)
+{
+    (void)state;
+    static const char header[] = "{\"vision_tower.w\":{\"dtype\":\"F32\",\"shape\":[8,8],\"data_offsets\":[0,256]},"
+                                 "\"vision_tower.bias\":{\"dtype\":\"F32\",\"shape\":[64],\"data_offsets\":[256,512]},"
+                                 "\"model.norm.weight\":{\"dtype\":\"F32\",\"shape\":[64],\"data_offsets\":[512,768]}}";
+    static const char config[] = "{\"architectures\":[\"Gemma3ForConditionalGeneration\"]}";
+    struct test_bytes data = { 0 };
+    put_values(&data, 128, ZEROS);
+    put_values(&data, 64, NORMAL);
+    test_file("zeros/config.json", config, sizeof config - 1);
+    const char *path = safetensors("zeros/model.safetensors", header, &data);
+    expect("a zeroed matrix", path, "--check", 1, "values.zero", "vision_tower.w");
     test_free(&data);
 }
 
@@ -694,6 +774,8 @@ int main(void)
         cmocka_unit_test(fast_reads_no_data),
         cmocka_unit_test(scales_and_codes_of_blocks_are_seen_undecoded),
         cmocka_unit_test(a_layer_unlike_its_siblings_stands_out),
+        cmocka_unit_test(a_magnitude_that_no_weight_has_is_an_error),
+        cmocka_unit_test(a_matrix_of_zeros_is_told_though_the_contract_drops_it),
         cmocka_unit_test(what_is_no_whole_model_is_judged_by_itself),
         cmocka_unit_test(a_folder_of_two_models_is_ambiguous_unless_they_are_one),
         cmocka_unit_test(many_findings_of_one_code_share_a_line),

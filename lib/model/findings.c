@@ -8,6 +8,7 @@
 #define FAULT          APR_FAULT, APR_FAULT, false
 #define FAULT_OR(mild) APR_FAULT, mild, false
 #define WARNING        APR_WARNING, APR_WARNING, false
+#define WARNING_OR(mild) APR_WARNING, mild, false
 #define INFO           APR_INFO, APR_INFO, false
 
 const struct apr_finding apr_findings[] = {
@@ -140,6 +141,7 @@ const struct apr_finding apr_findings[] = {
     { "vocab.large", APR_STAGE_TOKENIZER, FAULT, "none" },
 
     { "values.nonfinite", APR_STAGE_VALUES, FAULT, "the training diverged, or a conversion to F16 overflowed: convert it as BF16 or F32" },
+    { "values.range", APR_STAGE_VALUES, FAULT, "the file was damaged, or never filled: fetch or convert it again" },
     { "values.scale", APR_STAGE_VALUES, FAULT, "quantize it again; the source may hold NaN" },
     { "values.undecoded", APR_STAGE_VALUES, INFO, "none" },
 
@@ -148,7 +150,7 @@ const struct apr_finding apr_findings[] = {
     { "values.sparse", APR_STAGE_DEGENERATE, FAULT_OR(APR_WARNING), "a load that broke off; pruned models may" },
     { "values.dead_rows", APR_STAGE_DEGENERATE, WARNING, "a token that was never trained, or padding; harmless if so" },
 
-    { "layers.outlier", APR_STAGE_DISTRIBUTION, WARNING, "look at it with `--stats`; a scale was lost, or two tensors were swapped" },
+    { "layers.outlier", APR_STAGE_DISTRIBUTION, WARNING_OR(APR_INFO), "look at it with `--stats`; a scale was lost, or two tensors were swapped" },
 
     { "codec.foreign", APR_STAGE_ROUND_TRIP, WARNING, "the file was damaged, or made by hand: quantize it again" },
     { "codec.loose", APR_STAGE_ROUND_TRIP, INFO, "made by another encoder; harmless" },

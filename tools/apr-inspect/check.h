@@ -35,15 +35,43 @@ uint64_t block_count(const struct apr_tensor *t);
 void tally_blocks(const struct apr_tensor *t, uint64_t first, uint64_t end, struct block_tally *b);
 void merge_tally(struct block_tally *into, const struct block_tally *b);
 
-/* ---- check_layers.c: stage 9 ------------------------------------------------------------------------------------------ */
+/* ---- check_roles.c: tensors that play one part in all layers ----------------------------------------------------------- */
 
-/* Moments of a tensor's finite values; `usable` when they say something. */
+#define MAGNITUDES 70 /* classes of a magnitude, each of four powers of two, from 2^-152 on */
+
+/* Of a tensor's finite values.
+ *   most       the largest magnitude
+ *   magnitude  of a sample of those that are not 0: how many are of each class
+ *   weights    a tensor of weights that has values; usable: and its moments say something */
 struct moments {
-    double mean, std;
-    bool   usable;
+    double   mean, std, most;
+    uint32_t magnitude[MAGNITUDES];
+    bool     weights, usable, vector;
 };
 
-/* moments: one for each tensor of the model. */
-APR_MUST_CHECK enum apr_code check_layers(struct inspection *x, const struct moments *moments, struct apr_error *e);
+unsigned magnitude_class(double v); /* of a finite one that is not 0 */
+double least_of_class(unsigned k);
+
+/* The tensors of weights of one role: names that differ in their numbers alone. */
+struct role {
+    const size_t *tensor; /* in the order of the file */
+    size_t        n;
+};
+struct roles {
+    struct role *at;
+    size_t       n, *tensor;
+};
+
+/* moments: one for each tensor of the model. Roles stand in the order of their names. Free with free_roles, after a failure too. */
+APR_MUST_CHECK enum apr_code find_roles(struct roles *r, const struct apr_model *m, const struct moments *moments, struct apr_error *e);
+void free_roles(struct roles *r);
+
+double median(double *v, size_t n); /* sorts v; n > 0 */
+
+/* Of stage 7: magnitudes that no weight has. */
+APR_MUST_CHECK enum apr_code check_magnitudes(struct inspection *x, const struct roles *r, const struct moments *moments, struct apr_error *e);
+
+/* Stage 9. */
+APR_MUST_CHECK enum apr_code check_layers(struct inspection *x, const struct roles *r, const struct moments *moments, struct apr_error *e);
 
 #endif

@@ -7,60 +7,22 @@
 
 #include "base/bytes.h"
 
-/* A deviation counts in units of 1.4826 MAD, the std of a normal distribution, or of 5 % of the spread where layers are more alike
- * than that; sound models stay below. */
+/* A deviation of a matrix counts in units of 1.4826 MAD, the std of a normal distribution, or of 5 % of the spread where layers are more
+ * alike than that; sound models stay below. Norms and biases differ by layer in sound models: theirs counts in sizes of the median. */
 #define LEAST_LAYERS 8
 #define MOST_Z       12.0
+#define MOST_TIMES   1000.0
 #define MAD_TO_STD   1.4826
 #define LEAST_UNIT   0.05
 
-/* name: the tensor's with each number as '#'. */
-struct member {
-    struct apr_bytes name;
-    size_t           tensor;
-    double           mean, std;
+/* Of one role, those that count, and room for numbers of each. */
+struct layers {
+    struct inspection    *x;
+    const struct moments *moments;
+    size_t               *tensor, n;
+    double               *mean, *std, *v;
+    struct apr_error     *e;
 };
-
-/* "blk.12.ffn_up.weight" -> "blk.#.ffn_up.weight", in place; the new length. */
-static size_t generalise(char *s, size_t n)
-{
-    size_t out = 0;
-    for (size_t i = 0; i < n;) {
-        size_t end = i;
-        bool digits = true;
-        for (; end < n && s[end] != '.' && s[end] != '/'; end++)
-            digits &= s[end] >= '0' && s[end] <= '9';
-        if (digits && end > i) {
-            s[out++] = '#';
-        } else {
-            memmove(s + out, s + i, end - i);
-            out += end - i;
-        }
-        if (end < n)
-            s[out++] = s[end++];
-        i = end;
-    }
-    return out;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    const struct member *x = a, *y = b;
-    const int order = apr_bytes_compare(x->name, y->name);
-    return order != 0 ? order : (x->tensor > y->tensor) - (x->tensor < y->tensor);
-}
-
-static int by_size(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n)
-{
-    qsort(v, n, sizeof *v, by_size);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
 
 /* The median of a column, and that of the distances from it; v has room for n. */
 static double spread_of(const double *column, size_t n, double *v, double *middle)
@@ -72,65 +34,83 @@ static double spread_of(const double *column, size_t n, double *v, double *middl
     return MAD_TO_STD * median(v, n);
 }
 
-/* One group of n; v has room for 3 n. */
-static enum apr_code judge(struct inspection *x, const struct member *g, size_t n, double *v, struct apr_error *e)
+/* Tells of number i when `tell`; is it an outlier? */
+static enum apr_code judge_matrix(struct layers *l, size_t i, const double middle[2], const double unit[2], size_t noutlier, bool *is)
 {
-    double *mean = v + n, *std = v + 2 * n, middle[2], unit[2];
-    for (size_t i = 0; i < n; i++) {
-        mean[i] = g[i].mean;
-        std[i] = g[i].std;
+    const double least = LEAST_UNIT * middle[1];
+    const double z[2] = { (l->mean[i] - middle[0]) / fmax(unit[0], least), (l->std[i] - middle[1]) / fmax(unit[1], least) };
+    const unsigned worse = fabs(z[1]) >= fabs(z[0]);
+    const struct apr_bytes name = l->x->m->tensor[l->tensor[i]].name;
+    *is = fabs(z[worse]) > MOST_Z;
+    if (!*is || noutlier == 0)
+        return APR_OK;
+    return add_finding_as(&l->x->findings, noutlier == 1 ? APR_INFO : APR_WARNING, "layers.outlier", name, l->e,
+                          "tensor %s: its %s is %.4g, the median of its %zu siblings %.4g (z = %.1f)", APR_QUOTED(name),
+                          worse ? "std" : "mean", worse ? l->std[i] : l->mean[i], l->n, middle[worse], z[worse]);
+}
+
+/* All outliers are counted before the first is told: a lone one may be meant. */
+static enum apr_code judge_matrices(struct layers *l)
+{
+    double middle[2];
+    const double unit[2] = { spread_of(l->mean, l->n, l->v, &middle[0]), spread_of(l->std, l->n, l->v, &middle[1]) };
+    size_t noutlier = 0;
+    bool is;
+    for (size_t i = 0; i < l->n; i++) {
+        APR_TRY(judge_matrix(l, i, middle, unit, 0, &is));
+        noutlier += is;
     }
-    unit[0] = spread_of(mean, n, v, &middle[0]);
-    unit[1] = spread_of(std, n, v, &middle[1]);
-    for (size_t i = 0; i < n; i++) {
-        const double least = LEAST_UNIT * middle[1];
-        const double z[2] = { (g[i].mean - middle[0]) / fmax(unit[0], least), (g[i].std - middle[1]) / fmax(unit[1], least) };
-        const unsigned worse = fabs(z[1]) >= fabs(z[0]);
-        const struct apr_bytes name = x->m->tensor[g[i].tensor].name;
-        if (fabs(z[worse]) > MOST_Z)
-            APR_TRY(add_finding(&x->findings, "layers.outlier", name, e,
-                                "tensor %s: its %s is %.4g, the median of its %zu siblings %.4g (z = %.1f)", APR_QUOTED(name),
-                                worse ? "std" : "mean", worse ? g[i].std : g[i].mean, n, middle[worse], z[worse]));
+    for (size_t i = 0; noutlier > 0 && i < l->n; i++)
+        APR_TRY(judge_matrix(l, i, middle, unit, noutlier, &is));
+    return APR_OK;
+}
+
+static enum apr_code judge_vectors(struct layers *l)
+{
+    size_t noutlier = 0;
+    for (size_t i = 0; i < l->n; i++)
+        l->v[i] = l->mean[i] = sqrt(l->mean[i] * l->mean[i] + l->std[i] * l->std[i]);
+    const double middle = median(l->v, l->n);
+    for (size_t i = 0; i < l->n; i++)
+        noutlier += l->mean[i] > MOST_TIMES * middle;
+    for (size_t i = 0; i < l->n; i++) {
+        const struct apr_bytes name = l->x->m->tensor[l->tensor[i]].name;
+        if (l->mean[i] > MOST_TIMES * middle)
+            APR_TRY(add_finding_as(&l->x->findings, noutlier == 1 ? APR_INFO : APR_WARNING, "layers.outlier", name, l->e,
+                                   "tensor %s: its rms is %.4g, the median of its %zu siblings %.4g", APR_QUOTED(name), l->mean[i], l->n,
+                                   middle));
     }
     return APR_OK;
 }
 
-static enum apr_code judge_groups(struct inspection *x, struct member *member, size_t n, struct apr_error *e)
+static enum apr_code judge_role(struct layers *l, const struct role *r)
 {
-    double *v = malloc((3 * n + 1) * sizeof *v);
-    enum apr_code code = v == NULL ? apr_no_memory(e) : APR_OK;
-    qsort(member, n, sizeof *member, by_name);
-    for (size_t i = 0, end; i < n && code == APR_OK; i = end) {
-        for (end = i + 1; end < n && apr_bytes_equal(member[i].name, member[end].name); end++)
-            ;
-        if (end - i >= LEAST_LAYERS)
-            code = judge(x, member + i, end - i, v, e);
-    }
-    free(v);
-    return code;
+    l->n = 0;
+    for (size_t i = 0; i < r->n; i++)
+        if (l->moments[r->tensor[i]].usable) {
+            l->mean[l->n] = l->moments[r->tensor[i]].mean;
+            l->std[l->n] = l->moments[r->tensor[i]].std;
+            l->tensor[l->n++] = r->tensor[i];
+        }
+    if (l->n < LEAST_LAYERS)
+        return APR_OK;
+    return l->moments[l->tensor[0]].vector ? judge_vectors(l) : judge_matrices(l);
 }
 
-enum apr_code check_layers(struct inspection *x, const struct moments *moments, struct apr_error *e)
+enum apr_code check_layers(struct inspection *x, const struct roles *r, const struct moments *moments, struct apr_error *e)
 {
-    const struct apr_model *m = x->m;
-    size_t bytes = 1, n = 0;
-    for (size_t i = 0; i < m->ntensor; i++)
-        bytes += moments[i].usable ? m->tensor[i].name.n : 0;
-    char *names = malloc(bytes), *at = names;
-    struct member *member = calloc(m->ntensor + 1, sizeof *member);
-    enum apr_code code = names == NULL || member == NULL ? apr_no_memory(e) : APR_OK;
-    for (size_t i = 0; code == APR_OK && i < m->ntensor; i++) {
-        const struct apr_bytes name = m->tensor[i].name;
-        if (!moments[i].usable)
-            continue;
-        memcpy(at, name.at, name.n);
-        const struct apr_bytes general = { (const unsigned char *)at, generalise(at, name.n) };
-        member[n++] = (struct member){ general, i, moments[i].mean, moments[i].std };
-        at += general.n;
+    const size_t room = x->m->ntensor + 1;
+    double *v = malloc(3 * room * sizeof *v);
+    struct layers l = { .x = x, .moments = moments, .tensor = malloc(room * sizeof *l.tensor), .e = e };
+    enum apr_code code = v == NULL || l.tensor == NULL ? apr_no_memory(e) : APR_OK;
+    if (code == APR_OK) {
+        l.mean = v;
+        l.std = v + room;
+        l.v = v + 2 * room;
     }
-    if (code == APR_OK)
-        code = judge_groups(x, member, n, e);
-    free(names);
-    free(member);
+    for (size_t i = 0; i < r->n && code == APR_OK; i++)
+        code = judge_role(&l, &r->at[i]);
+    free(v);
+    free(l.tensor);
     return code;
 }

@@ -11,15 +11,19 @@
 #include "model/format.h"
 #include "values/dtype.h"
 
+#define SMALL        4096
+#define SAMPLED      61
 #define DEAD_SQUARES 1e-12 /* a row whose L2 norm is below 1e-6 */
 
 /* What is known of some values of a tensor.
  *   n, mean, squares  of the finite ones: their number, mean and sum of squared distances from it
  *   first_bad         the first that is NaN or infinite
- *   dead, first_dead  rows that are as good as zero */
+ *   dead, first_dead  rows that are as good as zero
+ *   magnitude         of a sample (struct moments) */
 struct tally {
     uint64_t           n, zeros, nans, infs, first_bad, dead, first_dead;
     double             mean, squares, min, max;
+    uint32_t           magnitude[MAGNITUDES];
     struct block_tally blocks;
 };
 
@@ -109,6 +113,15 @@ static void add_values(struct tally *t, struct row_state *row, const double *v, 
     }
 }
 
+/* Every value of a small tensor, else every 61st: no number of columns is a multiple of that. `first` is v's element in the tensor. */
+static void sample(struct tally *t, const double *v, size_t n, uint64_t first, uint64_t count)
+{
+    const uint64_t step = count < SMALL ? 1 : SAMPLED;
+    for (size_t i = (size_t)((step - first % step) % step); i < n; i += (size_t)step)
+        if (v[i] != 0 && isfinite(v[i]))
+            t->magnitude[magnitude_class(v[i])]++;
+}
+
 /* A piece has as large a share of the blocks as it has of the pieces; so each block is seen once, whoever decodes it. */
 static uint64_t block_share(uint64_t nblock, uint64_t i, uint64_t of) { return nblock / of * i + nblock % of * i / of; }
 
@@ -125,6 +138,7 @@ static struct tally tally_piece(const struct job *j, const struct apr_input *in,
         if (at == begin && isfinite(v[0]))
             about = v[0];
         add_values(&t, &row, v, n, at, about, sum);
+        sample(&t, v, n, at, j->t->count);
     }
     if (t.n > 0) {
         t.mean = about + sum[0] / (double)t.n;
@@ -154,6 +168,8 @@ static void merge(struct tally *into, const struct tally *t)
     into->dead += t->dead;
     into->min = t->min < into->min ? t->min : into->min;
     into->max = t->max > into->max ? t->max : into->max;
+    for (unsigned k = 0; k < MAGNITUDES; k++)
+        into->magnitude[k] += t->magnitude[k];
     merge_tally(&into->blocks, &t->blocks);
 }
 
@@ -256,15 +272,24 @@ static enum apr_code judge_codes(struct checking *p, const struct apr_tensor *t,
     return APR_OK;
 }
 
+/* A tensor that the contract drops may be a mask, which is what it is; a matrix of zeros is none. */
+static enum apr_code judge_dropped(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
+{
+    return p->sum.zeros == t->count && !is_vector(t) ? judge_zeros(p, t, e) : APR_OK;
+}
+
 static enum apr_code judge(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
-    const bool weights = has_weights(p->x->m) && t->dtype->kind == APR_REAL && !(p->x->binding != NULL && apr_binding_skips(p->x->binding, t));
+    const struct apr_binding *binding = p->x->binding;
+    const bool weights = has_weights(p->x->m) && t->dtype->kind == APR_REAL, dropped = binding != NULL && apr_binding_skips(binding, t);
     struct moments *m = &p->moments[t - p->x->m->tensor];
     APR_TRY(judge_finite(p, t, e));
-    if (weights && p->sum.n > 0) {
-        m->mean = p->sum.mean;
-        m->std = sqrt(p->sum.squares / (double)p->sum.n);
-        m->usable = p->sum.n == t->count && p->sum.min < p->sum.max;
+    if (weights && p->sum.n > 0 && dropped)
+        APR_TRY(judge_dropped(p, t, e));
+    if (weights && p->sum.n > 0 && !dropped) {
+        *m = (struct moments){ p->sum.mean, sqrt(p->sum.squares / (double)p->sum.n), fmax(fabs(p->sum.min), fabs(p->sum.max)), { 0 }, true,
+                               p->sum.n == t->count && p->sum.min < p->sum.max, is_vector(t) };
+        memcpy(m->magnitude, p->sum.magnitude, sizeof m->magnitude);
         APR_TRY(judge_zeros(p, t, e));
     }
     return judge_codes(p, t, e);
@@ -333,6 +358,7 @@ static enum apr_code append(struct findings *into, struct findings *more, struct
 enum apr_code check_values(struct inspection *x, struct apr_error *e)
 {
     struct checking p = { .x = x };
+    struct roles roles = { 0 };
     p.job = calloc(x->m->ntensor + 1, sizeof *p.job);
     p.moments = calloc(x->m->ntensor + 1, sizeof *p.moments);
     enum apr_code code = p.job == NULL || p.moments == NULL ? apr_no_memory(e) : APR_OK;
@@ -343,13 +369,18 @@ enum apr_code check_values(struct inspection *x, struct apr_error *e)
                                      .take = take, .done = done, .enter = enter, .leave = leave };
         code = apr_pass(&x->o->cli.run, &job, e);
     }
+    if (code == APR_OK)
+        code = find_roles(&roles, x->m, p.moments, e);
+    if (code == APR_OK)
+        code = check_magnitudes(x, &roles, p.moments, e);
     const enum apr_code degenerate = append(&x->findings, &p.degenerate, e);
     if (code == APR_OK)
         code = degenerate;
     if (code == APR_OK)
-        code = check_layers(x, p.moments, e);
+        code = check_layers(x, &roles, p.moments, e);
     const enum apr_code round_trip = append(&x->findings, &p.round_trip, e);
     free(p.job);
     free(p.moments);
+    free_roles(&roles);
     return code == APR_OK ? round_trip : code;
 }

@@ -1,0 +1,114 @@
+/* Tensors that play one part in all layers, and the sizes of their values. */
+#include "check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+#define LEAST_EXPONENT (-152)
+#define MOST_EXPONENT  127
+
+unsigned magnitude_class(double v)
+{
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    const int exponent = (int)(bits >> 52 & 0x7FF) - 1023;
+    const int held = exponent < LEAST_EXPONENT ? LEAST_EXPONENT : exponent > MOST_EXPONENT ? MOST_EXPONENT : exponent;
+    return (unsigned)(held - LEAST_EXPONENT) / 4;
+}
+
+double least_of_class(unsigned k) { return ldexp(1, 4 * (int)k + LEAST_EXPONENT); }
+
+/* ---- grouping ------------------------------------------------------------------------------------------------------- */
+
+/* name: the tensor's with each number as '#'. */
+struct member {
+    struct apr_bytes name;
+    size_t           tensor;
+};
+
+/* "blk.12.ffn_up.weight" -> "blk.#.ffn_up.weight", in place; the new length. */
+static size_t generalise(char *s, size_t n)
+{
+    size_t out = 0;
+    for (size_t i = 0; i < n;) {
+        size_t end = i;
+        bool digits = true;
+        for (; end < n && s[end] != '.' && s[end] != '/'; end++)
+            digits &= s[end] >= '0' && s[end] <= '9';
+        if (digits && end > i) {
+            s[out++] = '#';
+        } else {
+            memmove(s + out, s + i, end - i);
+            out += end - i;
+        }
+        if (end < n)
+            s[out++] = s[end++];
+        i = end;
+    }
+    return out;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct member *x = a, *y = b;
+    const int order = apr_bytes_compare(x->name, y->name);
+    return order != 0 ? order : (x->tensor > y->tensor) - (x->tensor < y->tensor);
+}
+
+static void part(struct roles *r, const struct member *member, size_t n)
+{
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i; end < n && apr_bytes_equal(member[i].name, member[end].name); end++)
+            r->tensor[end] = member[end].tensor;
+        r->at[r->n++] = (struct role){ r->tensor + i, end - i };
+    }
+}
+
+enum apr_code find_roles(struct roles *r, const struct apr_model *m, const struct moments *moments, struct apr_error *e)
+{
+    size_t bytes = 1, n = 0;
+    for (size_t i = 0; i < m->ntensor; i++)
+        bytes += moments[i].weights ? m->tensor[i].name.n : 0;
+    char *names = malloc(bytes), *at = names;
+    struct member *member = calloc(m->ntensor + 1, sizeof *member);
+    *r = (struct roles){ .at = calloc(m->ntensor + 1, sizeof *r->at), .tensor = calloc(m->ntensor + 1, sizeof *r->tensor) };
+    const bool room = names != NULL && member != NULL && r->at != NULL && r->tensor != NULL;
+    for (size_t i = 0; room && i < m->ntensor; i++) {
+        const struct apr_bytes name = m->tensor[i].name;
+        if (!moments[i].weights)
+            continue;
+        memcpy(at, name.at, name.n);
+        member[n++] = (struct member){ { (const unsigned char *)at, generalise(at, name.n) }, i };
+        at += member[n - 1].name.n;
+    }
+    if (n > 0) {
+        qsort(member, n, sizeof *member, by_name);
+        part(r, member, n);
+    }
+    free(names);
+    free(member);
+    return room ? APR_OK : apr_no_memory(e);
+}
+
+void free_roles(struct roles *r)
+{
+    free(r->at);
+    free(r->tensor);
+}
+
+/* ---- the middle of some numbers ------------------------------------------------------------------------------------- */
+
+static int by_size(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median(double *v, size_t n)
+{
+    qsort(v, n, sizeof *v, by_size);
+    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
