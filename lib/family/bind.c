@@ -105,14 +105,20 @@ static struct apr_result result_of(const struct apr_value *v)
     return (struct apr_result){ 0 };
 }
 
+/* The GGUF key of an entry, as this model has it. */
+static bool spell_key(const struct apr_binding *b, const struct apr_kv *k, char key[256])
+{
+    struct apr_bytes architecture = apr_meta_string(&b->model->meta, "general.architecture");
+    architecture.n = (size_t)apr_min(architecture.n, 100);
+    return apr_kv_spell(k, architecture, key, 256);
+}
+
 /* What the metadata says at a contract's key. */
 static struct apr_result said_at(const struct apr_binding *b, const struct apr_kv *k)
 {
     char key[256];
-    struct apr_bytes architecture = apr_meta_string(&b->model->meta, "general.architecture");
-    architecture.n = (size_t)apr_min(architecture.n, 100);
     struct apr_result r = { 0 };
-    if (apr_kv_spell(k, architecture, key, sizeof key))
+    if (spell_key(b, k, key))
         r = result_of(apr_meta_find(&b->model->meta, key));
     if (!r.known && k->apr.n > 0)
         r = result_of(apr_meta_find(&b->model->meta, (const char *)k->apr.at));
@@ -334,6 +340,97 @@ bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct
     const struct apr_result r = value_of(b, name);
     *out = r.text;
     return r.known && r.text.at != NULL;
+}
+
+/* ---- statements ----------------------------------------------------------------------------------------------------- */
+
+static const struct apr_meta_entry *entry_at(const struct apr_meta *meta, struct apr_bytes key)
+{
+    for (size_t i = meta->n; key.n > 0 && i-- > 0;)
+        if (apr_bytes_equal(meta->entry[i].key, key))
+            return &meta->entry[i];
+    return NULL;
+}
+
+/* The entry of the metadata that states k, or NULL. */
+static const struct apr_meta_entry *stating(const struct apr_binding *b, const struct apr_kv *k)
+{
+    char key[256];
+    const struct apr_meta_entry *own = spell_key(b, k, key) ? entry_at(&b->model->meta, apr_text(key)) : NULL;
+    return own != NULL ? own : entry_at(&b->model->meta, k->apr);
+}
+
+static struct apr_bytes first_path(const struct apr_binding *b, const struct apr_words *paths)
+{
+    for (size_t i = 0; i < paths->n; i++)
+        if (apr_hf_config_has(b->config, paths->word[i]))
+            return paths->word[i];
+    return (struct apr_bytes){ 0 };
+}
+
+/* Looks for the path of config.json that an expression rests on; formulas of dims are followed a little. */
+struct search {
+    const struct apr_binding *b;
+    struct apr_bytes          path;
+    unsigned                  depth;
+};
+
+static bool search_dim(void *ctx, struct apr_bytes name)
+{
+    struct search *s = ctx;
+    const struct apr_dim *d = apr_family_dim(s->b->family, name);
+    if (d == NULL)
+        return true;
+    s->path = first_path(s->b, &d->key);
+    if (s->path.n == 0 && d->key.n == 0 && d->value != NULL && s->depth > 0) {
+        s->depth--;
+        apr_expr_names(d->value, search_dim, s);
+        s->depth++;
+    }
+    return s->path.n == 0;
+}
+
+static struct apr_bytes path_of(const struct apr_binding *b, const struct apr_kv *k)
+{
+    struct search s = { .b = b, .depth = 3 };
+    if (k->value.origin == APR_OF_CONFIG)
+        return first_path(b, &k->value.word);
+    if (k->fills != NULL && (s.path = first_path(b, &k->fills->key)).n > 0)
+        return s.path;
+    if (apr_hf_config_has(b->config, k->hf))
+        return k->hf;
+    apr_expr_names(k->value.expr, search_dim, &s);
+    return s.path;
+}
+
+struct apr_statement apr_binding_states_dim(const struct apr_binding *b, const struct apr_dim *d)
+{
+    return (struct apr_statement){ .value = b->value[d - b->family->dim], .key = first_path(b, &d->key), .wanted = true };
+}
+
+struct apr_statement apr_binding_states(const struct apr_binding *b, const struct apr_kv *k)
+{
+    const struct apr_scope scope = scope_of(b);
+    const struct apr_meta_entry *entry = stating(b, k);
+    struct apr_statement s = { .wanted = entry != NULL || holds(b, k->when) };
+    if (entry != NULL) {
+        s.value = result_of(&entry->value);
+        s.list = entry->value.type == APR_META_ARRAY ? &entry->value : NULL;
+        s.key = entry->key;
+    } else if (!s.wanted && k->fills != NULL) {
+        s.value = b->value[k->fills - b->family->dim];
+    } else if (s.wanted && (k->value.origin == APR_OF_EXPR || k->value.origin == APR_OF_CONFIG)) {
+        s.value = formula_value(b, &k->value);
+        s.key = path_of(b, k);
+    }
+    if (s.wanted && s.key.n == 0 && !s.value.known && k->otherwise != NULL)
+        s.value = apr_expr_value(k->otherwise, &scope);
+    return s;
+}
+
+bool apr_binding_generates(const struct apr_binding *b, const struct apr_role *role)
+{
+    return role->generated != APR_NOT_GENERATED && holds(b, role->when);
 }
 
 /* ---- chains ------------------------------------------------------------------------------------------------------- */

@@ -61,6 +61,23 @@ bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uin
 bool apr_binding_number(const struct apr_binding *b, struct apr_bytes name, double *out);
 bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct apr_bytes *out);
 
+/* What a model states of an entry of its family's kv; of a dim, by config.json.
+ *   value   as a GGUF has it: what is stated, else what the contract has for a model that does not, if anything
+ *   list    the array that stands in metadata instead, or NULL
+ *   key     where it stands: the path in config.json, the key of the metadata; empty when it is not stated
+ *   wanted  the contract has the entry in a GGUF of this model; always so of what metadata states */
+struct apr_statement {
+    struct apr_result       value;
+    const struct apr_value *list;
+    struct apr_bytes        key;
+    bool                    wanted;
+};
+struct apr_statement apr_binding_states(const struct apr_binding *b, const struct apr_kv *k);
+struct apr_statement apr_binding_states_dim(const struct apr_binding *b, const struct apr_dim *d);
+
+/* Has a GGUF of this model the tensor, which only a converter makes (role->generated)? */
+bool apr_binding_generates(const struct apr_binding *b, const struct apr_role *role);
+
 /* The shape the contract gives the role on the HuggingFace side (of one tensor); false when a size is not known. */
 bool apr_binding_shape(const struct apr_binding *b, const struct apr_role *role, uint64_t *dim, unsigned *ndim);
 

@@ -187,16 +187,43 @@ void free_metadata(struct metadata *d);
 void write_metadata(struct apr_out *j, const char *key, const struct metadata *d);
 void print_metadata(const struct metadata *d);
 
+/* ---- what changes a forward pass ------------------------------------------------------------------------------------- */
+
+/* What a side states. file: beside the model, empty for metadata; key: empty where the contract's default counts; value: as JSON, empty
+ * for none. */
+struct stated {
+    struct apr_bytes file, key, value;
+};
+struct config_difference {
+    struct apr_bytes name; /* for people: "rope base" */
+    struct stated    side[2];
+};
+
+/* Begin with zeros; texts live in the arena. Free with free_config. */
+struct config {
+    struct config_difference *difference;
+    size_t                    n, room;
+    struct apr_arena         *arena;
+};
+APR_MUST_CHECK enum apr_code compare_config(struct config *c, const struct options *o, const struct apr_model *a, const struct apr_model *b,
+                                            struct apr_error *e);
+void free_config(struct config *c);
+
+/* As a member of a report; for people. */
+void write_config(struct apr_out *j, const char *key, const struct config *c);
+void print_config(const struct config *c);
+
 /* ---- output --------------------------------------------------------------------------------------------------------- */
 
 extern const char *const layout_words[LAYOUT_INCOMPATIBLE + 1];
 extern const char *const status_words[NSTATUS];
 extern const char *const failure_words[NFAILURES];
 
-/* What a report is about. unmatched: a tensor without a twin fails the verdict. */
+/* What a report is about. unmatched: a tensor without a twin fails the verdict, or config that differs. */
 struct subject {
-    const char *model_a, *model_b, *format_a, *format_b;
-    bool        unmatched;
+    const char          *model_a, *model_b, *format_a, *format_b;
+    bool                 unmatched;
+    const struct config *config;
 };
 
 /* What the rows add up to. min_cosine is NAN while there is none; names are copies. first_error: of a row, NULL while there is none. */

@@ -94,8 +94,16 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
         return fail_early(o, "apr-diff/1", &e);
     }
     const struct models models = { a, b };
-    const struct subject subject = { o->cli.operand[0], o->cli.operand[1], a->format->name, b->format->name, m.unmatched };
     struct metadata metadata = { 0 };
+    struct config config;
+    code = compare_config(&config, o, a, b, &e);
+    if (code != APR_OK) {
+        free_config(&config);
+        free_match(&m);
+        return fail_early(o, "apr-diff/1", &e);
+    }
+    const struct subject subject = { o->cli.operand[0], o->cli.operand[1], a->format->name, b->format->name,
+                                     m.unmatched || (o->metadata && config.n > 0), &config };
     tell_ambiguity(o, &m);
     tell_unknown(o, &m);
     code = begin_report(&out, o, &subject, &e);
@@ -105,6 +113,7 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
         code = compare_pairs(o, &models, m.pair, m.npair, report_row, &out, &e);
     const int exit_code = code == APR_OK ? end_report(&out, &m, o->metadata ? &metadata : NULL) : fail_report(&out, &e);
     free_metadata(&metadata);
+    free_config(&config);
     free_match(&m);
     return exit_code;
 }

@@ -7,7 +7,8 @@
 #include "share.h"
 
 /* Keys that all shares of a run have, with the same value. */
-static const char *const shared[] = { "model_a", "model_b", "format_a", "format_b", "threshold", "only_in_a", "only_in_b", "excused", "note", "metadata" };
+static const char *const shared[] = { "model_a", "model_b", "format_a", "format_b", "threshold", "only_in_a", "only_in_b", "excused", "note",
+                                     "metadata", "config" };
 
 static int by_number(const void *a, const void *b)
 {
@@ -62,11 +63,13 @@ static bool read_excused(struct match *m, const json_t *list)
 }
 
 /* The report of shares that were checked, in order. */
-static int report_shares(struct options *o, const struct share *share, size_t n, const struct match *m, const struct metadata *metadata)
+static int report_shares(struct options *o, const struct share *share, size_t n, const struct match *m, const struct metadata *metadata,
+                         const struct config *config)
 {
     const json_t *top = share[0].top, *partition = json_object_get(top, "partition");
     const struct subject subject = { share_text(top, "model_a"), share_text(top, "model_b"), share_text(top, "format_a"),
-                                     share_text(top, "format_b"), json_is_true(json_object_get(partition, "unmatched_fails")) };
+                                     share_text(top, "format_b"), json_is_true(json_object_get(partition, "unmatched_fails")),
+                                     config };
     struct output out;
     struct apr_error e;
     o->bounds.cosine = share_real(top, "threshold");
@@ -84,6 +87,7 @@ static int merge_all(struct options *o, struct share *share, size_t n)
     struct apr_error e;
     struct match m = { 0 };
     struct metadata own = { 0 };
+    struct config config = { 0 };
     const struct metadata *metadata = NULL;
     enum apr_code code = APR_OK;
     for (size_t i = 0; code == APR_OK && i < n; i++)
@@ -98,8 +102,11 @@ static int merge_all(struct options *o, struct share *share, size_t n)
         m.only_b = names_at(share[0].top, "only_in_b", &m.nonly_b);
         code = !read_excused(&m, json_object_get(share[0].top, "excused")) || m.only_a == NULL || m.only_b == NULL ? apr_no_memory(&e) : share_metadata(&share[0], &own, &metadata, &e);
     }
-    const int exit_code = code == APR_OK ? report_shares(o, share, n, &m, metadata) : fail_early(o, "apr-diff/1", &e);
+    if (code == APR_OK)
+        code = share_config(&share[0], &config, &e);
+    const int exit_code = code == APR_OK ? report_shares(o, share, n, &m, metadata, &config) : fail_early(o, "apr-diff/1", &e);
     free_metadata(&own);
+    free_config(&config);
     free_match(&m);
     return exit_code;
 }

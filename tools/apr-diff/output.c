@@ -209,6 +209,7 @@ static void write_summary(const struct output *out, struct apr_out *j, const str
         apr_out_text(j, "note", m->note);
     apr_out_text(j, "verdict", passes(out) ? "Pass" : "Fail");
     write_metadata(j, "metadata", metadata);
+    write_config(j, "config", out->subject.config);
     if (out->o->nparts > 0) {
         apr_out_open(j, "partition", '{');
         apr_out_count(j, "number", out->o->part);
@@ -339,6 +340,7 @@ int end_report(struct output *out, const struct match *m, const struct metadata 
     if (prints_text(out->o)) {
         print_kept(out);
         print_metadata(metadata);
+        print_config(out->subject.config);
         print_summary(out, m);
     }
     if (out->page != NULL) {

@@ -1,4 +1,4 @@
-/* apr-diff's drawings: layers by roles, tensors by error, metadata that differs. */
+/* apr-diff's drawings: layers by roles, tensors by error, metadata and config that differ. */
 const decades = steps([1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1], v => v < 0.01 ? v.toExponential(0) : String(v));
 const compared = row => row.max_diff !== null && row.nonfinite_mismatch === 0;
 
@@ -82,4 +82,16 @@ if (data.metadata.differences) {
         cells(element("tr", {}, body), "td", [show(key), "present", "\u2013"]);
     for (const key of m.only_in_b)
         cells(element("tr", {}, body), "td", [show(key), "\u2013", "present"]);
+}
+
+if (data.config.length > 0) {
+    const host = document.getElementById("metadata");
+    element("h2", {}, host, "Config that differs ").append(element("span", { class: "count" }, null, data.config.length));
+    const table = element("table", {}, element("div", { class: "scroll", tabindex: 0 }, host));
+    const cells = (row, tag, words) => words.forEach(word => element(tag, { class: "words" }, row, word));
+    cells(element("tr", {}, element("thead", {}, table)), "th", ["what", "A", "B"]);
+    const body = element("tbody", {}, table);
+    const side = (value, key) => show((value === null ? "none" : JSON.stringify(value)) + (key === null ? "" : ` (${key})`));
+    for (const d of data.config)
+        cells(element("tr", {}, body), "td", [show(d.name), side(d.a, d.key_a), side(d.b, d.key_b)]);
 }

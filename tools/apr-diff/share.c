@@ -137,6 +137,7 @@ static const struct key summary_keys[] = {
     { "min_cosine", KIND_REAL, false, false }, { "threshold", KIND_REAL, false, false }, { "below_threshold_count", KIND_COUNT, false, false },
     { "verdict", KIND_TEXT, false, false }, { "metadata", KIND_OBJECT, false, false }, { "excused", KIND_LIST, false, true },
     { "note", KIND_TEXT, false, true }, { "partition", KIND_OBJECT, false, false },
+    { "config", KIND_LIST, false, false },
 };
 static const struct key excuse_keys[] = { { "side", KIND_SIDE, false, false }, { "name", KIND_TEXT, false, false },
                                           { "reason", KIND_EXCUSE, false, false } };
@@ -151,6 +152,11 @@ static const struct key difference_keys[] = {
     { "key", KIND_TEXT, false, false }, { "type_a", KIND_TEXT, false, false }, { "type_b", KIND_TEXT, false, false },
     { "first_difference", KIND_COUNT, false, true }, { "difference_count", KIND_COUNT, false, true },
     { "length_a", KIND_COUNT, false, true }, { "length_b", KIND_COUNT, false, true },
+};
+
+static const struct key config_keys[] = {
+    { "name", KIND_TEXT, false, false }, { "file_a", KIND_TEXT, true, false }, { "key_a", KIND_TEXT, true, false },
+    { "file_b", KIND_TEXT, true, false }, { "key_b", KIND_TEXT, true, false },
 };
 
 /* ---- walking -------------------------------------------------------------------------------------------------------- */
@@ -388,6 +394,8 @@ static enum apr_code read_keys(struct share *p, struct apr_error *e)
         }
         if (key_is(&item, "metadata"))
             p->metadata = item;
+        if (key_is(&item, "config"))
+            p->config = item;
         APR_TRY(apr_json_load(&key, item.key, item.key_at, e));
         enum apr_code code = apr_json_load(&value, item.value, item.value_at, e);
         if (code == APR_OK && json_object_set_new(p->top, json_string_value(key), value) != 0)
@@ -415,6 +423,19 @@ static enum apr_code check_excused(const struct share *p, struct apr_error *e)
     return key == NULL ? APR_OK : not_a_share(p, "its excused have no sound ", key, e);
 }
 
+static enum apr_code check_config(const struct share *p, struct apr_error *e)
+{
+    const json_t *list = json_object_get(p->top, "config");
+    const char *key = NULL;
+    for (size_t i = 0; key == NULL && i < json_array_size(list); i++) {
+        const json_t *d = json_array_get(list, i);
+        key = !json_is_object(d) || json_object_get(d, "a") == NULL || json_object_get(d, "b") == NULL
+                  ? "a, b"
+                  : wrong_key(d, config_keys, APR_LENGTH(config_keys));
+    }
+    return key == NULL ? APR_OK : not_a_share(p, "its config has no sound ", key, e);
+}
+
 static enum apr_code check_keys(struct share *p, struct apr_error *e)
 {
     if (json_object_get(p->top, "error") != NULL)
@@ -436,7 +457,8 @@ static enum apr_code check_keys(struct share *p, struct apr_error *e)
     if (p->results.n == 0)
         return not_a_share(p, "it has no results", "", e);
     APR_TRY(check_excused(p, e));
-    return check_metadata(p, e);
+    APR_TRY(check_metadata(p, e));
+    return check_config(p, e);
 }
 
 /* What the rows of a share add up to. */
@@ -550,4 +572,36 @@ enum apr_code share_metadata(const struct share *p, struct metadata *into, const
     if (into->difference == NULL || into->only_a == NULL || into->only_b == NULL)
         return apr_no_memory(e);
     return read_differences(p, into, list, e);
+}
+
+/* ---- its config ----------------------------------------------------------------------------------------------------- */
+
+static enum apr_code read_side(struct stated *s, const json_t *json, const struct apr_item *text, const char *const key[3], struct apr_error *e)
+{
+    struct apr_item value;
+    APR_TRY(find_member(text, key[2], &value, e));
+    *s = (struct stated){ share_bytes(json, key[0]), share_bytes(json, key[1]),
+                          json_is_null(json_object_get(json, key[2])) ? (struct apr_bytes){ 0 } : value.value };
+    return APR_OK;
+}
+
+enum apr_code share_config(const struct share *p, struct config *into, struct apr_error *e)
+{
+    static const char *const keys[2][3] = { { "file_a", "key_a", "a" }, { "file_b", "key_b", "b" } };
+    const json_t *list = json_object_get(p->top, "config");
+    struct apr_item text;
+    struct apr_walk w;
+    bool more = true;
+    into->difference = calloc(json_array_size(list) + 1, sizeof *into->difference);
+    if (into->difference == NULL)
+        return apr_no_memory(e);
+    APR_TRY(apr_walk_in(&w, p->config.value, p->config.value_at, '[', e));
+    for (; into->n < json_array_size(list); into->n++) {
+        const json_t *json = json_array_get(list, into->n);
+        APR_TRY(apr_walk_next(&w, &text, &more, e));
+        into->difference[into->n].name = share_bytes(json, "name");
+        for (int i = 0; i < 2; i++)
+            APR_TRY(read_side(&into->difference[into->n].side[i], json, &text, keys[i], e));
+    }
+    return APR_OK;
 }

@@ -9,12 +9,12 @@
  *   top       all keys but "results"
  *   results   the rows' text, and where it begins
  *   number, of  which share, of how many
- *   metadata  its member of that name */
+ *   metadata, config  its members of those names */
 struct share {
     struct apr_source *s;
     json_t            *top;
     struct apr_bytes   results;
-    struct apr_item    metadata;
+    struct apr_item    metadata, config;
     uint64_t           results_at, number, of;
 };
 
@@ -28,6 +28,9 @@ APR_MUST_CHECK enum apr_code share_rows(const struct share *p, row_fn *take, voi
 
 /* Its metadata, as compare_metadata would have it; *d NULL when it was not compared. In `into`, which free_metadata frees. */
 APR_MUST_CHECK enum apr_code share_metadata(const struct share *p, struct metadata *into, const struct metadata **d, struct apr_error *e);
+
+/* Its config, as compare_config would have it. In `into`, which free_config frees. */
+APR_MUST_CHECK enum apr_code share_config(const struct share *p, struct config *into, struct apr_error *e);
 
 /* Values of an object that has been checked. */
 uint64_t share_count(const json_t *object, const char *key);
