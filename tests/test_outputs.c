@@ -546,6 +546,64 @@ static void a_full_standard_output_says_so(void **state)
                      lines[i / 2], i % 2 ? large : "fixtures/qwen2.apr", test_path("said"), test_path("said"), test_path("said"));
 }
 
+/* The shell's redirection: words with ">>FILE" in them. */
+static void expect_no_append(const char *line, const char *file)
+{
+    char command[1024];
+    struct test_bytes before = test_load(test_path(file));
+    snprintf(command, sizeof command, "d='%s'; b=%s; %s 2>/dev/null", test_folder(), APR_BUILD, line);
+    const int status = system(command);
+    struct test_bytes after = test_load(test_path(file));
+    if (WEXITSTATUS(status) != 2 || before.n != after.n)
+        fail_msg("%s: exit %d, %zu bytes became %zu", line, WEXITSTATUS(status), before.n, after.n);
+    test_free(&before);
+    test_free(&after);
+}
+
+static void an_answer_is_never_appended_to_a_part_of_a_model(void **state)
+{
+    (void)state;
+    make_checkpoint("hub");
+    copy("fixtures/qwen2-q4_0.gguf", "in/a.gguf");
+    text_file("hub/config.json", "{}");
+    static const char *const line[] = {
+        "$b/apr-inspect $d/hub >>$d/hub/config.json", "$b/apr-inspect $d/in/a.gguf $d/hub >>$d/hub/config.json",
+        "$b/apr-inspect --json --check=fast $d/hub >>$d/hub/config.json", "$b/apr-diff $d/in/a.gguf $d/hub >>$d/hub/config.json",
+        "$b/apr-diff --json $d/hub $d/in/a.gguf >>$d/hub/config.json",
+    };
+    for (size_t i = 0; i < APR_LENGTH(line); i++)
+        expect_no_append(line[i], "hub/config.json");
+}
+
+static void no_page_is_made_under_the_name_of_a_part(void **state)
+{
+    (void)state;
+    static const char *const name[] = { "hub/model.safetensors", "hub/tokenizer.json", "hub/adapter_config.json", "in/new.gguf" };
+    make_checkpoint("hub");
+    copy("fixtures/qwen2-q4_0.gguf", "in/a.gguf");
+    for (size_t i = 0; i < APR_LENGTH(name); i++) {
+        const char *const model = test_path(i < 3 ? "hub" : "in/a.gguf"), *const page = test_path(name[i]);
+        unlink(page);
+        struct test_answer a = test_tool("apr-inspect", "--html", page, model, NULL);
+        assert_int_equal(a.exit, 2);
+        assert_true(test_says(&a.err, "would be a part of the model"));
+        assert_int_not_equal(access(page, F_OK), 0);
+        test_answer_free(&a);
+    }
+}
+
+static void a_device_without_end_is_no_file(void **state)
+{
+    (void)state;
+    struct test_answer a = test_tool("apr-inspect", "/dev/zero", NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "is a device"));
+    test_answer_free(&a);
+    a = test_tool("apr-diff", "--tolerances", "/dev/urandom", "fixtures/qwen2.apr", "fixtures/qwen2.apr", NULL);
+    assert_int_equal(a.exit, 2);
+    test_answer_free(&a);
+}
+
 /* What runs the tests may ignore signals, in the background of a shell for one; the tools inherit that. */
 static int heed_signals(void **state)
 {
@@ -559,6 +617,9 @@ static int heed_signals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_answer_is_never_appended_to_a_part_of_a_model),
+        cmocka_unit_test(no_page_is_made_under_the_name_of_a_part),
+        cmocka_unit_test(a_device_without_end_is_no_file),
         cmocka_unit_test(no_output_is_written_onto_what_is_read),
         cmocka_unit_test(no_page_or_manifest_takes_the_place_of_another_model),
         cmocka_unit_test(what_is_nobodys_input_may_be_replaced),

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define COPY_BYTES (256 * 1024)
@@ -150,6 +151,9 @@ static enum apr_code new_source(struct apr_source **out, const char *path, int f
     return APR_OK;
 }
 
+/* A character device, but for a terminal, which a user ends, and /dev/null, which is empty. */
+static bool is_endless(int fd, const struct stat *st) { return S_ISCHR(st->st_mode) && st->st_rdev != makedev(1, 3) && !isatty(fd); }
+
 enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e)
 {
     const bool dash = strcmp(path, "-") == 0;
@@ -163,6 +167,8 @@ enum apr_code apr_source_open(struct apr_source **s, const char *path, const str
         code = system_error(e, "cannot tell what it is");
     else if (S_ISDIR(st.st_mode))
         code = apr_fail(e, APR_EIO, APR_NOWHERE, "is a folder");
+    else if (is_endless(fd, &st))
+        code = apr_fail(e, APR_EIO, APR_NOWHERE, "is a device, which may have no end, not a file");
     const bool copied = code == APR_OK && (!S_ISREG(st.st_mode) || (dash && lseek(fd, 0, SEEK_CUR) != 0));
     uint64_t n = (uint64_t)st.st_size;
     if (copied)

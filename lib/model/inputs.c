@@ -85,6 +85,18 @@ enum apr_use apr_use_of(const struct stat *file, const char *path, bool model)
     return use_in(open_parent(path), file, false, 0);
 }
 
+bool apr_would_be_part(int folder, const char *name, const char *path)
+{
+    struct stat own, st;
+    if (!names_a_part(name) || fstat(folder, &own) != 0 || strcmp(path, "-") == 0 || stat(path, &st) != 0)
+        return false;
+    const int parent = S_ISDIR(st.st_mode) ? -1 : open_parent(path);
+    const bool yes = (S_ISDIR(st.st_mode) || fstat(parent, &st) == 0) && same(&st, &own);
+    if (parent >= 0)
+        close(parent);
+    return yes;
+}
+
 /* ---- by content ----------------------------------------------------------------------------------------------------- */
 
 static bool begins(struct apr_bytes file, const char *with)

@@ -15,6 +15,9 @@ enum apr_use { APR_UNUSED, APR_BESIDE, APR_PART, APR_READ };
 /* model: the path stands for all files of a model, else for one file. "-" is standard input. Looks at names only, reads nothing. */
 enum apr_use apr_use_of(const struct stat *file, const char *path, bool model);
 
+/* Would a new file of that name, in the open folder, be taken for a part of the model at path, a folder or a file? */
+bool apr_would_be_part(int folder, const char *name, const char *path);
+
 /* What the content of the file at path says. What cannot be read says nothing.
  *   MODEL  a file of a format, or the index of shards
  *   OURS   a page, a manifest or a report of these tools, which a newer one may replace; and nothing at all */

@@ -72,6 +72,9 @@ static bool is_file(const struct apr_target *t) { return t->exists && !S_ISCHR(t
 static enum apr_code check_output(const struct apr_cli *c, struct output *out, struct apr_error *e)
 {
     APR_TRY(apr_target_find(&out->place, out->path, e));
+    for (size_t i = 0; i < c->noperand && out->place.stream < 0 && !out->place.exists; i++)
+        if (apr_would_be_part(out->place.folder, out->place.name, c->operand[i]))
+            return refused(out->path, e, "by its name it would be a part of the model %s", APR_QUOTED(apr_text(c->operand[i])));
     if (!is_file(&out->place))
         return APR_OK;
     APR_TRY(check_inputs(c, out, false, e));
@@ -81,11 +84,13 @@ static enum apr_code check_output(const struct apr_cli *c, struct output *out, s
     return check_inputs(c, out, true, e);
 }
 
-/* The shell has opened it already: it may lie in a model's folder. Where it is an input, nothing at all is written to it. */
+/* The shell has opened it already: it may lie in a model's folder, under a name that says nothing. Where it is an input or a part of one,
+ * nothing at all is written to it. */
 static enum apr_code check_stdout(struct apr_cli *c, struct output *out, struct apr_error *e)
 {
     APR_TRY(apr_target_find(&out->place, out->path, e));
-    const enum apr_code code = is_file(&out->place) ? check_inputs(c, out, false, e) : APR_OK;
+    out->content = APR_CONTENT_OURS;
+    const enum apr_code code = is_file(&out->place) ? check_inputs(c, out, true, e) : APR_OK;
     c->json &= code == APR_OK;
     return code;
 }

@@ -23,8 +23,12 @@ static enum apr_code check_shares(const struct share *share, size_t n, struct ap
 {
     for (size_t i = 0; i < n; i++) {
         if (share[i].of != n || share[i].number != i + 1) {
-            apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, but %zu parts were given and part %zu of them should stand here",
-                     (unsigned long long)share[i].number, (unsigned long long)share[i].of, n, i + 1);
+            const bool twice = i > 0 && share[i].number == share[i - 1].number;
+            apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, but %zu parts were given%s", (unsigned long long)share[i].number,
+                     (unsigned long long)share[i].of, n, twice ? ", this one twice" : "");
+            if (!twice && share[i].number > i + 1)
+                apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, and part %zu is not among the %zu that were given",
+                         (unsigned long long)share[i].number, (unsigned long long)share[i].of, i + 1, n);
             apr_error_in(e, share[i].s->path);
             return APR_EARG;
         }

@@ -112,7 +112,8 @@ static int check_usage(const struct options *o)
     return -1;
 }
 
-static int fail_outputs(const struct options *o, struct apr_error *e)
+/* For what goes wrong before any model is looked at. */
+static int fail_run(const struct options *o, struct apr_error *e)
 {
     struct inspection none = { .o = o, .path = o->cli.operand[0] };
     return o->cli.json ? fail_json(&none, e) : apr_cli_fail(&o->cli, e);
@@ -125,7 +126,7 @@ static int run(struct options *o)
     if (exit_code >= 0)
         return exit_code;
     if (apr_cli_outputs(&o->cli, &e) != APR_OK)
-        return fail_outputs(o, &e);
+        return fail_run(o, &e);
     if (o->cli.taken && shows_text(o))
         return apr_cli_usage(&o->cli, "what goes to standard output cannot share it with what is to be shown");
     enum apr_code code = apr_selection_filters(&o->selection, &e);
@@ -133,7 +134,7 @@ static int run(struct options *o)
         return apr_cli_usage(&o->cli, "%s", e.text);
     if (code == APR_OK)
         code = apr_selection_families(&o->selection, &o->cli.run, &e);
-    return code == APR_OK ? inspect_all(o) : apr_cli_fail(&o->cli, &e);
+    return code == APR_OK ? inspect_all(o) : fail_run(o, &e);
 }
 
 int main(int argc, char **argv)

@@ -260,6 +260,17 @@ static int verify(struct verifying *v)
     return exit_code;
 }
 
+/* A manifest that cannot be read, before anything was said. */
+static int fail_verify(const struct inspection *x, struct apr_error *e)
+{
+    struct apr_report r = { .out = &(struct apr_out){ .to = stdout }, .schema = "apr-verify/1" };
+    if (x->o->cli.json) {
+        apr_report_begin(&r);
+        apr_report_end(&r, e);
+    }
+    return fail(x, x->o->verify, e);
+}
+
 int verify_manifest(struct inspection *x)
 {
     struct verifying v = { .x = x };
@@ -267,11 +278,11 @@ int verify_manifest(struct inspection *x)
     struct apr_error e;
     int exit_code;
     if (apr_source_open(&s, x->o->verify, &x->o->cli.run, &e) != APR_OK)
-        return fail(x, x->o->verify, &e);
+        return fail_verify(x, &e);
     if (read_members(&v.f, x->m, s->map, &e) == APR_OK && apr_source_intact(s, &e) == APR_OK)
         exit_code = verify(&v);
     else
-        exit_code = fail(x, x->o->verify, &e);
+        exit_code = fail_verify(x, &e);
     free(v.f.entry);
     apr_source_close(s);
     return exit_code;
