@@ -20,7 +20,9 @@ const facts_of = row => row.alone ? [["", row.alone]] : [
     ["layout", row.layout === "same" ? null : row.layout],
     ["transform", row.transform],
     ["nonfinite", row.nonfinite_mismatch || null],
-    ["verdict", row.pass ? "within its bounds" : "outside its bounds"],
+    ["norm ratio", row.norm_ratio === null || row.norm_ratio === undefined ? null : number(row.norm_ratio)],
+    ["rows of one side", row.rows_left_out || null],
+    ["verdict", row.pass ? "within its bounds" : "outside its bounds" + (row.failed?.length ? ": " + row.failed.join(", ") : "")],
 ].filter(([, value]) => value !== null);
 
 const metrics = [
@@ -29,8 +31,11 @@ const metrics = [
     logarithmic("largest |a\u2212b|", "The largest difference of each tensor", row => row.max_diff),
     logarithmic("rmse", "Root mean square of the differences", row => row.rmse),
 ];
-const alone = (names, words) => names.map(name => ({ name, alone: words, pass: false }));
-const everything = [...data.results, ...alone(data.only_in_a, "only in A"), ...alone(data.only_in_b, "only in B")];
+function alone(names, words, side) {
+    const reasons = new Map(data.excused.filter(e => e.side === side).map(e => [e.name, e.reason]));
+    return names.map(name => ({ name, alone: words + (reasons.has(name) ? ", excused: " + reasons.get(name) : ""), pass: reasons.has(name) }));
+}
+const everything = [...data.results, ...alone(data.only_in_a, "only in A", "a"), ...alone(data.only_in_b, "only in B", "b")];
 heat_map(document.getElementById("map"), everything, metrics, row => !row.pass, facts_of);
 
 /* Counts of tensors by a number of theirs, in bars: the first is "no difference", the last "no number". */
