@@ -233,7 +233,8 @@ int main(int argc, char **argv)
     o.cli = (struct apr_cli){
         .tool = "apr-diff",
         .synopsis = "A B",
-        .about = "Compares every tensor of model B with its twin in model A, across formats, dtypes, names and layouts.",
+        .about = "Compares every tensor of model B with its counterpart in model A, across formats, dtypes, names and layouts. Pass: each keeps "
+                 "its cosine and its norm, and nothing lacks its counterpart without a reason.",
         .example = { "apr-diff model/ model.gguf", "apr-diff --json a.safetensors b.apr | jq .verdict",
           "apr-diff --top 3 --sort cosine model/ model-q4_k_m.gguf" },
         .option = option,
