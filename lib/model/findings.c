@@ -119,6 +119,7 @@ const struct apr_finding apr_findings[] = {
     { "config.type", APR_STAGE_METADATA, FAULT, "fetch the original" },
 
     { "contract.unknown", APR_STAGE_CONTRACT, INFO, "`--family-file`, if you have a contract" },
+    { "contract.packed", APR_STAGE_CONTRACT, INFO, "none" },
     { "contract.layers", APR_STAGE_CONTRACT, FAULT, "a conversion broke off, or the wrong config.json" },
     { "contract.missing", APR_STAGE_CONTRACT, FAULT, "convert it again; a shard may have been left out" },
     { "contract.shape", APR_STAGE_CONTRACT, FAULT, "the wrong config.json, or a tensor that was not transposed" },
@@ -148,7 +149,7 @@ const struct apr_finding apr_findings[] = {
     { "values.zero", APR_STAGE_DEGENERATE, FAULT_OR(APR_WARNING), "a tensor that was never loaded or written: convert it again" },
     { "values.constant", APR_STAGE_DEGENERATE, FAULT, "a tensor that was initialised and never loaded" },
     { "values.sparse", APR_STAGE_DEGENERATE, FAULT_OR(APR_WARNING), "a load that broke off; pruned models may" },
-    { "values.dead_rows", APR_STAGE_DEGENERATE, WARNING, "a token that was never trained, or padding; harmless if so" },
+    { "values.dead_rows", APR_STAGE_DEGENERATE, INFO, "a token that was never trained, or padding; harmless if so" },
 
     { "layers.outlier", APR_STAGE_DISTRIBUTION, WARNING_OR(APR_INFO), "look at it with `--stats`; a scale was lost, or two tensors were swapped" },
 

@@ -172,9 +172,9 @@ static enum apr_code survey(struct contract *c)
     if (apr_binding_number(c->x->binding, apr_text("N"), &layers) && layers >= 0 && layers < 0x1p53 && layers == floor(layers))
         c->said = (uint64_t)layers;
     for (size_t i = 0; i < m->ntensor; i++)
-        if (apr_binding_meaning(c->x->binding, &m->tensor[i], 0, &s)) {
+        if (apr_binding_meaning(c->x->binding, unpacked(c->x, i), 0, &s)) {
             named[s.dialect]++;
-            if (s.role->layered && s.layer + (uint64_t)1 > last && !apr_binding_skips(c->x->binding, &m->tensor[i]))
+            if (s.role->layered && s.layer + (uint64_t)1 > last && !apr_binding_skips(c->x->binding, unpacked(c->x, i)))
                 last = s.layer + (uint64_t)1;
         }
     for (unsigned d = 0; d < APR_NDIALECTS; d++)
@@ -254,13 +254,24 @@ static enum apr_code check_adapter(struct inspection *x, struct apr_error *e)
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------ */
 
+static enum apr_code tell_packing(struct inspection *x, struct apr_error *e)
+{
+    const char *method;
+    if (x->packing == NULL)
+        return APR_OK;
+    const size_t n = apr_packing_count(x->packing, &method);
+    return add_finding(&x->findings, "contract.packed", no_tensor, e,
+                       "%zu weights are stored by %s: their codes, not their values, are looked at", n, method);
+}
+
 static enum apr_code check_family(struct inspection *x, struct apr_error *e)
 {
     struct contract c = { .x = x, .e = e, .dialect = x->m->format->own_names ? APR_GGUF : APR_HF };
     APR_TRY(survey(&c));
     APR_TRY(check_presence(&c));
     for (size_t i = 0; i < x->m->ntensor; i++)
-        APR_TRY(check_tensor(&c, &x->m->tensor[i]));
+        if (x->packing == NULL || !apr_packing_helps(x->packing, i))
+            APR_TRY(check_tensor(&c, unpacked(x, i)));
     return APR_OK;
 }
 
@@ -268,6 +279,7 @@ enum apr_code check_contract(struct inspection *x, struct apr_error *e)
 {
     if (!has_weights(x->m))
         return APR_OK;
+    APR_TRY(tell_packing(x, e));
     APR_TRY(x->binding == NULL ? add_unknown(x, e) : check_family(x, e));
     return apr_model_kind(x->m) == APR_KIND_ADAPTER ? check_adapter(x, e) : check_modules(x, e);
 }

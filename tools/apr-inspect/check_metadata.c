@@ -236,7 +236,8 @@ static enum apr_code check_config(struct inspection *x, struct apr_error *e)
         return SAY(x, "config.syntax", "config.json: %s", x->config_error.text);
     if (x->config == NULL)
         return APR_OK;
-    if (!apr_hf_config_has(x->config, apr_text("architectures.0")) && !apr_hf_config_has(x->config, apr_text("model_type")))
+    if (!apr_hf_config_has(x->config, apr_text("architectures.0")) && !apr_hf_config_has(x->config, apr_text("model_type")) &&
+        !apr_hf_config_has(x->config, apr_text("ssm_cfg")))
         APR_TRY(SAY(x, "config.architecture", "config.json names neither architectures nor a model_type"));
     for (size_t i = 0; x->family != NULL && i < x->family->ndim; i++)
         if (x->family->dim[i].key.n > 0)

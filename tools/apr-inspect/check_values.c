@@ -67,7 +67,7 @@ static bool is_vector(const struct apr_tensor *t)
 static bool is_stored_less_one(const struct inspection *x, const struct apr_tensor *t)
 {
     struct apr_meaning s;
-    return x->binding != NULL && apr_binding_meaning(x->binding, t, 0, &s) && s.dialect != APR_GGUF && s.role->ntransform > 0 &&
+    return x->binding != NULL && apr_binding_meaning(x->binding, unpacked(x, (size_t)(t - x->m->tensor)), 0, &s) && s.dialect != APR_GGUF && s.role->ntransform > 0 &&
            s.role->transform[0].op == APR_OP_ADD;
 }
 
@@ -272,21 +272,28 @@ static enum apr_code judge_codes(struct checking *p, const struct apr_tensor *t,
     return APR_OK;
 }
 
-/* A tensor that the contract drops may be a mask, which is what it is; a matrix of zeros is none. */
-static enum apr_code judge_dropped(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
+/* A tensor that the contract drops may be a mask; codes, and what is beside them, are no values yet. */
+static bool is_plain(const struct inspection *x, size_t i)
+{
+    const bool packed = x->packing != NULL && (apr_packing_codes(x->packing, i) || apr_packing_helps(x->packing, i));
+    return !packed && !(x->binding != NULL && apr_binding_skips(x->binding, unpacked(x, i)));
+}
+
+/* Whatever else it is, a matrix of zeros alone is nothing. */
+static enum apr_code judge_other(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
     return p->sum.zeros == t->count && !is_vector(t) ? judge_zeros(p, t, e) : APR_OK;
 }
 
 static enum apr_code judge(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
-    const struct apr_binding *binding = p->x->binding;
-    const bool weights = has_weights(p->x->m) && t->dtype->kind == APR_REAL, dropped = binding != NULL && apr_binding_skips(binding, t);
-    struct moments *m = &p->moments[t - p->x->m->tensor];
+    const size_t i = (size_t)(t - p->x->m->tensor);
+    const bool weights = has_weights(p->x->m) && t->dtype->kind == APR_REAL && p->sum.n > 0, plain = is_plain(p->x, i);
+    struct moments *m = &p->moments[i];
     APR_TRY(judge_finite(p, t, e));
-    if (weights && p->sum.n > 0 && dropped)
-        APR_TRY(judge_dropped(p, t, e));
-    if (weights && p->sum.n > 0 && !dropped) {
+    if (weights && !plain)
+        APR_TRY(judge_other(p, t, e));
+    if (weights && plain) {
         *m = (struct moments){ p->sum.mean, sqrt(p->sum.squares / (double)p->sum.n), fmax(fabs(p->sum.min), fabs(p->sum.max)), { 0 }, true,
                                p->sum.n == t->count && p->sum.min < p->sum.max, is_vector(t) };
         memcpy(m->magnitude, p->sum.magnitude, sizeof m->magnitude);

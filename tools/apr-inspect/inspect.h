@@ -5,6 +5,7 @@
 #include "base/core.h"
 #include "base/hash.h"
 #include "family/bind.h"
+#include "family/packing.h"
 #include "flow/selection.h"
 #include "model/hf_config.h"
 #include "ui/cli.h"
@@ -47,7 +48,8 @@ struct inspection {
     const char              *path;
     struct apr_model        *m;
     const struct apr_family *family;   /* NULL: not known */
-    struct apr_binding      *binding;  /* NULL: not known, or not asked for (is_bound) */
+    struct apr_packing      *packing;  /* NULL: the weights are stored as they are */
+    struct apr_binding      *binding;  /* of unpacked(x, 0) and its neighbours; NULL: not known, or not asked for */
     struct apr_hf_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */
     struct apr_error         config_error;
     struct findings          findings;
@@ -61,6 +63,10 @@ void end_inspection(struct inspection *x);
 
 /* What the file itself says it is: general.architecture, config.json's architectures or model_type, APR's hf_architecture. Or empty. */
 struct apr_bytes architecture_of(const struct inspection *x);
+
+/* Tensor number i by its name and shape as they are when it is not packed; and its weights: 0 of what only helps to unpack others. */
+const struct apr_tensor *unpacked(const struct inspection *x, size_t i);
+uint64_t weights_of(const struct inspection *x, size_t i);
 
 /* "2.0"; "" where the format has no version. */
 static inline const char *version_of(const struct apr_model *m) { return m->version == NULL ? "" : m->version; }

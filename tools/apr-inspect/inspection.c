@@ -34,7 +34,7 @@ static enum apr_code read_config(struct inspection *x, struct apr_error *e)
 static bool is_tower(const struct inspection *x)
 {
     size_t i = 0;
-    while (i < x->m->ntensor && apr_binding_skips(x->binding, &x->m->tensor[i]))
+    while (i < x->m->ntensor && apr_binding_skips(x->binding, unpacked(x, i)))
         i++;
     return i > 0 && i == x->m->ntensor;
 }
@@ -42,6 +42,7 @@ static bool is_tower(const struct inspection *x)
 static enum apr_code find_family(struct inspection *x, struct apr_error *e)
 {
     const struct apr_family *either[2];
+    const struct apr_model *m = x->packing == NULL ? x->m : apr_packing_view(x->packing);
     if (x->config_error.code == APR_OK)
         APR_TRY(apr_family_said(x->o->selection.families, x->m, &x->family, e));
     if (!x->o->check && x->o->html == NULL)
@@ -50,7 +51,7 @@ static enum apr_code find_family(struct inspection *x, struct apr_error *e)
         APR_TRY(apr_family_guessed(x->o->selection.families, x->m, &x->family, either, e));
     if (x->family == NULL || apr_model_kind(x->m) != APR_KIND_MODEL)
         return APR_OK;
-    APR_TRY(apr_bind(&x->binding, x->family, x->m, NULL, e));
+    APR_TRY(apr_bind(&x->binding, x->family, m, NULL, e));
     if (!is_tower(x))
         return APR_OK;
     apr_binding_free(x->binding);
@@ -81,6 +82,8 @@ enum apr_code begin_inspection(struct inspection *x, const struct options *o, co
     if (code == APR_OK)
         code = read_config(x, e);
     if (code == APR_OK)
+        code = apr_packing_of(&x->packing, x->m, x->config, e);
+    if (code == APR_OK)
         code = find_family(x, e);
     if (code != APR_OK)
         apr_error_in(e, path);
@@ -92,6 +95,7 @@ void end_inspection(struct inspection *x)
     free_findings(&x->findings);
     free(x->chosen);
     apr_binding_free(x->binding);
+    apr_packing_free(x->packing);
     apr_hf_config_free(x->config);
     apr_close(x->m);
 }
@@ -122,6 +126,16 @@ enum apr_code config_metadata(const struct inspection *x, struct apr_meta *confi
             break;
     }
     return apr_meta_keep_last(config, NULL, NULL, e);
+}
+
+const struct apr_tensor *unpacked(const struct inspection *x, size_t i)
+{
+    return x->packing == NULL ? &x->m->tensor[i] : &apr_packing_view(x->packing)->tensor[i];
+}
+
+uint64_t weights_of(const struct inspection *x, size_t i)
+{
+    return x->packing != NULL && apr_packing_helps(x->packing, i) ? 0 : unpacked(x, i)->count;
 }
 
 bool is_chosen(const struct inspection *x, const struct apr_tensor *t) { return x->chosen[t - x->m->tensor]; }

@@ -30,8 +30,9 @@ static void write_files(struct apr_out *j, const struct inspection *x)
     apr_out_close(j, ']');
 }
 
-static void write_totals(struct apr_out *j, const struct apr_model *m)
+static void write_totals(struct apr_out *j, const struct inspection *x)
 {
+    const struct apr_model *m = x->m;
     struct {
         uint64_t tensors, elements, bytes;
     } of[APR_NDTYPES] = { 0 };
@@ -42,7 +43,7 @@ static void write_totals(struct apr_out *j, const struct apr_model *m)
         of[id].tensors++;
         of[id].elements += t->count;
         of[id].bytes += stored_bytes(t);
-        elements += t->count;
+        elements += weights_of(x, i);
         bytes += stored_bytes(t);
     }
     apr_out_count(j, "parameters", elements);
@@ -114,7 +115,7 @@ enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_c
     write_name(j, "format_version", apr_text(version_of(x->m)));
     write_name(j, "family", x->family == NULL ? (struct apr_bytes){ 0 } : x->family->name);
     write_name(j, "architecture", architecture_of(x));
-    write_totals(j, x->m);
+    write_totals(j, x);
     if (o->partial) {
         apr_out_open(j, "partial", '{');
         apr_out_count(j, "tensors", x->m->ntensor + x->m->ncut);

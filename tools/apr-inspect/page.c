@@ -118,6 +118,9 @@ static void put_head(struct page *page)
     uint64_t files = 0;
     for (size_t i = 0; i < x->m->ntensor; i++)
         add_to(&sum, &x->m->tensor[i]);
+    sum.elements = 0;
+    for (size_t i = 0; i < x->m->ntensor; i++)
+        sum.elements += weights_of(x, i);
     for (size_t i = 0; i < x->m->nfile; i++)
         files += x->m->file[i]->stored;
     put_text(p, "<header><h1>", apr_text(x->path), "</h1>\n<p>apr-inspect");
