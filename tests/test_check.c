@@ -532,6 +532,25 @@ static void many_findings_of_one_code_share_a_line(void **state)
     test_free(&data);
 }
 
+/* Minutes, if any of it were quadratic. */
+static void a_hundred_thousand_tensors_are_soon_checked(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    struct test_bytes header = { 0 }, data = { 0 };
+    for (unsigned i = 0; i < N; i++) {
+        char entry[160];
+        snprintf(entry, sizeof entry, "%c\"model.layers.%u.self_attn.q_proj.weight\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%u,%u]}",
+                 i == 0 ? '{' : ',', i, 4 * i, 4 * i + 4);
+        test_text(&header, entry);
+    }
+    test_text(&header, "}");
+    put_values(&data, N, NORMAL);
+    expect("a hundred thousand layers", safetensors("layers-100000.safetensors", (const char *)header.at, &data), "--check", 0, "contract.unknown", NULL);
+    test_free(&header);
+    test_free(&data);
+}
+
 /* A checkpoint of one tensor with a file beside it. */
 static void what_lies_beside_a_checkpoint_is_checked(void **state)
 {
@@ -778,6 +797,7 @@ int main(void)
         cmocka_unit_test(a_matrix_of_zeros_is_told_though_the_contract_drops_it),
         cmocka_unit_test(what_is_no_whole_model_is_judged_by_itself),
         cmocka_unit_test(a_folder_of_two_models_is_ambiguous_unless_they_are_one),
+        cmocka_unit_test(a_hundred_thousand_tensors_are_soon_checked),
         cmocka_unit_test(many_findings_of_one_code_share_a_line),
         cmocka_unit_test(what_lies_beside_a_checkpoint_is_checked),
         cmocka_unit_test(a_tokenizer_that_is_no_file_is_told),

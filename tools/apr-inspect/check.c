@@ -5,18 +5,13 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "family/kind.h"
 #include "files/source.h"
 #include "model/findings.h"
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
 
-bool has_weights(const struct apr_model *m)
-{
-    const enum apr_model_kind kind = apr_model_kind(m);
-    return kind != APR_KIND_TRACE && kind != APR_KIND_IMATRIX;
-}
+bool has_weights(const struct inspection *x) { return x->kind != APR_KIND_TRACE && x->kind != APR_KIND_IMATRIX; }
 
 /* ---- what readers noted --------------------------------------------------------------------------------------------- */
 

@@ -18,7 +18,7 @@ APR_MUST_CHECK enum apr_code check_tokenizer(struct inspection *x, struct apr_er
 APR_MUST_CHECK enum apr_code check_values(struct inspection *x, struct apr_error *e);    /* 7 to 10: one pass over the data */
 
 /* Is it a model of weights, not a trace or an importance matrix? */
-bool has_weights(const struct apr_model *m);
+bool has_weights(const struct inspection *x);
 
 /* ---- check_blocks.c: a block seen without decoding it ----------------------------------------------------------------- */
 

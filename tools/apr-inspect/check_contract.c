@@ -6,7 +6,6 @@
 
 #include "base/bytes.h"
 #include "base/table.h"
-#include "family/kind.h"
 #include "model/format.h"
 #include "model/model.h"
 
@@ -190,7 +189,7 @@ static enum apr_code survey(struct contract *c)
 static enum apr_code add_unknown(struct inspection *x, struct apr_error *e)
 {
     const struct apr_bytes word = architecture_of(x);
-    const enum apr_model_kind kind = apr_model_kind(x->m);
+    const enum apr_model_kind kind = x->kind;
     if (kind != APR_KIND_MODEL)
         return add_finding(&x->findings, "contract.unknown", no_tensor, e,
                            "this is %s, which no family's contract describes: it is looked at by itself", apr_model_kind_text(kind));
@@ -277,9 +276,9 @@ static enum apr_code check_family(struct inspection *x, struct apr_error *e)
 
 enum apr_code check_contract(struct inspection *x, struct apr_error *e)
 {
-    if (!has_weights(x->m))
+    if (!has_weights(x))
         return APR_OK;
     APR_TRY(tell_packing(x, e));
     APR_TRY(x->binding == NULL ? add_unknown(x, e) : check_family(x, e));
-    return apr_model_kind(x->m) == APR_KIND_ADAPTER ? check_adapter(x, e) : check_modules(x, e);
+    return x->kind == APR_KIND_ADAPTER ? check_adapter(x, e) : check_modules(x, e);
 }

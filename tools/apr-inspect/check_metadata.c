@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "family/kind.h"
 #include "model/format.h"
 #include "model/meta.h"
 
@@ -132,11 +131,7 @@ static enum apr_code check_apr_key(struct inspection *x, const struct apr_kv *k,
 }
 
 /* Has it a family's keys, all of them? */
-static bool is_whole(const struct apr_model *m)
-{
-    const enum apr_model_kind kind = apr_model_kind(m);
-    return kind == APR_KIND_MODEL || kind == APR_KIND_VOCABULARY;
-}
+static bool is_whole(const struct inspection *x) { return x->kind == APR_KIND_MODEL || x->kind == APR_KIND_VOCABULARY; }
 
 /* ---- GGUF ----------------------------------------------------------------------------------------------------------- */
 
@@ -176,7 +171,7 @@ static enum apr_code check_gguf(struct inspection *x, struct apr_error *e)
         if (v != NULL)
             APR_TRY(check_value(x, general[i].key, v, general[i].type, general[i].type, NULL, NULL, e));
     }
-    if (x->family != NULL && is_whole(x->m)) {
+    if (x->family != NULL && is_whole(x)) {
         for (size_t i = 0; i < x->family->nkv; i++)
             if (strncmp((const char *)x->family->kv[i].key.at, "general.", 8) != 0)
                 APR_TRY(check_gguf_key(x, architecture, &x->family->kv[i], e));

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "family/kind.h"
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
@@ -216,7 +215,7 @@ static enum apr_code check_read(struct stage *s)
 enum apr_code check_tokenizer(struct inspection *x, struct apr_error *e)
 {
     struct stage s = { .x = x, .e = e, .rows = embedding_rows(x) };
-    const enum apr_code code = has_weights(x->m) && apr_model_kind(x->m) != APR_KIND_ADAPTER ? check_read(&s) : APR_OK;
+    const enum apr_code code = has_weights(x) && x->kind != APR_KIND_ADAPTER ? check_read(&s) : APR_OK;
     apr_vocabulary_end(&s.v);
     return code;
 }

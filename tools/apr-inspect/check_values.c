@@ -288,7 +288,7 @@ static enum apr_code judge_other(struct checking *p, const struct apr_tensor *t,
 static enum apr_code judge(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
     const size_t i = (size_t)(t - p->x->m->tensor);
-    const bool weights = has_weights(p->x->m) && t->dtype->kind == APR_REAL && p->sum.n > 0, plain = is_plain(p->x, i);
+    const bool weights = has_weights(p->x) && t->dtype->kind == APR_REAL && p->sum.n > 0, plain = is_plain(p->x, i);
     struct moments *m = &p->moments[i];
     APR_TRY(judge_finite(p, t, e));
     if (weights && !plain)

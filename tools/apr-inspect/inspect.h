@@ -5,6 +5,7 @@
 #include "base/core.h"
 #include "base/hash.h"
 #include "family/bind.h"
+#include "family/kind.h"
 #include "family/packing.h"
 #include "flow/selection.h"
 #include "model/hf_config.h"
@@ -47,6 +48,7 @@ struct inspection {
     const struct options    *o;
     const char              *path;
     struct apr_model        *m;
+    enum apr_model_kind      kind;
     const struct apr_family *family;   /* NULL: not known */
     struct apr_packing      *packing;  /* NULL: the weights are stored as they are */
     struct apr_binding      *binding;  /* of unpacked(x, 0) and its neighbours; NULL: not known, or not asked for */

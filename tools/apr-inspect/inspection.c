@@ -6,7 +6,6 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
-#include "family/kind.h"
 #include "files/source.h"
 #include "inspect.h"
 #include "model/findings.h"
@@ -49,7 +48,7 @@ static enum apr_code find_family(struct inspection *x, struct apr_error *e)
         return APR_OK;
     if (x->family == NULL && x->config_error.code == APR_OK)
         APR_TRY(apr_family_guessed(x->o->selection.families, x->m, &x->family, either, e));
-    if (x->family == NULL || apr_model_kind(x->m) != APR_KIND_MODEL)
+    if (x->family == NULL || x->kind != APR_KIND_MODEL)
         return APR_OK;
     APR_TRY(apr_bind(&x->binding, x->family, m, NULL, e));
     if (!is_tower(x))
@@ -78,6 +77,7 @@ enum apr_code begin_inspection(struct inspection *x, const struct options *o, co
 {
     *x = (struct inspection){ .o = o, .path = path };
     APR_TRY((o->partial ? apr_open_partial : apr_open)(&x->m, path, &o->cli.run, e));
+    x->kind = apr_model_kind(x->m);
     enum apr_code code = choose_tensors(x, e);
     if (code == APR_OK)
         code = read_config(x, e);

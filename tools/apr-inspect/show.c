@@ -5,7 +5,6 @@
 
 #include "base/bytes.h"
 #include "check.h"
-#include "family/kind.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
@@ -257,7 +256,7 @@ static void print_grouped(uint64_t n)
 static void print_family(const struct inspection *x)
 {
     const struct apr_bytes architecture = architecture_of(x);
-    const enum apr_model_kind kind = apr_model_kind(x->m);
+    const enum apr_model_kind kind = x->kind;
     if (kind != APR_KIND_MODEL) {
         print_label(x, "kind");
         puts(apr_model_kind_text(kind));
@@ -307,7 +306,7 @@ int show_overview(struct inspection *x)
         files += x->m->file[i]->stored;
     print_label(x, "format");
     printf("%s%s%s\n", x->m->format->name, *version_of(x->m) ? " " : "", version_of(x->m));
-    if (has_weights(x->m))
+    if (has_weights(x))
         print_family(x);
     print_label(x, "parameters");
     print_grouped(sum.elements);
@@ -327,7 +326,7 @@ int show_overview(struct inspection *x)
         printf(" in %zu files", x->m->nfile);
     putchar('\n');
     print_dtypes(x, sum.bytes);
-    if (has_weights(x->m))
+    if (has_weights(x))
         print_groups(x, sum.bytes);
     print_facts(x);
     print_problems(x);
