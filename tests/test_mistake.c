@@ -47,7 +47,7 @@ static void folders_say_what_they_hold(void **state)
         { "two", { "b.gguf", "a.gguf" }, "name one of a.gguf, b.gguf" },
         { "pipe", { "model_index.json", "x.safetensors" }, "a diffusers pipeline (model_index.json)" },
         { "loose", { "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors" },
-          "holds shards without model.safetensors.index.json: model-00001-of-00002.safetensors, model-00002-of-00002.safetensors" },
+          "holds shards without model.safetensors.index.json, which is to be fetched too: model-00001-of-00002.safetensors, model-00002-of-00002.safetensors" },
         { "many", { "1.apr", "2.apr", "3.apr", "4.apr", "5.apr", "6.apr", "7.apr" }, "1.apr, 2.apr, 3.apr, 4.apr, 5.apr, 6.apr and 1 more" },
         { "none", { "README.md" }, "nor the stages of a trace; it holds README.md" },
     };

@@ -120,9 +120,9 @@ enum apr_code apr_no_model_folder(const char *folder, struct apr_error *e)
         const char *suffix, *one, *many;
     } kinds_of_file[] = {
         { "model_index.json", "is a diffusers pipeline (%s): name the folder of one of its models", "is a diffusers pipeline (%s)" },
-        { ".gguf", "holds %s, which is a model of its own: name the file", "holds several models: name one of %s" },
+        { ".gguf", "holds %s, which is a model of its own: name the file", "holds several models, or one in several files: name one of %s" },
         { ".apr", "holds %s, which is a model of its own: name the file", "holds several models: name one of %s" },
-        { ".safetensors", "holds %s under a name of its own: name the file", "holds shards without model.safetensors.index.json: %s" },
+        { ".safetensors", "holds %s under a name of its own: name the file", "holds shards without model.safetensors.index.json, which is to be fetched too: %s" },
         { ".bin", "holds %s, but no model that is read: a PyTorch checkpoint is to be converted to SafeTensors first",
           "holds %s, but no model that is read: a PyTorch checkpoint is to be converted to SafeTensors first" },
     };
