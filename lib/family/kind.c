@@ -22,23 +22,29 @@ static enum apr_model_kind kind_of_gguf(const struct apr_model *m)
     return m->ntensor == 0 && words ? APR_KIND_VOCABULARY : APR_KIND_MODEL;
 }
 
+static bool has_factor(struct apr_bytes name)
+{
+    static const char *const factor[] = { "lora_", "lokr_", "hada_w", "oft_" };
+    for (size_t k = 0; k < APR_LENGTH(factor); k++)
+        if (apr_bytes_have(name, factor[k]))
+            return true;
+    return false;
+}
+
 /* PEFT's name for the file, or low-rank factors in most of the names. A model that brings its own has its base layers too. */
 static bool is_adapter(const struct apr_model *m)
 {
-    static const char *const factor[] = { "lora_", "lokr_", "hada_w", "oft_" };
     const char *path = m->nfile == 0 ? "" : m->file[0]->path, *slash = strrchr(path, '/');
-    size_t n = 0;
+    size_t left = m->ntensor - m->ntensor / 2; /* so many names without a factor, and most have none */
     if (strncmp(slash == NULL ? path : slash + 1, "adapter_model", strlen("adapter_model")) == 0)
         return true;
-    for (size_t i = 0; i < m->ntensor; i++) {
-        bool is = false;
-        for (size_t k = 0; k < APR_LENGTH(factor); k++)
-            is |= apr_bytes_have(m->tensor[i].name, factor[k]);
+    for (size_t i = 0; i < m->ntensor; i++)
+        if (!has_factor(m->tensor[i].name) && --left == 0)
+            return false;
+    for (size_t i = 0; i < m->ntensor; i++)
         if (apr_bytes_have(m->tensor[i].name, ".base_layer."))
             return false;
-        n += is;
-    }
-    return n > m->ntensor / 2;
+    return m->ntensor > 0;
 }
 
 enum apr_model_kind apr_model_kind(const struct apr_model *m)

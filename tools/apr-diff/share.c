@@ -105,6 +105,15 @@ static const char *wrong_key(const json_t *object, const struct key *key, size_t
     return NULL;
 }
 
+/* The same of each object of a list; NULL also when there is no list. */
+static const char *wrong_key_in(const json_t *list, const struct key *key, size_t n)
+{
+    const char *wrong = NULL;
+    for (size_t i = 0; wrong == NULL && i < json_array_size(list); i++)
+        wrong = wrong_key(json_array_get(list, i), key, n);
+    return wrong;
+}
+
 static const struct key row_keys[] = {
     { "name", KIND_TEXT, false, false }, { "name_b", KIND_TEXT, false, false }, { "shape_a", KIND_SHAPE, false, false },
     { "shape_b", KIND_SHAPE, false, false }, { "dtype_a", KIND_TEXT, false, false }, { "dtype_b", KIND_TEXT, false, false },
@@ -270,10 +279,9 @@ static enum apr_code check_row(const struct apr_item *item, uint64_t number, con
     if (!json_is_object(json) || key != NULL)
         return wrong_row(item, number, json, "there is none, or none of its kind:", key == NULL ? "object" : key, e);
     for (size_t l = 0; l < APR_LENGTH(lists); l++) {
-        const json_t *list = json_object_get(json, lists[l].name);
-        for (size_t i = 0; i < json_array_size(list); i++)
-            if ((key = wrong_key(json_array_get(list, i), lists[l].key, lists[l].n)) != NULL)
-                return wrong_row(item, number, json, lists[l].name, key, e);
+        key = wrong_key_in(json_object_get(json, lists[l].name), lists[l].key, lists[l].n);
+        if (key != NULL)
+            return wrong_row(item, number, json, lists[l].name, key, e);
     }
     read_numbers(r, json);
     if (json_object_get(json, "failed") != NULL && r->pass != (r->failed == 0))
@@ -407,19 +415,16 @@ static enum apr_code read_keys(struct share *p, struct apr_error *e)
 
 static enum apr_code check_metadata(const struct share *p, struct apr_error *e)
 {
-    const json_t *metadata = json_object_get(p->top, "metadata"), *list = json_object_get(metadata, "differences");
+    const json_t *metadata = json_object_get(p->top, "metadata");
     const char *key = wrong_key(metadata, metadata_keys, APR_LENGTH(metadata_keys));
-    for (size_t i = 0; key == NULL && i < json_array_size(list); i++)
-        key = wrong_key(json_array_get(list, i), difference_keys, APR_LENGTH(difference_keys));
+    if (key == NULL)
+        key = wrong_key_in(json_object_get(metadata, "differences"), difference_keys, APR_LENGTH(difference_keys));
     return key == NULL ? APR_OK : not_a_share(p, "its metadata has no sound ", key, e);
 }
 
 static enum apr_code check_excused(const struct share *p, struct apr_error *e)
 {
-    const json_t *list = json_object_get(p->top, "excused");
-    const char *key = NULL;
-    for (size_t i = 0; key == NULL && i < json_array_size(list); i++)
-        key = wrong_key(json_array_get(list, i), excuse_keys, APR_LENGTH(excuse_keys));
+    const char *key = wrong_key_in(json_object_get(p->top, "excused"), excuse_keys, APR_LENGTH(excuse_keys));
     return key == NULL ? APR_OK : not_a_share(p, "its excused have no sound ", key, e);
 }
 
