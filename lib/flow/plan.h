@@ -1,0 +1,93 @@
+/* What will be written: tensors with dtype, shape, place and how each comes about, metadata, shards, files beside. All of it is known before
+ * any data is read. */
+#ifndef APR_PLAN_H
+#define APR_PLAN_H
+
+#include "flow/input.h"
+#include "model/draft.h"
+#include "model/side.h"
+
+/* How the bytes of a tensor come about.
+ *   COPY      they are the stored ones
+ *   BLOCKS    stored blocks or elements in another order; no value is looked at
+ *   ENCODE    the values, encoded
+ *   GENERATE  values that no source holds */
+enum apr_how { APR_COPY, APR_BLOCKS, APR_ENCODE, APR_GENERATE };
+
+/* One tensor of the target.
+ *   from       names of what it is made of, for the report; none for one that is generated
+ *   row        elements after which a fresh block begins, as in apr_tensor
+ *   bytes      as stored in the target, without padding
+ *   shard, at  its file, and where it begins behind that file's header: set by apr_plan_place
+ *   in         what it is read from; all zero for one that is generated
+ *   values     of GENERATE: count of them
+ *   transform  "rope_permute(4)", or NULL
+ *   lossy      values are rounded: rmse and cosine are then measured while writing
+ *   nan        of ENCODE into blocks: how many non-finite values became 0 (--nan-to-zero) */
+struct apr_planned {
+    struct apr_bytes        name, from;
+    const struct apr_dtype *dtype;
+    unsigned                ndim;
+    uint64_t                dim[APR_MAX_DIMS], count, row, bytes;
+    unsigned                shard;
+    uint64_t                at;
+    enum apr_how            how;
+    struct apr_input        in;
+    const float            *values;
+    const char             *transform;
+    bool                    lossy;
+    double                  rmse, cosine;
+    uint64_t                nan;
+};
+
+/* One file of the target: header, data, tail.
+ *   path    where it goes, "-" is stdout
+ *   header  its bytes, padding before the data included
+ *   first, n  its tensors, which stand side by side in the plan
+ *   data, tail, size  bytes of the data section (padding included), of what follows it, of all */
+struct apr_planned_file {
+    const char      *path;
+    struct apr_bytes header;
+    size_t           first, n;
+    uint64_t         data, tail, size;
+};
+
+/* Begin with zeros and the first part filled, end with apr_plan_end.
+ *   format, meta  of the target. GGUF: its keys; APR: its keys; SafeTensors: __metadata__, all of them strings
+ *   side          files that are written beside the weights (SafeTensors in a folder)
+ *   out           as the user named it; folder: a checkpoint in a folder, out ends in '/'
+ *   shard_bytes   most bytes of tensors in a shard; nshard: how many shards. 0: not asked for; not both
+ *   only          write file number `only` - 1 alone; 0: all
+ *   zstd          level of compression; 0: none
+ *   nan_to_zero   non-finite values become 0 where blocks are encoded; else they are refused with tensor, row and column */
+struct apr_plan {
+    const struct apr_format *format;
+    struct apr_draft         meta;
+    struct apr_side          side;
+    const char              *out;
+    bool                     folder, force, nan_to_zero, resume;
+    uint64_t                 shard_bytes;
+    unsigned                 nshard, only;
+    int                      zstd;
+    struct apr_planned      *tensor;
+    size_t                   ntensor, room;
+    struct apr_planned_file *file;
+    size_t                   nfile;
+    struct apr_arena        *arena;
+    uint64_t                 bytes_out; /* set by apr_plan_write: of all files that were written */
+};
+void apr_plan_end(struct apr_plan *p);
+
+/* Adds a tensor; name, dtype, ndim, dim, how and in or values are given, the rest follows from them. APR_EUNSUPPORTED names the tensor, the
+ * dtype and the options that help when the format does not hold it. */
+APR_MUST_CHECK enum apr_code apr_plan_add(struct apr_plan *p, const struct apr_planned *t, struct apr_error *e);
+
+/* When all tensors, keys and side files are there: puts tensors in the order of the format, cuts shards, finds every place, makes the
+ * headers. Names the files: STEM-00001-of-0000N.EXT where there are shards, model.safetensors and an index in a folder. */
+APR_MUST_CHECK enum apr_code apr_plan_place(struct apr_plan *p, struct apr_error *e);
+
+/* Writes all of it, on r->threads threads: the same bytes whatever they are. Nothing is there after a failure, and each file is whole or as
+ * it was whatever ends the run. lossy tensors get their rmse and cosine. */
+APR_MUST_CHECK enum apr_code apr_plan_write(struct apr_plan *p, const struct apr_run *r, bool verify, bool *verified, struct apr_error *e);
+
+#endif

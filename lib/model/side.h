@@ -1,0 +1,44 @@
+/* The small files of a checkpoint, beside its weights: configuration, tokenizer, templates. An APR file carries them in its metadata, under
+ * "hf.files": {"config.json": "its text", "tokenizer.model": {"base64": "..."}}. */
+#ifndef APR_SIDE_H
+#define APR_SIDE_H
+
+#include "base/arena.h"
+#include "base/core.h"
+
+#define APR_SIDE_KEY "hf.files"
+
+/* Begin with zeros, end with apr_side_end. Texts are views into open files, the model or the arena. */
+struct apr_side {
+    struct apr_side_file {
+        struct apr_bytes name, text;
+    }                  *file;
+    size_t              n, room;
+    struct apr_source **source; /* private, as all below */
+    size_t              nsource, source_room;
+    struct apr_arena   *arena;
+};
+
+/* Those of a checkpoint's folder, or those that an APR carries; none of any other model. Only names that are known are looked at
+ * (apr_side_known), so none leads out of the folder. The model must stay open. */
+APR_MUST_CHECK enum apr_code apr_side_of(struct apr_side *s, const struct apr_model *m, const struct apr_run *r, struct apr_error *e);
+
+/* Adds those of a folder ("" or ending in '/') that are of a tokenizer, or all; each takes the place of one of its name. */
+APR_MUST_CHECK enum apr_code apr_side_folder(struct apr_side *s, const char *folder, bool tokenizer, const struct apr_run *r,
+                                             struct apr_error *e);
+
+/* Adds one, in the place of one of its name; the name is copied, the text borrowed. Takes one out. */
+APR_MUST_CHECK enum apr_code apr_side_put(struct apr_side *s, const char *name, struct apr_bytes text, struct apr_error *e);
+void apr_side_remove(struct apr_side *s, const char *name);
+
+/* The text of that name; at is NULL when there is none. */
+struct apr_bytes apr_side_get(const struct apr_side *s, const char *name);
+
+/* Is it the name of such a file ("config.json", "additional_chat_templates/rag.jinja")? */
+bool apr_side_known(struct apr_bytes name);
+
+/* An error when one of the files changed since it was opened. */
+APR_MUST_CHECK enum apr_code apr_side_unchanged(const struct apr_side *s, struct apr_error *e);
+void apr_side_end(struct apr_side *s);
+
+#endif
