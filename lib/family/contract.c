@@ -214,22 +214,28 @@ static enum apr_code read_rename(const struct apr_contract *c, const struct apr_
     return apr_contract_word(c, to, &r->to);
 }
 
+/* {prefix, unless: [...]} */
+static enum apr_code read_prefix(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *prefix, struct apr_words *unless)
+{
+    if (at == NULL)
+        return APR_OK;
+    APR_TRY(apr_contract_keys(c, at, "prefix unless"));
+    if (apr_yaml_get(at, "prefix") == NULL)
+        return apr_contract_fault(c, at, "it lacks", apr_text("prefix"));
+    APR_TRY(apr_contract_word(c, apr_yaml_get(at, "prefix"), prefix));
+    return apr_contract_words(c, apr_yaml_get(at, "unless"), unless);
+}
+
 static enum apr_code read_names(const struct apr_contract *c, const struct apr_yaml *names)
 {
-    const struct apr_yaml *add = apr_yaml_get(names, "add_prefix"), *prefix = apr_yaml_get(add, "prefix");
     struct apr_cleaning *to = &c->f->cleaning;
     if (names == NULL)
         return APR_OK;
-    APR_TRY(apr_contract_keys(c, names, "remove strip_prefix add_prefix rename"));
+    APR_TRY(apr_contract_keys(c, names, "remove strip_prefix add_prefix write_prefix rename"));
     APR_TRY(apr_contract_words(c, apr_yaml_get(names, "remove"), &to->remove));
     APR_TRY(apr_contract_words(c, apr_yaml_get(names, "strip_prefix"), &to->strip_prefix));
-    if (add != NULL) {
-        APR_TRY(apr_contract_keys(c, add, "prefix unless"));
-        if (prefix == NULL)
-            return apr_contract_fault(c, add, "it lacks", apr_text("prefix"));
-        APR_TRY(apr_contract_word(c, prefix, &to->prefix));
-        APR_TRY(apr_contract_words(c, apr_yaml_get(add, "unless"), &to->unless));
-    }
+    APR_TRY(read_prefix(c, apr_yaml_get(names, "add_prefix"), &to->prefix, &to->unless));
+    APR_TRY(read_prefix(c, apr_yaml_get(names, "write_prefix"), &to->write_prefix, &to->write_unless));
     return apr_contract_all(c, apr_yaml_get(names, "rename"), APR_YAML_LIST, sizeof *to->rename, read_rename, &to->rename, &to->nrename);
 }
 

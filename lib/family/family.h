@@ -63,13 +63,15 @@ struct apr_role {
 /* Is the first of its transforms a stack? */
 bool apr_role_stacked(const struct apr_role *r);
 
-/* How HuggingFace names become those of the contract. rename: endings. */
+/* How HuggingFace names become those of the contract. rename: endings. write_prefix: what the class puts before names when it saves them,
+ * unless they begin with one of write_unless. */
 struct apr_rename {
     struct apr_bytes from, to;
 };
 struct apr_cleaning {
     struct apr_words   remove, strip_prefix, unless; /* unless it begins with one of these it gets the prefix */
-    struct apr_bytes   prefix;
+    struct apr_bytes   prefix, write_prefix;
+    struct apr_words   write_unless;
     struct apr_rename *rename;
     size_t             nrename;
 };

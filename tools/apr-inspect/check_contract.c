@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/table.h"
+#include "family/missing.h"
 #include "model/format.h"
 #include "model/model.h"
 
@@ -22,80 +23,33 @@ struct contract {
     size_t             nmissing, nunknown;
 };
 
-/* The value of a size or condition; `otherwise` when it is not known. */
-static uint64_t size_or(const struct contract *c, const struct apr_expr *x, uint64_t otherwise)
-{
-    uint64_t n;
-    return x != NULL && apr_binding_size(c->x->binding, x, &n) ? n : otherwise;
-}
-
 /* ---- what is missing ------------------------------------------------------------------------------------------------ */
 
-static enum apr_code add_missing(struct contract *c, const struct apr_meaning *s)
+/* What apr_binding_missing calls; the first failure stays. */
+struct missing {
+    struct contract *c;
+    enum apr_code    code;
+};
+
+static bool add_missing(void *ctx, const struct apr_meaning *s, struct apr_bytes spelled)
 {
-    const struct apr_family *f = c->x->family;
-    char text[APR_NAME_ROOM];
-    const size_t n = apr_role_spell(s->role->known[s->dialect].word[s->part], s->layer, s->expert, text, sizeof text);
+    struct missing *const w = ctx;
+    struct contract *const c = w->c;
     if (++c->nmissing > MOST_ALIKE)
-        return APR_OK;
-    const struct apr_bytes name = apr_arena_format(&c->x->m->arena, "%.*s", (int)n, text);
-    if (name.at == NULL)
-        return apr_no_memory(c->e);
-    return SAY(c, "contract.missing", name, "tensor %s is not there; family %.*s needs it as %.*s", APR_QUOTED(name),
-               APR_PRINTED(f->name), APR_PRINTED(s->role->name));
-}
-
-static uint64_t part_count(const struct contract *c, const struct apr_role *r, enum apr_dialect d)
-{
-    if (d != APR_HF)
-        return r->known[d].n;
-    return apr_role_stacked(r) ? size_or(c, r->transform[0].n[0], 0) : 1;
-}
-
-/* Every part and expert that makes up the role in that layer. */
-static enum apr_code check_role(struct contract *c, const struct apr_role *r, uint32_t layer)
-{
-    struct apr_meaning s = { .role = r, .layer = layer, .dialect = apr_binding_dialect(c->x->binding, r, layer) };
-    const bool absent = s.dialect == APR_NDIALECTS;
-    if (absent)
-        s.dialect = r->known[c->dialect].n > 0 ? c->dialect : APR_HF;
-    if (r->known[s.dialect].n == 0)
-        return APR_OK;
-    const uint64_t n = part_count(c, r, s.dialect);
-    for (uint64_t i = 0; i < n && c->nmissing <= MOST_ALIKE; i++) {
-        if (s.dialect == APR_HF)
-            s.expert = (uint32_t)i;
-        else
-            s.part = (unsigned)i;
-        if (absent || apr_binding_find(c->x->binding, &s) == NULL)
-            APR_TRY(add_missing(c, &s));
-    }
-    return APR_OK;
-}
-
-static bool is_required(const struct contract *c, const struct apr_role *r)
-{
-    return !r->generated && (r->when == NULL || size_or(c, r->when, 0) != 0) && (r->optional == NULL || size_or(c, r->optional, 1) == 0);
+        return false;
+    const struct apr_bytes name = apr_arena_copy(&c->x->m->arena, spelled);
+    w->code = name.at == NULL ? apr_no_memory(c->e)
+                              : SAY(c, "contract.missing", name, "tensor %s is not there; family %.*s needs it as %.*s", APR_QUOTED(name),
+                                    APR_PRINTED(c->x->family->name), APR_PRINTED(s->role->name));
+    return w->code == APR_OK;
 }
 
 static enum apr_code check_presence(struct contract *c)
 {
-    const struct apr_family *f = c->x->family;
-    for (size_t i = 0; i < f->nrole && c->nmissing <= MOST_ALIKE; i++) {
-        const struct apr_role *r = &f->role[i];
-        if (!is_required(c, r))
-            continue;
-        if (!r->layered) {
-            APR_TRY(check_role(c, r, 0));
-            continue;
-        }
-        const uint64_t from = size_or(c, r->layers[0], 0), step = size_or(c, r->layers[2], 1);
-        const uint64_t to = apr_min(c->nlayer, r->layers[1] == NULL ? c->nlayer : size_or(c, r->layers[1], 0));
-        for (uint64_t layer = from; layer < to && step > 0 && c->nmissing <= MOST_ALIKE; layer += step)
-            APR_TRY(check_role(c, r, (uint32_t)layer));
-    }
-    if (c->nmissing <= MOST_ALIKE)
-        return APR_OK;
+    struct missing w = { c, APR_OK };
+    apr_binding_missing(c->x->binding, c->dialect, c->nlayer, add_missing, &w);
+    if (w.code != APR_OK || c->nmissing <= MOST_ALIKE)
+        return w.code;
     return SAY(c, "contract.missing", no_tensor, "more tensors are not there than the %d named", MOST_ALIKE);
 }
 

@@ -1,0 +1,495 @@
+#include "flow/wish.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/fmath.h"
+#include "base/table.h"
+#include "family/missing.h"
+#include "model/format.h"
+#include "model/model.h"
+
+#define MOST_PARTS  65536u /* experts of a layer */
+#define MOST_LAYERS 65536u
+#define MOST_FACTORS 65536u
+
+/* What the wishes are made with.
+ *   order  the model's tensors as they are taken
+ *   seen   of each role and layer, how many of its parts were met */
+struct wishing {
+    struct apr_wishes        *w;
+    const struct apr_kernels *k;
+    const struct apr_model   *m;
+    const struct apr_binding *b;
+    enum apr_dialect          to;
+    apr_spare_fn             *spare;
+    void                     *ctx;
+    struct apr_error         *e;
+    uint32_t                 *order;
+    struct apr_table          seen;
+    const struct apr_tensor **part;
+};
+
+static struct apr_bytes family_name(const struct wishing *g) { return apr_binding_family(g->b)->name; }
+
+void apr_wishes_end(struct apr_wishes *w)
+{
+    free(w->wish);
+    free(w->left);
+    apr_arena_free(&w->arena);
+    *w = (struct apr_wishes){ 0 };
+}
+
+static enum apr_code add(struct wishing *g, const struct apr_wish *x)
+{
+    struct apr_wish *const grown = apr_grown(g->w->wish, &g->w->room, g->w->n, 256, sizeof *grown);
+    if (grown == NULL)
+        return apr_no_memory(g->e);
+    g->w->wish = grown;
+    grown[g->w->n] = *x;
+    grown[g->w->n].count = 1;
+    for (unsigned i = 0; i < x->ndim; i++)
+        if (!apr_mul(grown[g->w->n].count, x->dim[i], &grown[g->w->n].count))
+            return apr_fail_tensor(g->e, APR_ELIMIT, APR_NOWHERE, x->name, ": its shape has more than 2^64 elements");
+    g->w->n++;
+    return APR_OK;
+}
+
+static enum apr_code leave_out(struct wishing *g, struct apr_bytes name, const char *reason)
+{
+    struct apr_left_out *const grown = apr_grown(g->w->left, &g->w->left_room, g->w->nleft, 64, sizeof *grown);
+    if (grown == NULL)
+        return apr_no_memory(g->e);
+    g->w->left = grown;
+    grown[g->w->nleft++] = (struct apr_left_out){ name, reason };
+    return APR_OK;
+}
+
+/* Text that was made here, into the wishes' memory. */
+static enum apr_code keep(struct wishing *g, const char *text, struct apr_bytes *kept)
+{
+    *kept = apr_arena_copy(&g->w->arena, apr_text(text));
+    return kept->at == NULL ? apr_no_memory(g->e) : APR_OK;
+}
+
+/* ---- names ---------------------------------------------------------------------------------------------------------- */
+
+/* A name of the role in the target, with the prefix that its class writes. */
+static enum apr_code spell(struct wishing *g, const struct apr_role *role, unsigned part, uint32_t layer, uint32_t expert, struct apr_bytes *name)
+{
+    const struct apr_cleaning *const how = &apr_binding_family(g->b)->cleaning;
+    char text[2 * APR_NAME_ROOM];
+    size_t before = 0;
+    const struct apr_bytes pattern = role->known[g->to].word[part];
+    bool plain = g->to != APR_HF || how->write_prefix.n == 0 || how->write_prefix.n > APR_NAME_ROOM;
+    for (size_t i = 0; i < how->write_unless.n && !plain; i++)
+        plain = pattern.n >= how->write_unless.word[i].n && memcmp(pattern.at, how->write_unless.word[i].at, how->write_unless.word[i].n) == 0;
+    if (!plain) {
+        before = how->write_prefix.n;
+        memcpy(text, how->write_prefix.at, before);
+    }
+    if (apr_role_spell(pattern, layer, expert, text + before, APR_NAME_ROOM) == 0)
+        return apr_fail(g->e, APR_ELIMIT, APR_NOWHERE, "family %.*s: a name of role %.*s is too long", APR_PRINTED(family_name(g)),
+                        APR_PRINTED(role->name));
+    return keep(g, text, name);
+}
+
+/* "a", "a.{0-7}.b" where only one number tells them apart, else "a + b". */
+static enum apr_code describe_parts(struct wishing *g, const struct apr_tensor *const *part, size_t n, struct apr_bytes *from)
+{
+    const struct apr_bytes a = part[0]->name, z = part[n - 1]->name;
+    char text[1024];
+    size_t same = 0, tail = 0;
+    if (n == 1) {
+        *from = a;
+        return APR_OK;
+    }
+    while (same < a.n && same < z.n && a.at[same] == z.at[same])
+        same++;
+    while (tail < a.n - same && tail < z.n - same && a.at[a.n - 1 - tail] == z.at[z.n - 1 - tail])
+        tail++;
+    const struct apr_bytes low = { a.at + same, a.n - same - tail }, high = { z.at + same, z.n - same - tail };
+    bool number = low.n > 0 && high.n > 0;
+    for (size_t i = 0; i < low.n + high.n && number; i++)
+        number = strchr("0123456789", i < low.n ? low.at[i] : high.at[i - low.n]) != NULL;
+    if (number) {
+        snprintf(text, sizeof text, "%.*s{%.*s-%.*s}%.*s", (int)apr_min(same, 300), (const char *)a.at, APR_PRINTED(low), APR_PRINTED(high),
+                 (int)apr_min(tail, 300), (const char *)a.at + a.n - tail);
+        return keep(g, text, from);
+    }
+    size_t at = 0;
+    for (size_t i = 0; i < n && at + 1 < sizeof text; i++) {
+        const int more = snprintf(text + at, sizeof text - at, "%s%.*s", i > 0 ? " + " : "", (int)apr_min(part[i]->name.n, 200), (const char *)part[i]->name.at);
+        at += more < 0 ? 0 : (size_t)more;
+    }
+    return keep(g, text, from);
+}
+
+static size_t describe_chain(const struct apr_transform *chain, size_t n, char *text, size_t room, size_t at)
+{
+    for (size_t i = 0; i < n && at < room; i++) {
+        const struct apr_transform *const t = &chain[i];
+        at += (size_t)snprintf(text + at, room - at, "%s%s", at > 0 ? "+" : "", apr_op_word(t->op));
+        for (unsigned k = 0; k < t->nn && at < room; k++)
+            at += (size_t)snprintf(text + at, room - at, "%s%llu%s", k == 0 ? "(" : ",", (unsigned long long)t->n[k], k + 1 == t->nn ? ")" : "");
+        if (t->op == APR_OP_ADD && at < room)
+            at += (size_t)snprintf(text + at, room - at, "(%g)", t->value);
+    }
+    return at;
+}
+
+/* ---- one role of one layer ------------------------------------------------------------------------------------------ */
+
+/* A role in a layer, as it is stored and as it is wished for. */
+struct task {
+    const struct apr_role    *role;
+    uint32_t                  layer;
+    enum apr_dialect          from;
+    const struct apr_tensor **part; /* n of them, in the wishes' memory */
+    size_t                    n;
+    struct apr_transform      chain_from[APR_MAX_STEPS], chain_to[APR_MAX_STEPS];
+    size_t                    nfrom, nto;
+    uint64_t                  dim[APR_MAX_DIMS]; /* of one tensor on the HuggingFace side */
+    unsigned                  ndim;
+    const char               *transform;
+};
+
+/* A GGUF may leave out leading dims of 1, or write them. */
+static bool same_shape(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
+{
+    while (na > 0 && *a == 1)
+        a++, na--;
+    while (nb > 0 && *b == 1)
+        b++, nb--;
+    return na == nb && memcmp(a, b, na * sizeof *a) == 0;
+}
+
+static const char *shown(const uint64_t *dim, unsigned ndim, char text[176])
+{
+    size_t at = 0;
+    text[at++] = '[';
+    for (unsigned i = 0; i < ndim && at < 150; i++)
+        at += (size_t)snprintf(text + at, 176 - at, "%s%llu", i > 0 ? ", " : "", (unsigned long long)dim[i]);
+    snprintf(text + at, 176 - at, "]");
+    return text;
+}
+
+static enum apr_code check_part(const struct wishing *g, const struct task *t, size_t number)
+{
+    const struct apr_tensor *const has = t->part[number];
+    uint64_t dim[APR_MAX_DIMS];
+    unsigned ndim = t->ndim;
+    char stored[176], wanted[176];
+    memcpy(dim, t->dim, sizeof dim);
+    if (!apr_transform_shape(t->chain_from, t->nfrom, t->from == APR_HF ? 0 : number, dim, &ndim))
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name, ": the shape %s that family %.*s gives its role does not go through %s",
+                               shown(t->dim, t->ndim, wanted), APR_PRINTED(family_name(g)), t->transform);
+    if (same_shape(dim, ndim, has->dim, has->ndim))
+        return APR_OK;
+    return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name, " has the shape %s, family %.*s wants %s; --keep-names carries it as it is",
+                           shown(has->dim, has->ndim, stored), APR_PRINTED(family_name(g)), shown(dim, ndim, wanted));
+}
+
+static enum apr_code prepare(struct wishing *g, struct task *t)
+{
+    char text[256];
+    APR_TRY(apr_binding_chain(g->b, t->role, t->from, t->chain_from, &t->nfrom, g->e));
+    APR_TRY(apr_binding_chain(g->b, t->role, g->to, t->chain_to, &t->nto, g->e));
+    if (!apr_binding_shape(g->b, t->role, t->dim, &t->ndim))
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->part[0]->name, ": a size of role %.*s of family %.*s is in no metadata: --config FILE gives one",
+                               APR_PRINTED(t->role->name), APR_PRINTED(family_name(g)));
+    size_t n = describe_chain(t->chain_from, t->nfrom, text, sizeof text, 0);
+    n = describe_chain(t->chain_to, t->nto, text, sizeof text, n);
+    if (n > 0) {
+        struct apr_bytes kept;
+        APR_TRY(keep(g, text, &kept));
+        t->transform = (const char *)kept.at;
+    }
+    for (size_t i = 0; i < t->n; i++)
+        APR_TRY(check_part(g, t, i));
+    return APR_OK;
+}
+
+static enum apr_code transform_fault(const struct wishing *g, const struct task *t, const struct apr_error *why)
+{
+    return apr_fail_tensor(g->e, why->code, APR_NOWHERE, t->part[0]->name, ": %s; --keep-names carries it as it is", why->text);
+}
+
+/* Output number `number` of the task: an expert, a part of a split. */
+static enum apr_code wish_part(struct wishing *g, const struct task *t, uint64_t number)
+{
+    struct apr_wish x = { .role = t->role, .transform = t->transform };
+    struct apr_view view = apr_view_of(t->part, t->n, number);
+    struct apr_error why;
+    const unsigned part = g->to == APR_HF ? 0 : (unsigned)number;
+    memcpy(x.dim, t->dim, sizeof x.dim);
+    x.ndim = t->ndim;
+    if (!apr_transform_shape(t->chain_to, t->nto, number, x.dim, &x.ndim))
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->part[0]->name, ": its shape does not go through %s", t->transform);
+    enum apr_code code = apr_view_back(&view, t->chain_to, t->nto, t->dim, t->ndim, &why);
+    if (code == APR_OK)
+        code = apr_view_forth(&view, t->chain_from, t->nfrom, t->dim, t->ndim, &why);
+    if (code != APR_OK)
+        return transform_fault(g, t, &why);
+    APR_TRY(spell(g, t->role, part, t->layer, (uint32_t)number, &x.name));
+    APR_TRY(describe_parts(g, t->part, t->n, &x.from));
+    x.in = apr_input_through(g->k, g->m, &view, x.dim, x.ndim);
+    return add(g, &x);
+}
+
+static enum apr_code wish_role(struct wishing *g, struct task *t)
+{
+    uint64_t n = g->to == APR_HF ? 1 : t->role->known[g->to].n;
+    APR_TRY(prepare(g, t));
+    if (g->to == APR_HF && apr_role_stacked(t->role) && !apr_binding_size(g->b, t->role->transform[0].n[0], &n))
+        n = 0;
+    for (uint64_t i = 0; i < n && i < MOST_PARTS; i++)
+        APR_TRY(wish_part(g, t, i));
+    return APR_OK;
+}
+
+/* The parts of a role in a layer, into the wishes' memory; t->n is 0 when one is missing. */
+static enum apr_code take_parts(struct wishing *g, struct task *t)
+{
+    t->from = apr_binding_dialect(g->b, t->role, t->layer);
+    t->n = apr_binding_parts(g->b, t->role, t->layer, g->part, MOST_PARTS);
+    t->part = apr_arena_alloc(&g->w->arena, (t->n + 1) * sizeof *t->part);
+    if (t->part == NULL)
+        return apr_no_memory(g->e);
+    memcpy(t->part, g->part, t->n * sizeof *t->part);
+    return APR_OK;
+}
+
+/* ---- tensors one by one --------------------------------------------------------------------------------------------- */
+
+static enum apr_code unknown_tensor(const struct wishing *g, const struct apr_tensor *t)
+{
+    return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name, " has no place in family %.*s; --drop leaves it out, --keep-names carries all as they are",
+                           APR_PRINTED(family_name(g)));
+}
+
+/* The count of parts of that role and layer that were met, this one included. */
+static enum apr_code count_part(struct wishing *g, const struct apr_meaning *s, uint64_t *seen)
+{
+    const size_t role = (size_t)(s->role - apr_binding_family(g->b)->role);
+    bool fresh;
+    union apr_table_value *const count = apr_table_put(&g->seen, apr_table_integer((uint64_t)role << 32 | s->layer), &fresh);
+    if (count == NULL)
+        return apr_no_memory(g->e);
+    *seen = ++count->number;
+    return APR_OK;
+}
+
+static enum apr_code as_it_is(struct wishing *g, const struct apr_tensor *t)
+{
+    struct apr_wish x = { .name = t->name, .from = t->name, .ndim = t->ndim };
+    const struct apr_tensor **const part = apr_arena_alloc(&g->w->arena, sizeof *part);
+    if (part == NULL)
+        return apr_no_memory(g->e);
+    *part = t;
+    memcpy(x.dim, t->dim, sizeof x.dim);
+    const struct apr_view view = apr_view_of(part, 1, 0);
+    x.in = apr_input_through(g->k, g->m, &view, x.dim, x.ndim);
+    return add(g, &x);
+}
+
+static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
+{
+    struct apr_meaning s;
+    struct task task = { 0 };
+    uint64_t seen = 0;
+    const char *reason = NULL;
+    APR_TRY(g->spare(g->ctx, t->name, &reason, g->e));
+    if (reason == NULL && t->tied)
+        reason = "tied";
+    if (reason == NULL && g->b != NULL && g->to == APR_GGUF && apr_binding_skips(g->b, t))
+        reason = "skipped by contract";
+    if (reason != NULL)
+        return leave_out(g, t->name, reason);
+    if (g->b == NULL)
+        return as_it_is(g, t);
+    if (!apr_binding_meaning(g->b, t, 0, &s))
+        return unknown_tensor(g, t);
+    if (s.role->generated)
+        return leave_out(g, t->name, "generated");
+    if (s.role->known[g->to].n == 0)
+        return unknown_tensor(g, t);
+    task.role = s.role;
+    task.layer = s.layer;
+    APR_TRY(count_part(g, &s, &seen));
+    if (s.dialect != apr_binding_dialect(g->b, s.role, s.layer))
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name, " is there in two dialects; --drop leaves one out");
+    APR_TRY(take_parts(g, &task));
+    return task.n == 0 || seen < task.n ? APR_OK : wish_role(g, &task);
+}
+
+/* What a converter writes where the model has none of its own: the head that is the embedding. */
+static enum apr_code take_fallbacks(struct wishing *g)
+{
+    const struct apr_family *const f = apr_binding_family(g->b);
+    for (size_t i = 0; i < f->nrole && g->to == APR_GGUF; i++) {
+        const struct apr_role *const r = &f->role[i], *const other = apr_family_role(f, r->fallback);
+        struct task task = { .role = other };
+        uint64_t n;
+        if (other == NULL || r->layered || apr_binding_dialect(g->b, r, 0) != APR_NDIALECTS || (r->when != NULL && (!apr_binding_size(g->b, r->when, &n) || n == 0)))
+            continue;
+        APR_TRY(take_parts(g, &task));
+        if (task.n != 1 || task.from == APR_GGUF)
+            continue;
+        task.role = r;
+        APR_TRY(wish_role(g, &task));
+    }
+    return APR_OK;
+}
+
+/* ---- generated ones ------------------------------------------------------------------------------------------------- */
+
+static bool number(const struct wishing *g, const char *name, double *v) { return apr_binding_number(g->b, apr_text(name), v); }
+
+/* Llama 3's scaling of the rotary frequencies (families.md 3), in f32. */
+static enum apr_code llama3_factors(struct wishing *g, float *out, uint64_t n)
+{
+    double theta, factor, low, high, orig, d;
+    if (!number(g, "theta", &theta) || !number(g, "rope_factor", &factor) || !number(g, "rope_low", &low) || !number(g, "rope_high", &high) ||
+        !number(g, "rope_orig", &orig) || !number(g, "D", &d) || !(theta > 0) || !(factor > 0) || !(high > low) || !(d > 0))
+        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "the rope scaling of type llama3 lacks one of its numbers");
+    for (uint64_t i = 0; i < n; i++) {
+        const float exponent = (float)(2 * i) / (float)d, freq = 1.0f / (float)apr_exp((double)exponent * apr_log((double)(float)theta));
+        const float length = (float)(2 * 3.14159265358979323846) / freq;
+        const float s = ((float)orig / length - (float)low) / (float)(high - low);
+        out[i] = (double)length < orig / high  ? 1.0f
+                 : (double)length > orig / low ? (float)factor
+                                               : 1.0f / ((1.0f - s) / (float)factor + s);
+    }
+    return APR_OK;
+}
+
+static enum apr_code listed_factors(struct wishing *g, const struct apr_role *role, float *out, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        double v = 0;
+        bool found = false;
+        for (size_t k = 0; k < role->list.n && !found; k++) {
+            char path[256];
+            snprintf(path, sizeof path, "%.*s.%llu", (int)apr_min(role->list.word[k].n, 200), (const char *)role->list.word[k].at, (unsigned long long)i);
+            found = number(g, path, &v);
+        }
+        if (!found)
+            return apr_fail(g->e, APR_EARG, APR_NOWHERE, "config.json has no element %llu of %.*s, of which %llu are wanted", (unsigned long long)i,
+                            APR_PRINTED(role->list.word[0]), (unsigned long long)n);
+        out[i] = (float)v;
+    }
+    return APR_OK;
+}
+
+static enum apr_code generate(struct wishing *g, const struct apr_role *role)
+{
+    struct apr_wish x = { .role = role };
+    uint64_t n = 1;
+    if (!apr_binding_shape(g->b, role, x.dim, &x.ndim))
+        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "a size of the generated %.*s is in no metadata: --config FILE gives one", APR_PRINTED(role->name));
+    for (unsigned i = 0; i < x.ndim; i++)
+        if (!apr_mul(n, x.dim[i], &n) || n > MOST_FACTORS)
+            return apr_fail(g->e, APR_ELIMIT, APR_NOWHERE, "the generated %.*s would have more than %u elements", APR_PRINTED(role->name), MOST_FACTORS);
+    float *const values = apr_arena_alloc(&g->w->arena, (size_t)n * sizeof *values + 1);
+    if (values == NULL)
+        return apr_no_memory(g->e);
+    APR_TRY(role->generated == APR_CONFIG_LIST ? listed_factors(g, role, values, n) : llama3_factors(g, values, n));
+    APR_TRY(spell(g, role, 0, 0, 0, &x.name));
+    x.values = values;
+    return add(g, &x);
+}
+
+/* A GGUF that has them keeps its own. */
+static enum apr_code generate_all(struct wishing *g)
+{
+    const struct apr_family *const f = apr_binding_family(g->b);
+    for (size_t i = 0; i < f->nrole && g->to == APR_GGUF; i++)
+        if (apr_binding_generates(g->b, &f->role[i]) && apr_binding_dialect(g->b, &f->role[i], 0) == APR_NDIALECTS)
+            APR_TRY(generate(g, &f->role[i]));
+    return APR_OK;
+}
+
+/* ---- what is missing ------------------------------------------------------------------------------------------------ */
+
+struct miss {
+    struct wishing *g;
+    enum apr_code   code;
+};
+
+static bool miss(void *ctx, const struct apr_meaning *s, struct apr_bytes name)
+{
+    struct miss *const x = ctx;
+    struct wishing *const g = x->g;
+    const char *reason = NULL;
+    x->code = g->spare(g->ctx, name, &reason, g->e);
+    if (x->code == APR_OK && reason == NULL)
+        x->code = apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, name, " is not there; family %.*s needs it as %.*s; --keep-names goes by no family",
+                                  APR_PRINTED(family_name(g)), APR_PRINTED(s->role->name));
+    return x->code == APR_OK;
+}
+
+static enum apr_code check_missing(struct wishing *g)
+{
+    struct miss x = { g, APR_OK };
+    struct apr_meaning s;
+    uint64_t layers = 0;
+    double said;
+    for (size_t i = 0; i < g->m->ntensor; i++)
+        if (apr_binding_meaning(g->b, &g->m->tensor[i], 0, &s) && s.role->layered && s.layer >= layers)
+            layers = s.layer + (uint64_t)1;
+    if (number(g, "N", &said) && said >= 0 && said < 0x1p53 && said == floor(said))
+        layers = (uint64_t)said;
+    apr_binding_missing(g->b, apr_binding_spoken(g->b, g->m), apr_min(layers, MOST_LAYERS), miss, &x);
+    return x.code;
+}
+
+/* ---- the order ------------------------------------------------------------------------------------------------------ */
+
+static int by_file_and_name(const void *a, const void *b, void *model)
+{
+    const struct apr_model *const m = model;
+    const struct apr_tensor *const x = &m->tensor[*(const uint32_t *)a], *const y = &m->tensor[*(const uint32_t *)b];
+    return x->file != y->file ? (x->file > y->file) - (x->file < y->file) : apr_bytes_compare(x->name, y->name);
+}
+
+static enum apr_code put_in_order(struct wishing *g)
+{
+    const size_t n = g->m->ntensor;
+    g->order = malloc((n + 1) * sizeof *g->order);
+    g->part = malloc(MOST_PARTS * sizeof *g->part);
+    if (g->order == NULL || g->part == NULL)
+        return apr_no_memory(g->e);
+    for (size_t i = 0; i < n; i++)
+        g->order[i] = (uint32_t)i;
+    if (g->m->format->config && g->to == APR_GGUF)
+        qsort_r(g->order, n, sizeof *g->order, by_file_and_name, (void *)(uintptr_t)g->m);
+    return APR_OK;
+}
+
+static enum apr_code wish_all(struct wishing *g)
+{
+    APR_TRY(put_in_order(g));
+    if (g->b != NULL)
+        APR_TRY(generate_all(g));
+    for (size_t i = 0; i < g->m->ntensor; i++)
+        APR_TRY(take_tensor(g, &g->m->tensor[g->order[i]]));
+    if (g->b == NULL)
+        return APR_OK;
+    APR_TRY(take_fallbacks(g));
+    return check_missing(g);
+}
+
+enum apr_code apr_wishes_of(struct apr_wishes *w, const struct apr_kernels *k, const struct apr_model *m, const struct apr_binding *b,
+                            enum apr_dialect dialect, apr_spare_fn *spare, void *ctx, struct apr_error *e)
+{
+    struct wishing g = { .w = w, .k = k, .m = m, .b = b, .to = dialect, .spare = spare, .ctx = ctx, .e = e };
+    const enum apr_code code = wish_all(&g);
+    apr_table_free(&g.seen);
+    free(g.order);
+    free(g.part);
+    return code;
+}
