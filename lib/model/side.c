@@ -55,12 +55,21 @@ static bool is_template(struct apr_bytes name)
     return true;
 }
 
-bool apr_side_known(struct apr_bytes name)
+/* Its row; APR_LENGTH(known) for a template or what is not known. */
+static size_t row_of(struct apr_bytes name)
 {
-    for (size_t i = 0; i < APR_LENGTH(known); i++)
-        if (apr_bytes_is(name, known[i].name))
-            return true;
-    return is_template(name);
+    size_t i = 0;
+    while (i < APR_LENGTH(known) && !apr_bytes_is(name, known[i].name))
+        i++;
+    return i;
+}
+
+bool apr_side_known(struct apr_bytes name) { return row_of(name) < APR_LENGTH(known) || is_template(name); }
+
+bool apr_side_of_tokenizer(struct apr_bytes name)
+{
+    const size_t row = row_of(name);
+    return row < APR_LENGTH(known) ? known[row].tokenizer : is_template(name);
 }
 
 /* ---- the list ------------------------------------------------------------------------------------------------------- */
@@ -104,6 +113,15 @@ void apr_side_remove(struct apr_side *s, const char *name)
     struct apr_side_file *const f = find(s, name);
     if (f != NULL)
         memmove(f, f + 1, (size_t)(s->file + --s->n - f) * sizeof *f);
+}
+
+void apr_side_forget(struct apr_side *s, bool tokenizer)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n; i++)
+        if (apr_side_of_tokenizer(s->file[i].name) != tokenizer)
+            s->file[n++] = s->file[i];
+    s->n = n;
 }
 
 void apr_side_end(struct apr_side *s)

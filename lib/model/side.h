@@ -31,11 +31,17 @@ APR_MUST_CHECK enum apr_code apr_side_folder(struct apr_side *s, const char *fol
 APR_MUST_CHECK enum apr_code apr_side_put(struct apr_side *s, const char *name, struct apr_bytes text, struct apr_error *e);
 void apr_side_remove(struct apr_side *s, const char *name);
 
+/* Takes out all that are of a tokenizer, or all that are not. */
+void apr_side_forget(struct apr_side *s, bool tokenizer);
+
 /* The text of that name; at is NULL when there is none. */
 struct apr_bytes apr_side_get(const struct apr_side *s, const char *name);
 
 /* Is it the name of such a file ("config.json", "additional_chat_templates/rag.jinja")? */
 bool apr_side_known(struct apr_bytes name);
+
+/* Is it one of a tokenizer? */
+bool apr_side_of_tokenizer(struct apr_bytes name);
 
 /* An error when one of the files changed since it was opened. */
 APR_MUST_CHECK enum apr_code apr_side_unchanged(const struct apr_side *s, struct apr_error *e);
