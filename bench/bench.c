@@ -1,6 +1,7 @@
-/* Speed of the kernels: every dtype's decoder, the differences, the moments, at every level of this CPU, on pieces as large as the tools
- * hand them, which stay in the first cache of one core. All rows are measured in turn, round by round; each figure is the median, noise
- * is how far apart the quartiles are, and the bars are the distribution from the fastest to the slowest. GB are those of encoded input.
+/* Speed of the kernels: every dtype's decoder and encoder, the differences, the moments, at every level of this CPU, on pieces as large
+ * as the tools hand them, which stay in the first cache of one core. All rows are measured in turn, round by round; each figure is the
+ * median, noise is how far apart the quartiles are, and the bars are the distribution from the fastest to the slowest. GB are those of
+ * encoded values: what decoders read and encoders write.
  *
  *     bench [OPTION]... [WORD]...     only rows that have one of the words as job, dtype or level; options as those of times */
 #include <stdio.h>
@@ -14,10 +15,10 @@
 
 #define SAMPLES        101
 #define SAMPLE_SECONDS 50e-6
-#define MOST_ROWS      (APR_NISA * (APR_NDTYPES + 10))
+#define MOST_ROWS      (APR_NISA * (2 * APR_NDTYPES + 10))
 
 static unsigned char blocks[APR_STRETCH * 8 + 64];
-static float  a[APR_STRETCH], near_a[APR_STRETCH], far_a[APR_STRETCH];
+static float  a[APR_STRETCH], near_a[APR_STRETCH], far_a[APR_STRETCH], centred[APR_STRETCH];
 static double wide_a[APR_STRETCH], wide_near[APR_STRETCH], wide_far[APR_STRETCH];
 static int64_t small_whole[APR_STRETCH + 1];
 
@@ -42,7 +43,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* What is timed: a piece decoded or taken into bins, a chunk compared or summed. */
+/* What is timed: a piece decoded, encoded or taken into bins, a chunk compared or summed. */
 
 static void decode(const struct apr_kernels *k, size_t id)
 {
@@ -52,6 +53,15 @@ static void decode(const struct apr_kernels *k, size_t id)
         k->decode[id](blocks, blocks + apr_dtypes[id].head, APR_STRETCH, out);
     else
         k->decode_wide[id](blocks, blocks + apr_dtypes[id].head, APR_STRETCH, wide_out);
+}
+
+static void encode(const struct apr_kernels *k, size_t id)
+{
+    static unsigned char out[APR_STRETCH * sizeof(double)];
+    if (k->encode[id] != NULL)
+        k->encode[id](centred, APR_STRETCH, out);
+    else
+        k->encode_wide[id](wide_a, APR_STRETCH, out);
 }
 
 static void difference(const struct apr_kernels *k, size_t far)
@@ -150,6 +160,8 @@ static void add_level(const struct apr_kernels *k)
         const struct apr_dtype *const d = &apr_dtypes[id];
         if (k->decode[id] != NULL || k->decode_wide[id] != NULL)
             add((struct row){ "decode", d->name, k, decode, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
+        if (k->encode[id] != NULL || k->encode_wide[id] != NULL)
+            add((struct row){ "encode", d->name, k, encode, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
     }
     add((struct row){ "difference", "float, near", k, difference, 0, APR_CHUNK, 2 * floats, 0 });
     add((struct row){ "difference", "float, far", k, difference, 1, APR_CHUNK, 2 * floats, 0 });
@@ -185,6 +197,7 @@ static void fill(void)
     for (size_t i = 0; i < APR_STRETCH; i++) {
         const float step = (float)blocks[2 * i];
         wide_a[i] = a[i] = (float)blocks[2 * i + 1] / 256;
+        centred[i] = a[i] - 0.5f + step * 1e-5f;
         wide_near[i] = near_a[i] = a[i] + step * 3e-6f;
         wide_far[i] = far_a[i] = a[i] + step * 1e-4f;
         small_whole[i] = (int64_t)i - blocks[i];

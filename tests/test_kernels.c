@@ -1,49 +1,12 @@
 /* The dtype table and the kernels: against numbers from other people's code, and each ISA level against scalar. */
-#include "support.h"
+#include "kernels.h"
 
 #include <libdeflate.h>
 #include <math.h>
-#include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-#include "values/dtype.h"
-#include "values/kernels.h"
-
-#define LONG_RUN 65536u /* elements */
-
-static uint64_t seed;
-
-static uint64_t next(void)
-{
-    uint64_t z = seed += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-/* The end of writable bytes, right before a page that nobody may touch. */
-static unsigned char *guarded(size_t n)
-{
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = (n + page - 1) / page * page;
-    unsigned char *at = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(at != MAP_FAILED);
-    assert_int_equal(mprotect(at + room, page, PROT_NONE), 0);
-    return at + room;
-}
 
 static bool decodable(const struct apr_kernels *k, const struct apr_dtype *d)
 {
     return k->decode[apr_dtype_id(d)] || k->decode_wide[apr_dtype_id(d)];
-}
-
-static void decode(const struct apr_kernels *k, const struct apr_dtype *d, const unsigned char *head, const unsigned char *in, size_t n,
-                   void *out)
-{
-    if (d->wide)
-        k->decode_wide[apr_dtype_id(d)](head, in, n, out);
-    else
-        k->decode[apr_dtype_id(d)](head, in, n, out);
 }
 
 /* The index of the first value that differs in its bits, or n. NaNs of block types are all alike: which of two NaN operands an
@@ -71,19 +34,6 @@ static void expect_alike(const struct apr_kernels *k, const struct apr_dtype *d,
     const size_t at = first_unlike(d, got, wanted, n);
     if (at < n)
         fail_msg("%s, %s: value %zu of %zu is not the expected one", d->name, apr_isa_word(k->isa), at, n);
-}
-
-#define FOR_LEVELS(k)                                                                                    \
-    for (unsigned isa_ = 0; isa_ < APR_NISA; isa_++)                                                     \
-        for (const struct apr_kernels *k = apr_isa_has((enum apr_isa)isa_) ? apr_kernels_for((enum apr_isa)isa_) : NULL; k; k = NULL)
-
-#define FOR_DTYPES(d) for (const struct apr_dtype *d = apr_dtypes; d < apr_dtypes + APR_NDTYPES; d++)
-
-static struct test_bytes vector(const char *name, const char *suffix)
-{
-    char path[128];
-    snprintf(path, sizeof path, "fixtures/vectors/%s.%s", name, suffix);
-    return test_load(path);
 }
 
 static void fields_cover_their_block_and_ids_are_unique(void **state)

@@ -12,6 +12,18 @@
 typedef void apr_decode_fn(const unsigned char *head, const unsigned char *blocks, size_t n, float *out);
 typedef void apr_decode_wide_fn(const unsigned char *head, const unsigned char *blocks, size_t n, double *out);
 
+/* Encodes n values (a multiple of the dtype's block: who has fewer fills up with zeros) into blocks, each for itself. Never fails;
+ * the same bytes at every ISA level.
+ *   x    any alignment
+ *   out  n / block * bytes of them; any alignment; may not overlap x
+ * F32 and F64 are copied. F16 and BF16 round to nearest even and overflow to infinity; a NaN stays one, made quiet, with the upper bits
+ * of its payload. Blocks are those of llama.cpp's quantizers without an importance matrix, APR_Q4 those of the reference:
+ *   NaN       is lost: passed over when the scale is chosen, then given a code (Q1_0: the scale is NaN; IQ4_NL: it is 0)
+ *   infinity  and what is too large for the scale's type make the scale infinite or NaN (MXFP4: 255), which whoever must not write it
+ *             finds in the block, by bad_scale or in its f16 fields (NVFP4: lost, as its scales saturate) */
+typedef void apr_encode_fn(const float *x, size_t n, unsigned char *out);
+typedef void apr_encode_wide_fn(const double *x, size_t n, unsigned char *out);
+
 #define APR_MOST_ELEMENTS 256 /* of a block */
 
 /* One block as numbers. Its n values fall into nscale runs of one length, each with a scale, and into nsub sub-blocks of one length, each
@@ -81,6 +93,8 @@ struct apr_kernels {
     enum apr_isa             isa;
     apr_decode_fn           *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
     apr_decode_wide_fn      *decode_wide[APR_NDTYPES]; /* for dtypes marked wide */
+    apr_encode_fn           *encode[APR_NDTYPES];      /* NULL: nothing is written in it, or it is wide */
+    apr_encode_wide_fn      *encode_wide[APR_NDTYPES]; /* for F64 */
     apr_unpack_fn           *unpack[APR_NDTYPES];      /* NULL: no blocks, or ones of more than a scale for each integer */
     apr_bad_scale_fn        *bad_scale[APR_NDTYPES];   /* NULL: its scales are its f16 and f32 fields */
     apr_codes_fn            *codes[APR_NDTYPES];       /* NULL: all are sound */

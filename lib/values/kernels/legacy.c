@@ -1,5 +1,5 @@
 /* GGML's blocks of 32. Products and sums are those of the reference, each rounded on its own. */
-#include "values/kernels/init.h"
+#include "values/kernels/encode.h"
 
 /* | f16 d | 16: nibbles, elements 0-15 low, 16-31 high | */
 static void q4_0(const unsigned char *head, const unsigned char *in, size_t n, float *out)
@@ -151,6 +151,96 @@ static enum apr_codes q8_0_codes(const unsigned char *in)
     return most != 127 && most > 0 && (d & 0x7FFF) != 0 ? APR_CODES_LOOSE : APR_CODES_SOUND;
 }
 
+/* Codes around an offset: d is such that the value farthest from 0 becomes code 0, exactly -offset. Codes are
+ *     x / d + offset, rounded half up, at most 2 offset - 1
+ * where 1 / d is of the d that is not yet rounded to f16. */
+static void code_around(const float *x, int offset, unsigned char *out, uint8_t code[32])
+{
+    const float d = apr_farthest(x, 32) / (float)-offset, per_d = apr_inverse(d);
+    apr_store_scale(out, d);
+    for (unsigned i = 0; i < 32; i++)
+        code[i] = (uint8_t)apr_clamp(apr_truncate(x[i] * per_d + ((float)offset + 0.5f)), 0, 2 * offset - 1);
+}
+
+/* Codes from a min: m is the least value, d the range over the largest code. Codes are
+ *     (x - m) / d, rounded half up, at most the largest
+ * where m and d are not yet rounded to f16. */
+static void code_from_min(const float *x, int largest, unsigned char *out, uint8_t code[32])
+{
+    float least = FLT_MAX, most = -FLT_MAX;
+    for (unsigned i = 0; i < 32; i++) {
+        least = x[i] < least ? x[i] : least;
+        most = x[i] > most ? x[i] : most;
+    }
+    const float d = (most - least) / (float)largest, per_d = apr_inverse(d);
+    apr_store_scale(out, d);
+    apr_store_scale(out + 2, least);
+    for (unsigned i = 0; i < 32; i++)
+        code[i] = (uint8_t)apr_clamp(apr_truncate((x[i] - least) * per_d + 0.5f), 0, largest);
+}
+
+/* | u32: fifth bits, bit i for element i | 16: nibbles | */
+static void store_fives(const uint8_t code[32], unsigned char *out)
+{
+    uint32_t high = 0;
+    for (unsigned i = 0; i < 32; i++)
+        high |= (uint32_t)(code[i] >> 4) << i;
+    apr_store16(out, (uint16_t)high);
+    apr_store16(out + 2, (uint16_t)(high >> 16));
+    apr_store_nibbles(code, 32, out + 4);
+}
+
+/* | f16 d | 16: nibbles, 8 too large | */
+static void q4_0_encode(const float *x, size_t n, unsigned char *out)
+{
+    uint8_t code[32];
+    for (; n; n -= 32, x += 32, out += 18) {
+        code_around(x, 8, out, code);
+        apr_store_nibbles(code, 32, out + 2);
+    }
+}
+
+/* | f16 d | f16 m | 16: nibbles | */
+static void q4_1_encode(const float *x, size_t n, unsigned char *out)
+{
+    uint8_t code[32];
+    for (; n; n -= 32, x += 32, out += 20) {
+        code_from_min(x, 15, out, code);
+        apr_store_nibbles(code, 32, out + 4);
+    }
+}
+
+/* | f16 d | u32: fifth bits | 16: nibbles |, 16 too large */
+static void q5_0_encode(const float *x, size_t n, unsigned char *out)
+{
+    uint8_t code[32];
+    for (; n; n -= 32, x += 32, out += 22) {
+        code_around(x, 16, out, code);
+        store_fives(code, out + 2);
+    }
+}
+
+/* | f16 d | f16 m | u32: fifth bits | 16: nibbles | */
+static void q5_1_encode(const float *x, size_t n, unsigned char *out)
+{
+    uint8_t code[32];
+    for (; n; n -= 32, x += 32, out += 24) {
+        code_from_min(x, 31, out, code);
+        store_fives(code, out + 4);
+    }
+}
+
+/* | f16 d | 32: i8 |: d = max|x| / 127, codes x / d, ties away from zero, where 1 / d is of the d that is not yet rounded to f16. */
+static void q8_0_encode(const float *x, size_t n, unsigned char *out)
+{
+    for (; n; n -= 32, x += 32, out += 34) {
+        const float d = apr_largest(x, 32) / 127, per_d = apr_inverse(d);
+        apr_store_scale(out, d);
+        for (unsigned i = 0; i < 32; i++)
+            out[2 + i] = (unsigned char)apr_round(x[i] * per_d);
+    }
+}
+
 void apr_legacy_init(struct apr_kernels *k, enum apr_isa isa)
 {
     k->decode[APR_Q4_0] = q4_0;
@@ -166,6 +256,11 @@ void apr_legacy_init(struct apr_kernels *k, enum apr_isa isa)
     k->unpack[APR_Q8_0] = q8_0_unpack;
     k->unpack[APR_Q8_1] = q8_1_unpack;
     k->codes[APR_Q8_0] = q8_0_codes;
+    k->encode[APR_Q4_0] = q4_0_encode;
+    k->encode[APR_Q4_1] = q4_1_encode;
+    k->encode[APR_Q5_0] = q5_0_encode;
+    k->encode[APR_Q5_1] = q5_1_encode;
+    k->encode[APR_Q8_0] = q8_0_encode;
     if (APR_X86 && isa >= APR_AVX2)
         apr_legacy_x86(k);
     if (APR_ARM && isa == APR_NEON)

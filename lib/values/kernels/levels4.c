@@ -1,6 +1,6 @@
 /* Four-bit codes that stand for levels of a table. */
+#include "values/kernels/encode.h"
 #include "values/kernels/grids.h"
-#include "values/kernels/init.h"
 
 /* n bytes of nibbles: low ones first, then high ones. */
 static inline void put(const int8_t levels[16], const unsigned char *q, unsigned n, float scale, float *out)
@@ -106,6 +106,129 @@ static const char *nvfp4_bad_scale(const unsigned char *in)
     return bad ? "d" : NULL;
 }
 
+/* The code of the level of IQ4_NL nearest to v; of two as near, the upper. */
+static inline unsigned nearest_of_iq4(float v)
+{
+    if (v <= (float)iq4nl_levels[0])
+        return 0;
+    for (unsigned u = 1; u < 16; u++)
+        if ((float)iq4nl_levels[u] > v)
+            return v - (float)iq4nl_levels[u - 1] < (float)iq4nl_levels[u] - v ? u - 1 : u;
+    return 15;
+}
+
+/* Two sums over a sub-block coded with 1 / scale = per_d: q stands for the level of x, weights are x * x. */
+struct fit {
+    float qx, qq;
+};
+
+static struct fit fit_iq4(const float *x, float per_d)
+{
+    struct fit f = { 0, 0 };
+    for (unsigned i = 0; i < 32; i++) {
+        const float q = (float)iq4nl_levels[nearest_of_iq4(per_d * x[i])], weight = x[i] * x[i];
+        f.qx += weight * q * x[i];
+        f.qq += weight * q * q;
+    }
+    return f;
+}
+
+/* The scale of least squares for 32 values, among those that give the value farthest from 0 a level near the lowest or highest: the
+ * first guess puts it on level 0, then fifteen steps to either side are tried. Squares fall with qx * qx / qq. */
+static float scale_of_iq4(const float *x)
+{
+    const float farthest = apr_farthest(x, 32), lowest = (float)iq4nl_levels[0];
+    if (fabsf(farthest) < 1e-15f)
+        return 0;
+    struct fit f = fit_iq4(x, 1 / (-farthest / lowest));
+    float d = f.qq > 0 ? f.qx / f.qq : 0, best = d * f.qx;
+    for (int step = -7; step <= 7; step++) {
+        f = fit_iq4(x, (float)(step + iq4nl_levels[0]) / farthest);
+        if (f.qq > 0 && f.qx * f.qx > best * f.qq) {
+            d = f.qx / f.qq;
+            best = d * f.qx;
+        }
+    }
+    return d;
+}
+
+/* | f16 d | 16: nibbles, which stand for levels | */
+static void iq4_nl_encode(const float *x, size_t n, unsigned char *out)
+{
+    uint8_t code[32];
+    for (; n; n -= 32, x += 32, out += 18) {
+        const float d = scale_of_iq4(x), per_d = apr_inverse(d);
+        apr_store_scale(out, d);
+        for (unsigned i = 0; i < 32; i++)
+            code[i] = (uint8_t)nearest_of_iq4(per_d * x[i]);
+        apr_store_nibbles(code, 32, out + 2);
+    }
+}
+
+/* Codes of the levels, times scale, nearest to n values, the first of several; then as nibbles. */
+static void store_nearest_fp4(const float *x, unsigned n, float scale, unsigned char *out)
+{
+    uint8_t code[32];
+    for (unsigned i = 0; i < n; i++) {
+        float least = fabsf((float)fp4_doubled[0] * scale - x[i]);
+        code[i] = 0;
+        for (unsigned c = 1; c < 16; c++) {
+            const float distance = fabsf((float)fp4_doubled[c] * scale - x[i]);
+            if (distance < least) {
+                least = distance;
+                code[i] = (uint8_t)c;
+            }
+        }
+    }
+    apr_store_nibbles(code, n, out);
+}
+
+/* floor(log2(most)) + 125, where the logarithm is rounded to f32 before: it is whole for numbers a little below a power of two as well,
+ * 2^K less up to 11/16 of the power of two in |K|, in last places. Not below 0; 255, which is invalid, for infinity. */
+static unsigned mxfp4_exponent(float most)
+{
+    const uint32_t bits = apr_bits_of_float(most), fraction = bits & 0x7fffffu;
+    const int exponent = (int)(bits >> 23) - 127;
+    if (exponent == 128)
+        return 255;
+    const unsigned away = (unsigned)(exponent < 0 ? -(exponent + 1) : exponent);
+    unsigned power = 64;
+    while (power > away)
+        power /= 2;
+    return (unsigned)apr_clamp(exponent + (fraction >= 0x800000u - power * 11 / 16) + 125, 0, 254);
+}
+
+/* | exponent | 16: nibbles |: the exponent gives the largest |x| a level of 8 or 12. */
+static void mxfp4_encode(const float *x, size_t n, unsigned char *out)
+{
+    for (; n; n -= 32, x += 32, out += 17) {
+        const float most = apr_largest(x, 32);
+        out[0] = (unsigned char)(most > 0 ? mxfp4_exponent(most) : 0);
+        store_nearest_fp4(x, 32, apr_e8m0_half(out[0]), out + 1);
+    }
+}
+
+/* An unsigned float of | exponent, bias 7: 4 | fraction: 3 |, rounded half up on the bit after, at most 448. v is not negative. */
+static unsigned to_ue4m3(float v)
+{
+    const uint32_t bits = apr_bits_of_float(v > 448 ? 448 : v);
+    const int exponent = (int)(bits >> 23) - 127 + 7;
+    if (exponent <= 0)
+        return (unsigned)apr_clamp(apr_truncate(v * 512 + 0.5f), 0, 7);
+    const unsigned code = (unsigned)exponent << 3 | (bits >> 20 & 7), rounded = code + (bits >> 19 & 1);
+    return rounded < 15u << 3 ? rounded : 0x7e;
+}
+
+/* | 4: scales | 32: nibbles, 8 low then the same 8 high |; a scale is for 16 elements: max|x| / 6. */
+static void nvfp4_encode(const float *x, size_t n, unsigned char *out)
+{
+    for (; n; n -= 64, out += 36)
+        for (unsigned g = 0; g < 4; g++, x += 16) {
+            out[g] = (unsigned char)to_ue4m3(apr_largest(x, 16) / 6);
+            store_nearest_fp4(x, 16, apr_float_of_bits(ue4m3_half[out[g]]), out + 4 + 8 * g);
+        }
+}
+
 void apr_levels4_init(struct apr_kernels *k, enum apr_isa isa)
 {
     k->decode[APR_IQ4_NL] = iq4_nl;
@@ -118,6 +241,9 @@ void apr_levels4_init(struct apr_kernels *k, enum apr_isa isa)
     k->unpack[APR_NVFP4] = nvfp4_unpack;
     k->bad_scale[APR_MXFP4] = mxfp4_bad_scale;
     k->bad_scale[APR_NVFP4] = nvfp4_bad_scale;
+    k->encode[APR_IQ4_NL] = iq4_nl_encode;
+    k->encode[APR_MXFP4] = mxfp4_encode;
+    k->encode[APR_NVFP4] = nvfp4_encode;
     if (APR_X86 && isa >= APR_AVX2)
         apr_levels4_x86(k);
     if (APR_ARM && isa == APR_NEON)

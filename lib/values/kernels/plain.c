@@ -36,6 +36,18 @@ static void f64(const unsigned char *head, const unsigned char *in, size_t n, do
         memcpy(out, in, n * sizeof *out);
 }
 
+static void f32_encode(const float *x, size_t n, unsigned char *out)
+{
+    if (n)
+        memcpy(out, x, n * sizeof *x);
+}
+
+static void f64_encode(const double *x, size_t n, unsigned char *out)
+{
+    if (n)
+        memcpy(out, x, n * sizeof *x);
+}
+
 void apr_plain_init(struct apr_kernels *k, enum apr_isa isa)
 {
     (void)isa;
@@ -50,4 +62,6 @@ void apr_plain_init(struct apr_kernels *k, enum apr_isa isa)
     k->decode_wide[APR_I32] = i32;
     k->decode_wide[APR_U64] = u64;
     k->decode_wide[APR_U32] = u32;
+    k->encode[APR_F32] = f32_encode;
+    k->encode_wide[APR_F64] = f64_encode;
 }

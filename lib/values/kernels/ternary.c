@@ -1,5 +1,5 @@
 /* GGML's types of two, three or four levels, all of them whole multiples of d. */
-#include "values/kernels/init.h"
+#include "values/kernels/encode.h"
 
 /* | f16 d | 16: signs, 1 for plus | */
 static void q1_0(const unsigned char *head, const unsigned char *in, size_t n, float *out)
@@ -123,6 +123,77 @@ static enum apr_codes tq1_0_codes(const unsigned char *in)
     return sound ? APR_CODES_SOUND : APR_CODES_FOREIGN;
 }
 
+/* | f16 d | 16: signs, 1 for plus |: d is the mean of |x|, summed in order; either zero is plus. */
+static void q1_0_encode(const float *x, size_t n, unsigned char *out)
+{
+    for (; n; n -= 128, x += 128, out += 18) {
+        float sum = 0;
+        memset(out + 2, 0, 16);
+        for (unsigned i = 0; i < 128; i++) {
+            sum += fabsf(x[i]);
+            out[2 + i / 8] |= (unsigned char)((x[i] >= 0) << i % 8);
+        }
+        apr_store_scale(out, sum / 128);
+    }
+}
+
+/* Levels 0, 1, 2 for -d, 0, d of n values: d = max|x|, levels the nearest, ties away from zero. Returns d. */
+static float ternary(const float *x, unsigned n, uint8_t *level)
+{
+    const float d = apr_largest(x, n), per_d = apr_inverse(d);
+    for (unsigned i = 0; i < n; i++)
+        level[i] = (uint8_t)(apr_round(x[i] * per_d) + 1);
+    return d;
+}
+
+/* | f16 d | 16: 2-bit codes, in order |; the fourth is not used. */
+static void q2_0_encode(const float *x, size_t n, unsigned char *out)
+{
+    uint8_t level[64];
+    for (; n; n -= 64, x += 64, out += 18) {
+        apr_store_scale(out, ternary(x, 64, level));
+        for (unsigned i = 0; i < 16; i++)
+            out[2 + i] = (unsigned char)(level[4 * i] | level[4 * i + 1] << 2 | level[4 * i + 2] << 4 | level[4 * i + 3] << 6);
+    }
+}
+
+/* n bytes of `places` digits each, digit p of byte j being level[p * n + j], as a fraction of 256, rounded up. */
+static inline const uint8_t *store_digits(const uint8_t *level, unsigned n, unsigned places, unsigned char *q)
+{
+    for (unsigned j = 0; j < n; j++) {
+        unsigned number = 0;
+        for (unsigned p = 0; p < 5; p++)
+            number = number * 3 + (p < places ? level[p * n + j] : 0);
+        q[j] = (unsigned char)((number * 256 + 242) / 243);
+    }
+    return level + places * n;
+}
+
+/* | 48: five digits each, 32 bytes then 16 | 4: four digits each | f16 d | */
+static void tq1_0_encode(const float *x, size_t n, unsigned char *out)
+{
+    uint8_t level[256];
+    for (; n; n -= 256, x += 256, out += 54) {
+        apr_store_scale(out + 52, ternary(x, 256, level));
+        const uint8_t *rest = store_digits(level, 32, 5, out);
+        rest = store_digits(rest, 16, 5, out + 32);
+        store_digits(rest, 4, 4, out + 48);
+    }
+}
+
+/* | 64: 2-bit codes, four planes in 32 bytes, twice | f16 d | */
+static void tq2_0_encode(const float *x, size_t n, unsigned char *out)
+{
+    uint8_t level[256];
+    for (; n; n -= 256, x += 256, out += 66) {
+        apr_store_scale(out + 64, ternary(x, 256, level));
+        for (unsigned i = 0; i < 64; i++) {
+            const uint8_t *const l = level + i / 32 * 128 + i % 32;
+            out[i] = (unsigned char)(l[0] | l[32] << 2 | l[64] << 4 | l[96] << 6);
+        }
+    }
+}
+
 void apr_ternary_init(struct apr_kernels *k, enum apr_isa isa)
 {
     (void)isa;
@@ -137,4 +208,8 @@ void apr_ternary_init(struct apr_kernels *k, enum apr_isa isa)
     k->codes[APR_Q2_0] = q2_0_codes;
     k->codes[APR_TQ1_0] = tq1_0_codes;
     k->codes[APR_TQ2_0] = tq2_0_codes;
+    k->encode[APR_Q1_0] = q1_0_encode;
+    k->encode[APR_Q2_0] = q2_0_encode;
+    k->encode[APR_TQ1_0] = tq1_0_encode;
+    k->encode[APR_TQ2_0] = tq2_0_encode;
 }

@@ -51,8 +51,48 @@ DECODER(bf16, 2, bf16_8)
 DECODER(e5m2, 1, e5m2_8)
 DECODER(e4m3, 1, e4m3_8)
 
+/* An encoder from one that does 8 values, likewise. */
+#define ENCODER(name, bytes, encode8)                                   \
+    static void name(const float *x, size_t n, unsigned char *out)      \
+    {                                                                   \
+        for (; n >= 8; n -= 8, x += 8, out += 8 * (bytes))              \
+            encode8(x, out);                                            \
+        if (n) {                                                        \
+            unsigned char codes[8 * (bytes)];                           \
+            float last[8] = { 0 };                                      \
+            memcpy(last, x, n * sizeof *x);                             \
+            encode8(last, codes);                                       \
+            memcpy(out, codes, n * (bytes));                            \
+        }                                                               \
+    }
+
+INLINE void f16_encode8(const float *x, unsigned char *out)
+{
+    const float16x8_t halves = vcvt_high_f16_f32(vcvt_f16_f32(vld1q_f32(x)), vld1q_f32(x + 4));
+    vst1q_u8(out, vreinterpretq_u8_f16(halves));
+}
+
+/* The upper halves of 4 values. */
+INLINE uint16x4_t upper_halves(const float *x)
+{
+    const float32x4_t value = vld1q_f32(x);
+    const uint32x4_t bits = vreinterpretq_u32_f32(value), odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+    const uint32x4_t up = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd), quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+    return vshrn_n_u32(vbslq_u32(vceqq_f32(value, value), up, quiet), 16);
+}
+
+INLINE void bf16_encode8(const float *x, unsigned char *out)
+{
+    vst1q_u8(out, vreinterpretq_u8_u16(vcombine_u16(upper_halves(x), upper_halves(x + 4))));
+}
+
+ENCODER(f16_encode, 2, f16_encode8)
+ENCODER(bf16_encode, 2, bf16_encode8)
+
 void apr_half_neon(struct apr_kernels *k)
 {
+    k->encode[APR_F16] = f16_encode;
+    k->encode[APR_BF16] = bf16_encode;
     k->decode[APR_F16] = f16;
     k->decode[APR_BF16] = bf16;
 }

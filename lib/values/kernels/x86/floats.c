@@ -57,8 +57,51 @@ DECODER(bf16, 2, bf16_16)
 DECODER(e5m2, 1, e5m2_16)
 DECODER(e4m3, 1, e4m3_16)
 
+/* An encoder from one that does 16 values, likewise. */
+#define ENCODER(name, bytes, encode16)                                              \
+    AVX2 static void name(const float *x, size_t n, unsigned char *out)             \
+    {                                                                               \
+        for (; n >= 16; n -= 16, x += 16, out += 16 * (bytes))                      \
+            encode16(x, out);                                                       \
+        if (n) {                                                                    \
+            unsigned char codes[16 * (bytes)];                                      \
+            float last[16] = { 0 };                                                 \
+            memcpy(last, x, n * sizeof *x);                                         \
+            encode16(last, codes);                                                  \
+            memcpy(out, codes, n * (bytes));                                        \
+        }                                                                           \
+    }
+
+AVX2 INLINE void f16_encode16(const float *x, unsigned char *out)
+{
+    for (unsigned i = 0; i < 2; i++)
+        _mm_storeu_si128((__m128i *)(out + 16 * i), _mm256_cvtps_ph(_mm256_loadu_ps(x + 8 * i), _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* The upper halves of 8 values, each in 32 bits. */
+AVX2 INLINE __m256i upper_halves(const float *x)
+{
+    const __m256i bits = _mm256_loadu_si256((const __m256i *)x), upper = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    const __m256i up = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+    const __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+    const __m256 value = _mm256_castsi256_ps(bits), nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
+    return _mm256_blendv_epi8(up, quiet, _mm256_castps_si256(nan));
+}
+
+AVX2 INLINE void bf16_encode16(const float *x, unsigned char *out)
+{
+    const __m256i mixed = _mm256_packus_epi32(upper_halves(x), upper_halves(x + 8));
+    _mm256_storeu_si256((__m256i *)out, _mm256_permute4x64_epi64(mixed, _MM_SHUFFLE(3, 1, 2, 0)));
+}
+
+ENCODER(f16_encode, 2, f16_encode16)
+ENCODER(bf16_encode, 2, bf16_encode16)
+
 void apr_half_x86(struct apr_kernels *k)
 {
+    k->encode[APR_F16] = f16_encode;
+    k->encode[APR_BF16] = bf16_encode;
     k->decode[APR_F16] = f16;
     k->decode[APR_BF16] = bf16;
 }
