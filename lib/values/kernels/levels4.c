@@ -106,15 +106,14 @@ static const char *nvfp4_bad_scale(const unsigned char *in)
     return bad ? "d" : NULL;
 }
 
-/* The code of the level of IQ4_NL nearest to v; of two as near, the upper. */
+/* The code of the level of IQ4_NL nearest to v; of two as near, the upper. Halves the levels, without a branch, down to the last that is
+ * not above v, or to the lowest. */
 static inline unsigned nearest_of_iq4(float v)
 {
-    if (v <= (float)iq4nl_levels[0])
-        return 0;
-    for (unsigned u = 1; u < 16; u++)
-        if ((float)iq4nl_levels[u] > v)
-            return v - (float)iq4nl_levels[u - 1] < (float)iq4nl_levels[u] - v ? u - 1 : u;
-    return 15;
+    unsigned u = 0;
+    for (unsigned half = 8; half > 0; half /= 2)
+        u += (float)iq4nl_levels[u + half] <= v ? half : 0;
+    return u == 15 || v - (float)iq4nl_levels[u] < (float)iq4nl_levels[u + 1] - v ? u : u + 1;
 }
 
 /* Two sums over a sub-block coded with 1 / scale = per_d: q stands for the level of x, weights are x * x. */
@@ -169,16 +168,18 @@ static void iq4_nl_encode(const float *x, size_t n, unsigned char *out)
 static void store_nearest_fp4(const float *x, unsigned n, float scale, unsigned char *out)
 {
     uint8_t code[32];
+    float level[16];
+    for (unsigned c = 0; c < 16; c++)
+        level[c] = (float)fp4_doubled[c] * scale;
     for (unsigned i = 0; i < n; i++) {
-        float least = fabsf((float)fp4_doubled[0] * scale - x[i]);
-        code[i] = 0;
+        float least = fabsf(level[0] - x[i]);
+        unsigned at = 0;
         for (unsigned c = 1; c < 16; c++) {
-            const float distance = fabsf((float)fp4_doubled[c] * scale - x[i]);
-            if (distance < least) {
-                least = distance;
-                code[i] = (uint8_t)c;
-            }
+            const float distance = fabsf(level[c] - x[i]);
+            at = distance < least ? c : at;
+            least = distance < least ? distance : least;
         }
+        code[i] = (uint8_t)at;
     }
     apr_store_nibbles(code, n, out);
 }
