@@ -10,7 +10,7 @@
 #include "base/cursor.h"
 #include "files/inflate.h"
 #include "files/source.h"
-#include "model/format.h"
+#include "layout.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/model.h"
@@ -248,8 +248,7 @@ static const struct apr_dtype *own_meaning(uint8_t byte)
     return NULL;
 }
 
-/* The GGML types that a reader or writer in the field takes by their own id. */
-static const struct apr_dtype *ggml_meaning(uint8_t byte)
+const struct apr_dtype *apr_apr_ggml(uint8_t byte)
 {
     switch (byte) {
     case 2: case 3: case 6: case 7: case 8: case 10: case 11: case 13: case 16: case 17:
@@ -277,7 +276,7 @@ static bool fits(struct apr_tensor *t, const struct apr_dtype *d, uint64_t size)
 
 static enum apr_code resolve(struct apr_tensor *t, const struct entry *x, struct apr_error *e)
 {
-    const struct apr_dtype *own = own_meaning(x->byte), *ggml = ggml_meaning(x->byte);
+    const struct apr_dtype *own = own_meaning(x->byte), *ggml = apr_apr_ggml(x->byte);
     if (own == NULL && ggml == NULL)
         return apr_fail_tensor(e, APR_EUNSUPPORTED, x->at, x->name, ": dtype byte %u is unknown", x->byte);
     if (fits(t, own, x->size) || fits(t, ggml, x->size))
@@ -556,4 +555,5 @@ static enum apr_code verify(const struct apr_model *m, const struct apr_source *
 const struct apr_format apr_apr = {
     .name = "apr", .title = "APR", .suffix = ".apr",
     .probe = probe, .read = read, .shards = shards, .verify = verify,
+    .rule = &apr_apr_rule, .layout = apr_apr_layout, .finish = apr_apr_finish,
 };

@@ -11,7 +11,7 @@
 #include "base/cursor.h"
 #include "base/table.h"
 #include "files/source.h"
-#include "model/format.h"
+#include "layout.h"
 #include "model/meta.h"
 #include "model/model.h"
 #include "values/dtype.h"
@@ -516,5 +516,5 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
 
 const struct apr_format apr_gguf = {
     .name = "gguf", .title = "GGUF", .suffix = ".gguf", .own_names = true,
-    .probe = probe, .read = read, .shards = shards,
+    .probe = probe, .read = read, .shards = shards, .rule = &apr_gguf_rule, .layout = apr_gguf_layout,
 };

@@ -5,7 +5,7 @@
 
 #include "base/cursor.h"
 #include "files/source.h"
-#include "model/format.h"
+#include "layout.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/model.h"
@@ -365,5 +365,5 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
 
 const struct apr_format apr_safetensors = {
     .name = "safetensors", .title = "SafeTensors", .suffix = ".safetensors", .config = true,
-    .probe = probe, .read = read,
+    .probe = probe, .read = read, .rule = &apr_safetensors_rule, .layout = apr_safetensors_layout,
 };

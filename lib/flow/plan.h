@@ -52,6 +52,12 @@ struct apr_planned_file {
     uint64_t         data, tail, size;
 };
 
+/* An index of shards: where it goes, its text. */
+struct apr_planned_index {
+    const char      *path; /* NULL: there is none */
+    struct apr_bytes text;
+};
+
 /* Begin with zeros and the first part filled, end with apr_plan_end.
  *   format, meta  of the target. GGUF: its keys; APR: its keys; SafeTensors: __metadata__, all of them strings
  *   side          files that are written beside the weights (SafeTensors in a folder)
@@ -59,6 +65,7 @@ struct apr_planned_file {
  *   shard_bytes   most bytes of tensors in a shard; nshard: how many shards. 0: not asked for; not both
  *   only          write file number `only` - 1 alone; 0: all
  *   zstd          level of compression; 0: none
+ *   file, index   set by apr_plan_place: the files of tensors, and the index of shards
  *   nan_to_zero   non-finite values become 0 where blocks are encoded; else they are refused with tensor, row and column */
 struct apr_plan {
     const struct apr_format *format;
@@ -73,12 +80,14 @@ struct apr_plan {
     size_t                   ntensor, room;
     struct apr_planned_file *file;
     size_t                   nfile;
+    struct apr_planned_index index;
     struct apr_arena        *arena;
+    struct apr_table         names;     /* private: of each tensor */
     uint64_t                 bytes_out; /* set by apr_plan_write: of all files that were written */
 };
 void apr_plan_end(struct apr_plan *p);
 
-/* Adds a tensor; name, dtype, ndim, dim, how and in or values are given, the rest follows from them. APR_EUNSUPPORTED names the tensor, the
+/* Adds a tensor; name, dtype, ndim, dim, how and in or values are given, the rest follows from them. Texts and values are borrowed. APR_EUNSUPPORTED names the tensor, the
  * dtype and the options that help when the format does not hold it. */
 APR_MUST_CHECK enum apr_code apr_plan_add(struct apr_plan *p, const struct apr_planned *t, struct apr_error *e);
 

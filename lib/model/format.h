@@ -17,13 +17,13 @@
  *   verify reads all of the stored bytes where the format has a checksum over them; NULL: it has none
  *   rule   how it places tensors: NULL for one that is not written
  *   layout the header of file number `file` of a plan whose tensors are placed, padding before the data included, of bytes that the
- *          caller frees. `at` is where the data would best begin, modulo 4096; a format may not care
+ *          caller frees. `at` is where the data would best begin, modulo 4096, APR_NOWHERE: no matter; a format may not care
  *   finish the tail behind the data: crc is the CRC-32 (zlib's) of all bytes before it. rule->tail bytes */
 struct apr_plan;
 struct apr_planned;
 
 /* align  of each tensor, in bytes from the start of the data; NULL plan: the format's own. padded: zeros follow the last tensor as well
- * holds  can a tensor of that dtype and shape be stored? *why: the options that help, when it cannot
+ * holds  can a tensor of that name, dtype and shape be stored? *why: what speaks against it, and the options that help, when it cannot
  * before the order in which tensors are written; NULL: as they were added */
 struct apr_rule {
     uint64_t (*align)(const struct apr_plan *p);
