@@ -130,15 +130,27 @@ static void read_stored(const struct apr_input *in, struct apr_window *w, uint64
     }
 }
 
-/* From the stored side on: places were sought the other way round, so the last op that was added comes first. In f32, as converters do. */
-static float changed(const struct apr_view *v, float x)
+/* The float that an F16 would keep. */
+static float through_half(const struct apr_kernels *k, float x)
 {
+    unsigned char code[2];
+    k->encode[APR_F16](&x, 1, code);
+    k->decode[APR_F16](code, code, 1, &x);
+    return x;
+}
+
+/* From the stored side on: places were sought the other way round, so the last op that was added comes first. In f32, as converters do. */
+static float changed(const struct apr_input *in, float x)
+{
+    const struct apr_view *const v = &in->view;
     for (unsigned i = v->nvalue; i-- > 0;) {
         const bool forward = v->value[i].forward;
         if (v->value[i].op == APR_OP_ADD)
             x = forward ? x + (float)v->value[i].value : x - (float)v->value[i].value;
         else
             x = forward ? (float)-apr_exp(x) : (float)apr_log(-x);
+        if (in->half)
+            x = through_half(in->k, x);
     }
     return x;
 }
@@ -147,14 +159,14 @@ void apr_input_floats(const struct apr_input *in, struct apr_window *w, uint64_t
 {
     read_stored(in, w, first, n, FLOATS, out);
     for (size_t i = 0; in->view.nvalue > 0 && i < n; i++)
-        out[i] = changed(&in->view, out[i]);
+        out[i] = changed(in, out[i]);
 }
 
 void apr_input_doubles(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, double *out)
 {
     read_stored(in, w, first, n, DOUBLES, out);
     for (size_t i = 0; in->view.nvalue > 0 && i < n; i++)
-        out[i] = changed(&in->view, (float)out[i]);
+        out[i] = changed(in, (float)out[i]);
 }
 
 void apr_input_whole(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, uint64_t *out)
@@ -255,7 +267,7 @@ static size_t side_by_side(const struct apr_input *in, uint64_t row, size_t h, u
                 read_run(in, w, p->part, p->index + (j + k) * p->stride, n, as, column[k]);                                \
             for (size_t i = 0; i < n; i++)                                                                                 \
                 for (size_t k = 0; k < now; k++)                                                                           \
-                    out[i * wide + j + k] = changes ? (type)changed(&in->view, (float)column[k][i]) : column[k][i];        \
+                    out[i * wide + j + k] = changes ? (type)changed(in, (float)column[k][i]) : column[k][i];        \
         }                                                                                                                  \
     }
 SCATTER(scatter_floats, float, FLOATS)
