@@ -71,7 +71,8 @@ $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
 $(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(DIFF)
 $(BUILD)/tests/test_bind $(BUILD)/tests/test_detect $(BUILD)/tests/test_packing: $(BUILD)/tests/bare_model.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
-$(BUILD)/tests/test_faults $(BUILD)/tests/test_outputs: $(BUILD)/faults_shim.so
+$(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)
+$(BUILD)/tests/test_faults $(BUILD)/tests/test_outputs $(BUILD)/tests/test_in_place: $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c
 	$(make) $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
 $(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)

@@ -7,6 +7,8 @@
 
 #include <libdeflate.h>
 
+#include "reheader.h"
+
 #include "base/cursor.h"
 #include "files/inflate.h"
 #include "files/source.h"
@@ -556,4 +558,5 @@ const struct apr_format apr_apr = {
     .name = "apr", .title = "APR", .suffix = ".apr",
     .probe = probe, .read = read, .shards = shards, .verify = verify,
     .rule = &apr_apr_rule, .layout = apr_apr_layout, .finish = apr_apr_finish,
+    .keys = APR_KEYS_JSON, .template_key = { "chat_template", "tokenizer.chat_template" }, .reheader = apr_apr_reheader,
 };

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "reheader.h"
+
 #include "base/cursor.h"
 #include "base/table.h"
 #include "files/source.h"
@@ -517,4 +519,5 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
 const struct apr_format apr_gguf = {
     .name = "gguf", .title = "GGUF", .suffix = ".gguf", .own_names = true,
     .probe = probe, .read = read, .shards = shards, .rule = &apr_gguf_rule, .layout = apr_gguf_layout,
+    .keys = APR_KEYS_TYPED, .template_key = { "tokenizer.chat_template" }, .reheader = apr_gguf_reheader,
 };

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "reheader.h"
+
 #include "base/cursor.h"
 #include "files/source.h"
 #include "layout.h"
@@ -366,4 +368,5 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
 const struct apr_format apr_safetensors = {
     .name = "safetensors", .title = "SafeTensors", .suffix = ".safetensors", .config = true,
     .probe = probe, .read = read, .rule = &apr_safetensors_rule, .layout = apr_safetensors_layout,
+    .keys = APR_KEYS_STRINGS, .reheader = apr_safetensors_reheader,
 };

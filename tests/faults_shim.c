@@ -1,9 +1,12 @@
 /* Preloaded by test_faults.c: makes one call of the C library fail. From the environment:
- *   APR_FAULT       "memory", "system" or "threads": which calls are counted
+ *   APR_FAULT       "memory", "system", "threads", or "writes" (what changes a file or a folder, and sees to it that it lasts): which calls
+ *                   are counted
  *   APR_FAULT_AT    the number, from 1, of the call that fails; of threads, of the first that fails. 0: none
  *   APR_FAULT_MARK  a file that is made when it did; where none was to fail, it is made at the end, as long as there were calls
  *   APR_FAULT_NAMED set: no file system has files without a name
- *   APR_FAULT_SENT  the number of a signal: the call does not fail, but the process gets the signal before it */
+ *   APR_FAULT_SENT  the number of a signal: the call does not fail, but the process gets the signal before it
+ *   APR_FAULT_HOW   of writes: "killed" ends the process there (half of what a write was to write is written), "dead" lets all later ones
+ *                   fail too, "full" and "broken" are ENOSPC and EIO */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -18,18 +21,19 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *old, size_t n);
 
-enum kind { NONE, MEMORY, SYSTEM, THREADS };
+enum kind { NONE, MEMORY, SYSTEM, THREADS, WRITES };
 static enum kind   counted;
 static long        fails_at;
 static int         sent;
 static bool        named;
-static const char *mark;
+static const char *mark, *ending = "";
 static atomic_long calls;
 
 /* Before this runs, which is before main, nothing fails. */
@@ -42,8 +46,10 @@ __attribute__((constructor)) static void begin(void)
     named = getenv("APR_FAULT_NAMED") != NULL;
     if (getenv("APR_FAULT_SENT") != NULL)
         sent = atoi(getenv("APR_FAULT_SENT"));
+    if (getenv("APR_FAULT_HOW") != NULL)
+        ending = getenv("APR_FAULT_HOW");
     fails_at = strtol(at, NULL, 10);
-    counted = strcmp(kind, "memory") == 0 ? MEMORY : strcmp(kind, "threads") == 0 ? THREADS : SYSTEM;
+    counted = strcmp(kind, "writes") == 0 ? WRITES : strcmp(kind, "memory") == 0 ? MEMORY : strcmp(kind, "threads") == 0 ? THREADS : SYSTEM;
 }
 
 static void leave_mark(off_t n)
@@ -128,33 +134,73 @@ ssize_t read(int fd, void *bytes, size_t n)
     return fault(SYSTEM, EIO) ? -1 : NEXT(read)(fd, bytes, n);
 }
 
+static bool fault_writes(void)
+{
+    const long call = atomic_fetch_add(&calls, 1) + 1;
+    if (fails_at == 0 || (strcmp(ending, "dead") == 0 ? call < fails_at : call != fails_at))
+        return false;
+    leave_mark(0);
+    return true;
+}
+
+/* In a function that changes a file. half: what is made of it when the process is killed there. */
+#define WRITING(half)                                      \
+    do {                                                   \
+        if (counted != WRITES || !fault_writes())          \
+            break;                                         \
+        if (strcmp(ending, "killed") == 0) {                  \
+            half;                                          \
+            _exit(137);                                    \
+        }                                                  \
+        errno = strcmp(ending, "broken") == 0 ? EIO : ENOSPC; \
+        return -1;                                         \
+    } while (0)
+
 ssize_t write(int fd, const void *bytes, size_t n)
 {
+    WRITING((void)!NEXT(write)(fd, bytes, n / 2));
     return fault(SYSTEM, ENOSPC) ? -1 : NEXT(write)(fd, bytes, n);
 }
 
 ssize_t pwrite(int fd, const void *bytes, size_t n, off_t at)
 {
+    WRITING((void)!NEXT(pwrite)(fd, bytes, n / 2, at));
     return fault(SYSTEM, ENOSPC) ? -1 : NEXT(pwrite)(fd, bytes, n, at);
 }
 
 int fsync(int fd)
 {
+    WRITING((void)0);
     return fault(SYSTEM, EIO) ? -1 : NEXT(fsync)(fd);
+}
+
+int fallocate(int fd, int mode, off_t at, off_t n)
+{
+    WRITING((void)0);
+    return NEXT(fallocate)(fd, mode, at, n);
+}
+
+int unlinkat(int folder, const char *path, int flags)
+{
+    WRITING((void)0);
+    return NEXT(unlinkat)(folder, path, flags);
 }
 
 int linkat(int from, const char *path, int to, const char *name, int flags)
 {
+    WRITING((void)0);
     return fault(SYSTEM, EACCES) ? -1 : NEXT(linkat)(from, path, to, name, flags);
 }
 
 int renameat(int from, const char *path, int to, const char *name)
 {
+    WRITING((void)0);
     return fault(SYSTEM, EACCES) ? -1 : NEXT(renameat)(from, path, to, name);
 }
 
 int ftruncate(int fd, off_t n)
 {
+    WRITING((void)0);
     return fault(SYSTEM, ENOSPC) ? -1 : NEXT(ftruncate)(fd, n);
 }
 

@@ -1,4 +1,4 @@
-/* The house: a room of lib/ stands on the rooms below it and includes nothing from above; one door leads to the disk. */
+/* The house: a room of lib/ stands on the rooms below it and includes nothing from above; two doors lead to the disk. */
 #include "support.h"
 
 #include <glob.h>
@@ -49,7 +49,7 @@ static void no_room_includes_upwards(void **state)
     globfree(&files);
 }
 
-static void nothing_is_written_but_through_a_sink(void **state)
+static void nothing_is_written_but_through_a_sink_or_under_a_journal(void **state)
 {
     (void)state;
     static const char *const words[] = { " fopen(", "freopen(", "O_CREAT", " rename(", "renameat(", "mkstemp(" };
@@ -60,7 +60,8 @@ static void nothing_is_written_but_through_a_sink(void **state)
     for (size_t i = 0; i < files.gl_pathc; i++) {
         struct test_bytes source = test_load(files.gl_pathv[i]);
         test_put(&source, "", 1);
-        for (size_t k = 0; k < APR_LENGTH(words) && strcmp(files.gl_pathv[i], "lib/files/sink.c") != 0; k++)
+        const bool door = strcmp(files.gl_pathv[i], "lib/files/sink.c") == 0 || strcmp(files.gl_pathv[i], "lib/files/journal.c") == 0;
+        for (size_t k = 0; k < APR_LENGTH(words) && !door; k++)
             if (strstr((const char *)source.at, words[k]) != NULL)
                 fail_msg("%s has %s", files.gl_pathv[i], words[k]);
         test_free(&source);
@@ -70,6 +71,6 @@ static void nothing_is_written_but_through_a_sink(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(no_room_includes_upwards), cmocka_unit_test(nothing_is_written_but_through_a_sink) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(no_room_includes_upwards), cmocka_unit_test(nothing_is_written_but_through_a_sink_or_under_a_journal) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

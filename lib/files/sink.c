@@ -47,8 +47,7 @@ static int stream_of(const char *path)
     return -1;
 }
 
-/* Puts what the link at *path leads to in its stead, as long as there is one. Returns an errno. */
-static int follow(char **path)
+int apr_follow_links(char **path)
 {
     char to[PATH_MAX];
     for (unsigned i = 0; i < MOST_LINKS; i++) {
@@ -120,7 +119,7 @@ enum apr_code apr_target_find(struct apr_target *p, const char *path, struct apr
     if (end == NULL)
         return apr_no_memory(e);
     const bool answer = strcmp(path, "-") == 0;
-    const int why = answer ? 0 : follow(&end);
+    const int why = answer ? 0 : apr_follow_links(&end);
     enum apr_code code = why == 0 ? APR_OK : refused(path, why, e);
     if (code == APR_OK && (p->stream = answer ? STDOUT_FILENO : stream_of(end)) >= 0) {
         p->exists = true;
@@ -391,14 +390,14 @@ static int put_in_place(struct apr_sink *s)
     return 0;
 }
 
-/* The name lasts once the folder is on disk. */
-static void sync_folder(int folder)
+int apr_sync_folder(int folder)
 {
     const int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return;
-    fsync(fd);
+        return errno;
+    const int why = fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
     close(fd);
+    return why;
 }
 
 enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e)
@@ -418,7 +417,7 @@ enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e)
     if (s->why != 0 && (s->why != EPIPE || s->stray != NULL))
         code = refused(s->path, s->why, e);
     else if (code == APR_OK && s->stray != NULL)
-        sync_folder(s->place.folder);
+        apr_sync_folder(s->place.folder);
     apr_sink_drop(s);
     return code;
 }

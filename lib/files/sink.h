@@ -26,6 +26,12 @@ void apr_target_free(struct apr_target *p);
 /* Would two outputs share a file, under whatever names, also one that does not exist yet? Never true of devices like /dev/null. */
 bool apr_target_same(const struct apr_target *p, const struct apr_target *q);
 
+/* Puts what the link at *path (of malloc) leads to in its stead, as long as there is one. An errno, or 0. */
+int apr_follow_links(char **path);
+
+/* Names that were made or removed in a folder last once it is on disk. An errno, or 0. */
+int apr_sync_folder(int folder);
+
 /* A file being written. `to` is for what comes from front to back; end it with apr_sink_end or apr_sink_drop. */
 struct apr_sink {
     FILE             *to;

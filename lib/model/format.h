@@ -18,7 +18,9 @@
  *   rule   how it places tensors: NULL for one that is not written
  *   layout the header of file number `file` of a plan whose tensors are placed, padding before the data included, of bytes that the
  *          caller frees. `at` is where the data would best begin, modulo 4096, APR_NOWHERE: no matter; a format may not care
- *   finish the tail behind the data: crc is the CRC-32 (zlib's) of all bytes before it. rule->tail bytes */
+ *   finish the tail behind the data: crc is the CRC-32 (zlib's) of all bytes before it. rule->tail bytes
+ *   keys   what its metadata can hold; template_key: where the chat template stands, in each of them
+ *   reheader  another header for a file whose data stays as it is (struct apr_reheader); NULL: not in place */
 struct apr_plan;
 struct apr_planned;
 
@@ -33,6 +35,29 @@ struct apr_rule {
     int    (*before)(const struct apr_planned *a, const struct apr_planned *b);
 };
 
+/* TYPED: GGUF's types. JSON: any of it. STRINGS: nothing else. */
+enum apr_keys { APR_KEYS_TYPED, APR_KEYS_JSON, APR_KEYS_STRINGS };
+
+/* A header for other metadata and other names of tensors, in front of data that is not touched.
+ *   m, meta, name  one open file; its metadata as it is to be; of each of its tensors, in order, what it is to be called
+ *   inserted       bytes that come before the file: its data begins so much later, at a multiple of `unit`
+ * and what comes of it:
+ *   room           bytes from the start of the file up to the data, now
+ *   missing        bytes that the header has too many for room + inserted; 0: it is made
+ *   header         room + inserted bytes, which the caller frees
+ *   old_tail, tail what the file ends in now and what it is to end in: ntail bytes */
+struct apr_reheader {
+    const struct apr_model *m;
+    const struct apr_meta  *meta;
+    const struct apr_bytes *name;
+    uint64_t                inserted;
+
+    uint64_t         room, missing, unit;
+    struct apr_bytes header;
+    unsigned         ntail;
+    unsigned char    old_tail[8], tail[8];
+};
+
 struct apr_format {
     const char   *name, *title, *suffix;
     bool          config, own_names, trace;
@@ -43,6 +68,9 @@ struct apr_format {
     const struct apr_rule *rule;
     enum apr_code (*layout)(const struct apr_plan *p, size_t file, uint64_t at, struct apr_bytes *header, struct apr_error *e);
     void          (*finish)(const struct apr_plan *p, size_t file, uint32_t crc, unsigned char *tail);
+    enum apr_keys keys;
+    const char   *template_key[2];
+    enum apr_code (*reheader)(struct apr_reheader *h, struct apr_error *e);
 };
 
 /* NULL-terminated, in the order in which they are asked. */

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "files/journal.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/mistake.h"
@@ -44,7 +45,9 @@ static enum apr_code read_source(struct apr_model *m, struct apr_source *s, cons
     }
     m->file = more;
     m->file[m->nfile++] = s;
-    enum apr_code code = apr_found(recognise(m, s, e), e, "file.format");
+    enum apr_code code = s->copied ? APR_OK : apr_rewrite_pending(s->path, e);
+    if (code == APR_OK)
+        code = apr_found(recognise(m, s, e), e, "file.format");
     if (code == APR_OK)
         code = m->format->read(m, s, r, e);
     struct apr_error why;
@@ -366,6 +369,32 @@ static enum apr_code open_path(struct apr_model **out, const char *path, bool pa
     }
     *out = m;
     return APR_OK;
+}
+
+static enum apr_code read_alone(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_source *s;
+    APR_TRY(apr_source_open(&s, path, r, e));
+    if (s->copied || apr_is_shard_index(s->map)) {
+        apr_fail(e, APR_EARG, APR_NOWHERE, "is %s; one file with tensors is wanted", s->copied ? "read from a pipe" : "an index of shards");
+        apr_source_close(s);
+        return APR_EARG;
+    }
+    APR_TRY(read_source(m, s, r, e));
+    return m->format->config ? note_index(m, path, r, e) : APR_OK;
+}
+
+enum apr_code apr_open_alone(struct apr_model **out, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_model *m = new_model(false);
+    const enum apr_code code = m == NULL ? apr_no_memory(e) : read_alone(m, path, r, e);
+    if (code != APR_OK) {
+        apr_error_in(e, path);
+        apr_close(m);
+        m = NULL;
+    }
+    *out = m;
+    return code;
 }
 
 enum apr_code apr_open(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e)

@@ -13,6 +13,9 @@ APR_MUST_CHECK enum apr_code apr_open(struct apr_model **m, const char *path, co
  * is not are left out and counted in *m. */
 APR_MUST_CHECK enum apr_code apr_open_partial(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e);
 
+/* Opens one file as it is, without its siblings, index or config.json: to change it. No folder, index or pipe. */
+APR_MUST_CHECK enum apr_code apr_open_alone(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e);
+
 /* Unmaps and frees all of it; NULL is nothing. */
 void apr_close(struct apr_model *m);
 
