@@ -280,8 +280,22 @@ static int write_new(const struct edit *x)
     return why != 0 ? why : sync_fd(x->fd);
 }
 
-/* A shift of the file by `inserted` stopped half way: what was not shifted, a hole of that length, what was. Closes the hole. */
-static int close_hole(struct edit *x)
+/* The file became longer, but nothing was shifted: cuts off what is behind its own end, zeros up to the hole and the hole. */
+static int cut_off(const struct edit *x, uint64_t hole)
+{
+    static const unsigned char zeros[1 << 16];
+    bool clear = false;
+    int why = hole - x->w.size > sizeof zeros || hole >= x->size || lseek(x->fd, (off_t)hole, SEEK_DATA) >= 0 ? ENOTSUP : 0;
+    if (why == 0)
+        why = compare_at(x->fd, (struct apr_bytes){ zeros, (size_t)(hole - x->w.size) }, x->w.size, &clear);
+    if (why == 0 && !clear)
+        why = ENOTSUP;
+    return why != 0 ? why : ftruncate(x->fd, (off_t)x->w.size) == 0 ? 0 : errno;
+}
+
+/* A shift of the file by `inserted` stopped half way: what was not shifted, a hole of that length, what was. Takes the hole out, and no
+ * byte that is not in it. */
+static int close_hole(const struct edit *x)
 {
     const uint64_t n = inserted(&x->w);
     if (!x->whole)
@@ -290,7 +304,7 @@ static int close_hole(struct edit *x)
     if (hole < 0)
         return errno;
     if ((uint64_t)hole >= x->w.size)
-        return ftruncate(x->fd, (off_t)x->w.size) == 0 ? 0 : errno;
+        return cut_off(x, (uint64_t)hole);
     if (lseek(x->fd, hole, SEEK_DATA) != hole + (off_t)n)
         return ENOTSUP;
     return shift(x->fd, FALLOC_FL_COLLAPSE_RANGE, (uint64_t)hole, n);
@@ -510,7 +524,7 @@ static enum state state_of(const struct edit *x, const unsigned char *now, const
     if (x->size != w->size + lead || (lead == 0 && step == 0))
         return FOREIGN;
     if (step == 0)
-        return !old_tail ? FOREIGN : old ? TORN : is_shifted(now, w->old_head, lead) ? SHIFTED : FOREIGN;
+        return old ? TORN : old_tail && is_shifted(now, w->old_head, lead) ? SHIFTED : FOREIGN;
     return is_mixture(now, w->old_head, lead, w->new_head) && is_mixture(tail, w->old_tail, 0, w->new_tail) ? WRITTEN : FOREIGN;
 }
 
