@@ -6,7 +6,9 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "family/gguf_kv.h"
 #include "files/source.h"
+#include "model/format.h"
 #include "model/hf_config.h"
 #include "model/meta.h"
 
@@ -18,6 +20,7 @@ struct apr_binding {
     struct apr_result       *value;      /* of family->dim */
     bool                    *told;       /* that value is what a model says or has, no default */
     struct apr_arena        *arena;      /* of texts that the other model was told */
+    struct apr_draft         carried;    /* keys that the model carries of a GGUF, or of an APR, that it once was */
     bool                     gguf_order; /* tensors under the reference's names lie as in a GGUF */
 };
 
@@ -81,6 +84,41 @@ static struct apr_result dim_value(void *ctx, struct apr_bytes name)
     return d == NULL ? (struct apr_result){ 0 } : b->value[d - b->family->dim];
 }
 
+static const struct apr_meta_entry *last_entry(const struct apr_meta *meta, struct apr_bytes key)
+{
+    for (size_t i = meta->n; key.n > 0 && i-- > 0;)
+        if (apr_bytes_equal(meta->entry[i].key, key) && meta->entry[i].value.type != APR_META_NULL)
+            return &meta->entry[i];
+    return NULL;
+}
+
+/* A key of the metadata, or of what it carries; NULL when neither has it. */
+static const struct apr_meta_entry *entry_at(const struct apr_binding *b, struct apr_bytes key)
+{
+    const struct apr_meta_entry *const own = last_entry(&b->model->meta, key);
+    return own != NULL ? own : last_entry(&b->carried.meta, key);
+}
+
+/* The same for a key of an APR, which may be spelled otherwise. */
+static const struct apr_meta_entry *flat_entry(const struct apr_binding *b, struct apr_bytes key)
+{
+    static const char *const alias[][4] = {
+        { "hidden_size", "hidden_dim", "d_model", "n_embd" },
+        { "num_layers", "n_layers", "num_hidden_layers", "n_layer" },
+        { "num_heads", "n_heads", "num_attention_heads", "n_head" },
+        { "num_kv_heads", "n_kv_heads", "num_key_value_heads", NULL },
+        { "vocab_size", "n_vocab", NULL, NULL },
+        { "intermediate_size", "ffn_dim", "intermediate_dim", "n_inner" },
+        { "max_position_embeddings", "max_seq_len", "context_length", "n_ctx" },
+        { "rms_norm_eps", "layer_norm_eps", "norm_eps", NULL },
+    };
+    const struct apr_meta_entry *found = entry_at(b, key);
+    for (size_t i = 0; i < APR_LENGTH(alias); i++)
+        for (size_t k = 1; found == NULL && apr_bytes_is(key, alias[i][0]) && k < APR_LENGTH(alias[i]) && alias[i][k] != NULL; k++)
+            found = entry_at(b, apr_text(alias[i][k]));
+    return found;
+}
+
 /* "tensors.ROLE": does the model have a tensor for it? Else a path in config.json, or a key of the metadata. */
 static bool has_path(void *ctx, struct apr_bytes path)
 {
@@ -90,7 +128,7 @@ static bool has_path(void *ctx, struct apr_bytes path)
         const struct apr_role *role = apr_family_role(b->family, name);
         return role != NULL && apr_names_present(b->names, role);
     }
-    return apr_hf_config_has(b->config, path) || apr_meta_at(&b->model->meta, path) != NULL;
+    return apr_hf_config_has(b->config, path) || entry_at(b, path) != NULL;
 }
 
 static struct apr_scope scope_of(const struct apr_binding *b) { return (struct apr_scope){ dim_value, has_path, (void *)(uintptr_t)b }; }
@@ -108,21 +146,27 @@ static struct apr_result result_of(const struct apr_value *v)
 /* The GGUF key of an entry, as this model has it. */
 static bool spell_key(const struct apr_binding *b, const struct apr_kv *k, char key[256])
 {
-    struct apr_bytes architecture = apr_meta_string(&b->model->meta, "general.architecture");
+    const struct apr_meta_entry *const said = entry_at(b, apr_text("general.architecture"));
+    struct apr_bytes architecture = said != NULL && said->value.type == APR_META_STRING ? said->value.text : (struct apr_bytes){ 0 };
     architecture.n = (size_t)apr_min(architecture.n, 100);
     return apr_kv_spell(k, architecture, key, 256);
+}
+
+/* The entry of the metadata that states k, or NULL. */
+static const struct apr_meta_entry *stating(const struct apr_binding *b, const struct apr_kv *k)
+{
+    char key[256];
+    const struct apr_meta_entry *own = spell_key(b, k, key) ? last_entry(&b->model->meta, apr_text(key)) : NULL;
+    if (own == NULL && !b->model->format->own_names)
+        own = flat_entry(b, k->apr);
+    return own != NULL || !spell_key(b, k, key) ? own : last_entry(&b->carried.meta, apr_text(key));
 }
 
 /* What the metadata says at a contract's key. */
 static struct apr_result said_at(const struct apr_binding *b, const struct apr_kv *k)
 {
-    char key[256];
-    struct apr_result r = { 0 };
-    if (spell_key(b, k, key))
-        r = result_of(apr_meta_find(&b->model->meta, key));
-    if (!r.known && k->apr.n > 0)
-        r = result_of(apr_meta_find(&b->model->meta, (const char *)k->apr.at));
-    return r;
+    const struct apr_meta_entry *const entry = stating(b, k);
+    return entry == NULL ? (struct apr_result){ 0 } : result_of(&entry->value);
 }
 
 /* What config.json or the metadata says of a dim. */
@@ -320,7 +364,7 @@ static struct apr_result value_of(const struct apr_binding *b, struct apr_bytes 
     if (!r.known)
         r = config_value(b, name);
     if (!r.known)
-        r = result_of(apr_meta_at(&b->model->meta, name));
+        r = entry_at(b, name) == NULL ? r : result_of(&entry_at(b, name)->value);
     for (size_t i = 0; i < f->nhf_config && !r.known; i++)
         for (size_t k = 0; k < f->hf_config[i].n && !r.known; k++)
             if (apr_bytes_equal(f->hf_config[i].set[k].key, name) && holds(b, f->hf_config[i].when))
@@ -343,22 +387,6 @@ bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct
 }
 
 /* ---- statements ----------------------------------------------------------------------------------------------------- */
-
-static const struct apr_meta_entry *entry_at(const struct apr_meta *meta, struct apr_bytes key)
-{
-    for (size_t i = meta->n; key.n > 0 && i-- > 0;)
-        if (apr_bytes_equal(meta->entry[i].key, key))
-            return &meta->entry[i];
-    return NULL;
-}
-
-/* The entry of the metadata that states k, or NULL. */
-static const struct apr_meta_entry *stating(const struct apr_binding *b, const struct apr_kv *k)
-{
-    char key[256];
-    const struct apr_meta_entry *own = spell_key(b, k, key) ? entry_at(&b->model->meta, apr_text(key)) : NULL;
-    return own != NULL ? own : entry_at(&b->model->meta, k->apr);
-}
 
 static struct apr_bytes first_path(const struct apr_binding *b, const struct apr_words *paths)
 {
@@ -427,6 +455,18 @@ struct apr_statement apr_binding_states(const struct apr_binding *b, const struc
         s.value = apr_expr_value(k->otherwise, &scope);
     return s;
 }
+
+/* ---- for those that write metadata ---------------------------------------------------------------------------------- */
+
+bool apr_binding_holds(const struct apr_binding *b, const struct apr_expr *when) { return holds(b, when); }
+
+struct apr_result apr_binding_formula(const struct apr_binding *b, const struct apr_formula *f) { return formula_value(b, f); }
+
+struct apr_result apr_binding_value(const struct apr_binding *b, const struct apr_kv *k, bool gguf) { return kv_value(b, k, gguf); }
+
+const struct apr_meta *apr_binding_carried(const struct apr_binding *b) { return &b->carried.meta; }
+
+/* ---- tensors that a converter makes --------------------------------------------------------------------------------- */
 
 bool apr_binding_generates(const struct apr_binding *b, const struct apr_role *role)
 {
@@ -509,6 +549,10 @@ enum apr_code apr_bind(struct apr_binding **out, const struct apr_family *f, con
     b->model = m;
     enum apr_code code = apr_hf_config_of(&b->config, m, e);
     if (code == APR_OK)
+        code = apr_flat_read(&b->carried, m, false, e);
+    if (code == APR_OK)
+        code = apr_gguf_kv_read(&b->carried, m, false, e);
+    if (code == APR_OK)
         code = apr_names_new(&b->names, f, m, e);
     if (code == APR_OK)
         code = find_sizes(b, other, e);
@@ -530,6 +574,7 @@ void apr_binding_free(struct apr_binding *b)
         return;
     apr_names_free(b->names);
     apr_arena_free(&b->arena);
+    apr_draft_end(&b->carried);
     free(b->value);
     free(b->told);
     apr_hf_config_free(b->config);

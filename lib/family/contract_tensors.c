@@ -24,6 +24,7 @@ static enum apr_code read_dim(const struct apr_contract *c, const struct apr_yam
     APR_TRY(apr_contract_keys(c, at, "keys default type"));
     APR_TRY(apr_contract_several(c, apr_yaml_get(at, "keys"), MOST_KEYS, &d->key));
     APR_TRY(apr_contract_choice(c, apr_yaml_get(at, "type"), "unknown type", "int float str", &type));
+    d->real = type == 1;
     d->text = type == 2;
     return apr_contract_expression(c, apr_yaml_get(at, "default"), &d->value);
 }

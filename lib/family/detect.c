@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "family/gguf_kv.h"
 #include "model/hf_config.h"
 #include "model/meta.h"
 
@@ -37,15 +38,21 @@ enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *
                   { "hf_model_type", APR_DETECT_MODEL_TYPES }, { "architecture", APR_DETECT_MODEL_TYPES },
                   { "architecture", APR_DETECT_GGUF } };
     struct apr_hf_config *config;
+    struct apr_draft carried = { 0 };
     *f = NULL;
     APR_TRY(apr_hf_config_of(&config, m, e));
     enum apr_code code = config == NULL ? APR_OK : family_of_config(all, config, f, e);
     apr_hf_config_free(config);
-    for (size_t i = 0; code == APR_OK && *f == NULL && i < APR_LENGTH(words); i++) {
-        const struct apr_bytes word = apr_meta_string(&m->meta, words[i].key);
+    if (code == APR_OK && *f == NULL)
+        code = apr_flat_read(&carried, m, false, e);
+    if (code == APR_OK && *f == NULL)
+        code = apr_gguf_kv_read(&carried, m, false, e);
+    for (size_t i = 0; code == APR_OK && *f == NULL && i < 2 * APR_LENGTH(words); i++) {
+        const struct apr_bytes word = apr_meta_string(i % 2 == 0 ? &m->meta : &carried.meta, words[i / 2].key);
         if (word.n > 0)
-            code = apr_families_find(all, words[i].list, word, f, e);
+            code = apr_families_find(all, words[i / 2].list, word, f, e);
     }
+    apr_draft_end(&carried);
     return code;
 }
 

@@ -25,7 +25,7 @@ bool apr_words_hold(const struct apr_words *list, struct apr_bytes word);
 struct apr_dim {
     struct apr_bytes name;
     unsigned         line;
-    bool             text;  /* type: str */
+    bool             text, real; /* type: str, float */
     struct apr_words key;   /* config paths */
     struct apr_expr *value; /* default, or the formula */
 };

@@ -15,6 +15,7 @@
  *   file_type    general.file_type of the target; -1: not to be written where the source has none
  *   head         a head of its own is written (output.weight, lm_head.weight)
  *   quantized    some written tensor is of a block type
+ *   bytes        of all tensors as they are written; 0: not known
  *   elements     of all source tensors that are written; experts: those of them in tensors of one expert each, or stacked; for
  *                general.size_label. nexpert: how many experts
  *   typed        a conversion of dtypes was asked for: what the source says of its dtype is then replaced by `main` and `file_type`
@@ -28,7 +29,7 @@ struct apr_translation {
     const struct apr_dtype     *main;
     int64_t                     file_type;
     bool                        head, quantized, typed;
-    uint64_t                    elements, expert_elements, nexpert;
+    uint64_t                    bytes, elements, expert_elements, nexpert;
     const float                *rope_freqs;
     size_t                      nrope_freqs;
 };

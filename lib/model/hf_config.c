@@ -5,6 +5,7 @@
 
 #include "files/source.h"
 #include "model/json.h"
+#include "model/side.h"
 
 struct apr_hf_config {
     json_t *top, *inner;
@@ -74,9 +75,15 @@ enum apr_code apr_hf_config_new(struct apr_hf_config **out, struct apr_bytes tex
 
 enum apr_code apr_hf_config_of(struct apr_hf_config **config, const struct apr_model *m, struct apr_error *e)
 {
+    struct apr_arena *arena = NULL;
+    struct apr_bytes text = { 0 };
     *config = NULL;
-    const enum apr_code code = m->config == NULL ? APR_OK : apr_hf_config_new(config, m->config->map, e);
-    if (code != APR_OK)
+    enum apr_code code = m->config != NULL ? apr_hf_config_new(config, m->config->map, e)
+                                           : apr_side_carried(&arena, m, "config.json", &text, e);
+    if (code == APR_OK && text.at != NULL)
+        code = apr_hf_config_new(config, text, e);
+    apr_arena_free(&arena);
+    if (code != APR_OK && m->config != NULL)
         apr_error_in(e, m->config->path);
     return code;
 }

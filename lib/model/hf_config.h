@@ -11,7 +11,8 @@ struct apr_hf_config;
  * apr_hf_config_free. */
 APR_MUST_CHECK enum apr_code apr_hf_config_new(struct apr_hf_config **c, struct apr_bytes text, struct apr_error *e);
 
-/* That of a model, from the file beside it; NULL when there is none. Messages name the file. */
+/* That of a model, from the file beside it, or from the one that its metadata carries (model/side.h); NULL when there is none. Messages
+ * name the file beside it. */
 APR_MUST_CHECK enum apr_code apr_hf_config_of(struct apr_hf_config **c, const struct apr_model *m, struct apr_error *e);
 void apr_hf_config_free(struct apr_hf_config *c);
 

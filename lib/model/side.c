@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "files/source.h"
 #include "model/format.h"
+#include "model/json.h"
 #include "model/meta.h"
 
 static const struct {
@@ -234,12 +235,64 @@ static enum apr_code add_carried(struct apr_side *s, const struct apr_value *fil
     return code;
 }
 
+enum apr_code apr_side_object(struct apr_bytes text, struct apr_value *object, struct apr_error *e)
+{
+    enum apr_code code = apr_json_check(text, 0, e);
+    if (code == APR_OK)
+        *object = (struct apr_value){ .type = APR_META_OBJECT, .element = APR_META_ANY, .encoding = APR_JSON, .text = text };
+    struct apr_walk w;
+    if (code == APR_OK)
+        code = apr_walk_in(&w, text, 0, '{', e);
+    if (code != APR_OK)
+        e->at = APR_NOWHERE; /* it would be an offset in the string */
+    return code;
+}
+
+/* "hf.files" of the model: its own, or that of the APR whose metadata it carries. type is APR_META_NULL when there is none. */
+static enum apr_code carried_files(const struct apr_model *m, struct apr_value *files, struct apr_error *e)
+{
+    const struct apr_value *const own = m->format->own_names ? NULL : apr_meta_find(&m->meta, APR_SIDE_KEY);
+    const struct apr_bytes flat = m->format->own_names ? (struct apr_bytes){ 0 } : apr_meta_string(&m->meta, APR_FLAT_KEY);
+    struct apr_value object, v;
+    *files = own != NULL && own->type == APR_META_OBJECT ? *own : (struct apr_value){ .type = APR_META_NULL };
+    if (files->type == APR_META_OBJECT || flat.n == 0)
+        return APR_OK;
+    APR_TRY(apr_side_object(flat, &object, e));
+    struct apr_elements w = apr_elements_of(&object);
+    while (apr_elements_next(&w, &v))
+        if (apr_bytes_is(w.key, APR_SIDE_KEY) && v.type == APR_META_OBJECT)
+            *files = v;
+    apr_elements_end(&w);
+    return APR_OK;
+}
+
+enum apr_code apr_side_carried(struct apr_arena **a, const struct apr_model *m, const char *name, struct apr_bytes *text, struct apr_error *e)
+{
+    struct apr_value files, v;
+    *text = (struct apr_bytes){ 0 };
+    APR_TRY(carried_files(m, &files, e));
+    if (files.type != APR_META_OBJECT)
+        return APR_OK;
+    struct apr_elements w = apr_elements_of(&files);
+    bool lost = false;
+    while (!lost && apr_elements_next(&w, &v))
+        if (apr_bytes_is(w.key, name) && v.type == APR_META_STRING) {
+            *text = apr_arena_copy(a, v.text);
+            lost = text->at == NULL;
+        }
+    apr_elements_end(&w);
+    return lost ? apr_no_memory(e) : APR_OK;
+}
+
 enum apr_code apr_side_of(struct apr_side *s, const struct apr_model *m, const struct apr_run *r, struct apr_error *e)
 {
-    const struct apr_value *const carried = apr_meta_find(&m->meta, APR_SIDE_KEY);
+    struct apr_value carried;
+    APR_TRY(carried_files(m, &carried, e));
     const char *const path = m->nfile == 0 ? "-" : m->file[0]->path, *const slash = strrchr(path, '/');
+    if (carried.type == APR_META_OBJECT && m->config == NULL)
+        return add_carried(s, &carried, e);
     if (!m->format->config)
-        return m->format->own_names || carried == NULL || carried->type != APR_META_OBJECT ? APR_OK : add_carried(s, carried, e);
+        return APR_OK;
     if (strcmp(path, "-") == 0)
         return APR_OK;
     const struct apr_bytes folder = apr_arena_format(&s->arena, "%.*s", slash == NULL ? 0 : (int)(slash - path) + 1, path);

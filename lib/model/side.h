@@ -7,6 +7,7 @@
 #include "base/core.h"
 
 #define APR_SIDE_KEY "hf.files"
+#define APR_FLAT_KEY "apr.metadata" /* a string of a SafeTensors file: an APR's metadata, as JSON */
 
 /* Begin with zeros, end with apr_side_end. Texts are views into open files, the model or the arena. */
 struct apr_side {
@@ -36,6 +37,14 @@ void apr_side_forget(struct apr_side *s, bool tokenizer);
 
 /* The text of that name; at is NULL when there is none. */
 struct apr_bytes apr_side_get(const struct apr_side *s, const char *name);
+
+/* The text of a file that the model itself carries, as above or in what it carries of an APR's metadata; in the arena. at is NULL when
+ * there is none. */
+APR_MUST_CHECK enum apr_code apr_side_carried(struct apr_arena **a, const struct apr_model *m, const char *name, struct apr_bytes *text,
+                                              struct apr_error *e);
+
+/* A string of metadata that holds a JSON object, checked and ready for apr_elements. */
+APR_MUST_CHECK enum apr_code apr_side_object(struct apr_bytes text, struct apr_value *object, struct apr_error *e);
 
 /* Is it the name of such a file ("config.json", "additional_chat_templates/rag.jinja")? */
 bool apr_side_known(struct apr_bytes name);
