@@ -99,8 +99,8 @@ static bool is_rest(const struct apr_translation *t, const struct apr_meta_entry
     return stated;
 }
 
-/* Of no checkpoint or GGUF, but of any file with such tensors. */
-static bool is_general(const struct apr_translation *t, const struct apr_meta_entry *entry)
+/* Not what any file with such tensors would say. */
+static bool is_its_own(const struct apr_translation *t, const struct apr_meta_entry *entry)
 {
     static const char *const without[] = { "total_size", "param_count", "original_format", "sharding", SOURCE_METADATA, APR_KV_KEY };
     (void)t;
@@ -141,7 +141,7 @@ enum apr_code apr_flat_rest(struct apr_arena **a, const struct apr_translation *
 
 enum apr_code apr_flat_whole(struct apr_arena **a, const struct apr_translation *t, struct apr_bytes *json, struct apr_error *e)
 {
-    return write_entries(a, t, is_general, json, e);
+    return write_entries(a, t, is_its_own, json, e);
 }
 
 /* ---- identity ------------------------------------------------------------------------------------------------------- */
@@ -189,7 +189,9 @@ static enum apr_code put_identity(struct apr_draft *d, const struct apr_translat
 {
     const struct apr_meta *const meta = &t->m->meta;
     const bool gguf = t->m->format->own_names;
-    const struct apr_bytes type = class_of(t, "model_type", "model_type"), own = apr_meta_string(meta, "general.architecture");
+    const bool was_gguf = gguf || (t->config == NULL && t->b != NULL);
+    const struct apr_bytes type = class_of(t, "model_type", "model_type"),
+                           own = apr_meta_string(gguf || !was_gguf ? meta : apr_binding_carried(t->b), "general.architecture");
     struct apr_arena *arena = NULL;
     const struct apr_bytes license = gguf ? apr_meta_string(meta, "general.license") : apr_general_license(&arena, t->side);
     APR_TRY(apr_draft_text(d, "model_type", type, e));
@@ -205,7 +207,7 @@ static enum apr_code put_identity(struct apr_draft *d, const struct apr_translat
     APR_TRY(put_text(d, "original_format", apr_text(t->m->format->name), e));
     APR_TRY(put_count(d, "total_size", t->bytes, e));
     APR_TRY(put_count(d, "param_count", t->elements, e));
-    APR_TRY(put_text(d, "architecture", gguf ? own : type, e));
+    APR_TRY(put_text(d, "architecture", was_gguf && own.n > 0 ? own : type, e));
     APR_TRY(put_text(d, "hf_architecture", class_of(t, "architectures.0", "architectures"), e));
     return put_text(d, "hf_model_type", type, e);
 }

@@ -73,16 +73,20 @@ static enum apr_code put_value(struct work *w, const char *path, const struct ap
     return put(w, path, json);
 }
 
-/* A dim's value: whole unless the contract says that it is not, or it is none. */
+/* A dim's value: whole unless the contract says that it is not, or it is none. What was worked out of floats of 32 bits is not good for more
+ * than six digits. */
 static enum apr_code put_dim(struct work *w, const char *path, const struct apr_result *r, bool real)
 {
     struct apr_value v;
+    char digits[APR_SPELL_ROOM];
     if (!r->known)
         return APR_OK;
     if (r->text.at != NULL)
         return put_text(w, path, r->text);
     if (!apr_value_of_type(r, !real && r->number == floor(r->number) ? APR_META_I32 : APR_META_F32, &v))
         return APR_OK;
+    if (v.type == APR_META_F32 && v.f != r->number && snprintf(digits, sizeof digits, "%.6g", r->number) > 0)
+        v.f = strtod(digits, NULL);
     return put_value(w, path, &v);
 }
 
@@ -265,6 +269,27 @@ static enum apr_code like_begin(struct like *l, const struct apr_translation *t,
     return apr_bind(&l->b, apr_binding_family(t->b), &l->model, NULL, e);
 }
 
+/* Is the carried config.json one of the family's? A GGUF may be a bert that was a distilbert. */
+static bool is_of_family(const struct apr_family *f, const struct apr_hf_config *c)
+{
+    struct apr_bytes word;
+    if (apr_hf_config_string(c, apr_text("architectures.0"), &word))
+        return apr_words_hold(&f->detect[APR_DETECT_ARCHITECTURES], word);
+    return !apr_hf_config_string(c, apr_text("model_type"), &word) || apr_words_hold(&f->detect[APR_DETECT_MODEL_TYPES], word);
+}
+
+static enum apr_code is_family_s(const struct work *w, struct apr_bytes config, bool *yes)
+{
+    struct apr_hf_config *c;
+    *yes = false;
+    if (w->t->b == NULL)
+        return APR_OK;
+    APR_TRY(apr_hf_config_new(&c, config, w->e));
+    *yes = is_of_family(apr_binding_family(w->t->b), c);
+    apr_hf_config_free(c);
+    return APR_OK;
+}
+
 static void like_end(struct like *l)
 {
     apr_binding_free(l->b);
@@ -408,7 +433,8 @@ static bool comes_back(const struct work *w, const struct apr_meta_entry *entry,
 {
     static const char *const own[] = { "general.architecture", "general.file_type", "general.quantization_version", "general.alignment" };
     const struct apr_value *const v = apr_draft_find(again, entry->key);
-    const bool named = apr_bytes_is(entry->key, "general.name") && apr_draft_find(&w->keys, apr_text("hf.config.json")) != NULL;
+    const bool given = apr_bytes_is(entry->key, "general.name") || apr_bytes_is(entry->key, "general.size_label");
+    const bool named = given && apr_draft_find(&w->keys, apr_text("hf.config.json")) != NULL;
     for (size_t i = 0; i < APR_LENGTH(own); i++)
         if (apr_bytes_is(entry->key, own[i]))
             return true;
@@ -487,9 +513,12 @@ static enum apr_code put_config(struct work *w, struct apr_side *files)
 {
     w->text = apr_side_get(files, "config.json");
     const bool carried = w->text.at != NULL;
+    bool own = false;
     if (w->t->b == NULL && !carried)
         return APR_OK;
-    if (w->t->b != NULL && carried) {
+    if (carried)
+        APR_TRY(is_family_s(w, w->text, &own));
+    if (own) {
         enum apr_code code = like_begin(&w->like, w->t, w->text, w->e);
         if (code == APR_OK)
             code = mend_config(w);
@@ -538,7 +567,11 @@ static enum apr_code to_hf(struct work *w, struct apr_draft *meta, struct apr_si
         if (rest.n > 0)
             APR_TRY(put_string(meta, apr_text(APR_FLAT_KEY), rest, w->e));
     }
-    return w->keys.meta.n == 0 ? APR_OK : put_rest(w, meta, files);
+    bool own = true;
+    const struct apr_bytes config = apr_side_get(files, "config.json");
+    if (config.at != NULL)
+        APR_TRY(is_family_s(w, config, &own));
+    return w->keys.meta.n == 0 || !own ? APR_OK : put_rest(w, meta, files);
 }
 
 /* From SafeTensors: what it has. */
