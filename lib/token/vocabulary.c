@@ -155,8 +155,10 @@ enum apr_code apr_put_added(struct apr_vocabulary *v, struct apr_bytes text, uin
     const enum apr_token_type type = flags & APR_TOKEN_SPECIAL ? APR_TOKEN_CONTROL : APR_TOKEN_USER;
     const union apr_table_value *at = apr_table_find(&v->by_text, text);
     size_t i = v->ntoken, before = i;
+    unsigned own = 0;
     if (at != NULL && v->token[at->number].id == id) {
         i = at->number;
+        own = v->token[i].flags & APR_TOKEN_ADDED ? v->token[i].flags & APR_TOKEN_OWN : APR_TOKEN_OWN;
     } else {
         APR_TRY(apr_put_token(v, text, id, type, 0, e));
         if (v->ntoken == i)
@@ -164,7 +166,7 @@ enum apr_code apr_put_added(struct apr_vocabulary *v, struct apr_bytes text, uin
         APR_TRY(note_text(v, i, &before, e));
     }
     v->token[i].type = (uint8_t)type;
-    v->token[i].flags = (uint8_t)(flags | APR_TOKEN_ADDED);
+    v->token[i].flags = (uint8_t)(flags | own | APR_TOKEN_ADDED);
     return APR_OK;
 }
 

@@ -4,6 +4,7 @@
 #define APR_VOCABULARY_H
 
 #include "base/core.h"
+#include "model/side.h"
 
 /* How text becomes tokens. SPM is SentencePiece's BPE: pieces with scores, or merges and tokens for bytes. */
 enum apr_vocabulary_kind {
@@ -21,10 +22,11 @@ enum apr_token_type {
     APR_TOKEN_NORMAL = 1, APR_TOKEN_UNKNOWN, APR_TOKEN_CONTROL, APR_TOKEN_USER, APR_TOKEN_UNUSED, APR_TOKEN_BYTE,
 };
 
-/* Of a token that a HuggingFace file adds to its model's own. */
+/* Of a token that a HuggingFace file adds to its model's own. OWN: which has it as well; BARE: nothing but its text and id are told, as
+ * in added_tokens.json. */
 enum {
     APR_TOKEN_ADDED = 1, APR_TOKEN_SPECIAL = 2, APR_TOKEN_SINGLE_WORD = 4, APR_TOKEN_LSTRIP = 8, APR_TOKEN_RSTRIP = 16,
-    APR_TOKEN_NORMALIZED = 32,
+    APR_TOKEN_NORMALIZED = 32, APR_TOKEN_OWN = 64, APR_TOKEN_BARE = 128,
 };
 
 /* text is as the source spells it: byte-level BPE has its stand-ins for bytes, SentencePiece U+2581 for a space, WordPiece "##" before what
@@ -118,6 +120,10 @@ APR_MUST_CHECK enum apr_code apr_vocabulary_read(struct apr_vocabulary *v, const
  * the enum. */
 APR_MUST_CHECK enum apr_code apr_vocabulary_folder(struct apr_vocabulary *v, const char *folder, enum apr_vocabulary_source wanted,
                                                    const struct apr_run *r, struct apr_error *e);
+
+/* The same from files at hand, which stay; messages name them as they are called. */
+APR_MUST_CHECK enum apr_code apr_vocabulary_side(struct apr_vocabulary *v, const struct apr_side *side, enum apr_vocabulary_source wanted,
+                                                 struct apr_error *e);
 void apr_vocabulary_end(struct apr_vocabulary *v);
 
 /* The token of that id, or NULL. */

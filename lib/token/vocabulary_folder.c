@@ -1,4 +1,4 @@
-/* A vocabulary in the files of a folder. */
+/* A vocabulary in a checkpoint's files: those of a folder, or those that are at hand. */
 #include "token/vocabulary_read.h"
 
 #include <stdio.h>
@@ -12,18 +12,26 @@
 #include "model/hf_config.h"
 #include "model/meta.h"
 
-/* What is read, and from where. */
+/* What is read, and from where: files at hand, or a folder of which only those are opened that are wanted.
+ *   last  the file under way, as messages name it */
 struct folder {
     struct apr_vocabulary *v;
+    const struct apr_side *side;
     const char            *path;
     const struct apr_run  *r;
     struct apr_error      *e;
+    const char            *last;
 };
 
 /* Maps the file of that name, which v keeps open; *text.at is NULL when there is none. */
 static enum apr_code open_file(struct folder *f, const char *name, uint64_t most, struct apr_bytes *text)
 {
     struct apr_source *s;
+    f->last = name;
+    if (f->side != NULL) {
+        *text = apr_side_get(f->side, name);
+        return APR_OK;
+    }
     const size_t n = strlen(f->path) + strlen(name) + 1;
     char *path = malloc(n);
     if (path == NULL)
@@ -32,8 +40,10 @@ static enum apr_code open_file(struct folder *f, const char *name, uint64_t most
     const enum apr_code code = apr_source_sidecar(&s, path, most, f->r, f->e);
     free(path);
     *text = s == NULL ? (struct apr_bytes){ 0 } : s->map;
-    if (s != NULL)
+    if (s != NULL) {
         f->v->file[f->v->nfile++] = s;
+        f->last = s->path;
+    }
     if (code != APR_OK && f->e->finding != NULL)
         f->e->finding = "vocab.unreadable";
     return code;
@@ -43,7 +53,7 @@ static enum apr_code open_file(struct folder *f, const char *name, uint64_t most
 static enum apr_code in_last(struct folder *f, enum apr_code code)
 {
     if (code != APR_OK)
-        apr_error_in(f->e, f->v->file[f->v->nfile - 1]->path);
+        apr_error_in(f->e, f->last);
     return code;
 }
 
@@ -196,7 +206,7 @@ static enum apr_code read_all(struct folder *f, enum apr_vocabulary_source wante
 enum apr_code apr_vocabulary_folder(struct apr_vocabulary *v, const char *path, enum apr_vocabulary_source wanted, const struct apr_run *r,
                                     struct apr_error *e)
 {
-    struct folder f = { v, path, r, e };
+    struct folder f = { .v = v, .path = path, .r = r, .e = e };
     const enum apr_code code = read_all(&f, wanted);
     struct apr_error why;
     for (size_t i = 0; i < v->nfile; i++)
@@ -205,6 +215,12 @@ enum apr_code apr_vocabulary_folder(struct apr_vocabulary *v, const char *path, 
             return why.code;
         }
     return code;
+}
+
+enum apr_code apr_vocabulary_side(struct apr_vocabulary *v, const struct apr_side *side, enum apr_vocabulary_source wanted, struct apr_error *e)
+{
+    struct folder f = { .v = v, .side = side, .e = e };
+    return read_all(&f, wanted);
 }
 
 enum apr_code apr_vocabulary_read(struct apr_vocabulary *v, const struct apr_model *m, const struct apr_run *r, struct apr_error *e)

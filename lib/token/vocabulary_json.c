@@ -242,7 +242,7 @@ enum apr_code apr_read_added_tokens(struct apr_vocabulary *v, const struct apr_v
         if (!w.more)
             return APR_OK;
         if (w.value.type == APR_META_U64)
-            APR_TRY(apr_put_added(v, w.key, w.value.u, 0, e));
+            APR_TRY(apr_put_added(v, w.key, w.value.u, APR_TOKEN_BARE, e));
         else if (w.value.type == APR_META_OBJECT && apr_json_plain(w.key, &id))
             APR_TRY(take_added(v, &w.value, id, e));
     }
