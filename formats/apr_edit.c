@@ -1,5 +1,5 @@
 /* An APR's header, metadata and index for an edit in place: zeros fill what is left up to the data. The CRC at the end, where there is one,
- * is that of the new first bytes and of a rest that nobody reads: its CRC follows from the old one (base/crc.h). A wrong one stays wrong. */
+ * is that of the new first bytes and of a rest that nobody reads: its CRC follows from the old one. A wrong one stays wrong. */
 #include "reheader.h"
 
 #include <stdlib.h>
@@ -45,7 +45,8 @@ static int by_name(const void *a, const void *b)
 }
 
 /* The index under its new names; the caller frees it. *end: where the padding of the tensor ends that reaches farthest. */
-static enum apr_code take_index(const struct apr_reheader *h, const struct old_header *o, struct entry **index, uint64_t *end, struct apr_error *e)
+static enum apr_code take_index(const struct apr_reheader *h, const struct old_header *o, struct entry **index, uint64_t *end,
+                                struct apr_error *e)
 {
     struct apr_cursor c = { .of = h->m->file[0]->map, .at = (size_t)o->index_at };
     struct entry *const x = malloc((h->m->ntensor + 1) * sizeof *x);

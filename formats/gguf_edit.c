@@ -109,6 +109,7 @@ static enum apr_code check_names(const struct apr_reheader *h, struct apr_error 
 static enum apr_code check_keys(const struct apr_reheader *h, struct apr_error *e)
 {
     const struct apr_meta *was = &h->m->meta;
+    const struct apr_value *const padding = apr_meta_find(h->meta, PADDING), *const old_padding = apr_meta_find(was, PADDING);
     uint64_t number = 0;
     bool touched = was->n != h->meta->n;
     for (size_t i = 0; i < APR_LENGTH(fixed); i++) {
@@ -116,6 +117,8 @@ static enum apr_code check_keys(const struct apr_reheader *h, struct apr_error *
         if ((a == NULL) != (b == NULL) || (a != NULL && !apr_value_untouched(a, b)))
             return apr_fail(e, APR_EARG, APR_NOWHERE, "%s says how the data lies, and is not changed in place", fixed[i]);
     }
+    if (padding != NULL && (old_padding == NULL || !apr_value_untouched(padding, old_padding)))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, PADDING " is what fills up the header of a file changed in place, and nobody else's");
     for (size_t i = 0; i < h->meta->n && !touched; i++)
         touched = !apr_bytes_equal(was->entry[i].key, h->meta->entry[i].key) ||
                   !apr_value_untouched(&was->entry[i].value, &h->meta->entry[i].value);
@@ -167,7 +170,8 @@ static enum apr_code put_value(struct apr_builder *b, struct apr_bytes key, cons
 }
 
 /* All keys but the padding; *n of them. */
-static enum apr_code put_keys(struct apr_builder *b, const struct apr_reheader *h, const struct old_header *o, uint64_t *n, struct apr_error *e)
+static enum apr_code put_keys(struct apr_builder *b, const struct apr_reheader *h, const struct old_header *o, uint64_t *n,
+                              struct apr_error *e)
 {
     *n = 0;
     for (size_t i = 0; i < h->meta->n; i++) {

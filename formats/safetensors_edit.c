@@ -1,5 +1,5 @@
-/* A SafeTensors header for an edit in place: __metadata__ and the names anew, what is said of each tensor as it is spelled, and blanks up to
- * the data. */
+/* A SafeTensors header for an edit in place: __metadata__ and the names anew, what is said of each tensor as it is spelled, and blanks up
+ * to the data. */
 #include "reheader.h"
 
 #include <stdlib.h>
@@ -74,7 +74,7 @@ static enum apr_code check(const struct apr_reheader *h, struct apr_error *e)
     }
     for (size_t i = 0; i < h->m->nnote && renamed; i++)
         if (apr_bytes_is(apr_text(h->m->note[i].code), "index.beside"))
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "is one shard of an index beside it that names its tensors: they are not renamed in place");
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "is one shard of an index beside it, which names its tensors: not renamed in place");
     return APR_OK;
 }
 

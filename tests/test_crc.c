@@ -21,7 +21,8 @@ static void parts_join_to_the_whole_and_come_apart_again(void **state)
         assert_int_equal(apr_crc32_behind(whole, a, n - cut), b);
         assert_int_equal(apr_crc32_of(a, (struct apr_bytes){ bytes + cut, n - cut }), whole);
     }
-    assert_int_equal(apr_crc32_of(0, (struct apr_bytes){ (const unsigned char *)"123456789", 9 }), 0xCBF43926); /* the check value of CRC-32 */
+    /* the check value of CRC-32 */
+    assert_int_equal(apr_crc32_of(0, (struct apr_bytes){ (const unsigned char *)"123456789", 9 }), 0xCBF43926);
 }
 
 /* More than 2^32 zeros, put together by doubling, against libdeflate over all of them. */

@@ -23,7 +23,8 @@
 static bool can_insert; /* does the file system of the tests' folder */
 
 static const char *const kinds[][2] = {
-    { "gguf", "fixtures/qwen2-q8_0.gguf" }, { "apr", "fixtures/qwen2.apr" }, { "safetensors", "fixtures/qwen2/model-00001-of-00003.safetensors" },
+    { "gguf", "fixtures/qwen2-q8_0.gguf" }, { "apr", "fixtures/qwen2.apr" },
+    { "safetensors", "fixtures/qwen2/model-00001-of-00003.safetensors" },
     { "vocabulary", "fixtures/vocabulary/spm.gguf" }, { "shard", "fixtures/split/qwen2-00001-of-00003.gguf" },
 };
 
@@ -194,9 +195,12 @@ static void values_have_their_types(void **state)
         double             number;
     } rows[] = {
         { "x=u8:255", APR_META_U8, 255 }, { "x=i8:-128", APR_META_I8, -128 }, { "x=u16:65535", APR_META_U16, 65535 },
-        { "x=i16:-32768", APR_META_I16, -32768 }, { "x=u32:4294967295", APR_META_U32, 4294967295 }, { "x=i32:-2147483648", APR_META_I32, -2147483648.0 },
-        { "x=u64:18446744073709551615", APR_META_U64, 18446744073709551615.0 }, { "x=i64:-9223372036854775808", APR_META_I64, -9223372036854775808.0 },
-        { "x=f32:1.5", APR_META_F32, 1.5 }, { "x=f64:-1e300", APR_META_F64, -1e300 }, { "x=bool:true", APR_META_BOOL, 1 }, { "x=bool:false", APR_META_BOOL, 0 },
+        { "x=i16:-32768", APR_META_I16, -32768 }, { "x=u32:4294967295", APR_META_U32, 4294967295 },
+        { "x=i32:-2147483648", APR_META_I32, -2147483648.0 },
+        { "x=u64:18446744073709551615", APR_META_U64, 18446744073709551615.0 },
+        { "x=i64:-9223372036854775808", APR_META_I64, -9223372036854775808.0 },
+        { "x=f32:1.5", APR_META_F32, 1.5 }, { "x=f64:-1e300", APR_META_F64, -1e300 },
+        { "x=bool:true", APR_META_BOOL, 1 }, { "x=bool:false", APR_META_BOOL, 0 },
     };
     const char *const gguf = copy_of("types", kinds[0][1]), *const apr = copy_of("types-apr", kinds[1][1]);
     if (!can_insert)
@@ -205,7 +209,8 @@ static void values_have_their_types(void **state)
         double number;
         edited(gguf, "--set", rows[i].word);
         struct apr_model *m = opened(gguf);
-        assert_true(apr_meta_find(&m->meta, "x")->type == rows[i].type && apr_meta_number(apr_meta_find(&m->meta, "x"), &number) && number == rows[i].number);
+        assert_int_equal(apr_meta_find(&m->meta, "x")->type, rows[i].type);
+        assert_true(apr_meta_number(apr_meta_find(&m->meta, "x"), &number) && number == rows[i].number);
         apr_close(m);
         edited(apr, "--set", rows[i].word);
         m = opened(apr);
@@ -222,21 +227,28 @@ static void edits_without_sense_are_named(void **state)
 {
     (void)state;
     static const char *const bad[][2] = {
-        { "x=u32:-1", "no u32, from 0 to 4294967295" }, { "x=u8:256", "no u8" }, { "x=i8:128", "no i8, from -128 to 127" }, { "x=i8:-129", "no i8" },
-        { "x=u64:18446744073709551616", "no u64" }, { "x=i64:9223372036854775808", "no i64" }, { "x=u8:+1", "no u8" }, { "x=u8: 1", "no u8" },
-        { "x=u8:", "no u8" }, { "x=bool:maybe", "true or false" }, { "x=f32:1.5y", "no f32" }, { "x=f32:1e39", "no f32" }, { "x=f64:1e999", "no f64" },
-        { "x=f32:nan", "no f32" }, { "x=f32:", "no f32" }, { "x", "expected KEY=TYPE:VALUE" }, { "x=1", "expected KEY=TYPE:VALUE" }, { "=u8:1", "expected KEY" },
+        { "x=u32:-1", "no u32, from 0 to 4294967295" }, { "x=u8:256", "no u8" },
+        { "x=i8:128", "no i8, from -128 to 127" }, { "x=i8:-129", "no i8" },
+        { "x=u64:18446744073709551616", "no u64" }, { "x=i64:9223372036854775808", "no i64" }, { "x=u8:+1", "no u8" },
+        { "x=u8: 1", "no u8" },
+        { "x=u8:", "no u8" }, { "x=bool:maybe", "true or false" }, { "x=f32:1.5y", "no f32" }, { "x=f32:1e39", "no f32" },
+        { "x=f64:1e999", "no f64" },
+        { "x=f32:nan", "no f32" }, { "x=f32:", "no f32" }, { "x", "expected KEY=TYPE:VALUE" },
+        { "x=1", "expected KEY=TYPE:VALUE" }, { "=u8:1", "expected KEY" },
         { "x=u33:1", "is none of u8" }, { "x=arr:1", "is none of u8" }, { "x=json:{}", "json is for APR" }, { "x=str:\xff", "no str" },
-        { "a\nb=u8:1", "cannot be a key" }, { "general.alignment=u32:64", "not changed in place" }, { "split.count=u16:2", "not changed in place" },
+        { "a\nb=u8:1", "cannot be a key" }, { "general.alignment=u32:64", "not changed in place" },
+        { "split.count=u16:2", "not changed in place" }, { "general.padding=str:x", "nobody else's" },
     };
-    const char *const gguf = copy_of("bad", kinds[0][1]), *const apr = copy_of("bad-apr", kinds[1][1]), *const st = copy_of("bad-st", kinds[2][1]);
+    const char *const gguf = copy_of("bad", kinds[0][1]), *const apr = copy_of("bad-apr", kinds[1][1]);
+    const char *const st = copy_of("bad-st", kinds[2][1]);
     for (size_t i = 0; i < APR_LENGTH(bad); i++)
         refused(gguf, "--set", bad[i][0], APR_EARG, bad[i][1]);
     refused(gguf, "--unset", "general.architecturf", APR_EARG, "did you mean \"general.architecture\"");
     refused(gguf, "--rename", "no.such=b", APR_EARG, "there is no tensor");
     refused(gguf, "--rename", "token_embd.weight", APR_EARG, "expected A=B");
     refused(gguf, "--rename", "token_embd.weight=output_norm.weight", APR_EARG, "would be called \"output_norm.weight\"");
-    refused(gguf, "--rename", "token_embd.weight=0123456789012345678901234567890123456789012345678901234567890123", APR_EARG, "less than 64");
+    refused(gguf, "--rename", "token_embd.weight=0123456789012345678901234567890123456789012345678901234567890123", APR_EARG,
+            "less than 64");
     refused(apr, "--set", "x=json:{", APR_EARG, "no JSON");
     refused(apr, "--set", "x=json:", APR_EARG, "no JSON");
     refused(st, "--set", "x=u8:1", APR_EARG, "strings alone: x=str:1");
@@ -291,7 +303,8 @@ static void two_tensors_change_names(void **state)
     struct apr_error e;
     assert_int_equal(edit_in_place(path, &x, test_run_with(1), &out, &e), APR_OK);
     struct apr_model *a = opened(kinds[0][1]), *b = opened(path);
-    const struct apr_tensor *t = apr_model_find(a, apr_text("blk.0.attn_q.weight")), *u = apr_model_find(b, apr_text("blk.0.attn_output.weight"));
+    const struct apr_tensor *t = apr_model_find(a, apr_text("blk.0.attn_q.weight"));
+    const struct apr_tensor *u = apr_model_find(b, apr_text("blk.0.attn_output.weight"));
     assert_int_equal(t->data.n, u->data.n);
     assert_memory_equal(t->data.at, u->data.at, t->data.n);
     assert_true(apr_tensor_offset(a, t) == apr_tensor_offset(b, u));
@@ -378,7 +391,7 @@ static int run_failing(const char *how, unsigned n, bool *fired, const char *pat
 {
     const char *const mark = test_path("fired");
     char number[16];
-    int status;
+    int status = 0;
     unlink(mark);
     snprintf(number, sizeof number, "%u", n);
     const pid_t child = fork();
@@ -432,7 +445,8 @@ static const struct scene {
     unsigned    kind;
     size_t      grows;
 } scenes[] = {
-    { "gguf, in its room", 0, 0 }, { "gguf, grown", 0, 20000 }, { "apr, in its room", 1, 0 }, { "apr, grown", 1, 20000 }, { "safetensors, grown", 2, 20000 },
+    { "gguf, in its room", 0, 0 }, { "gguf, grown", 0, 20000 }, { "apr, in its room", 1, 0 }, { "apr, grown", 1, 20000 },
+    { "safetensors, grown", 2, 20000 },
 };
 
 static void every_write_fails_once(const char *how)
@@ -442,7 +456,8 @@ static void every_write_fails_once(const char *how)
         if (preload[0] == 0 || (s->grows > 0 && !can_insert))
             continue;
         struct test_bytes old = test_load(kinds[s->kind][1]), new;
-        char *const word = s->grows > 0 ? long_word("note=str:", s->grows) : strdup(s->kind == 0 ? "general.name=str:x" : "architecture=str:x");
+        char *const word = s->grows > 0 ? long_word("note=str:", s->grows)
+                                        : strdup(s->kind == 0 ? "general.name=str:x" : "architecture=str:x");
         const char *path = copy_of("walk", kinds[s->kind][1]);
         edited(path, "--set", word);
         new = test_load(path);
@@ -620,7 +635,8 @@ static int one_edit(char **argv)
     struct apr_error e = { .at = APR_NOWHERE };
     struct in_place out;
     enum apr_recovery done;
-    const enum apr_code code = strcmp(argv[2], "--recover") == 0 ? recover_in_place(argv[1], &done, &e) : edit_with(argv[1], argv[2], argv[3], &out, &e);
+    const enum apr_code code = strcmp(argv[2], "--recover") == 0 ? recover_in_place(argv[1], &done, &e)
+                                                                        : edit_with(argv[1], argv[2], argv[3], &out, &e);
     return code == APR_OK ? 0 : 2;
 }
 

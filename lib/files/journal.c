@@ -1,7 +1,7 @@
 /* The order in which things reach the disk, each step only after the one before it:
  *   1. the journal: all bytes old and new, step 0              killed: the file is as it was
- *   2. whole blocks inserted at byte 0, when any are wanted    killed: the size tells; a shift that stopped half way (a power cut) tells by
- *                                                              what stands where the head was, for a shift goes from the last byte to the first
+ *   2. whole blocks inserted at byte 0, when any are wanted    killed: the size tells; of a shift that stopped half way (a power cut) what
+ *                                                              stands where the head was: the last byte is moved first
  *   3. step 1 in the journal
  *   4. the new head and tail                                   killed: written again
  *   5. the journal removed
@@ -21,32 +21,23 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
-#include "base/cursor.h"
-#include "base/hash.h"
+#include "files/journal_text.h"
 #include "files/sink.h"
 #include "files/source.h"
 
-/* | "APRJRNL1" | u64 step | u64 size | u64 old head | u64 new head | u64 tail | u64 whole | old head | new head | old tail | new tail |
- * | 16: XXH3-128 of all from the size to the new tail |                                                         lengths, then bytes */
-static const char magic[8] = { 'A', 'P', 'R', 'J', 'R', 'N', 'L', '1' };
-enum { STEP_AT = 8, HASHED_AT = 16, FIXED = 56, DIGEST = 16 };
 #define SUFFIX ".apr-journal"
 
 /* One file under the lock.
  *   journal  its journal's descriptor, or -1
- *   w        what the journal says
- *   whole    the file had no holes before: a hole in it is then an insertion's */
+ *   j        what that says */
 struct edit {
     const char        *path;
     struct apr_target  place;
     char              *name;
     int                fd, journal;
     uint64_t           size; /* of the file now */
-    struct apr_rewrite w;
-    bool               whole;
+    struct apr_journal j;
 };
-
-static uint64_t inserted(const struct apr_rewrite *w) { return w->new_head.n - w->old_head.n; }
 
 static enum apr_code failed(const struct edit *x, enum apr_code code, int why, const char *doing, struct apr_error *e)
 {
@@ -161,7 +152,8 @@ static enum apr_code begin(struct edit *x, const char *path, struct apr_error *e
     if (apr_source_is_open(st.st_dev, st.st_ino))
         return refused(x, "cannot be changed: it is being read", e);
     if (flock(x->fd, LOCK_EX | LOCK_NB) != 0)
-        return errno == EWOULDBLOCK ? refused(x, "is being changed by another process", e) : failed(x, APR_EIO, errno, "cannot be locked", e);
+        return errno == EWOULDBLOCK ? refused(x, "is being changed by another process", e)
+                                    : failed(x, APR_EIO, errno, "cannot be locked", e);
     if (fstatat(x->place.folder, x->place.name, &x->place.st, AT_SYMLINK_NOFOLLOW) != 0 || x->place.st.st_ino != st.st_ino)
         return refused(x, "another file took its place", e);
     x->size = (uint64_t)st.st_size;
@@ -171,7 +163,7 @@ static enum apr_code begin(struct edit *x, const char *path, struct apr_error *e
 /* Is what was read still there? */
 static enum apr_code check_unchanged(const struct edit *x, struct apr_error *e)
 {
-    const struct apr_rewrite *w = &x->w;
+    const struct apr_rewrite *w = &x->j.w;
     bool head = false, tail = false;
     int why = 0;
     if (x->size == w->size)
@@ -185,40 +177,9 @@ static enum apr_code check_unchanged(const struct edit *x, struct apr_error *e)
 
 /* ---- the journal ---------------------------------------------------------------------------------------------------- */
 
-static unsigned char *put_u64(unsigned char *to, uint64_t v)
-{
-    for (unsigned i = 0; i < 8; i++)
-        to[i] = (unsigned char)(v >> 8 * i);
-    return to + 8;
-}
-
-static unsigned char *put_bytes(unsigned char *to, struct apr_bytes b)
-{
-    return b.n == 0 ? to : (unsigned char *)memcpy(to, b.at, b.n) + b.n;
-}
-
-/* Its bytes, which the caller frees; at is NULL when memory is out. */
-static struct apr_bytes spell(const struct edit *x)
-{
-    const struct apr_rewrite *w = &x->w;
-    const size_t n = FIXED + w->old_head.n + w->new_head.n + w->old_tail.n + w->new_tail.n + DIGEST;
-    unsigned char *const text = malloc(n);
-    if (text == NULL)
-        return (struct apr_bytes){ 0 };
-    unsigned char *to = put_bytes(text, (struct apr_bytes){ (const unsigned char *)magic, sizeof magic });
-    const uint64_t fixed[] = { 0, w->size, w->old_head.n, w->new_head.n, w->old_tail.n, x->whole };
-    for (size_t i = 0; i < APR_LENGTH(fixed); i++)
-        to = put_u64(to, fixed[i]);
-    to = put_bytes(put_bytes(to, w->old_head), w->new_head);
-    to = put_bytes(put_bytes(to, w->old_tail), w->new_tail);
-    const struct apr_digest d = apr_digest_of((struct apr_bytes){ text + HASHED_AT, (size_t)(to - text) - HASHED_AT });
-    put_u64(put_u64(to, d.high), d.low);
-    return (struct apr_bytes){ text, n };
-}
-
 static enum apr_code make_journal(struct edit *x, struct apr_error *e)
 {
-    const struct apr_bytes text = spell(x);
+    const struct apr_bytes text = apr_journal_spell(&x->j);
     if (text.at == NULL)
         return apr_no_memory(e);
     x->journal = openat(x->place.folder, x->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -242,9 +203,8 @@ static enum apr_code make_journal(struct edit *x, struct apr_error *e)
 
 static int set_step(const struct edit *x, uint64_t step)
 {
-    unsigned char text[8];
-    put_u64(text, step);
-    const int why = put_at(x->journal, text, sizeof text, STEP_AT);
+    const unsigned char text[8] = { (unsigned char)step };
+    const int why = put_at(x->journal, text, sizeof text, APR_JOURNAL_STEP_AT);
     return why != 0 ? why : sync_fd(x->journal);
 }
 
@@ -261,7 +221,7 @@ static enum apr_code remove_journal(const struct edit *x, struct apr_error *e)
 
 static int insert(struct edit *x)
 {
-    int why = shift(x->fd, FALLOC_FL_INSERT_RANGE, 0, inserted(&x->w));
+    int why = shift(x->fd, FALLOC_FL_INSERT_RANGE, 0, apr_rewrite_inserted(&x->j.w));
     if (why == 0)
         why = sync_fd(x->fd);
     return why;
@@ -270,8 +230,8 @@ static int insert(struct edit *x)
 /* The new bytes, into a file that has its new size. */
 static int write_new(const struct edit *x)
 {
-    const struct apr_rewrite *w = &x->w;
-    const uint64_t size = w->size + inserted(w);
+    const struct apr_rewrite *w = &x->j.w;
+    const uint64_t size = w->size + apr_rewrite_inserted(w);
     int why = set_step(x, 1);
     if (why == 0)
         why = put_at(x->fd, w->new_head.at, w->new_head.n, 0);
@@ -285,25 +245,25 @@ static int cut_off(const struct edit *x, uint64_t hole)
 {
     static const unsigned char zeros[1 << 16];
     bool clear = false;
-    int why = hole - x->w.size > sizeof zeros || hole >= x->size || lseek(x->fd, (off_t)hole, SEEK_DATA) >= 0 ? ENOTSUP : 0;
+    int why = hole - x->j.w.size > sizeof zeros || hole >= x->size || lseek(x->fd, (off_t)hole, SEEK_DATA) >= 0 ? ENOTSUP : 0;
     if (why == 0)
-        why = compare_at(x->fd, (struct apr_bytes){ zeros, (size_t)(hole - x->w.size) }, x->w.size, &clear);
+        why = compare_at(x->fd, (struct apr_bytes){ zeros, (size_t)(hole - x->j.w.size) }, x->j.w.size, &clear);
     if (why == 0 && !clear)
         why = ENOTSUP;
-    return why != 0 ? why : ftruncate(x->fd, (off_t)x->w.size) == 0 ? 0 : errno;
+    return why != 0 ? why : ftruncate(x->fd, (off_t)x->j.w.size) == 0 ? 0 : errno;
 }
 
 /* A shift of the file by `inserted` stopped half way: what was not shifted, a hole of that length, what was. Takes the hole out, and no
  * byte that is not in it. */
 static int close_hole(const struct edit *x)
 {
-    const uint64_t n = inserted(&x->w);
-    if (!x->whole)
+    const uint64_t n = apr_rewrite_inserted(&x->j.w);
+    if (!x->j.whole)
         return ENOTSUP; /* it has other holes */
     const off_t hole = lseek(x->fd, 0, SEEK_HOLE);
     if (hole < 0)
         return errno;
-    if ((uint64_t)hole >= x->w.size)
+    if ((uint64_t)hole >= x->j.w.size)
         return cut_off(x, (uint64_t)hole);
     if (lseek(x->fd, hole, SEEK_DATA) != hole + (off_t)n)
         return ENOTSUP;
@@ -313,8 +273,8 @@ static int close_hole(const struct edit *x)
 /* Takes back an insertion that was whole, whatever was written over its head since. */
 static int take_out(const struct edit *x)
 {
-    const struct apr_rewrite *w = &x->w;
-    const uint64_t n = inserted(w);
+    const struct apr_rewrite *w = &x->j.w;
+    const uint64_t n = apr_rewrite_inserted(w);
     int why = put_at(x->fd, w->old_tail.at, w->old_tail.n, w->size + n - w->old_tail.n);
     if (why == 0)
         why = put_at(x->fd, w->old_head.at, w->old_head.n, n);
@@ -328,12 +288,12 @@ static int take_out(const struct edit *x)
 /* Makes the file what it was, whatever step failed. */
 static int undo(struct edit *x)
 {
-    const struct apr_rewrite *w = &x->w;
+    const struct apr_rewrite *w = &x->j.w;
     bool unmoved = false;
     int why = measure(x);
     if (why != 0)
         return why;
-    if (inserted(w) == 0) {
+    if (apr_rewrite_inserted(w) == 0) {
         why = put_at(x->fd, w->old_head.at, w->old_head.n, 0);
         if (why == 0)
             why = put_at(x->fd, w->old_tail.at, w->old_tail.n, w->size - w->old_tail.n);
@@ -352,18 +312,19 @@ static enum apr_code take_back(struct edit *x, int why, struct apr_error *e)
     const bool unable = why == EOPNOTSUPP || why == ENOSYS || why == EINVAL;
     const int again = undo(x);
     if (again != 0) {
-        apr_fail(e, APR_EIO, APR_NOWHERE, "%s, and then it could not be made as it was: %s; apr-convert --recover ends it with the journal beside it",
+        apr_fail(e, APR_EIO, APR_NOWHERE, "%s, and then it could not be made as it was: %s; apr-convert --recover ends it",
                  strerror_r(why, first, sizeof first), strerror_r(again, text, sizeof text));
         apr_error_in(e, x->path);
         return APR_EIO;
     }
     APR_TRY(remove_journal(x, e));
-    return failed(x, unable ? APR_EUNSUPPORTED : APR_EIO, why, unable ? "its file system inserts no blocks" : "could not be changed and is as it was", e);
+    return unable ? failed(x, APR_EUNSUPPORTED, why, "its file system inserts no blocks", e)
+                  : failed(x, APR_EIO, why, "could not be changed and is as it was", e);
 }
 
 static enum apr_code carry_out(struct edit *x, struct apr_error *e)
 {
-    int why = inserted(&x->w) > 0 ? insert(x) : 0;
+    int why = apr_rewrite_inserted(&x->j.w) > 0 ? insert(x) : 0;
     if (why == 0)
         why = write_new(x);
     return why != 0 ? take_back(x, why, e) : remove_journal(x, e);
@@ -383,25 +344,17 @@ uint64_t apr_rewrite_unit(const char *path)
     return unit;
 }
 
-static bool sensible(const struct apr_rewrite *w)
-{
-    uint64_t size, kept;
-    return w->old_head.n > 0 && w->new_head.n >= w->old_head.n && w->new_head.n <= APR_MOST_HEAD && w->old_tail.n == w->new_tail.n &&
-           w->old_tail.n <= APR_MOST_TAIL && apr_add(w->old_head.n, w->old_tail.n, &kept) && kept <= w->size &&
-           apr_add(w->size, inserted(w), &size) && size <= INT64_MAX;
-}
-
 enum apr_code apr_rewrite(const char *path, const struct apr_rewrite *w, struct apr_error *e)
 {
     struct edit x;
-    if (!sensible(w))
+    if (!apr_rewrite_sensible(w))
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "a header of %zu bytes is more than is written in place", w->new_head.n);
     enum apr_code code = begin(&x, path, e);
     if (code == APR_OK)
         code = apr_rewrite_pending(path, e);
     if (code == APR_OK) {
-        x.w = *w;
-        x.whole = (uint64_t)lseek(x.fd, 0, SEEK_HOLE) == x.size;
+        x.j.w = *w;
+        x.j.whole = (uint64_t)lseek(x.fd, 0, SEEK_HOLE) == x.size;
         code = check_unchanged(&x, e);
     }
     if (code == APR_OK)
@@ -449,7 +402,7 @@ static enum apr_code load(struct edit *x, struct apr_bytes *text, struct apr_err
     x->journal = openat(x->place.folder, x->name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (x->journal < 0 || fstat(x->journal, &st) != 0)
         return failed(x, APR_EIO, errno, "its journal cannot be opened", e);
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > FIXED + 2 * (APR_MOST_HEAD + APR_MOST_TAIL) + DIGEST)
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size > APR_JOURNAL_MOST)
         return refused(x, "what lies beside it as its journal is none", e);
     unsigned char *const bytes = malloc((size_t)st.st_size + 1);
     if (bytes == NULL)
@@ -463,78 +416,13 @@ static enum apr_code load(struct edit *x, struct apr_bytes *text, struct apr_err
     return APR_OK;
 }
 
-/* Reads it into x->w, as views of text. False: not all of it was written. */
-static bool parse(struct edit *x, struct apr_bytes text, uint64_t *step)
+/* Asks the file. */
+static enum apr_code look(const struct edit *x, enum apr_journal_state *state, struct apr_error *e)
 {
-    struct apr_cursor c = apr_cursor_on(text);
-    struct apr_rewrite *const w = &x->w;
-    const struct apr_bytes begins = apr_take_bytes(&c, sizeof magic);
-    *step = apr_u64(&c);
-    w->size = apr_u64(&c);
-    const uint64_t old_head = apr_u64(&c), new_head = apr_u64(&c), tail = apr_u64(&c);
-    x->whole = apr_u64(&c) != 0;
-    w->old_head = apr_take_bytes(&c, old_head);
-    w->new_head = apr_take_bytes(&c, new_head);
-    w->old_tail = apr_take_bytes(&c, tail);
-    w->new_tail = apr_take_bytes(&c, tail);
-    const size_t hashed = c.at;
-    const uint64_t high = apr_u64(&c), low = apr_u64(&c);
-    if (c.bad || apr_left(&c) > 0 || memcmp(begins.at, magic, sizeof magic) != 0)
-        return false;
-    const struct apr_digest d = apr_digest_of((struct apr_bytes){ text.at + HASHED_AT, hashed - HASHED_AT });
-    return d.high == high && d.low == low && sensible(w);
-}
-
-/* Is each byte of `now` as it was before, or as it will be? A write that was cut short may end anywhere. lead: zeros that stood before
- * `old`. */
-static bool is_mixture(const unsigned char *now, struct apr_bytes old, size_t lead, struct apr_bytes new)
-{
-    for (size_t i = 0; i < new.n; i++)
-        if (now[i] != new.at[i] && now[i] != (i < lead ? 0 : old.at[i - lead]))
-            return false;
-    return true;
-}
-
-/* Did a shift of the file end inside its head, or before it? Then all behind the head is where it should be. */
-static bool is_shifted(const unsigned char *now, struct apr_bytes old, size_t lead)
-{
-    size_t kept = 0;
-    if (memcmp(now + lead, old.at, old.n) == 0)
-        return true;
-    while (kept < old.n && now[kept] == old.at[kept])
-        kept++;
-    kept = kept / 512 * 512; /* no file system has smaller blocks */
-    for (size_t i = kept; i < kept + lead; i++)
-        if (now[i] != 0)
-            return false;
-    return memcmp(now + lead + kept, old.at + kept, old.n - kept) == 0;
-}
-
-enum state { FOREIGN, AS_IT_WAS, TORN, SHIFTED, WRITTEN };
-
-/* What the file says of itself; now: its first bytes, as many as the new head has or the file. */
-static enum state state_of(const struct edit *x, const unsigned char *now, const unsigned char *tail, uint64_t step)
-{
-    const struct apr_rewrite *w = &x->w;
-    const size_t lead = (size_t)inserted(w);
-    const bool old_tail = w->old_tail.n == 0 || memcmp(tail, w->old_tail.at, w->old_tail.n) == 0;
-    const bool old = memcmp(now, w->old_head.at, w->old_head.n) == 0;
-    if (x->size == w->size && old && old_tail && (lead > 0 || step == 0))
-        return AS_IT_WAS;
-    if (x->size != w->size + lead || (lead == 0 && step == 0))
-        return FOREIGN;
-    if (step == 0)
-        return old ? TORN : old_tail && is_shifted(now, w->old_head, lead) ? SHIFTED : FOREIGN;
-    return is_mixture(now, w->old_head, lead, w->new_head) && is_mixture(tail, w->old_tail, 0, w->new_tail) ? WRITTEN : FOREIGN;
-}
-
-/* Reads what state_of looks at. */
-static enum apr_code look(const struct edit *x, uint64_t step, enum state *state, struct apr_error *e)
-{
-    const struct apr_rewrite *w = &x->w;
+    const struct apr_rewrite *w = &x->j.w;
     unsigned char tail[APR_MOST_TAIL] = { 0 };
-    *state = FOREIGN;
-    if (x->size != w->size && x->size != w->size + inserted(w))
+    *state = APR_FOREIGN;
+    if (x->size != w->size && x->size != w->size + apr_rewrite_inserted(w))
         return APR_OK;
     const size_t n = x->size == w->size ? w->old_head.n : w->new_head.n;
     unsigned char *const now = malloc(n);
@@ -544,29 +432,29 @@ static enum apr_code look(const struct edit *x, uint64_t step, enum state *state
     if (why == 0)
         why = get_at(x->fd, tail, w->old_tail.n, x->size - w->old_tail.n);
     if (why == 0)
-        *state = state_of(x, now, tail, step);
+        *state = apr_journal_state_of(&x->j, x->size, now, tail);
     free(now);
     return why == 0 ? APR_OK : failed(x, APR_EIO, why, "cannot be read", e);
 }
 
-static enum apr_code act(struct edit *x, enum state state, enum apr_recovery *done, struct apr_error *e)
+static enum apr_code act(struct edit *x, enum apr_journal_state state, enum apr_recovery *done, struct apr_error *e)
 {
     int why = 0;
-    *done = state == SHIFTED || state == WRITTEN ? APR_FINISHED : APR_UNDONE;
+    *done = state == APR_SHIFTED || state == APR_WRITTEN ? APR_FINISHED : APR_UNDONE;
     switch (state) {
-    case FOREIGN:
-        return refused(x, "neither its old nor its new first bytes are what its journal says: if the journal is of another file, remove it", e);
-    case AS_IT_WAS:
+    case APR_FOREIGN:
+        return refused(x, "its first bytes are neither the old nor the new ones of its journal: if that is of another file, remove it", e);
+    case APR_AS_IT_WAS:
         break;
-    case TORN:
+    case APR_TORN:
         why = close_hole(x);
         if (why == 0)
             why = sync_fd(x->fd);
         if (why == ENOTSUP)
-            return refused(x, "the file system stopped while it moved the file's bytes, and the file has other holes than its own: restore it from a copy", e);
+            return refused(x, "the file system stopped while it moved the bytes of a file with holes: it must come from a copy", e);
         break;
-    case SHIFTED:
-    case WRITTEN:
+    case APR_SHIFTED:
+    case APR_WRITTEN:
         why = write_new(x);
         if (why != 0)
             return take_back(x, why, e);
@@ -577,12 +465,11 @@ static enum apr_code act(struct edit *x, enum state state, enum apr_recovery *do
 static enum apr_code recover(struct edit *x, enum apr_recovery *done, struct apr_error *e)
 {
     struct apr_bytes text;
-    uint64_t step;
-    enum state state = AS_IT_WAS;
+    enum apr_journal_state state = APR_AS_IT_WAS;
     enum apr_code code = load(x, &text, e);
-    if (code == APR_OK && parse(x, text, &step))
-        code = look(x, step, &state, e);
-    else if (code == APR_OK && step != 0)
+    if (code == APR_OK && apr_journal_parse(&x->j, text))
+        code = look(x, &state, e);
+    else if (code == APR_OK && x->j.step != 0)
         code = refused(x, "its journal is damaged", e);
     if (code == APR_OK)
         code = act(x, state, done, e);

@@ -20,7 +20,7 @@ struct apr_rewrite {
 uint64_t apr_rewrite_unit(const char *path);
 
 /* Writes it. The inode stays, links are followed; only a regular file that may be written, that no open source reads and nobody else
- * rewrites. Until all is on disk FILE.apr-journal lies beside it. APR_EUNSUPPORTED: the file system cannot insert; nothing was changed then.
+ * rewrites. Until all is on disk FILE.apr-journal lies beside it. APR_EUNSUPPORTED: the file system inserts nothing; nothing was changed.
  * After any other failure the file is as it was too, or the text says that the journal is still needed. */
 APR_MUST_CHECK enum apr_code apr_rewrite(const char *path, const struct apr_rewrite *w, struct apr_error *e);
 

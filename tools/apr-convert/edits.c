@@ -141,12 +141,14 @@ static enum apr_code set_typed(struct apr_draft *d, const char *key, const char 
     if (f->keys == APR_KEYS_JSON && strcmp(word, "json") == 0)
         return set_json(d, key, text, option, e);
     if (!read_value(word, text, &v, &fits))
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "--set %s: the type %s is none of u8 i8 u16 i16 u32 i32 u64 i64 f32 f64 bool str%s", option,
-                        APR_QUOTED(apr_text(word)), f->keys == APR_KEYS_JSON ? " json" : strcmp(word, "json") == 0 ? "; json is for APR" : "");
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--set %s: the type %s is none of u8 i8 u16 i16 u32 i32 u64 i64 f32 f64 bool str%s",
+                        option, APR_QUOTED(apr_text(word)),
+                        f->keys == APR_KEYS_JSON ? " json" : strcmp(word, "json") == 0 ? "; json is for APR" : "");
     if (!fits)
         return no_such_value(option, word, text, e);
     if (f->keys == APR_KEYS_STRINGS && v.type != APR_META_STRING)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "--set %s: the metadata of %s holds strings alone: %s=str:%s", option, f->title, key, text);
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--set %s: the metadata of %s holds strings alone: %s=str:%s", option, f->title, key,
+                        text);
     if (f->keys == APR_KEYS_JSON)
         as_json(&v, text);
     return apr_draft_put(d, apr_text(key), &v, e);
@@ -160,7 +162,8 @@ static enum apr_code set_key(struct apr_draft *d, const char *option, const stru
     char *const key = strndup(option, (size_t)(equals - option)), *const word = strndup(equals + 1, (size_t)(colon - equals - 1));
     enum apr_code code = key == NULL || word == NULL ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK && !is_name(apr_text(key)))
-        code = apr_fail(e, APR_EARG, APR_NOWHERE, "--set: %s cannot be a key: it is not UTF-8, or has control characters", APR_QUOTED(apr_text(key)));
+        code = apr_fail(e, APR_EARG, APR_NOWHERE, "--set: %s cannot be a key: it is not UTF-8, or has control characters",
+                        APR_QUOTED(apr_text(key)));
     if (code == APR_OK)
         code = set_typed(d, key, word, colon + 1, option, f, e);
     free(key);
@@ -177,8 +180,8 @@ static enum apr_code unset_key(struct apr_draft *d, const char *key, struct apr_
     struct apr_nearest near = apr_nearest_to(apr_text(key));
     for (size_t i = 0; i < d->meta.n; i++)
         apr_nearest_try(&near, d->meta.entry[i].key);
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "--unset: there is no key %s%s%s", APR_QUOTED(apr_text(key)), near.best.n > 0 ? "; did you mean " : "",
-                    near.best.n > 0 ? APR_QUOTED(near.best) : "");
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "--unset: there is no key %s%s%s", APR_QUOTED(apr_text(key)),
+                    near.best.n > 0 ? "; did you mean " : "", near.best.n > 0 ? APR_QUOTED(near.best) : "");
 }
 
 static enum apr_code put_template(struct apr_draft *d, const struct apr_source *s, const struct apr_format *f, struct apr_error *e)
@@ -190,21 +193,24 @@ static enum apr_code put_template(struct apr_draft *d, const struct apr_source *
     return APR_OK;
 }
 
-static enum apr_code set_template(struct apr_draft *d, const char *path, const struct apr_format *f, const struct apr_run *r, struct apr_error *e)
+static enum apr_code set_template(struct apr_draft *d, const char *path, const struct apr_format *f, const struct apr_run *r,
+                                  struct apr_error *e)
 {
     struct apr_source *s;
     if (f->template_key[0] == NULL)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "--chat-template: a %s file holds none; it lives in tokenizer_config.json of the folder", f->title);
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--chat-template: a %s file holds none; it lives in tokenizer_config.json of the folder",
+                        f->title);
     APR_TRY(apr_source_open(&s, path, r, e));
-    enum apr_code code = s->map.n > APR_MOST_CONFIG ? apr_fail(e, APR_ELIMIT, APR_NOWHERE, "a chat template of %zu bytes, at most %u are read",
-                                                               s->map.n, (unsigned)APR_MOST_CONFIG)
-                                                    : put_template(d, s, f, e);
+    enum apr_code code = s->map.n <= APR_MOST_CONFIG ? put_template(d, s, f, e)
+                                                     : apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %zu bytes, of a template at most %u are"
+                                                                " read", s->map.n, (unsigned)APR_MOST_CONFIG);
     if (code != APR_OK)
         apr_error_in(e, path);
     return apr_source_end(s, code, e);
 }
 
-enum apr_code edit_metadata(struct apr_draft *d, const struct edits *x, const struct apr_format *f, const struct apr_run *r, struct apr_error *e)
+enum apr_code edit_metadata(struct apr_draft *d, const struct edits *x, const struct apr_format *f, const struct apr_run *r,
+                            struct apr_error *e)
 {
     for (size_t i = 0; i < x->set.n; i++)
         APR_TRY(set_key(d, x->set.text[i], f, e));
@@ -220,8 +226,8 @@ static enum apr_code no_such_name(const struct apr_table *places, struct apr_byt
     struct apr_nearest near = apr_nearest_to(name);
     for (size_t i = 0; i < places->n; i++)
         apr_nearest_try(&near, places->entry[i].key);
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "--rename: there is no tensor %s%s%s", APR_QUOTED(name), near.best.n > 0 ? "; did you mean " : "",
-                    near.best.n > 0 ? APR_QUOTED(near.best) : "");
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "--rename: there is no tensor %s%s%s", APR_QUOTED(name),
+                    near.best.n > 0 ? "; did you mean " : "", near.best.n > 0 ? APR_QUOTED(near.best) : "");
 }
 
 static enum apr_code rename_one(struct apr_bytes *name, const struct apr_table *places, const char *option, struct apr_error *e)

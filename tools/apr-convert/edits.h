@@ -19,8 +19,8 @@ struct edits {
 /* Is there anything in it? */
 bool have_edits(const struct edits *x);
 
-/* Does --set, --unset, then --chat-template to metadata of that format. What makes no sense is APR_EARG, and names the option: a KEY that is
- * not there, a value outside of its type, a template for a format that has none. */
+/* Does --set, --unset, then --chat-template to metadata of that format. What makes no sense is APR_EARG, and names the option: a KEY that
+ * is not there, a value outside of its type, a template for a format that has none. */
 APR_MUST_CHECK enum apr_code edit_metadata(struct apr_draft *d, const struct edits *x, const struct apr_format *f, const struct apr_run *r,
                                            struct apr_error *e);
 

@@ -80,7 +80,8 @@ static enum apr_code make_header(struct work *w, struct apr_error *e)
 
 static enum apr_code not_read_back(const char *what, struct apr_error *e)
 {
-    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "the new header does not read back as it should (%.400s), so nothing was changed", what);
+    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "the new header does not read back as it should (%.400s), so nothing was changed",
+                    what);
 }
 
 static bool same_tensor(const struct work *w, const struct apr_tensor *a, const struct apr_model *now, struct apr_bytes name)
@@ -117,7 +118,8 @@ static enum apr_code check_header(const struct work *w, const struct apr_run *r,
     struct apr_model *now = NULL;
     struct apr_error why = { .at = APR_NOWHERE };
     char path[32];
-    if (fd < 0 || ftruncate(fd, (off_t)(w->size + w->h.inserted)) != 0 || pwrite(fd, w->h.header.at, w->h.header.n, 0) != (ssize_t)w->h.header.n) {
+    const struct apr_bytes header = w->h.header;
+    if (fd < 0 || ftruncate(fd, (off_t)(w->size + w->h.inserted)) != 0 || pwrite(fd, header.at, header.n, 0) != (ssize_t)header.n) {
         const int error = errno;
         if (fd >= 0)
             close(fd);
@@ -154,8 +156,9 @@ static enum apr_code prepare(struct work *w, const struct edits *x, const struct
 static enum apr_code explain_room(const struct work *w, struct apr_error *e)
 {
     const struct apr_error why = *e;
-    apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "its header has room for %llu bytes, %llu bytes are missing, and %s; apr-convert FILE NEW%s with the same "
-             "options writes another file", (unsigned long long)w->h.room, (unsigned long long)w->missing, why.text, w->suffix);
+    apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "its header has room for %llu bytes, %llu bytes are missing, and %s; apr-convert FILE "
+             "NEW%s with the same options writes another file",
+             (unsigned long long)w->h.room, (unsigned long long)w->missing, why.text, w->suffix);
     apr_error_in(e, w->path);
     return APR_EUNSUPPORTED;
 }
