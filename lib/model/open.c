@@ -376,7 +376,7 @@ static enum apr_code read_alone(struct apr_model *m, const char *path, const str
     struct apr_source *s;
     APR_TRY(apr_source_open(&s, path, r, e));
     if (s->copied || apr_is_shard_index(s->map)) {
-        apr_fail(e, APR_EARG, APR_NOWHERE, "is %s; one file with tensors is wanted", s->copied ? "read from a pipe" : "an index of shards");
+        apr_fail(e, APR_EARG, APR_NOWHERE, "is %s; a file with tensors is wanted", s->copied ? "a pipe or a device" : "an index of shards");
         apr_source_close(s);
         return APR_EARG;
     }

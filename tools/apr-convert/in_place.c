@@ -193,5 +193,10 @@ enum apr_code edit_in_place(const char *path, const struct edits *x, const struc
 
 enum apr_code recover_in_place(const char *path, enum apr_recovery *done, struct apr_error *e)
 {
-    return apr_rewrite_recover(path, done, e);
+    APR_TRY(apr_rewrite_recover(path, done, e));
+    if (*done != APR_NOTHING_LEFT || access(path, F_OK) == 0)
+        return APR_OK;
+    apr_fail(e, APR_EIO, APR_NOWHERE, "there is nothing to recover: %s", strerror(errno));
+    apr_error_in(e, path);
+    return APR_EIO;
 }
