@@ -162,10 +162,31 @@ static const struct apr_meta_entry *stating(const struct apr_binding *b, const s
     return own != NULL || !spell_key(b, k, key) ? own : last_entry(&b->carried.meta, apr_text(key));
 }
 
+#define MOST_LAYERS 4096
+
+/* Of a list by layers the number that all have which have any: hybrid models give heads to some of theirs. */
+static struct apr_result common_value(const struct apr_value *list)
+{
+    struct apr_result r = { 0 };
+    struct apr_elements w = apr_elements_of(list);
+    struct apr_value v;
+    bool same = list->encoding != APR_JSON && list->n <= MOST_LAYERS;
+    while (same && apr_elements_next(&w, &v)) {
+        const struct apr_result one = result_of(&v);
+        same = one.known && one.text.at == NULL && (one.number == 0 || !r.known || one.number == r.number);
+        if (same && one.number != 0)
+            r = one;
+    }
+    apr_elements_end(&w);
+    return same ? r : (struct apr_result){ 0 };
+}
+
 /* What the metadata says at a contract's key. */
 static struct apr_result said_at(const struct apr_binding *b, const struct apr_kv *k)
 {
     const struct apr_meta_entry *const entry = stating(b, k);
+    if (entry != NULL && entry->value.type == APR_META_ARRAY && k->type != APR_META_ARRAY)
+        return common_value(&entry->value);
     return entry == NULL ? (struct apr_result){ 0 } : result_of(&entry->value);
 }
 

@@ -34,7 +34,9 @@ static enum apr_code read_plain(const struct apr_contract *c, const struct apr_y
     const double number = strtod((const char *)out->text.at, &end);
     if (at->quoted || at->text.n == 0)
         return APR_OK;
-    if (yes || apr_bytes_is(at->text, "false")) {
+    if (apr_bytes_is(at->text, "null")) {
+        out->type = APR_META_NULL;
+    } else if (yes || apr_bytes_is(at->text, "false")) {
         out->type = APR_META_BOOL;
         out->b = yes;
     } else if (*end == 0 && isfinite(number) && number == floor(number) && fabs(number) < 0x1p53) {

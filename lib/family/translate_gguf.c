@@ -167,9 +167,11 @@ static enum apr_code put_entry(struct apr_draft *d, const struct apr_translation
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "family %.*s, line %u: too long a key", APR_PRINTED(apr_binding_family(b)->name), k->line);
     if (k->value.origin == APR_OF_CODE)
         return put_computed(d, t, b, k, key, e);
+    if (!apr_binding_holds(b, k->when))
+        return APR_OK;
     const struct apr_result r = apr_binding_value(b, k, true);
     if (!r.known)
-        return k->value.origin == APR_OF_EXPR && apr_binding_holds(b, k->when) ? missing(b, k, key, e) : APR_OK;
+        return k->value.origin == APR_OF_EXPR ? missing(b, k, key, e) : APR_OK;
     if (r.text.at != NULL && r.text.n == 0)
         return APR_OK;
     if (!apr_value_of_type(&r, k->type, &v))

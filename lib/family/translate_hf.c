@@ -320,22 +320,21 @@ static bool contradicts(const struct work *w, const struct apr_kv *k, struct apr
     return apr_value_of_type(&back, k->type, v);
 }
 
-static enum apr_code mend_dtype(struct work *w, bool added)
+/* Wherever it is spelled; a config.json that says nothing of it stays so. */
+static enum apr_code mend_dtype(struct work *w)
 {
     static const char *const path[] = { "dtype", "torch_dtype", "text_config.dtype", "text_config.torch_dtype" };
     const char *const name = dtype_name(w->t->main);
-    bool found = false;
     struct apr_bytes json;
     if (name == NULL)
         return APR_OK;
     APR_TRY(apr_spell_string(w->arena, apr_text(name), &json, w->e));
     for (size_t i = 0; i < APR_LENGTH(path); i++) {
         const struct apr_bytes old = apr_json_find(w->text, path[i]);
-        found = found || old.n > 0;
         if (old.n > 0 && !apr_bytes_equal(old, json))
             APR_TRY(apr_json_put(w->arena, &w->text, path[i], json, w->e));
     }
-    return found || !added ? APR_OK : apr_json_put(w->arena, &w->text, "torch_dtype", json, w->e);
+    return APR_OK;
 }
 
 static enum apr_code mend_config(struct work *w)
@@ -529,7 +528,7 @@ static enum apr_code put_config(struct work *w, struct apr_side *files)
         APR_TRY(put_tokens(w));
     }
     if (carried && (w->t->typed || w->keys.meta.n > 0))
-        APR_TRY(mend_dtype(w, w->keys.meta.n > 0));
+        APR_TRY(mend_dtype(w));
     return apr_side_put(files, "config.json", w->text, w->e);
 }
 
@@ -585,7 +584,7 @@ static enum apr_code same_kind(struct work *w, struct apr_draft *meta, struct ap
     w->text = apr_side_get(files, "config.json");
     if (w->text.at == NULL || !w->t->typed)
         return APR_OK;
-    APR_TRY(mend_dtype(w, false));
+    APR_TRY(mend_dtype(w));
     return apr_side_put(files, "config.json", w->text, w->e);
 }
 
