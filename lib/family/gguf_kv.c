@@ -200,7 +200,9 @@ static bool fits(uint64_t v, bool negative, enum apr_meta_type type)
     const unsigned bits = 8 * apr_meta_width(type);
     if (!is_signed(type))
         return !negative && (bits == 64 || v >> bits == 0);
-    return negative ? (int64_t)v >= -(INT64_C(1) << (bits - 1)) || bits == 64 : v >> (bits - 1) == 0;
+    if (negative)
+        return bits == 64 || (int64_t)v >= -(INT64_C(1) << (bits - 1));
+    return v >> (bits - 1) == 0;
 }
 
 /* A JSON value as one of a GGUF's type; false when it is none. */

@@ -14,7 +14,7 @@ static const struct apr_format *format(const char *name)
     return apr_formats[i];
 }
 
-static enum apr_code read(struct apr_draft *d, const char *key, struct apr_bytes text, struct apr_error *e)
+static enum apr_code carry(struct apr_draft *d, const char *key, struct apr_bytes text, struct apr_error *e)
 {
     struct apr_meta_entry entry = { apr_text(key), { .type = APR_META_STRING, .encoding = APR_JSON, .text = text } };
     const struct apr_model m = { .format = format("safetensors"), .meta = { .entry = &entry, .n = 1, .room = 1 } };
@@ -28,16 +28,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     struct apr_error e;
     struct apr_bytes json;
     const struct apr_bytes text = { bytes, n };
-    const enum apr_code code = read(&d, APR_KV_KEY, text, &e);
+    const enum apr_code code = carry(&d, APR_KV_KEY, text, &e);
     if (code != APR_OK) {
         fuzz_expect_error(code, &e);
     } else {
-        fuzz_expect(apr_gguf_kv_write(&arena, &d.meta, false, &json, &e) == APR_OK && read(&again, APR_KV_KEY, json, &e) == APR_OK);
+        fuzz_expect(apr_gguf_kv_write(&arena, &d.meta, false, &json, &e) == APR_OK && carry(&again, APR_KV_KEY, json, &e) == APR_OK);
         fuzz_expect(again.meta.n == d.meta.n);
         for (size_t i = 0; i < d.meta.n; i++)
             fuzz_expect(apr_value_equal(&d.meta.entry[i].value, &again.meta.entry[i].value));
     }
-    const enum apr_code other = read(&flat, APR_FLAT_KEY, text, &e);
+    const enum apr_code other = carry(&flat, APR_FLAT_KEY, text, &e);
     if (other != APR_OK)
         fuzz_expect_error(other, &e);
     struct apr_side_file file = { apr_text("README.md"), text };
