@@ -12,11 +12,12 @@
 
 enum { VERSION = 3, ALIGNMENT = 32, MOST_DIMS = 4, MOST_NAME = 63, MOST_SHARDS = 65535 };
 
+#define MOST_ALIGNMENT (1u << 20)
 #define ALIGNMENT_KEY "general.alignment"
 
 /* ---- places --------------------------------------------------------------------------------------------------------- */
 
-static bool is_alignment(const struct apr_value *v) { return v->type == APR_META_U32 && v->u != 0 && (v->u & (v->u - 1)) == 0; }
+static bool is_alignment(const struct apr_value *v) { return v->type == APR_META_U32 && v->u != 0 && v->u <= MOST_ALIGNMENT && (v->u & (v->u - 1)) == 0; }
 
 static uint64_t align(const struct apr_plan *p)
 {
@@ -127,7 +128,7 @@ static enum apr_code put_key(FILE *to, struct apr_bytes key, const struct apr_va
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "key %s: a value of type %s, which GGUF does not hold", APR_QUOTED(key),
                         apr_meta_type_word(v->type));
     if (apr_bytes_is(key, ALIGNMENT_KEY) && !is_alignment(v))
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "general.alignment must be a power of two, of type u32");
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "general.alignment must be a power of two up to %u, of type u32", MOST_ALIGNMENT);
     put_string(to, key);
     apr_emit_integer(to, v->type, 4);
     return v->type == APR_META_ARRAY ? put_array(to, key, v, e) : put_scalar(to, key, v->type, v, e);

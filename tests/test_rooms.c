@@ -60,7 +60,7 @@ static void nothing_is_written_but_through_a_sink_or_under_a_journal(void **stat
     for (size_t i = 0; i < files.gl_pathc; i++) {
         struct test_bytes source = test_load(files.gl_pathv[i]);
         test_put(&source, "", 1);
-        const bool door = strcmp(files.gl_pathv[i], "lib/files/sink.c") == 0 || strcmp(files.gl_pathv[i], "lib/files/journal.c") == 0;
+        const bool door = strncmp(files.gl_pathv[i], "lib/files/sink", 14) == 0 || strcmp(files.gl_pathv[i], "lib/files/journal.c") == 0;
         for (size_t k = 0; k < APR_LENGTH(words) && !door; k++)
             if (strstr((const char *)source.at, words[k]) != NULL)
                 fail_msg("%s has %s", files.gl_pathv[i], words[k]);

@@ -3,15 +3,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "files/sink_parts.h"
 #include "files/source.h"
 
 #define MOST_LINKS 40
@@ -19,7 +22,7 @@
 
 static const char reading[] = "it is being read";
 
-static enum apr_code refused(const char *path, int why, struct apr_error *e)
+enum apr_code apr_sink_failed(const char *path, int why, struct apr_error *e)
 {
     const bool answer = strcmp(path, "-") == 0;
     char text[128];
@@ -88,7 +91,7 @@ static enum apr_code find_file(struct apr_target *p, const char *path, char *end
     if (*path == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "an output has no name");
     if (*name == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return refused(path, EISDIR, e);
+        return apr_sink_failed(path, EISDIR, e);
     p->name = strdup(name);
     if (p->name == NULL)
         return apr_no_memory(e);
@@ -100,13 +103,13 @@ static enum apr_code find_file(struct apr_target *p, const char *path, char *end
         return refused_folder(path, folder, e);
     p->exists = fstatat(p->folder, p->name, &p->st, AT_SYMLINK_NOFOLLOW) == 0;
     if (!p->exists && (errno != ENOENT || fstat(p->folder, &p->st) != 0))
-        return refused(path, errno, e);
+        return apr_sink_failed(path, errno, e);
     if (p->exists && S_ISDIR(p->st.st_mode))
-        return refused(path, EISDIR, e);
+        return apr_sink_failed(path, EISDIR, e);
     if (p->exists && faccessat(p->folder, p->name, W_OK, AT_EACCESS) != 0)
-        return refused(path, errno, e);
+        return apr_sink_failed(path, errno, e);
     if (p->exists && S_ISREG(p->st.st_mode) && is_mounted(p))
-        return refused(path, EBUSY, e);
+        return apr_sink_failed(path, EBUSY, e);
     if ((!p->exists || S_ISREG(p->st.st_mode)) && faccessat(p->folder, ".", W_OK | X_OK, AT_EACCESS) != 0)
         return refused_folder(path, folder, e);
     return APR_OK;
@@ -120,11 +123,11 @@ enum apr_code apr_target_find(struct apr_target *p, const char *path, struct apr
         return apr_no_memory(e);
     const bool answer = strcmp(path, "-") == 0;
     const int why = answer ? 0 : apr_follow_links(&end);
-    enum apr_code code = why == 0 ? APR_OK : refused(path, why, e);
+    enum apr_code code = why == 0 ? APR_OK : apr_sink_failed(path, why, e);
     if (code == APR_OK && (p->stream = answer ? STDOUT_FILENO : stream_of(end)) >= 0) {
         p->exists = true;
         if (fstat(p->stream, &p->st) != 0)
-            code = refused(path, errno, e);
+            code = apr_sink_failed(path, errno, e);
     } else if (code == APR_OK) {
         code = find_file(p, path, end, e);
     }
@@ -152,18 +155,9 @@ bool apr_target_same(const struct apr_target *p, const struct apr_target *q)
 
 /* ---- what a sudden end would leave ---------------------------------------------------------------------------------- */
 
-/* A temporary name. They are kept for ever, for a handler may look at them at any time, and used again.
- *   taken  a file is under way
- *   there  the name may exist: it is to be removed */
-struct apr_stray {
-    struct apr_stray *next;
-    atomic_bool       taken, there;
-    int               folder;
-    char              name[sizeof ".apr-0123456789abcdef.part"];
-};
 static struct apr_stray *_Atomic all_strays;
 
-static struct apr_stray *take_stray(void)
+struct apr_stray *apr_stray_take(void)
 {
     for (struct apr_stray *s = all_strays; s != NULL; s = s->next)
         if (!atomic_exchange(&s->taken, true))
@@ -186,11 +180,32 @@ bool apr_sink_pending(void)
     return false;
 }
 
+/* What lies in a temporary folder is a stray as long as that folder has not got its own name. */
+static void remove_stray(const struct apr_stray *s)
+{
+    struct stat st;
+    const struct apr_stray *const in = s->within;
+    if (s->there && (in == NULL || fstatat(in->folder, in->name, &st, AT_SYMLINK_NOFOLLOW) == 0))
+        unlinkat(s->folder, s->name, s->is_folder ? AT_REMOVEDIR : 0);
+}
+
+void apr_stray_drop(struct apr_stray *s)
+{
+    if (s == NULL)
+        return;
+    remove_stray(s);
+    s->there = false;
+    s->is_folder = false;
+    s->within = NULL;
+    s->taken = false;
+}
+
 void apr_sink_abandon(void)
 {
-    for (struct apr_stray *s = all_strays; s != NULL; s = s->next)
-        if (s->there)
-            unlinkat(s->folder, s->name, 0);
+    for (unsigned folders = 0; folders <= 2; folders++) /* what is in one comes before it */
+        for (const struct apr_stray *s = all_strays; s != NULL; s = s->next)
+            if (s->is_folder == (folders > 0))
+                remove_stray(s);
 }
 
 /* Nothing is called so, not even what a process of the same number left in the same folder. */
@@ -203,17 +218,25 @@ static void new_name(struct apr_stray *s)
     snprintf(s->name, sizeof s->name, ".apr-%016llx.part", (unsigned long long)number);
 }
 
-/* Gives the file without a name at fd a temporary one or, when fd is -1, makes a file of that name. A descriptor, or -1 and errno. */
-static int make_stray(struct apr_stray *s, int folder, int fd, mode_t mode)
+/* Gives the file without a name at fd a temporary one or, when fd is -1, makes a file of that name, or a folder. A descriptor (of a file), or
+ * -1 and errno. */
+static int make_new(const struct apr_stray *s, int folder, int fd, mode_t mode)
 {
     char nameless[32];
     snprintf(nameless, sizeof nameless, "/proc/self/fd/%d", fd);
+    if (s->is_folder)
+        return mkdirat(folder, s->name, mode);
+    return fd < 0 ? openat(folder, s->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode)
+                  : linkat(AT_FDCWD, nameless, folder, s->name, AT_SYMLINK_FOLLOW);
+}
+
+int apr_stray_make(struct apr_stray *s, int folder, int fd, mode_t mode)
+{
     s->folder = folder;
     for (unsigned i = 0; i < MOST_TRIES; i++) {
         new_name(s);
         s->there = true; /* before it is */
-        const int made = fd < 0 ? openat(folder, s->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode)
-                                : linkat(AT_FDCWD, nameless, folder, s->name, AT_SYMLINK_FOLLOW);
+        const int made = make_new(s, folder, fd, mode);
         if (made >= 0)
             return fd < 0 ? made : fd;
         s->there = false;
@@ -225,12 +248,12 @@ static int make_stray(struct apr_stray *s, int folder, int fd, mode_t mode)
 
 /* ---- beginning ------------------------------------------------------------------------------------------------------ */
 
-static bool is_read(const struct stat *st)
+bool apr_is_read(const struct stat *st)
 {
     return (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode)) && apr_source_is_open(st->st_dev, st->st_ino);
 }
 
-static enum apr_code refused_wish(const char *path, const char *why, struct apr_error *e)
+enum apr_code apr_sink_refused(const char *path, const char *why, struct apr_error *e)
 {
     apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: %s", why);
     apr_error_in(e, path);
@@ -263,27 +286,27 @@ static int make_file(struct apr_sink *s)
     int fd = access("/proc/self/fd", X_OK) == 0 ? openat(s->place.folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode) : -1;
     s->named = fd < 0;
     if (fd < 0)
-        fd = make_stray(s->stray, s->place.folder, -1, mode);
+        fd = apr_stray_make(s->stray, s->place.folder, -1, mode);
     return fd;
 }
 
 static enum apr_code open_target(struct apr_sink *s, struct apr_error *e)
 {
     const struct apr_target *p = &s->place;
-    if (p->exists && is_read(&p->st))
-        return refused_wish(s->path, reading, e);
+    if (p->exists && apr_is_read(&p->st))
+        return apr_sink_refused(s->path, reading, e);
     if (p->stream >= 0) {
         s->fd = p->stream;
     } else if (p->exists && !S_ISREG(p->st.st_mode)) {
         s->fd = openat(p->folder, p->name, O_WRONLY | O_NOCTTY | O_CLOEXEC);
     } else {
-        s->stray = take_stray();
+        s->stray = apr_stray_take();
         if (s->stray == NULL)
             return apr_no_memory(e);
         s->fd = make_file(s);
     }
     const int why = s->fd < 0 ? errno : s->stray == NULL ? 0 : reserve(s->fd, s->size);
-    return why == 0 ? APR_OK : refused(s->path, why, e);
+    return why == 0 ? APR_OK : apr_sink_failed(s->path, why, e);
 }
 
 /* The errno of the first failure is the one that counts: the others follow from it. */
@@ -310,12 +333,23 @@ static ssize_t put(void *sink, const char *bytes, size_t n)
     return s->why == 0 ? (ssize_t)n : 0;
 }
 
-enum apr_code apr_sink_begin(struct apr_sink *s, const char *path, uint64_t size, struct apr_error *e)
+/* A name in a folder that is open, where nothing has it. */
+static enum apr_code find_new(struct apr_target *p, const char *path, int folder, struct apr_error *e)
 {
-    *s = (struct apr_sink){ .fd = -1, .size = size, .path = strdup(path) };
+    const char *const slash = strrchr(path, '/');
+    *p = (struct apr_target){ .stream = -1, .folder = fcntl(folder, F_DUPFD_CLOEXEC, 3) };
+    if (p->folder < 0 || fstat(p->folder, &p->st) != 0)
+        return apr_sink_failed(path, errno, e);
+    p->name = strdup(slash == NULL ? path : slash + 1);
+    return p->name == NULL ? apr_no_memory(e) : APR_OK;
+}
+
+enum apr_code apr_sink_begin_in(struct apr_sink *s, const char *path, int folder, uint64_t size, struct apr_error *e)
+{
+    *s = (struct apr_sink){ .fd = -1, .size = size, .path = strdup(path), .place = { .stream = -1, .folder = -1 } };
     if (s->path == NULL)
         return apr_no_memory(e);
-    enum apr_code code = apr_target_find(&s->place, path, e);
+    enum apr_code code = folder < 0 ? apr_target_find(&s->place, path, e) : find_new(&s->place, path, folder, e);
     if (code == APR_OK)
         code = open_target(s, e);
     if (code == APR_OK) {
@@ -327,13 +361,18 @@ enum apr_code apr_sink_begin(struct apr_sink *s, const char *path, uint64_t size
     return code;
 }
 
+enum apr_code apr_sink_begin(struct apr_sink *s, const char *path, uint64_t size, struct apr_error *e)
+{
+    return apr_sink_begin_in(s, path, -1, size, e);
+}
+
 /* ---- writing and ending --------------------------------------------------------------------------------------------- */
 
 enum apr_code apr_sink_write_at(struct apr_sink *s, uint64_t at, const void *bytes, size_t n, struct apr_error *e)
 {
     uint64_t end;
     if (s->stray == NULL)
-        return refused_wish(s->path, "it takes bytes from front to back only", e);
+        return apr_sink_refused(s->path, "it takes bytes from front to back only", e);
     if (!apr_add(at, n, &end) || end > INT64_MAX)
         remember(s, EFBIG);
     for (const char *from = bytes; n > 0 && s->why == 0;) {
@@ -346,7 +385,60 @@ enum apr_code apr_sink_write_at(struct apr_sink *s, uint64_t at, const void *byt
             remember(s, written == 0 ? ENOSPC : errno);
         }
     }
-    return s->why == 0 ? APR_OK : refused(s->path, s->why, e);
+    return s->why == 0 ? APR_OK : apr_sink_failed(s->path, s->why, e);
+}
+
+enum apr_code apr_sink_read_at(const struct apr_sink *s, uint64_t at, void *bytes, size_t n, struct apr_error *e)
+{
+    for (char *to = bytes; n > 0;) {
+        const ssize_t got = pread(s->fd, to, n, (off_t)at);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0) {
+            apr_fail(e, APR_EIO, at, "cannot be read back: %s", got == 0 ? "it is too short" : strerror(errno));
+            apr_error_in(e, s->path);
+            return APR_EIO;
+        }
+        to += got;
+        at += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return APR_OK;
+}
+
+bool apr_sink_share_at(struct apr_sink *s, uint64_t at, int from, uint64_t from_at, uint64_t n)
+{
+    struct file_clone_range range = { .src_fd = from, .src_offset = from_at, .src_length = n, .dest_offset = at };
+    if (s->unshared || s->stray == NULL || from < 0 || at > INT64_MAX - n)
+        return false;
+    const bool shared = ioctl(s->fd, FICLONERANGE, &range) == 0;
+    if (!shared)
+        s->unshared = true;
+    return shared;
+}
+
+bool apr_sink_copy_at(struct apr_sink *s, uint64_t at, int from, uint64_t from_at, uint64_t n)
+{
+    off_t to = (off_t)at, begin = (off_t)from_at;
+    if (s->uncopied || s->stray == NULL || from < 0 || at > INT64_MAX - n)
+        return false;
+    while (n > 0) {
+        const ssize_t done = copy_file_range(from, &begin, s->fd, &to, n, 0);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0) { /* whoever comes next writes the bytes, and hears what is wrong where anything is */
+            s->uncopied = true;
+            return false;
+        }
+        n -= (uint64_t)done;
+    }
+    return true;
+}
+
+void apr_sink_flush_at(const struct apr_sink *s, uint64_t at, uint64_t n)
+{
+    if (s->stray != NULL)
+        sync_file_range(s->fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
 }
 
 /* As the file was that is replaced. Where the group cannot be kept, the new one is given no more than all others have. */
@@ -373,6 +465,19 @@ static int sync_file(const struct apr_sink *s)
     return fsync(s->fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
 }
 
+/* What was written so far may be put in place. */
+enum apr_code apr_sink_sync(struct apr_sink *s, struct apr_error *e)
+{
+    if (fflush(s->to) != 0)
+        remember(s, errno);
+    if (s->why == 0 && s->stray != NULL && !s->synced) {
+        keep_mode(s);
+        remember(s, sync_file(s));
+        s->synced = true;
+    }
+    return s->why != 0 && (s->why != EPIPE || s->stray != NULL) ? apr_sink_failed(s->path, s->why, e) : APR_OK;
+}
+
 /* Links and renames; the old file or the new one is there at any moment. */
 static int put_in_place(struct apr_sink *s)
 {
@@ -381,10 +486,10 @@ static int put_in_place(struct apr_sink *s)
     snprintf(nameless, sizeof nameless, "/proc/self/fd/%d", s->fd);
     if (!s->named && !p->exists && linkat(AT_FDCWD, nameless, p->folder, p->name, AT_SYMLINK_FOLLOW) == 0)
         return 0;
-    if (!s->named && make_stray(s->stray, p->folder, s->fd, 0) < 0)
+    if (!s->named && apr_stray_make(s->stray, p->folder, s->fd, 0) < 0)
         return errno;
     s->named = true;
-    if (renameat(p->folder, s->stray->name, p->folder, p->name) != 0)
+    if (renameat(s->stray->folder, s->stray->name, p->folder, p->name) != 0)
         return errno;
     s->stray->there = false;
     return 0;
@@ -400,23 +505,49 @@ int apr_sync_folder(int folder)
     return why;
 }
 
+/* Into a temporary folder, where it has its own name and is a stray until the folder has its own. */
+enum apr_code apr_sink_link(struct apr_sink *s, int folder, const struct apr_stray *within, struct apr_error *e)
+{
+    struct apr_stray *const end = apr_stray_take();
+    char nameless[32];
+    if (end == NULL)
+        return apr_no_memory(e);
+    snprintf(nameless, sizeof nameless, "/proc/self/fd/%d", s->fd);
+    snprintf(end->name, sizeof end->name, "%s", s->place.name);
+    end->folder = folder;
+    end->within = within;
+    end->there = true;
+    const int made = s->named ? renameat(s->stray->folder, s->stray->name, folder, end->name)
+                              : linkat(AT_FDCWD, nameless, folder, end->name, AT_SYMLINK_FOLLOW);
+    const int why = made == 0 ? 0 : errno;
+    if (why != 0) {
+        end->there = false;
+        apr_stray_drop(end);
+        return apr_sink_failed(s->path, why, e);
+    }
+    s->stray->there = false;
+    apr_stray_drop(s->stray);
+    s->stray = end;
+    return APR_OK;
+}
+
+void apr_sink_settle(struct apr_sink *s)
+{
+    s->stray->there = false;
+    apr_sink_drop(s);
+}
+
 enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e)
 {
     struct stat now;
-    enum apr_code code = APR_OK;
-    if (fflush(s->to) != 0)
-        remember(s, errno);
-    if (s->why == 0 && s->stray != NULL) {
-        keep_mode(s);
-        remember(s, sync_file(s));
-        if (s->why == 0 && fstatat(s->place.folder, s->place.name, &now, AT_SYMLINK_NOFOLLOW) == 0 && is_read(&now))
-            code = refused_wish(s->path, reading, e); /* it came there meanwhile */
-        else if (s->why == 0)
-            remember(s, put_in_place(s));
+    enum apr_code code = apr_sink_sync(s, e);
+    if (code == APR_OK && s->stray != NULL) {
+        if (fstatat(s->place.folder, s->place.name, &now, AT_SYMLINK_NOFOLLOW) == 0 && apr_is_read(&now))
+            code = apr_sink_refused(s->path, reading, e); /* it came there meanwhile */
+        else if ((s->why = put_in_place(s)) != 0)
+            code = apr_sink_failed(s->path, s->why, e);
     }
-    if (s->why != 0 && (s->why != EPIPE || s->stray != NULL))
-        code = refused(s->path, s->why, e);
-    else if (code == APR_OK && s->stray != NULL)
+    if (code == APR_OK && s->stray != NULL)
         apr_sync_folder(s->place.folder);
     apr_sink_drop(s);
     return code;
@@ -429,12 +560,7 @@ void apr_sink_drop(struct apr_sink *s)
     remember(s, ECANCELED); /* what is still in the buffer is not wanted */
     if (s->to != NULL)
         fclose(s->to);
-    if (s->stray != NULL) {
-        if (s->stray->there)
-            unlinkat(s->stray->folder, s->stray->name, 0);
-        s->stray->there = false;
-        s->stray->taken = false;
-    }
+    apr_stray_drop(s->stray);
     if (s->fd >= 0 && s->place.stream < 0)
         close(s->fd);
     apr_target_free(&s->place);

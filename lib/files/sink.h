@@ -2,6 +2,7 @@
 #ifndef APR_SINK_H
 #define APR_SINK_H
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -40,6 +41,8 @@ struct apr_sink {
     char             *path;
     int               fd;
     bool              named; /* the new file has a name already */
+    bool              synced;
+    atomic_bool       unshared, uncopied; /* the file system does not share, or copy */
     uint64_t          size;
     _Atomic int       why;   /* errno of the first write that failed */
 };
@@ -51,6 +54,20 @@ APR_MUST_CHECK enum apr_code apr_sink_begin(struct apr_sink *s, const char *path
 
 /* All n bytes at an offset; any thread may. What went to `to` is to be flushed first. Not for streams, devices and pipes: APR_EARG. */
 APR_MUST_CHECK enum apr_code apr_sink_write_at(struct apr_sink *s, uint64_t at, const void *bytes, size_t n, struct apr_error *e);
+
+/* Reads back what was written there. */
+APR_MUST_CHECK enum apr_code apr_sink_read_at(const struct apr_sink *s, uint64_t at, void *bytes, size_t n, struct apr_error *e);
+
+/* n bytes of another file without reading them: shared with it (at, from_at and n are multiples of its blocks), or copied by the system.
+ * False where that cannot be had, which is then not tried again: write them. Any thread. */
+bool apr_sink_share_at(struct apr_sink *s, uint64_t at, int from, uint64_t from_at, uint64_t n);
+bool apr_sink_copy_at(struct apr_sink *s, uint64_t at, int from, uint64_t from_at, uint64_t n);
+
+/* The disk may begin with those bytes, that nobody waits for all of them at the end. */
+void apr_sink_flush_at(const struct apr_sink *s, uint64_t at, uint64_t n);
+
+/* On disk, not yet in place: apr_sink_end follows. */
+APR_MUST_CHECK enum apr_code apr_sink_sync(struct apr_sink *s, struct apr_error *e);
 
 /* On disk, then in place. After a failure path is what it was, and nothing is left; e holds the reason of the first write that failed.
  * A reader of a pipe who left early is no failure. */

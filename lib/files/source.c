@@ -249,6 +249,23 @@ enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64
     return code;
 }
 
+enum apr_code apr_source_of(struct apr_source **s, int fd, const char *path, struct apr_error *e)
+{
+    const int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    struct stat st;
+    enum apr_code code = APR_OK;
+    *s = NULL;
+    if (own < 0 || fstat(own, &st) != 0)
+        code = system_error(e, "cannot be read back");
+    if (code == APR_OK)
+        code = new_source(s, path, own, (uint64_t)st.st_size, &st, false, e);
+    else if (own >= 0)
+        close(own);
+    if (code != APR_OK)
+        apr_error_in(e, path);
+    return code;
+}
+
 void apr_source_close(struct apr_source *s)
 {
     if (s == NULL)

@@ -35,6 +35,9 @@ APR_MUST_CHECK enum apr_code apr_source_open(struct apr_source **s, const char *
 APR_MUST_CHECK enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64_t most, const struct apr_run *r,
                                                 struct apr_error *e);
 
+/* Maps what fd, a file of ours that is open for reading, holds now. The descriptor stays the caller's; path is for messages. */
+APR_MUST_CHECK enum apr_code apr_source_of(struct apr_source **s, int fd, const char *path, struct apr_error *e);
+
 /* How long they may be, many times the largest published; what reads one takes time and memory in proportion.
  *   CONFIG      config.json and its like, templates: some 10 KB, with each token that was added 1 MB
  *   INDEX       100 bytes a tensor: 9 MB for 90,000 tensors

@@ -293,3 +293,62 @@ SCATTER(scatter_whole, uint64_t, BLOCKS)
 READ_TILE(apr_input_tile_floats, float, apr_input_floats, scatter_floats)
 READ_TILE(apr_input_tile_doubles, double, apr_input_doubles, scatter_doubles)
 READ_TILE(apr_input_tile_whole, uint64_t, apr_input_whole, scatter_whole)
+
+/* As SCATTER, bit for bit. */
+#define SCATTER_BITS(name, type)                                                                                           \
+    static void name(const struct apr_input *in, struct apr_window *w, const struct apr_place *p, size_t n, size_t wide,   \
+                     type *out)                                                                                            \
+    {                                                                                                                      \
+        type column[COLUMNS][APR_TILE];                                                                                    \
+        for (size_t j = 0; j < wide; j += COLUMNS) {                                                                       \
+            const size_t now = wide - j < COLUMNS ? wide - j : COLUMNS;                                                    \
+            for (size_t k = 0; k < now; k++)                                                                               \
+                read_run(in, w, p->part, p->index + (j + k) * p->stride, n, BLOCKS, column[k]);                            \
+            for (size_t i = 0; i < n; i++)                                                                                 \
+                for (size_t k = 0; k < now; k++)                                                                           \
+                    out[i * wide + j + k] = column[k][i];                                                                  \
+        }                                                                                                                  \
+    }
+SCATTER_BITS(scatter_1, uint8_t)
+SCATTER_BITS(scatter_2, uint16_t)
+SCATTER_BITS(scatter_4, uint32_t)
+SCATTER_BITS(scatter_8, uint64_t)
+
+static void scatter_blocks(const struct apr_input *in, struct apr_window *w, const struct apr_place *p, size_t n, size_t wide, void *out)
+{
+    switch (apr_input_part(in, 0)->dtype->bytes) {
+    case 1:  scatter_1(in, w, p, n, wide, out); break;
+    case 2:  scatter_2(in, w, p, n, wide, out); break;
+    case 4:  scatter_4(in, w, p, n, wide, out); break;
+    default: scatter_8(in, w, p, n, wide, out);
+    }
+}
+
+/* Elements of the width of one integer, of one dtype in all parts. */
+static bool are_words(const struct apr_input *in)
+{
+    const struct apr_dtype *const d = apr_input_part(in, 0)->dtype;
+    bool same = d->block == 1 && d->head == 0 && (d->bytes == 1 || d->bytes == 2 || d->bytes == 4 || d->bytes == 8);
+    for (size_t i = 1; i < in->view.npart; i++)
+        same &= apr_input_part(in, i)->dtype == d;
+    return same;
+}
+
+bool apr_input_tile_blocks(const struct apr_input *in, struct apr_window *w, uint64_t row, size_t h, uint64_t col, size_t wide, void *out)
+{
+    if (in->view.nvalue > 0 || in->view.npart == 0 || !are_words(in))
+        return false;
+    const size_t line = wide * apr_input_part(in, 0)->dtype->bytes;
+    for (size_t i = 0, n; i < h; i += n) {
+        unsigned char *const to = (unsigned char *)out + i * line;
+        const struct apr_place p = apr_view_place(&in->view, (row + i) * in->ncol + col);
+        n = 1;
+        if (p.stride != 1 && p.run >= wide && p.part != in->view.npart) {
+            n = side_by_side(in, row + i, h - i, col, wide, &p);
+            scatter_blocks(in, w, &p, n, wide, to);
+        } else if (!apr_input_blocks(in, w, (row + i) * in->ncol + col, wide, to)) {
+            return false;
+        }
+    }
+    return true;
+}

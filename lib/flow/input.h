@@ -59,6 +59,10 @@ void apr_input_tile_floats(const struct apr_input *in, struct apr_window *w, uin
 void apr_input_tile_doubles(const struct apr_input *in, struct apr_window *w, uint64_t row, size_t h, uint64_t col, size_t wide, double *out);
 void apr_input_tile_whole(const struct apr_input *in, struct apr_window *w, uint64_t row, size_t h, uint64_t col, size_t wide, uint64_t *out);
 
+/* The same of blocks that are one element each, of 1, 2, 4 or 8 bytes: bit for bit as stored, but little-endian. False as apr_input_blocks,
+ * and for other widths. */
+bool apr_input_tile_blocks(const struct apr_input *in, struct apr_window *w, uint64_t row, size_t h, uint64_t col, size_t wide, void *out);
+
 /* For those who know what they look at, in the file's byte order: the bytes that hold elements [first, first + n) of a part, and bytes
  * [from, from + n) behind the head of the only part, as far as there are so many. They count as read. */
 struct apr_bytes apr_input_touch(const struct apr_input *in, struct apr_window *w, uint64_t part, uint64_t first, uint64_t n);

@@ -406,3 +406,21 @@ enum apr_code apr_open_partial(struct apr_model **m, const char *path, const str
 {
     return open_path(m, path, true, r, e);
 }
+
+enum apr_code apr_open_source(struct apr_model **out, struct apr_source *s, const struct apr_format *format, const struct apr_run *r,
+                              struct apr_error *e)
+{
+    struct apr_model *const m = new_model(false);
+    *out = NULL;
+    if (m == NULL) {
+        apr_source_close(s);
+        return apr_no_memory(e);
+    }
+    m->format = format;
+    const enum apr_code code = read_source(m, s, r, e);
+    if (code == APR_OK)
+        *out = m;
+    else
+        apr_close(m);
+    return code;
+}

@@ -16,6 +16,11 @@ APR_MUST_CHECK enum apr_code apr_open_partial(struct apr_model **m, const char *
 /* Opens one file as it is, without its siblings, index or config.json: to change it. No folder, index or pipe. */
 APR_MUST_CHECK enum apr_code apr_open_alone(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e);
 
+/* A model of one file alone, of a format that is known, whether or not it is one of several. s is the model's from here on, also after a
+ * failure. */
+APR_MUST_CHECK enum apr_code apr_open_source(struct apr_model **m, struct apr_source *s, const struct apr_format *format,
+                                             const struct apr_run *r, struct apr_error *e);
+
 /* Unmaps and frees all of it; NULL is nothing. */
 void apr_close(struct apr_model *m);
 

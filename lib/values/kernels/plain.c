@@ -52,6 +52,7 @@ void apr_plain_init(struct apr_kernels *k, enum apr_isa isa)
 {
     (void)isa;
     k->decode[APR_F32] = f32;
+    k->encode[APR_F32] = f32_encode;
     k->decode[APR_I16] = i16;
     k->decode[APR_I8] = i8;
     k->decode[APR_U16] = u16;
