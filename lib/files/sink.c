@@ -261,7 +261,7 @@ enum apr_code apr_sink_refused(const char *path, const char *why, struct apr_err
 }
 
 /* Room for n bytes: an errno when there surely is none. */
-static int reserve(int fd, uint64_t n)
+int apr_reserve(int fd, uint64_t n)
 {
     struct statvfs disk;
     int made;
@@ -305,7 +305,7 @@ static enum apr_code open_target(struct apr_sink *s, struct apr_error *e)
             return apr_no_memory(e);
         s->fd = make_file(s);
     }
-    const int why = s->fd < 0 ? errno : s->stray == NULL ? 0 : reserve(s->fd, s->size);
+    const int why = s->fd < 0 ? errno : s->stray == NULL ? 0 : apr_reserve(s->fd, s->size);
     return why == 0 ? APR_OK : apr_sink_failed(s->path, why, e);
 }
 
@@ -492,6 +492,7 @@ static int put_in_place(struct apr_sink *s)
     if (renameat(s->stray->folder, s->stray->name, p->folder, p->name) != 0)
         return errno;
     s->stray->there = false;
+    apr_sink_forget(s);
     return 0;
 }
 
@@ -526,6 +527,7 @@ enum apr_code apr_sink_link(struct apr_sink *s, int folder, const struct apr_str
         return apr_sink_failed(s->path, why, e);
     }
     s->stray->there = false;
+    apr_sink_forget(s);
     apr_stray_drop(s->stray);
     s->stray = end;
     return APR_OK;
@@ -561,6 +563,8 @@ void apr_sink_drop(struct apr_sink *s)
     if (s->to != NULL)
         fclose(s->to);
     apr_stray_drop(s->stray);
+    if (s->log > 0)
+        close(s->log - 1);
     if (s->fd >= 0 && s->place.stream < 0)
         close(s->fd);
     apr_target_free(&s->place);

@@ -39,7 +39,7 @@ struct apr_sink {
     struct apr_target place; /* private, as all below */
     struct apr_stray *stray; /* NULL for what is written as it is: a stream, a device, a pipe */
     char             *path;
-    int               fd;
+    int               fd, log; /* log: of a partial file, 1 + its descriptor */
     bool              named; /* the new file has a name already */
     bool              synced;
     atomic_bool       unshared, uncopied; /* the file system does not share, or copy */
@@ -51,6 +51,16 @@ struct apr_sink {
  * room for so much then, or the answer is APR_EIO. A file system that cannot tell is none that is full. A new file gets the umask's
  * mode, a replaced one keeps its own, and its owner when it may. A file that an open source reads is refused. e names path. */
 APR_MUST_CHECK enum apr_code apr_sink_begin(struct apr_sink *s, const char *path, uint64_t size, struct apr_error *e);
+
+/* Right after it was begun: the file has a name in its folder while it is under way, which stays whatever ends the run, and beside it
+ * NAME.log. Both may be there from a run before, and vanish when the file takes its place. APR_EIO when another run has it. Not for
+ * streams, devices and pipes: APR_EARG. */
+APR_MUST_CHECK enum apr_code apr_sink_partial(struct apr_sink *s, const char *name, struct apr_error *e);
+
+/* What the log holds; the caller frees it with free. Adds to it. Empties it, and the file. */
+APR_MUST_CHECK enum apr_code apr_sink_log(const struct apr_sink *s, struct apr_bytes *log, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_sink_note(struct apr_sink *s, const void *bytes, size_t n, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_sink_restart(struct apr_sink *s, struct apr_error *e);
 
 /* All n bytes at an offset; any thread may. What went to `to` is to be flushed first. Not for streams, devices and pipes: APR_EARG. */
 APR_MUST_CHECK enum apr_code apr_sink_write_at(struct apr_sink *s, uint64_t at, const void *bytes, size_t n, struct apr_error *e);

@@ -43,4 +43,10 @@ APR_MUST_CHECK enum apr_code apr_sink_begin_in(struct apr_sink *s, const char *p
 APR_MUST_CHECK enum apr_code apr_sink_link(struct apr_sink *s, int folder, const struct apr_stray *within, struct apr_error *e);
 void apr_sink_settle(struct apr_sink *s);
 
+/* Room for n bytes: an errno when there surely is none. */
+int apr_reserve(int fd, uint64_t n);
+
+/* The file that was partial has its own name: its log goes. */
+void apr_sink_forget(struct apr_sink *s);
+
 #endif

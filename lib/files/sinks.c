@@ -116,6 +116,17 @@ enum apr_code apr_sinks_add(struct apr_sinks *s, const char *path, uint64_t size
     return APR_OK;
 }
 
+enum apr_code apr_sinks_keep(struct apr_sinks *s, struct apr_sink *sink, struct apr_error *e)
+{
+    char name[NAME_MAX + 1];
+    const bool fresh = s->name != NULL;
+    const int n = snprintf(name, sizeof name - sizeof ".log", "%s%s%s.apr-partial", fresh ? s->name : "", fresh ? "." : "",
+                           sink->stray == NULL ? "" : sink->place.name);
+    if (n >= (int)(sizeof name - sizeof ".log"))
+        return apr_sink_failed(sink->path, ENAMETOOLONG, e);
+    return apr_sink_partial(sink, name, e);
+}
+
 enum apr_code apr_sinks_remove(struct apr_sinks *s, const char *name, struct apr_error *e)
 {
     struct stat st;

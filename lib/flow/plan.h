@@ -64,6 +64,8 @@ struct apr_planned_index {
  *   out           as the user named it; folder: a checkpoint in a folder, out ends in '/'
  *   shard_bytes   most bytes of tensors in a shard; nshard: how many shards. 0: not asked for; not both
  *   only          write file number `only` - 1 alone; 0: all
+ *   resume        a file under way is OUT.apr-partial, and stays when the run ends early; what a run before has written of it is kept. Not
+ *                 for standard output and compressed files. based_on: what else its bytes depend on (an importance matrix), or NULL
  *   zstd          level of compression; 0: none
  *   file, index   set by apr_plan_place: the files of tensors, and the index of shards
  *   nan_to_zero   non-finite values become 0 where blocks are encoded; else they are refused with tensor, row and column */
@@ -71,7 +73,7 @@ struct apr_plan {
     const struct apr_format *format;
     struct apr_draft         meta;
     struct apr_side          side;
-    const char              *out;
+    const char              *out, *based_on;
     bool                     folder, force, nan_to_zero, resume;
     uint64_t                 shard_bytes;
     unsigned                 nshard, only;

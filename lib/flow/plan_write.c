@@ -20,6 +20,7 @@ struct result {
     struct apr_digest   digest;
     struct apr_rounding rounding;
     size_t              n;
+    bool                kept; /* it was there from a run before */
     unsigned char       data[];
 };
 
@@ -95,14 +96,14 @@ static bool share(struct apr_sink *sink, const struct same *x, struct apr_error 
 static enum apr_code write_same(const struct apr_writing *w, const struct apr_written *f, const struct same *x, struct apr_writer *t,
                                 struct result *r, struct apr_error *e)
 {
-    const bool crc = w->p->format->rule->tail > 0, seen = crc || w->verify;
+    const bool crc = w->p->format->rule->tail > 0, seen = crc || w->hashed;
     enum apr_code code = APR_OK;
     const bool shared = share(f->sink, x, e, &code);
     if (!shared && !seen && apr_sink_copy_at(f->sink, x->from, file_of(x->source), (uint64_t)(x->bytes.at - x->map.at), x->bytes.n))
         return APR_OK;
     apr_window_touch(&t->maker.window, x->map, x->bytes);
     r->crc = crc ? libdeflate_crc32(0, x->bytes.at, x->bytes.n) : 0;
-    if (w->verify)
+    if (w->hashed)
         r->digest = apr_digest_of(x->bytes);
     return shared ? code : apr_sink_write_at(f->sink, x->from, x->bytes.at, x->bytes.n, e);
 }
@@ -118,18 +119,34 @@ static enum apr_code pack(const struct apr_segment *s, uint64_t i, const struct 
     return APR_OK;
 }
 
+/* What a run before has written, and t has read. */
+static void take_over(const struct apr_writing *w, const struct apr_segment *s, uint64_t i, const struct apr_writer *t, struct result *r)
+{
+    const struct apr_logged *const x = &w->logged[s->base + i];
+    uint64_t from, to;
+    apr_piece_range(w->p, s, i, &from, &to);
+    r->crc = w->p->format->rule->tail > 0 ? libdeflate_crc32(0, t->maker.out, (size_t)(to - from)) : 0;
+    r->digest = x->digest;
+    r->rounding = x->rounding;
+    r->kept = true;
+}
+
 static enum apr_code make_piece(struct apr_writing *w, const struct apr_segment *s, uint64_t i, struct apr_writer *t, struct result *r, struct apr_error *e)
 {
     const struct apr_written *const f = &w->file[s->file];
     struct same same;
     uint64_t from, to;
+    if (apr_writing_has(w, s, i, t)) {
+        take_over(w, s, i, t, r);
+        return APR_OK;
+    }
     if (is_same(w, s, i, &same) && !is_stream(w, f))
         return write_same(w, f, &same, t, r, e);
     apr_piece_range(w->p, s, i, &from, &to);
     APR_TRY(apr_piece_make(w->p, w->r->kernels, s, i, w->scale, &t->maker, &r->rounding, e));
     const struct apr_bytes b = { t->maker.out, (size_t)(to - from) };
     r->crc = w->p->format->rule->tail > 0 ? libdeflate_crc32(0, b.at, b.n) : 0;
-    if (w->verify)
+    if (w->hashed)
         r->digest = apr_digest_of(b);
     if (!is_stream(w, f))
         return apr_sink_write_at(f->sink, from, b.at, b.n, e);
@@ -201,6 +218,8 @@ static enum apr_code take(void *ctx, const struct apr_pieces *p, const void *res
         f->crc = apr_crc32_join(f->crc, r->crc, to - from);
     if (w->verify)
         w->digest[s->base + p->first] = r->digest;
+    if (w->logged != NULL && !r->kept)
+        APR_TRY(apr_writing_note(w, s, p->first, &r->digest, &r->rounding, e));
     note_rounding(w, s, &r->rounding);
     if (w->p->zstd != 0) {
         const size_t before = from == 0 ? APR_UNPACKED : 0;
@@ -393,9 +412,13 @@ static enum apr_code begin_files(struct apr_writing *w, struct apr_error *e)
     APR_TRY(apr_sinks_begin(&w->sinks, p->folder ? p->out : NULL, p->only > 0, e));
     if (apr_sinks_exists(w->sinks))
         APR_TRY(note_old(w, e));
-    for (size_t i = 0; i < p->nfile; i++)
-        if (p->only == 0 || p->only == i + 1)
-            APR_TRY(apr_sinks_add(w->sinks, p->file[i].path, p->zstd == 0 ? p->file[i].size : 0, p->force, &w->file[i].sink, e));
+    for (size_t i = 0; i < p->nfile; i++) {
+        if (p->only != 0 && p->only != i + 1)
+            continue;
+        APR_TRY(apr_sinks_add(w->sinks, p->file[i].path, p->zstd == 0 ? p->file[i].size : 0, p->force, &w->file[i].sink, e));
+        if (p->resume)
+            APR_TRY(apr_sinks_keep(w->sinks, w->file[i].sink, e));
+    }
     if (p->only > 1)
         return APR_OK;
     if (p->index.path != NULL)
@@ -470,6 +493,8 @@ static enum apr_code prepare(struct apr_writing *w, struct apr_error *e)
 static enum apr_code write_all(struct apr_writing *w, bool *verified, struct apr_error *e)
 {
     struct apr_plan *const p = w->p;
+    if (p->resume && p->zstd != 0)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "a compressed file is written in one go: it cannot be resumed");
     APR_TRY(prepare(w, e));
     APR_TRY(begin_files(w, e));
     for (size_t i = 0; i < p->nfile; i++)
@@ -477,6 +502,8 @@ static enum apr_code write_all(struct apr_writing *w, bool *verified, struct apr
     w->digest = w->verify ? calloc((size_t)w->segments.npiece + 1, sizeof *w->digest) : NULL;
     if (w->verify && w->digest == NULL)
         return apr_no_memory(e);
+    if (p->resume)
+        APR_TRY(apr_writing_resume(w, e));
     APR_TRY(find_scales(w, e));
     const enum apr_code code = write_tensors(w, e);
     if (code != APR_OK)
@@ -495,7 +522,7 @@ static enum apr_code write_all(struct apr_writing *w, bool *verified, struct apr
 
 enum apr_code apr_plan_write(struct apr_plan *p, const struct apr_run *r, bool verify, bool *verified, struct apr_error *e)
 {
-    struct apr_writing w = { .p = p, .r = r, .verify = verify };
+    struct apr_writing w = { .p = p, .r = r, .verify = verify, .hashed = verify || p->resume };
     *verified = false;
     const enum apr_code code = write_all(&w, verified, e);
     apr_sinks_drop(w.sinks);
@@ -504,6 +531,7 @@ enum apr_code apr_plan_write(struct apr_plan *p, const struct apr_run *r, bool v
     free(w.file);
     free(w.digest);
     free(w.scale);
+    free(w.logged);
     free(w.rounding);
     free(w.segments.at);
     apr_packer_free(w.packer);

@@ -25,7 +25,9 @@ struct apr_written {
  *   scale     of each tensor, where some dtype has one for all of a tensor; else NULL
  *   rounding  of each tensor that is lossy or had values replaced; NULL: there is none
  *   packer    of the thread that takes
- *   left      the reader of a pipe left */
+ *   hashed    digests are wanted: to verify, or for a log
+ *   left      the reader of a pipe left
+ *   logged    of each piece; NULL: nothing is resumed */
 struct apr_writing {
     struct apr_plan      *p;
     const struct apr_run *r;
@@ -36,7 +38,8 @@ struct apr_writing {
     struct apr_rounding  *rounding;
     struct apr_packer    *packer;
     struct apr_sinks     *sinks;
-    bool                  verify, left;
+    bool                  verify, hashed, left;
+    struct apr_logged    *logged;
 };
 
 /* What a thread has for itself. */
@@ -47,6 +50,24 @@ struct apr_writer {
 };
 void apr_writer_enter(void *writing, void *writer);
 void apr_writer_leave(void *writing, void *writer);
+
+/* What the log of a partial file says of a piece. */
+struct apr_logged {
+    uint64_t            piece; /* 1 + its number in the file; 0: nothing */
+    struct apr_digest   digest;
+    struct apr_rounding rounding;
+    uint64_t            check;
+};
+
+/* Reads the logs of all files, and begins those anew that are of another plan. */
+APR_MUST_CHECK enum apr_code apr_writing_resume(struct apr_writing *w, struct apr_error *e);
+
+/* Is piece i there, as the log says? Its bytes are in t->maker.out then. */
+bool apr_writing_has(const struct apr_writing *w, const struct apr_segment *s, uint64_t i, struct apr_writer *t);
+
+/* It is there from now on. */
+APR_MUST_CHECK enum apr_code apr_writing_note(struct apr_writing *w, const struct apr_segment *s, uint64_t i, const struct apr_digest *digest,
+                                              const struct apr_rounding *rounding, struct apr_error *e);
 
 /* Bytes of a compressed file that stand before its frames. */
 #define APR_UNPACKED 64u
