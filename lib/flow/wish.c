@@ -314,7 +314,7 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
     if (!apr_binding_meaning(g->b, t, 0, &s))
         return unknown_tensor(g, t);
     if (s.role->generated)
-        return leave_out(g, t->name, "generated");
+        return as_it_is(g, t);
     if (s.role->known[g->to].n == 0)
         return unknown_tensor(g, t);
     task.role = s.role;

@@ -21,7 +21,7 @@ struct apr_wish {
     const char            *transform;
 };
 
-/* A tensor that is not carried over, and why: "skipped by contract", "generated", "tied", or as the caller says. */
+/* A tensor that is not carried over, and why: "skipped by contract", "tied", or as the caller says. */
 struct apr_left_out {
     struct apr_bytes name;
     const char      *reason;
@@ -39,7 +39,7 @@ struct apr_wishes {
 /* Should the tensor of that name stay behind, and in which words? *reason NULL: no. */
 typedef enum apr_code apr_spare_fn(void *ctx, struct apr_bytes name, const char **reason, struct apr_error *e);
 
-/* All tensors of m in a dialect, HuggingFace's or GGUF's; without a binding as they are. Those that `spare` takes stay behind, and are not
+/* All tensors of m in a dialect, HuggingFace's or GGUF's; without a binding as they are, and so are those that only a converter makes. Those that `spare` takes stay behind, and are not
  * missed. APR_EARG names a tensor that the family does not know, that it wants and misses, or whose shape is another than the contract's,
  * and the option that helps. The model and the binding must outlive the wishes. */
 APR_MUST_CHECK enum apr_code apr_wishes_of(struct apr_wishes *w, const struct apr_kernels *k, const struct apr_model *m,

@@ -1,0 +1,85 @@
+/* apr-convert: what its parts share. */
+#ifndef APR_CONVERT_H
+#define APR_CONVERT_H
+
+#include "base/pattern.h"
+#include "edits.h"
+#include "family/bind.h"
+#include "flow/plan.h"
+#include "flow/selection.h"
+#include "flow/wish.h"
+#include "model/hf_config.h"
+#include "model/model.h"
+#include "model/side.h"
+#include "ui/cli.h"
+#include "ui/report.h"
+
+/* The command line.
+ *   to, type ...   as given, NULL when not
+ *   dtype          what `type` names; NULL: each keeps its own, or `automatic`: the first 16-bit type met
+ *   sized, counted --shard-size, --shards were given
+ *   part, nparts   of --partition K/N; 0: not given */
+struct options {
+    struct apr_cli          cli;
+    struct apr_selection    selection;
+    const char             *to, *type, *quantize, *compress, *tokenizer, *config, *family, *pre, *partition;
+    struct apr_texts        drops, keeps, grafts;
+    struct edits            edits;
+    uint64_t                shard_size, shards, part, nparts;
+    bool                    no_shard, pure, keep_names, dry_run, force, no_verify, resume, nan_to_zero, allow_requantize, in_place, recover,
+                            sized, counted;
+    const struct apr_dtype *dtype;
+    bool                    automatic;
+    int                     zstd;
+    struct apr_patterns    *drop, *keep;
+};
+
+/* A model that tensors come from, the source or a graft.
+ *   translated  its tensors go by another dialect than the target's
+ *   m, config   may be NULL while it is being opened */
+struct source {
+    const char             *path;
+    struct apr_model       *m;
+    const struct apr_family *family;
+    struct apr_binding     *binding;
+    struct apr_hf_config   *config;
+    struct apr_wishes       wishes;
+    bool                    translated;
+};
+
+/* A conversion under way.
+ *   format, dialect, folder  of the target
+ *   main      dtype of most of what is written
+ *   shown     the target as messages call it */
+struct conversion {
+    struct options          *o;
+    const struct apr_format *format;
+    enum apr_dialect         dialect;
+    bool                     folder;
+    struct source            source, *graft;
+    size_t                   ngraft;
+    struct apr_side          side;
+    struct apr_plan          plan;
+    const struct apr_dtype  *main;
+    uint64_t                 elements, expert_elements, nexpert;
+    bool                     head, quantized, unknown_pre, verified;
+};
+
+/* Opens the source and the grafts, finds their families, wishes for their tensors in the target's dialect; drops, keeps, renames and grafts
+ * are done. Close with close_sources, after a failure too. */
+APR_MUST_CHECK enum apr_code open_sources(struct conversion *c, struct apr_error *e);
+void close_sources(struct conversion *c);
+
+/* Puts the wished tensors into the plan: which dtype each gets, and how it comes about. */
+APR_MUST_CHECK enum apr_code plan_tensors(struct conversion *c, struct apr_error *e);
+
+/* Puts metadata, tokenizer and the files beside into the plan, with the edits of the command line. */
+APR_MUST_CHECK enum apr_code plan_metadata(struct conversion *c, struct apr_error *e);
+
+/* The dtype that a word of the command line names, of those that can be written; NULL for none. */
+const struct apr_dtype *written_dtype(const struct options *o, const char *word);
+
+/* What was done, or with --dry-run what would be; why: or NULL. Returns the exit code. */
+int report(struct conversion *c, const struct apr_error *why);
+
+#endif

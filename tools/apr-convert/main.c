@@ -1,0 +1,348 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "convert.h"
+#include "files/sink.h"
+#include "files/source.h"
+#include "in_place.h"
+#include "ui/progress.h"
+#include "model/format.h"
+#include "model/inputs.h"
+
+#define BEST_LEVEL 19 /* of zstd, above which decoders need much memory */
+
+/* ---- the target ----------------------------------------------------------------------------------------------------- */
+
+static const struct apr_format *format_named(const char *name)
+{
+    for (size_t i = 0; apr_formats[i] != NULL; i++)
+        if (apr_formats[i]->rule != NULL && strcmp(apr_formats[i]->name, name) == 0)
+            return apr_formats[i];
+    return NULL;
+}
+
+static const struct apr_format *format_of_suffix(const char *path)
+{
+    const size_t n = strlen(path);
+    for (size_t i = 0; apr_formats[i] != NULL; i++) {
+        const size_t suffix = apr_formats[i]->rule == NULL ? n + 1 : strlen(apr_formats[i]->suffix);
+        if (suffix < n && strcmp(path + n - suffix, apr_formats[i]->suffix) == 0)
+            return apr_formats[i];
+    }
+    return NULL;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* -1: go on. A checkpoint goes into a folder where OUT is one, ends in a slash, or has no suffix of a file. */
+static int choose_target(struct conversion *c)
+{
+    const struct options *const o = c->o;
+    const char *const out = o->cli.operand[1];
+    const size_t n = strlen(out);
+    const bool stream = strcmp(out, "-") == 0, slash = n > 0 && out[n - 1] == '/', folder = !stream && (slash || is_folder(out));
+    const struct apr_format *const suffix = format_of_suffix(out), *const hf = format_named("safetensors");
+    c->format = o->to != NULL ? format_named(o->to) : folder ? hf : suffix;
+    if (c->format == NULL && o->to != NULL)
+        return apr_cli_usage(&o->cli, "--to takes apr, safetensors or gguf, not %s", APR_QUOTED(apr_text(o->to)));
+    if (c->format == NULL)
+        return apr_cli_usage(&o->cli, "%s does not tell the format: --to apr, safetensors or gguf does", APR_QUOTED(apr_text(out)));
+    c->folder = c->format == hf && !stream && (folder || suffix == NULL);
+    c->dialect = c->format->own_names ? APR_GGUF : APR_HF;
+    if (folder && !c->folder)
+        return apr_cli_usage(&o->cli, "%s is a folder, where a file is wanted", APR_QUOTED(apr_text(out)));
+    if (o->zstd > 0 && strcmp(c->format->name, "apr") != 0)
+        return apr_cli_usage(&o->cli, "--compress: only APR files are compressed, not %s", c->format->title);
+    if (stream && (o->shards > 0 || o->shard_size > 0))
+        return apr_cli_usage(&o->cli, "standard output takes one file, no shards");
+    if (stream && o->cli.json && !o->dry_run)
+        return apr_cli_usage(&o->cli, "the file and --json would share standard output");
+    return -1;
+}
+
+static enum apr_code refused(const char *path, const char *why, struct apr_error *e)
+{
+    apr_fail(e, APR_EARG, APR_NOWHERE, "%s", why);
+    apr_error_in(e, path);
+    return APR_EARG;
+}
+
+/* Never onto an input, and onto anything else only by --force. */
+static enum apr_code check_target(const struct conversion *c, struct apr_error *e)
+{
+    const struct options *const o = c->o;
+    const char *const in = o->cli.operand[0], *const out = o->cli.operand[1];
+    struct apr_target place = { .stream = -1, .folder = -1 };
+    struct stat target, source;
+    if (c->folder)
+        return stat(out, &target) == 0 && stat(in, &source) == 0 && target.st_dev == source.st_dev && target.st_ino == source.st_ino
+                   ? refused(out, "cannot be written: it is the input", e)
+                   : APR_OK;
+    enum apr_code code = apr_target_find(&place, out, e);
+    const bool file = code == APR_OK && place.stream < 0 && place.exists && S_ISREG(place.st.st_mode);
+    if (file && apr_use_of(&place.st, in, is_folder(in)) >= APR_PART)
+        code = refused(out, "cannot be written: it is an input", e);
+    else if (file && !o->force && !o->dry_run)
+        code = refused(out, "is there already: --force replaces it", e);
+    apr_target_free(&place);
+    return code;
+}
+
+/* ---- options -------------------------------------------------------------------------------------------------------- */
+
+/* "K/N", 1 <= K <= N. */
+static bool read_partition(struct options *o)
+{
+    const char *const text = o->partition;
+    char *end;
+    if (*text < '0' || *text > '9')
+        return false;
+    o->part = strtoull(text, &end, 10);
+    if (*end != '/' || end[1] < '0' || end[1] > '9')
+        return false;
+    o->nparts = strtoull(end + 1, &end, 10);
+    return *end == 0 && o->part >= 1 && o->part <= o->nparts && o->nparts <= 65535 && (o->shards == 0 || o->shards == o->nparts);
+}
+
+/* "zstd", "zstd:LEVEL" */
+static bool read_compression(struct options *o)
+{
+    char *end;
+    if (strcmp(o->compress, "zstd") == 0) {
+        o->zstd = 3;
+        return true;
+    }
+    if (strncmp(o->compress, "zstd:", 5) != 0 || o->compress[5] < '0' || o->compress[5] > '9')
+        return false;
+    const unsigned long level = strtoul(o->compress + 5, &end, 10);
+    o->zstd = level <= BEST_LEVEL ? (int)level : 0;
+    return *end == 0 && o->zstd > 0;
+}
+
+static int unknown_type(const struct options *o, const char *option, const char *word)
+{
+    char text[512];
+    size_t n = 0;
+    for (size_t i = 0; i < APR_NDTYPES; i++)
+        if (o->cli.run.kernels->encode[i] != NULL && n < sizeof text)
+            n += (size_t)snprintf(text + n, sizeof text - n, " %s", apr_dtypes[i].name);
+    return apr_cli_usage(&o->cli, "%s: %s is none of those that are written:%s", option, APR_QUOTED(apr_text(word)), text);
+}
+
+static int read_type(struct options *o)
+{
+    const char *const word = o->type != NULL ? o->type : o->quantize;
+    if (word == NULL)
+        return -1;
+    o->automatic = o->type != NULL && strcmp(word, "auto") == 0;
+    o->dtype = o->automatic ? &apr_dtypes[APR_F16] : written_dtype(o, word);
+    return o->dtype != NULL ? -1 : unknown_type(o, o->type != NULL ? "--type" : "--quantize", word);
+}
+
+static int check_usage(struct options *o)
+{
+    if (o->in_place || o->recover)
+        return o->cli.noperand == 1 ? -1 : apr_cli_usage(&o->cli, "%s takes one file, got %zu", o->in_place ? "--in-place" : "--recover", o->cli.noperand);
+    if (o->cli.noperand != 2)
+        return apr_cli_usage(&o->cli, "needs a model and a target, got %zu", o->cli.noperand);
+    if ((o->sized && o->shard_size == 0) || (o->counted && o->shards == 0))
+        return apr_cli_usage(&o->cli, "%s takes more than 0", o->sized ? "--shard-size" : "--shards");
+    if (o->compress != NULL && !read_compression(o))
+        return apr_cli_usage(&o->cli, "--compress takes zstd or zstd:1 to zstd:%d, not %s", BEST_LEVEL, APR_QUOTED(apr_text(o->compress)));
+    if (o->partition != NULL && !read_partition(o))
+        return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, and the N of --shards, not %s", APR_QUOTED(apr_text(o->partition)));
+    if (o->shards > 65535)
+        return apr_cli_usage(&o->cli, "--shards goes up to 65535");
+    return read_type(o);
+}
+
+static int add_patterns(struct options *o, struct apr_patterns **p, const struct apr_texts *texts, const char *option, struct apr_error *e)
+{
+    for (size_t i = 0; i < texts->n; i++) {
+        const enum apr_code code = apr_patterns_add(p, apr_text(texts->text[i]), e);
+        if (code != APR_OK)
+            return code == APR_EARG ? apr_cli_usage(&o->cli, "%s: %s", option, e->text) : apr_cli_fail(&o->cli, e);
+    }
+    return -1;
+}
+
+/* ---- converting ----------------------------------------------------------------------------------------------------- */
+
+static void begin_plan(struct conversion *c)
+{
+    const struct options *const o = c->o;
+    struct apr_plan *const p = &c->plan;
+    p->format = c->format;
+    p->folder = c->folder;
+    p->out = o->cli.operand[1];
+    p->force = o->force;
+    p->nan_to_zero = o->nan_to_zero;
+    p->resume = o->resume;
+    p->shard_bytes = o->shard_size;
+    p->nshard = (unsigned)(o->nparts > 0 ? o->nparts : o->shards);
+    p->only = (unsigned)o->part;
+    p->zstd = o->zstd;
+}
+
+static enum apr_code convert(struct conversion *c, struct apr_error *e)
+{
+    APR_TRY(check_target(c, e));
+    APR_TRY(open_sources(c, e));
+    begin_plan(c);
+    APR_TRY(plan_tensors(c, e));
+    APR_TRY(plan_metadata(c, e));
+    APR_TRY(apr_plan_place(&c->plan, e));
+    if (c->o->dry_run)
+        return APR_OK;
+    const enum apr_code code = apr_plan_write(&c->plan, &c->o->cli.run, !c->o->no_verify, &c->verified, e);
+    apr_progress_end(c->o->cli.run.progress);
+    return code;
+}
+
+static int convert_model(struct options *o)
+{
+    struct conversion c = { .o = o };
+    struct apr_error e;
+    int exit_code = choose_target(&c);
+    if (exit_code >= 0)
+        return exit_code;
+    o->cli.taken = strcmp(o->cli.operand[1], "-") == 0 && !o->dry_run;
+    const enum apr_code code = convert(&c, &e);
+    exit_code = report(&c, code == APR_OK ? NULL : &e);
+    apr_plan_end(&c.plan);
+    close_sources(&c);
+    return exit_code;
+}
+
+/* ---- in place ------------------------------------------------------------------------------------------------------- */
+
+static void tell_recovery(const struct options *o, enum apr_recovery done)
+{
+    static const char *const words[] = { "no edit was interrupted", "an interrupted edit was finished", "an interrupted edit was undone" };
+    if (!o->cli.quiet && (done != APR_NOTHING_LEFT || o->recover))
+        printf("%s\n", words[done]);
+}
+
+static int fail_in_place(const struct options *o, struct apr_error *e)
+{
+    struct conversion c = { .o = (struct options *)(uintptr_t)o };
+    apr_error_in(e, o->cli.operand[0]);
+    return report(&c, e);
+}
+
+static int change_in_place(const struct options *o)
+{
+    const char *const path = o->cli.operand[0];
+    struct in_place done = { 0 };
+    struct apr_error e;
+    if (o->recover) {
+        if (recover_in_place(path, &done.recovered, &e) != APR_OK)
+            return fail_in_place(o, &e);
+    } else if (!have_edits(&o->edits)) {
+        return apr_cli_usage(&o->cli, "--in-place: nothing to change; --set, --unset, --chat-template and --rename do");
+    } else if (edit_in_place(path, &o->edits, &o->cli.run, &done, &e) != APR_OK) {
+        return fail_in_place(o, &e);
+    }
+    tell_recovery(o, done.recovered);
+    return APR_EXIT_YES;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+
+/* The target is no input, though it stands among the operands. */
+static enum apr_code check_outputs(struct options *o, struct apr_error *e)
+{
+    const size_t n = o->cli.noperand;
+    o->cli.noperand = n > 1 ? 1 : n;
+    const enum apr_code code = apr_cli_outputs(&o->cli, e);
+    o->cli.noperand = n;
+    return code;
+}
+
+static int run(struct options *o)
+{
+    struct conversion none = { .o = o };
+    struct apr_error e;
+    int exit_code = check_usage(o);
+    if (exit_code < 0)
+        exit_code = add_patterns(o, &o->drop, &o->drops, "--drop", &e);
+    if (exit_code < 0)
+        exit_code = add_patterns(o, &o->keep, &o->keeps, "--keep", &e);
+    if (exit_code >= 0)
+        return exit_code;
+    enum apr_code code = check_outputs(o, &e);
+    if (code == APR_OK)
+        code = apr_selection_families(&o->selection, &o->cli.run, &e);
+    if (code != APR_OK)
+        return report(&none, &e);
+    return o->in_place || o->recover ? change_in_place(o) : convert_model(o);
+}
+
+#define NOT_IN_PLACE                                                                                                                       \
+    "--to --type --quantize --compress --shard-size --shards --no-shard --partition --drop --keep --graft --tokenizer --config --family "  \
+    "--keep-names --dry-run --force --no-verify --resume --pure --pre --nan-to-zero --allow-requantize"
+
+int main(int argc, char **argv)
+{
+    struct options o = { 0 };
+    const struct apr_option option[] = {
+        { "--to", APR_OPTION_TEXT, &o.to, "FORMAT", "apr, safetensors or gguf; default: as the target's suffix says" },
+        { "--type", APR_OPTION_TEXT, &o.type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ..., auto for the first 16-bit one met" },
+        { "--pure", APR_OPTION_FLAG, &o.pure, NULL, "--type holds of vectors and norms too", .needs = "--type" },
+        { "--quantize", APR_OPTION_TEXT, &o.quantize, "PRESET", "as llama-quantize: of its presets those that are one type", .against = "--type" },
+        { "--allow-requantize", APR_OPTION_FLAG, &o.allow_requantize, NULL, "quantized tensors may be quantized again" },
+        { "--nan-to-zero", APR_OPTION_FLAG, &o.nan_to_zero, NULL, "values that are not finite become 0 in blocks; else they are refused" },
+        { "--compress", APR_OPTION_TEXT, &o.compress, "zstd[:LEVEL]", "APR: independent frames with a seek table" },
+        { "--shard-size", APR_OPTION_SIZE, &o.shard_size, "N", "shards of at most N bytes of tensors", .given = &o.sized,
+          .against = "--shards --partition" },
+        { "--shards", APR_OPTION_COUNT, &o.shards, "N", "N shards, as even as whole tensors allow", .given = &o.counted },
+        { "--no-shard", APR_OPTION_FLAG, &o.no_shard, NULL, "one file, which is what is written without an option",
+          .against = "--shard-size --shards --partition" },
+        { "--partition", APR_OPTION_TEXT, &o.partition, "K/N", "only the K-th of N shards, every byte as one run writes it" },
+        { "--rename", APR_OPTION_LIST, &o.edits.rename, "A=B", "tensor A of the target is called B; repeatable" },
+        { "--drop", APR_OPTION_LIST, &o.drops, "PATTERN", "not the tensors whose name, in either dialect, matches; repeatable" },
+        { "--keep", APR_OPTION_LIST, &o.keeps, "PATTERN", "only those whose name matches; repeatable" },
+        { "--graft", APR_OPTION_LIST, &o.grafts, "FILE:PATTERN", "tensors that match come from FILE; repeatable" },
+        { "--set", APR_OPTION_LIST, &o.edits.set, "KEY=TYPE:VALUE", "metadata: u8 i8 ... f64, bool, str; repeatable" },
+        { "--unset", APR_OPTION_LIST, &o.edits.unset, "KEY", "takes a key of the metadata out; repeatable" },
+        { "--tokenizer", APR_OPTION_TEXT, &o.tokenizer, "DIR", "the tokenizer's files are those of DIR" },
+        { "--config", APR_OPTION_INPUT, &o.config, "FILE", "stands for the source's config.json" },
+        { "--chat-template", APR_OPTION_INPUT, &o.edits.chat_template, "FILE", "the chat template is FILE" },
+        { "--pre", APR_OPTION_TEXT, &o.pre, "NAME", "what llama.cpp calls the pre-tokenizer" },
+        { "--family", APR_OPTION_TEXT, &o.family, "NAME", "the model's family, which else the model tells" },
+        { APR_SELECTION_FAMILY(&o.selection) },
+        { "--keep-names", APR_OPTION_FLAG, &o.keep_names, NULL, "no renaming, no transforms: tensors as they are" },
+        { "--dry-run", APR_OPTION_FLAG, &o.dry_run, NULL, "prints the plan and writes nothing" },
+        { "--force", APR_OPTION_FLAG, &o.force, NULL, "replaces a file that is there; never an input" },
+        { "--no-verify", APR_OPTION_FLAG, &o.no_verify, NULL, "does not read the result back" },
+        { "--resume", APR_OPTION_FLAG, &o.resume, NULL, "goes on where a run with this option was interrupted" },
+        { "--in-place", APR_OPTION_FLAG, &o.in_place, NULL, "IN alone: --set, --unset, --chat-template, --rename change its header where it is",
+          .against = NOT_IN_PLACE },
+        { "--recover", APR_OPTION_FLAG, &o.recover, NULL, "IN alone: finishes or undoes an edit in place that was interrupted",
+          .against = NOT_IN_PLACE " --in-place --set --unset --chat-template --rename" },
+    };
+    o.cli = (struct apr_cli){
+        .tool = "apr-convert",
+        .synopsis = "IN OUT",
+        .about = "Converts a model between APR, SafeTensors and GGUF. Without an option every tensor keeps its dtype and every value; what has no place in "
+                 "the target is an error, never lost in silence. A target that is a folder is a HuggingFace checkpoint.",
+        .example = { "apr-convert model/ model.gguf --type auto", "apr-convert model-q8_0.gguf model/ --type bf16",
+          "apr-convert --in-place model.gguf --chat-template chat.jinja" },
+        .option = option,
+        .noption = APR_LENGTH(option),
+    };
+    int exit_code = apr_cli_parse(&o.cli, argc, argv);
+    if (exit_code < 0)
+        exit_code = run(&o);
+    apr_selection_free(&o.selection);
+    apr_patterns_free(o.drop);
+    apr_patterns_free(o.keep);
+    return apr_cli_finish(&o.cli, exit_code);
+}

@@ -1,0 +1,129 @@
+/* Metadata, tokenizer and the files beside, as the target has them. */
+#include "convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "family/translate.h"
+#include "files/source.h"
+#include "model/format.h"
+#include "token/tokenizer_write.h"
+#include "values/dtype.h"
+
+/* general.file_type of a model whose matrices are of that dtype; -1 where there is no word for it. */
+static int64_t file_type_of(const struct apr_dtype *d)
+{
+    static const struct {
+        enum apr_dtype_id id;
+        int               type;
+    } known[] = { { APR_F32, 0 }, { APR_F16, 1 }, { APR_Q4_0, 2 }, { APR_Q4_1, 3 }, { APR_Q8_0, 7 }, { APR_Q5_0, 8 }, { APR_Q5_1, 9 },
+                  { APR_IQ4_NL, 25 }, { APR_BF16, 32 }, { APR_TQ1_0, 36 }, { APR_TQ2_0, 37 }, { APR_NVFP4, 39 }, { APR_Q1_0, 40 }, { APR_Q2_0, 41 } };
+    for (size_t i = 0; i < APR_LENGTH(known); i++)
+        if (&apr_dtypes[known[i].id] == d)
+            return known[i].type;
+    return -1;
+}
+
+/* The last part of a path, without slashes behind it; of a file without its suffix. */
+static struct apr_bytes name_of(const struct source *s)
+{
+    const char *path = s->path;
+    size_t end = strlen(path), begin;
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    for (begin = end; begin > 0 && path[begin - 1] != '/'; begin--)
+        continue;
+    const size_t suffix = s->m->format->suffix == NULL ? 0 : strlen(s->m->format->suffix);
+    if (suffix > 0 && end - begin > suffix && memcmp(path + end - suffix, s->m->format->suffix, suffix) == 0)
+        end -= suffix;
+    return (struct apr_bytes){ (const unsigned char *)path + begin, end - begin };
+}
+
+static struct apr_translation translation_of(const struct conversion *c)
+{
+    const struct apr_dtype *const asked = c->o->dtype;
+    const bool to_gguf = c->dialect == APR_GGUF;
+    struct apr_translation t = {
+        .m = c->source.m, .b = c->source.binding, .side = &c->side, .config = c->source.config, .name = name_of(&c->source),
+        .main = c->main, .file_type = to_gguf ? file_type_of(asked != NULL ? asked : c->main) : -1, .head = c->head,
+        .quantized = c->quantized, .typed = asked != NULL, .elements = c->elements, .expert_elements = c->expert_elements, .nexpert = c->nexpert,
+    };
+    const struct apr_tensor *const freqs = apr_model_find(c->source.m, apr_text("rope_freqs.weight"));
+    if (freqs != NULL && freqs->dtype == &apr_dtypes[APR_F32] && !freqs->swapped && (uintptr_t)freqs->data.at % sizeof(float) == 0) {
+        t.rope_freqs = (const float *)(const void *)freqs->data.at;
+        t.nrope_freqs = (size_t)freqs->count;
+    }
+    return t;
+}
+
+/* Of the embedding as it is written, which a vocabulary must not exceed; 0: there is none. */
+static uint64_t embedding_rows(const struct conversion *c)
+{
+    for (size_t i = 0; i < c->source.wishes.n; i++) {
+        const struct apr_wish *const x = &c->source.wishes.wish[i];
+        if (x->ndim == 2 && (apr_bytes_is(x->name, "token_embd.weight") || (x->role != NULL && apr_bytes_is(x->role->name, "token_embd"))))
+            return x->dim[0];
+    }
+    return 0;
+}
+
+/* A checkpoint's own files go along. */
+static enum apr_code copy_side(struct apr_side *to, const struct apr_side *from, struct apr_error *e)
+{
+    for (size_t i = 0; i < from->n; i++)
+        APR_TRY(apr_side_put(to, (const char *)from->file[i].name.at, from->file[i].text, e));
+    return APR_OK;
+}
+
+static enum apr_code to_gguf(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
+{
+    APR_TRY(apr_translate_to_gguf(&c->plan.meta, t, e));
+    return c->source.m->format->own_names ? APR_OK : apr_tokenizer_to_gguf(&c->plan.meta, tokenizer, &c->o->cli.run, e);
+}
+
+static enum apr_code to_apr(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
+{
+    APR_TRY(apr_translate_to_apr(&c->plan.meta, t, e));
+    return apr_tokenizer_to_apr(&c->plan.meta, tokenizer, &c->o->cli.run, e);
+}
+
+static enum apr_code to_hf(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
+{
+    struct apr_side *const files = c->folder ? &c->plan.side : NULL;
+    if (files != NULL)
+        APR_TRY(copy_side(files, &c->side, e));
+    APR_TRY(apr_translate_to_hf(&c->plan.meta, files, t, e));
+    return files == NULL ? APR_OK : apr_tokenizer_to_hf(files, tokenizer, &c->o->cli.run, e);
+}
+
+/* In a folder the template is a file of its own. */
+static enum apr_code edit(struct conversion *c, struct apr_error *e)
+{
+    struct edits edits = c->o->edits;
+    struct apr_bytes text;
+    if (c->folder)
+        edits.chat_template = NULL;
+    APR_TRY(edit_metadata(&c->plan.meta, &edits, c->format, &c->o->cli.run, e));
+    if (!c->folder || c->o->edits.chat_template == NULL)
+        return APR_OK;
+    text = apr_side_get(&c->side, "chat_template.jinja");
+    return apr_side_put(&c->plan.side, "chat_template.jinja", text, e);
+}
+
+static enum apr_code all_of_it(struct conversion *c, struct apr_error *e)
+{
+    const struct apr_translation t = translation_of(c);
+    struct apr_tokenizer tokenizer = { .m = c->source.m, .b = c->source.binding, .side = &c->side, .pre = c->o->pre, .rows = embedding_rows(c) };
+    APR_TRY(c->format->own_names ? to_gguf(c, &t, &tokenizer, e) : c->format->config ? to_hf(c, &t, &tokenizer, e) : to_apr(c, &t, &tokenizer, e));
+    c->unknown_pre = tokenizer.unknown_pre;
+    return edit(c, e);
+}
+
+enum apr_code plan_metadata(struct conversion *c, struct apr_error *e)
+{
+    const enum apr_code code = all_of_it(c, e);
+    if (code != APR_OK)
+        apr_error_in(e, c->source.path);
+    return code;
+}

@@ -1,0 +1,227 @@
+/* What was done, or would be: as text and as JSON. */
+#include "convert.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "files/source.h"
+#include "model/format.h"
+
+/* ---- JSON ----------------------------------------------------------------------------------------------------------- */
+
+static void write_subject(struct apr_out *j, const void *about)
+{
+    const struct conversion *const c = about;
+    apr_out_text(j, "input", c->o->cli.noperand > 0 ? c->o->cli.operand[0] : NULL);
+    apr_out_text(j, "output", c->o->cli.noperand > 1 ? c->o->cli.operand[1] : NULL);
+    apr_out_text(j, "format_from", c->source.m == NULL ? NULL : c->source.m->format->name);
+    apr_out_text(j, "format_to", c->format == NULL ? NULL : c->format->name);
+}
+
+/* "F16", of several "F16, F32". */
+static const char *dtype_from(const struct apr_planned *t, char text[64])
+{
+    if (t->how == APR_GENERATE)
+        return NULL;
+    snprintf(text, 64, "%s", apr_input_part(&t->in, 0)->dtype->name);
+    for (size_t i = 1; i < t->in.view.npart; i++)
+        if (apr_input_part(&t->in, i)->dtype != apr_input_part(&t->in, 0)->dtype) {
+            snprintf(text, 64, "mixed");
+            break;
+        }
+    return text;
+}
+
+static void write_row(struct apr_report *r, const struct conversion *c, const struct apr_planned *t)
+{
+    static const char *const how[] = { "copy", "blocks", "encode", "generate" };
+    char text[64];
+    apr_report_row(r);
+    if (t->from.n > 0)
+        apr_out_bytes(r->out, "name_from", t->from);
+    else
+        apr_out_null(r->out, "name_from");
+    apr_out_bytes(r->out, "name_to", t->name);
+    apr_out_text(r->out, "dtype_from", dtype_from(t, text));
+    apr_out_text(r->out, "dtype_to", t->dtype->name);
+    apr_out_counts(r->out, "shape", t->dim, t->ndim);
+    apr_out_text(r->out, "transform", t->transform);
+    apr_out_text(r->out, "how", how[t->how]);
+    apr_out_count(r->out, "bytes", t->bytes);
+    if (c->plan.nfile > 1)
+        apr_out_count(r->out, "shard", t->shard);
+    if (t->lossy && !c->o->dry_run) {
+        apr_out_real(r->out, "rmse", t->rmse);
+        apr_out_real(r->out, "cosine", t->cosine);
+    }
+    if (t->nan > 0)
+        apr_out_count(r->out, "nan_to_zero", t->nan);
+    apr_report_row_end(r);
+}
+
+static void write_dropped(struct apr_out *j, const struct apr_wishes *w)
+{
+    apr_out_open(j, "dropped", '[');
+    for (size_t i = 0; i < w->nleft; i++) {
+        apr_out_open(j, NULL, '{');
+        apr_out_bytes(j, "name", w->left[i].name);
+        apr_out_text(j, "reason", w->left[i].reason);
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+}
+
+static uint64_t bytes_in(const struct conversion *c)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; c->source.m != NULL && i < c->source.m->nfile; i++)
+        n += c->source.m->file[i]->stored;
+    return n;
+}
+
+/* Files beside a checkpoint that have no place in the target. */
+static bool is_left(const struct conversion *c, const struct apr_side_file *f)
+{
+    static const char *const translated[] = { "config.json", "generation_config.json" };
+    if (c->folder || !(c->format->own_names || c->format->config))
+        return false;
+    for (size_t i = 0; i < APR_LENGTH(translated) && c->format->own_names; i++)
+        if (apr_bytes_is(f->name, translated[i]))
+            return false;
+    return !(c->format->own_names && apr_side_of_tokenizer(f->name));
+}
+
+static void write_left(struct apr_out *j, const struct conversion *c)
+{
+    apr_out_open(j, "metadata_dropped", '[');
+    for (size_t i = 0; i < c->side.n; i++)
+        if (is_left(c, &c->side.file[i]))
+            apr_out_bytes(j, NULL, c->side.file[i].name);
+    for (size_t i = 0; i < c->o->edits.unset.n; i++)
+        apr_out_text(j, NULL, c->o->edits.unset.text[i]);
+    apr_out_close(j, ']');
+}
+
+/* What the readers accepted but found odd: an APR without a footer, gaps. */
+static void write_notes(struct apr_out *j, const struct apr_model *m)
+{
+    apr_out_open(j, "notes", '[');
+    for (size_t i = 0; i < m->nnote; i++) {
+        apr_out_open(j, NULL, '{');
+        apr_out_text(j, "code", m->note[i].code);
+        apr_out_text(j, "text", m->note[i].text);
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+}
+
+static uint64_t planned_bytes(const struct conversion *c)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < c->plan.nfile; i++)
+        n += c->plan.file[i].size;
+    return n;
+}
+
+static void write_json(const struct conversion *c, const struct apr_error *why)
+{
+    struct apr_out out = { .to = stdout };
+    struct apr_report r = { .out = &out, .schema = "apr-convert/1", .rows = "tensors", .subject = write_subject, .about = c };
+    apr_report_begin(&r);
+    for (size_t i = 0; i < c->plan.ntensor && why == NULL; i++)
+        write_row(&r, c, &c->plan.tensor[i]);
+    apr_report_sum(&r);
+    if (why == NULL) {
+        write_dropped(&out, &c->source.wishes);
+        write_left(&out, c);
+        write_notes(&out, c->source.m);
+        apr_out_count(&out, "bytes_in", bytes_in(c));
+        apr_out_count(&out, "bytes_out", c->o->dry_run ? planned_bytes(c) : c->plan.bytes_out);
+        apr_out_bool(&out, "verified", c->verified);
+    }
+    apr_report_end(&r, why);
+}
+
+/* ---- text ----------------------------------------------------------------------------------------------------------- */
+
+static void print_plan(const struct conversion *c)
+{
+    char text[64], size[32], shape[176];
+    for (size_t i = 0; i < c->plan.ntensor; i++) {
+        const struct apr_planned *const t = &c->plan.tensor[i];
+        apr_print_bytes(stdout, t->name);
+        printf("  %s %s  %s  <- ", t->dtype->name, apr_spell_shape(t->dim, t->ndim, shape), apr_spell_size(t->bytes, size));
+        if (t->how == APR_GENERATE)
+            printf("generated");
+        else
+            apr_print_bytes(stdout, t->from);
+        if (t->how != APR_GENERATE && strcmp(dtype_from(t, text), t->dtype->name) != 0)
+            printf("  %s", text);
+        if (t->transform != NULL)
+            printf("  %s", t->transform);
+        putchar('\n');
+    }
+    for (size_t i = 0; i < c->plan.nfile; i++)
+        printf("%s  %s\n", c->plan.file[i].path, apr_spell_size(c->plan.file[i].size, size));
+}
+
+static void print_dropped(const struct conversion *c, FILE *to)
+{
+    const struct apr_wishes *const w = &c->source.wishes;
+    for (size_t i = 0; i < w->nleft; i++) {
+        fputs("left out  ", to);
+        apr_print_bytes(to, w->left[i].name);
+        fprintf(to, "  (%s)\n", w->left[i].reason);
+    }
+    for (size_t i = 0; i < c->side.n; i++)
+        if (is_left(c, &c->side.file[i])) {
+            fputs("not carried  ", to);
+            apr_print_bytes(to, c->side.file[i].name);
+            fputc('\n', to);
+        }
+}
+
+/* "21 tensors, 2.7 MB: 12 as they are, 4 in another order, 5 in another dtype; verified" */
+static void print_summary(const struct conversion *c)
+{
+    static const char *const words[] = { "as stored", "rearranged", "in another dtype", "generated" };
+    size_t n[APR_LENGTH(words)] = { 0 }, parts = 0;
+    char size[32];
+    for (size_t i = 0; i < c->plan.ntensor; i++)
+        n[c->plan.tensor[i].how]++;
+    printf("%zu tensors, %s", c->plan.ntensor, apr_spell_size(c->o->dry_run ? planned_bytes(c) : c->plan.bytes_out, size));
+    for (size_t i = 0; i < APR_LENGTH(words); i++)
+        if (n[i] > 0)
+            printf("%s%zu %s", parts++ == 0 ? ": " : ", ", n[i], words[i]);
+    printf("%s\n", c->o->dry_run ? "; nothing was written" : c->verified ? "; verified" : "");
+}
+
+static void tell_unknown_pre(const struct conversion *c)
+{
+    struct apr_error e;
+    if (!c->unknown_pre || c->o->cli.quiet)
+        return;
+    apr_fail(&e, APR_OK, APR_NOWHERE, "its pre-tokenizer is none that llama.cpp has a name for: \"gpt-2\" is written, --pre NAME says otherwise");
+    apr_error_in(&e, c->source.path);
+    apr_cli_fail(&c->o->cli, &e);
+}
+
+int report(struct conversion *c, const struct apr_error *why)
+{
+    if (c->o->cli.json)
+        write_json(c, why);
+    if (why != NULL)
+        return apr_cli_fail(&c->o->cli, why);
+    tell_unknown_pre(c);
+    if (c->o->cli.json || c->o->cli.taken)
+        return APR_EXIT_YES;
+    if (c->o->dry_run)
+        print_plan(c);
+    if (!c->o->cli.quiet || c->o->dry_run) {
+        print_dropped(c, stdout);
+        print_summary(c);
+    }
+    return APR_EXIT_YES;
+}

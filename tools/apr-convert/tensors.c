@@ -1,0 +1,278 @@
+/* Which dtype each tensor gets, and how it comes about. */
+#include "convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/bytes.h"
+#include "model/format.h"
+#include "values/dtype.h"
+
+static const struct apr_dtype *const f32 = &apr_dtypes[APR_F32], *const f16 = &apr_dtypes[APR_F16], *const bf16 = &apr_dtypes[APR_BF16];
+
+const struct apr_dtype *written_dtype(const struct options *o, const char *word)
+{
+    for (size_t i = 0; i < APR_NDTYPES; i++)
+        if (o->cli.run.kernels->encode[i] != NULL && strcasecmp(apr_dtypes[i].name, word) == 0)
+            return &apr_dtypes[i];
+    return NULL;
+}
+
+static bool is_half(const struct apr_dtype *d) { return d == f16 || d == bf16; }
+
+static bool is_quantized(const struct apr_dtype *d) { return d->block > 1 || d->head > 0; }
+
+/* The dtype of its parts, NULL when they differ; of a generated one F32. */
+static const struct apr_dtype *stored_dtype(const struct apr_wish *x)
+{
+    const struct apr_dtype *d = x->values != NULL ? f32 : apr_input_part(&x->in, 0)->dtype;
+    for (size_t i = 1; i < x->in.view.npart; i++)
+        if (apr_input_part(&x->in, i)->dtype != d)
+            return NULL;
+    return d;
+}
+
+/* ---- the policy (families.md 2) ------------------------------------------------------------------------------------- */
+
+static bool ends(struct apr_bytes name, const char *ending)
+{
+    const size_t n = strlen(ending);
+    return name.n >= n && memcmp(name.at + name.n - n, ending, n) == 0;
+}
+
+static const struct apr_role *role_of(const struct conversion *c, const struct apr_wish *x)
+{
+    struct apr_meaning s;
+    if (x->role != NULL || c->source.binding == NULL || x->in.view.npart != 1)
+        return x->role;
+    const struct apr_tensor *const t = apr_model_find(c->source.m, x->from);
+    return t != NULL && apr_binding_meaning(c->source.binding, t, 0, &s) ? s.role : NULL;
+}
+
+/* Is it one that stays F32 whatever is asked for: vectors, norms, routers, positions? */
+static bool stays_f32(const struct conversion *c, const struct apr_wish *x)
+{
+    static const char *const ending[] = { "norm.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "position_embd.weight",
+                                          "token_types.weight", "ssm_conv1d.weight" };
+    const struct apr_role *const role = role_of(c, x);
+    bool stays = x->ndim < 2 || (role != NULL && role->f32) || !ends(x->name, ".weight");
+    for (size_t i = 0; i < APR_LENGTH(ending) && !stays; i++)
+        stays = ends(x->name, ending[i]);
+    return stays;
+}
+
+static enum apr_code refuse_again(const struct apr_wish *x, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e)
+{
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, " is %s already: --allow-requantize quantizes it again, to %s", from->name, to->name);
+}
+
+/* What --type makes of it. */
+static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype *from, const struct apr_dtype **to,
+                                 struct apr_error *e)
+{
+    const struct apr_dtype *const wanted = c->o->dtype;
+    const bool gguf = c->dialect == APR_GGUF, numbers = from == NULL || (from->kind == APR_REAL && from->pair == NULL);
+    *to = from;
+    if (!numbers || !x->in.decodable)
+        return APR_OK;
+    if (!c->o->pure && stays_f32(c, x)) {
+        *to = gguf || from == NULL || is_quantized(from) || !is_quantized(wanted) ? f32 : from;
+        return APR_OK;
+    }
+    *to = is_quantized(wanted) && x->dim[x->ndim == 0 ? 0 : x->ndim - 1] % wanted->block != 0 ? f16 : wanted;
+    if (x->ndim == 0 && is_quantized(wanted))
+        *to = f32;
+    if (from != NULL && is_quantized(from) && is_quantized(*to) && from != *to && !c->o->allow_requantize)
+        return refuse_again(x, from, *to, e);
+    return APR_OK;
+}
+
+static enum apr_code choose_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
+{
+    const struct apr_dtype *const from = stored_dtype(x);
+    *to = from;
+    if (x->values != NULL)
+        return APR_OK;
+    if (c->o->dtype != NULL)
+        APR_TRY(asked_dtype(c, x, from, to, e));
+    else if (from == NULL || x->in.view.nvalue > 0 || (c->source.translated && c->dialect == APR_GGUF && is_half(from) && stays_f32(c, x)))
+        *to = f32;
+    if (*to == NULL || (x->in.view.nvalue > 0 && from != NULL && is_quantized(from) && c->o->dtype == NULL))
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": its values change on the way, and %s blocks cannot: --type decodes them, --keep-names "
+                               "carries them as they are", from == NULL ? "different" : from->name);
+    return APR_OK;
+}
+
+/* ---- how ------------------------------------------------------------------------------------------------------------ */
+
+/* Do the rows of the input lie in whole blocks, side by side? */
+static bool rows_move(const struct apr_input *in)
+{
+    const struct apr_tensor *const one = apr_input_part(in, 0);
+    const uint64_t block = one->dtype->block;
+    if (in->ncol % block != 0 || one->row != one->count)
+        return in->plain;
+    for (uint64_t row = 0; row < in->nrow; row++)
+        for (uint64_t col = 0; col < in->ncol;) {
+            const struct apr_place p = apr_view_place(&in->view, row * in->ncol + col);
+            const uint64_t run = apr_min(p.run, in->ncol - col);
+            if (p.part == in->view.npart || p.stride != 1 || p.index % block != 0 || run % block != 0 || run == 0)
+                return false;
+            col += run;
+        }
+    return true;
+}
+
+static enum apr_code choose_way(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
+{
+    const struct apr_dtype *const from = stored_dtype(x);
+    const struct apr_input *const in = &x->in;
+    if (x->values != NULL) {
+        t->how = APR_GENERATE;
+        return APR_OK;
+    }
+    if (from == t->dtype && in->plain && !apr_input_part(in, 0)->swapped) {
+        t->how = APR_COPY;
+        t->row = apr_input_part(in, 0)->row;
+        return APR_OK;
+    }
+    const bool moves = from == t->dtype && in->view.nvalue == 0 && (from->block == 1 || rows_move(in)) && (from->head == 0 || in->plain);
+    t->how = moves ? APR_BLOCKS : APR_ENCODE;
+    if (moves)
+        return APR_OK;
+    if (c->o->cli.run.kernels->encode[apr_dtype_id(t->dtype)] == NULL || (from == t->dtype && from->block > 1 && c->o->dtype == NULL))
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is %s, whose blocks do not go through %s: --type decodes them, --keep-names carries "
+                               "them as they are", from == NULL ? t->dtype->name : from->name, x->transform == NULL ? "this" : x->transform);
+    if (!in->decodable)
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": values of %s are not decoded", from == NULL ? "its parts" : from->name);
+    t->lossy = t->dtype != f32 || in->wide;
+    t->in.half = c->o->dtype != NULL && c->dialect == APR_GGUF && from == f16 && in->view.nvalue > 0;
+    return APR_OK;
+}
+
+/* ---- the 16-bit type ------------------------------------------------------------------------------------------------ */
+
+/* The dtype of most of the weights. */
+static const struct apr_dtype *main_dtype(const struct apr_planned *t, size_t n)
+{
+    uint64_t count[APR_NDTYPES] = { 0 };
+    size_t most = APR_F32;
+    for (size_t i = 0; i < n; i++)
+        if (t[i].ndim > 1 && t[i].dtype->kind == APR_REAL)
+            count[apr_dtype_id(t[i].dtype)] += t[i].count;
+    for (size_t i = 0; i < APR_NDTYPES; i++)
+        if (count[i] > count[most])
+            most = i;
+    return &apr_dtypes[most];
+}
+
+/* Is every value exact in d, a 16-bit type? Stops at the first that is not. */
+static bool is_exact(const struct conversion *c, const struct apr_input *in, const struct apr_dtype *d)
+{
+    const struct apr_kernels *const k = c->o->cli.run.kernels;
+    struct apr_window w = apr_window_of(&c->o->cli.run);
+    float value[APR_STRETCH], back[APR_STRETCH];
+    unsigned char code[2 * APR_STRETCH];
+    bool exact = in->decodable && !in->wide;
+    for (uint64_t first = 0; first < in->count && exact; first += APR_STRETCH) {
+        const size_t n = (size_t)apr_min(APR_STRETCH, in->count - first);
+        apr_input_floats(in, &w, first, n, value);
+        k->encode[apr_dtype_id(d)](value, n, code);
+        k->decode[apr_dtype_id(d)](code, code, n, back);
+        exact = memcmp(value, back, n * sizeof *value) == 0;
+    }
+    apr_window_drop(&w);
+    return exact;
+}
+
+/* A checkpoint has its vectors in the 16-bit type of its weights: they are given it back where that changes no value. */
+static void narrow(const struct conversion *c, struct apr_planned *t, size_t n, const struct apr_dtype *half)
+{
+    for (size_t i = 0; i < n; i++) {
+        const bool from_f32 = t[i].how != APR_GENERATE && t[i].dtype == f32 && t[i].in.view.npart > 0;
+        if (from_f32 && is_exact(c, &t[i].in, half)) {
+            t[i].dtype = half;
+            t[i].how = APR_ENCODE;
+            t[i].lossy = false;
+        }
+    }
+}
+
+/* The first 16-bit type of a matrix, in the order of the tensors; else F16. */
+static const struct apr_dtype *first_half(const struct apr_wishes *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        const struct apr_dtype *const d = stored_dtype(&w->wish[i]);
+        if (d != NULL && is_half(d) && w->wish[i].ndim > 1)
+            return d;
+    }
+    return f16;
+}
+
+/* ---- the plan ------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code plan_one(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
+{
+    *t = (struct apr_planned){ .name = x->name, .from = x->from, .ndim = x->ndim, .count = x->count, .row = x->count, .in = x->in,
+                               .values = x->values, .transform = x->transform };
+    memcpy(t->dim, x->dim, sizeof t->dim);
+    APR_TRY(choose_dtype(c, x, &t->dtype, e));
+    return choose_way(c, x, t, e);
+}
+
+static void count_elements(struct conversion *c, const struct apr_wish *x, const struct apr_planned *t)
+{
+    const struct apr_bytes role = x->role == NULL ? (struct apr_bytes){ 0 } : x->role->name;
+    c->quantized |= is_quantized(t->dtype);
+    c->head |= apr_bytes_is(role, "output") || apr_bytes_is(x->name, "output.weight") || apr_bytes_is(x->name, "lm_head.weight");
+    c->elements += t->count;
+    if (x->role != NULL && apr_role_stacked(x->role)) {
+        c->expert_elements += t->count;
+        c->nexpert = t->dim[0];
+    }
+}
+
+static enum apr_code rename_all(const struct conversion *c, struct apr_planned *t, size_t n, struct apr_error *e)
+{
+    struct apr_bytes *const name = malloc((n + 1) * sizeof *name);
+    if (name == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < n; i++)
+        name[i] = t[i].name;
+    const enum apr_code code = edit_names(name, n, &c->o->edits, e);
+    for (size_t i = 0; i < n; i++)
+        t[i].name = name[i];
+    free(name);
+    return code;
+}
+
+static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct apr_error *e)
+{
+    const struct apr_wishes *const w = &c->source.wishes;
+    for (size_t i = 0; i < w->n; i++) {
+        APR_TRY(plan_one(c, &w->wish[i], &t[i], e));
+        count_elements(c, &w->wish[i], &t[i]);
+    }
+    c->main = main_dtype(t, w->n);
+    if (c->dialect == APR_HF && is_half(c->main) && (c->source.translated || c->o->dtype != NULL))
+        narrow(c, t, w->n, c->main);
+    APR_TRY(rename_all(c, t, w->n, e));
+    for (size_t i = 0; i < w->n; i++)
+        APR_TRY(apr_plan_add(&c->plan, &t[i], e));
+    return APR_OK;
+}
+
+enum apr_code plan_tensors(struct conversion *c, struct apr_error *e)
+{
+    struct apr_planned *const t = calloc(c->source.wishes.n + 1, sizeof *t);
+    if (t == NULL)
+        return apr_no_memory(e);
+    if (c->o->automatic)
+        c->o->dtype = first_half(&c->source.wishes);
+    const enum apr_code code = add_all(c, t, e);
+    free(t);
+    if (code != APR_OK)
+        apr_error_in(e, c->source.path);
+    return code;
+}
