@@ -190,6 +190,9 @@ static struct apr_result said_at(const struct apr_binding *b, const struct apr_k
     return entry == NULL ? (struct apr_result){ 0 } : result_of(&entry->value);
 }
 
+/* Metadata that may have the words of a config.json. */
+static bool is_apr(const struct apr_model *m) { return !m->format->own_names && !m->format->config; }
+
 /* What config.json or the metadata says of a dim. */
 static struct apr_result said_value(const struct apr_binding *b, const struct apr_dim *d)
 {
@@ -200,7 +203,9 @@ static struct apr_result said_value(const struct apr_binding *b, const struct ap
     for (size_t i = 0; i < b->family->nkv && !r.known; i++)
         if (b->family->kv[i].fills == d)
             r = said_at(b, &b->family->kv[i]);
-    return r;
+    for (size_t i = 0; is_apr(b->model) && i < d->key.n && !r.known; i++)
+        r = result_of(apr_meta_at(&b->model->meta, d->key.word[i]));
+    return r.known && (r.text.at != NULL) != d->text ? (struct apr_result){ 0 } : r;
 }
 
 /* Does the role's shape stand as it is in this dialect (but for a leading stack)? */

@@ -207,6 +207,8 @@ static enum apr_code add_step(struct apr_view *v, const struct apr_transform *t,
         s.cols *= s.rows;
     if (t->op == APR_OP_ROWS)
         s.cols = product(dim + 1, ndim - 1);
+    if (t->op == APR_OP_ROWS && t->n[0] == 0 && t->n[1] == dim[0]) /* all of them */
+        return APR_OK;
     if (v->nstep > 0 && undoes(&v->step[v->nstep - 1], &s)) {
         v->nstep--;
         return APR_OK;

@@ -215,6 +215,8 @@ static int convert_model(struct options *o)
         return exit_code;
     o->cli.taken = strcmp(o->cli.operand[1], "-") == 0 && !o->dry_run;
     const enum apr_code code = convert(&c, &e);
+    if (code != APR_OK)
+        apr_error_in(&e, o->cli.operand[0]);
     exit_code = report(&c, code == APR_OK ? NULL : &e);
     apr_plan_end(&c.plan);
     close_sources(&c);
