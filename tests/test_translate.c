@@ -268,7 +268,9 @@ static void a_card_and_sampling_become_general_keys(void **state)
 static void a_card_that_is_no_yaml_says_nothing(void **state)
 {
     (void)state;
-    static const char *const cards[] = { "---\nlicense: [a\n---\n", "---\n&a *a: !!x\n---\n", "---\nlicense: mit", "no card", "---\n---\n", "" };
+    static const char *const cards[] = {
+        "---\nlicense: [a\n---\n", "---\n&a *a: !!x\n---\n", "---\nlicense: mit", "no card", "---\n---\n", "",
+    };
     for (size_t i = 0; i < APR_LENGTH(cards); i++) {
         struct apr_side side = { 0 };
         struct apr_draft d = { 0 };
@@ -313,7 +315,8 @@ static void subject_end(struct subject *s)
     model_end(&s->m);
 }
 
-static const char llama_config[] = "{\n  \"architectures\": [\n    \"LlamaForCausalLM\"\n  ],\n  \"dtype\": \"float16\",\n  \"head_dim\": 64,\n"
+static const char llama_config[] =
+    "{\n  \"architectures\": [\n    \"LlamaForCausalLM\"\n  ],\n  \"dtype\": \"float16\",\n  \"head_dim\": 64,\n"
     "  \"hidden_size\": 256,\n  \"intermediate_size\": 512,\n  \"max_position_embeddings\": 512,\n  \"model_type\": \"llama\",\n"
     "  \"num_attention_heads\": 4,\n  \"num_hidden_layers\": 2,\n  \"num_key_value_heads\": 2,\n  \"pretraining_tp\": 1,\n"
     "  \"rms_norm_eps\": 1e-05,\n  \"rope_parameters\": {\n    \"rope_theta\": 10000.0,\n    \"rope_type\": \"default\"\n  },\n"
@@ -394,7 +397,8 @@ static void an_apr_has_one_spelling_of_each_size_and_the_files(void **state)
 {
     (void)state;
     static const char *const expected[][2] = {
-        { "model_type", "llama" }, { "architecture", "llama" }, { "hf_architecture", "LlamaForCausalLM" }, { "original_format", "safetensors" },
+        { "model_type", "llama" }, { "architecture", "llama" }, { "hf_architecture", "LlamaForCausalLM" },
+        { "original_format", "safetensors" },
         { "hidden_size", "256" }, { "num_layers", "2" }, { "num_heads", "4" }, { "num_kv_heads", "2" }, { "vocab_size", "320" },
         { "intermediate_size", "512" }, { "max_position_embeddings", "512" }, { "rope_theta", "10000.0" }, { "rope_type", "2" },
         { "rms_norm_eps", "1e-05" }, { "total_size", "7" }, { "param_count", "1344768" }, { "source_metadata", "{\"format\":\"pt\"}" },

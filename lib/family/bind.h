@@ -75,9 +75,9 @@ struct apr_statement {
 struct apr_statement apr_binding_states(const struct apr_binding *b, const struct apr_kv *k);
 struct apr_statement apr_binding_states_dim(const struct apr_binding *b, const struct apr_dim *d);
 
-/* For those that write metadata: does a condition hold (NULL: always)? The value of a formula; not known for lists and for what only code can
- * work out. The value of an entry as a GGUF, or as config.json, has it; not known where the contract wants none. The keys that the model
- * carries of another format (family/gguf_kv.h), tokenizer.* left out. */
+/* For those that write metadata: does a condition hold (NULL: always)? The value of a formula; not known for lists and for what only code
+ * can work out. The value of an entry as a GGUF, or as config.json, has it; not known where the contract wants none. The keys that the
+ * model carries of another format (family/gguf_kv.h), tokenizer.* left out. */
 bool apr_binding_holds(const struct apr_binding *b, const struct apr_expr *when);
 struct apr_result apr_binding_formula(const struct apr_binding *b, const struct apr_formula *f);
 struct apr_result apr_binding_value(const struct apr_binding *b, const struct apr_kv *k, bool gguf);

@@ -6,7 +6,9 @@
 #include "base/bytes.h"
 #include "family/spell.h"
 #include "family/yaml.h"
+#include "model/format.h"
 #include "model/hf_config.h"
+#include "model/meta.h"
 
 /* ---- size ----------------------------------------------------------------------------------------------------------- */
 
@@ -296,7 +298,9 @@ enum apr_code apr_general_put(struct apr_draft *d, const struct apr_translation 
     APR_TRY(put_sampling(d, t->side, e));
     APR_TRY(read_card(t->side, &card, e));
     const struct apr_yaml *const root = card == NULL ? NULL : apr_yaml_root(card);
-    enum apr_code code = put_text(d, "general.name", t->name, e);
+    const bool apr = t->m != NULL && !t->m->format->own_names && !t->m->format->config;
+    const struct apr_bytes own = apr ? apr_meta_string(&t->m->meta, "name") : (struct apr_bytes){ 0 };
+    enum apr_code code = put_text(d, "general.name", own.n > 0 ? own : t->name, e);
     if (code == APR_OK)
         code = put_card_word(d, root, "general.name", name, e);
     if (code == APR_OK)

@@ -7,8 +7,8 @@
 /* "1.3M", "4x330K": two digits at least, K M B T. experts 0: no mixture; else shared + one expert, times so many. */
 const char *apr_size_label(uint64_t elements, uint64_t expert_elements, uint64_t experts, char text[48]);
 
-/* general.type up to general.languages, as the converter of llama.cpp writes them from generation_config.json, the front matter of README.md
- * and the name. A front matter that is no YAML says nothing. */
+/* general.type up to general.languages, as the converter of llama.cpp writes them from generation_config.json, the front matter of
+ * README.md and the name. A front matter that is no YAML says nothing. */
 APR_MUST_CHECK enum apr_code apr_general_put(struct apr_draft *d, const struct apr_translation *t, struct apr_error *e);
 
 /* The license that the front matter names, in the arena; empty when it names none. */

@@ -156,7 +156,8 @@ static enum apr_code write_entry(struct writer *w, const struct apr_meta_entry *
     return code;
 }
 
-enum apr_code apr_gguf_kv_write(struct apr_arena **a, const struct apr_meta *meta, bool by_name, struct apr_bytes *json, struct apr_error *e)
+enum apr_code apr_gguf_kv_write(struct apr_arena **a, const struct apr_meta *meta, bool by_name, struct apr_bytes *json,
+                                struct apr_error *e)
 {
     char *text = NULL;
     size_t n = 0;

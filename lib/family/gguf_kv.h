@@ -1,4 +1,5 @@
-/* The keys of a GGUF as JSON: {"key": {"t": tag, "v": value}, ...}, in order. An APR has them in its metadata, a SafeTensors file as a string.
+/* The keys of a GGUF as JSON: {"key": {"t": tag, "v": value}, ...}, in order. An APR has them in its metadata, a SafeTensors file as a
+ * string.
  *
  *   tag      u8 i8 u16 i16 u32 i32 u64 i64 f32 f64 bool str, and arr_ before any of these
  *   v        the value; integers of 64 bits whole, floats as the shortest decimal that is the same float

@@ -70,12 +70,14 @@ static enum apr_code write_metadata(void *ctx, struct apr_bytes key, struct apr_
 static bool is_told(const struct apr_translation *t, struct apr_bytes key)
 {
     static const char *const told[] = {
-        "model_type", "total_size", "param_count", "data_source", "data_license", "original_format", "quantization", "sharding", "architecture",
-        "hf_architecture", "hf_model_type", "hidden_size", "hidden_dim", "d_model", "n_embd", "num_layers", "n_layers", "num_hidden_layers",
-        "n_layer", "num_heads", "n_heads", "num_attention_heads", "n_head", "num_kv_heads", "n_kv_heads", "num_key_value_heads", "vocab_size",
-        "n_vocab", "intermediate_size", "ffn_dim", "intermediate_dim", "n_inner", "max_position_embeddings", "max_seq_len", "context_length",
-        "n_ctx", "rms_norm_eps", "layer_norm_eps", "norm_eps", "rope_theta", "rope_type", "head_dim", "num_experts", "num_experts_per_tok",
-        "moe_intermediate_size", "tied_embeddings", "tensor_shapes", "chat_template", SOURCE_METADATA, APR_SIDE_KEY, APR_KV_KEY, APR_FLAT_KEY,
+        "model_type", "total_size", "param_count", "original_format", "quantization", "sharding",
+        "architecture", "hf_architecture", "hf_model_type", "tied_embeddings", "tensor_shapes", "chat_template",
+        "hidden_size", "hidden_dim", "d_model", "n_embd", "num_layers", "n_layers", "num_hidden_layers", "n_layer",
+        "num_heads", "n_heads", "num_attention_heads", "n_head", "num_kv_heads", "n_kv_heads", "num_key_value_heads",
+        "vocab_size", "n_vocab", "intermediate_size", "ffn_dim", "intermediate_dim", "n_inner", "head_dim",
+        "max_position_embeddings", "max_seq_len", "context_length", "n_ctx", "rms_norm_eps", "layer_norm_eps", "norm_eps",
+        "rope_theta", "rope_type", "num_experts", "num_experts_per_tok", "moe_intermediate_size",
+        SOURCE_METADATA, APR_SIDE_KEY, APR_KV_KEY, APR_FLAT_KEY,
     };
     static const char tokenizer[] = "tokenizer.";
     const struct apr_value *const carried = apr_meta_find(&t->m->meta, APR_SIDE_KEY);
@@ -94,8 +96,6 @@ static bool is_rest(const struct apr_translation *t, const struct apr_meta_entry
     for (size_t i = 0; stated && apr_meta_find(&t->m->meta, APR_KV_KEY) != NULL && i < APR_LENGTH(general); i++)
         if (apr_bytes_is(entry->key, general[i]))
             return false;
-    if (apr_bytes_is(entry->key, "data_source") || apr_bytes_is(entry->key, "data_license"))
-        return entry->value.type != APR_META_NULL;
     return stated;
 }
 
@@ -180,7 +180,9 @@ static struct apr_bytes class_of(const struct apr_translation *t, const char *pa
             const struct apr_setting *const s = &f->hf_config[i].set[k];
             if (!apr_bytes_is(s->key, key) || !apr_binding_holds(t->b, f->hf_config[i].when))
                 continue;
-            return s->value.origin == APR_OF_LIST && s->value.word.n > 0 ? s->value.word.word[0] : apr_binding_formula(t->b, &s->value).text;
+            if (s->value.origin == APR_OF_LIST)
+                return s->value.word.n > 0 ? s->value.word.word[0] : word;
+            return apr_binding_formula(t->b, &s->value).text;
         }
     return word;
 }
@@ -287,8 +289,8 @@ static enum apr_code put_quantization(struct apr_draft *d, const struct apr_tran
         symmetric = symmetric && strcmp(lopsided[i], t->main->name) != 0;
     for (size_t i = 0; i + 1 < sizeof name && t->main->name[i] != 0; i++)
         name[i] = (char)(t->main->name[i] >= 'A' && t->main->name[i] <= 'Z' ? t->main->name[i] - 'A' + 'a' : t->main->name[i]);
-    snprintf(text, sizeof text, "{\"quant_type\":\"%s\",\"bits\":%d,\"block_size\":%u,\"symmetric\":%s}", name, 8 * t->main->bytes / t->main->block,
-             (unsigned)t->main->block, symmetric ? "true" : "false");
+    snprintf(text, sizeof text, "{\"quant_type\":\"%s\",\"bits\":%d,\"block_size\":%d,\"symmetric\":%s}", name,
+             8 * t->main->bytes / t->main->block, t->main->block, symmetric ? "true" : "false");
     return apr_draft_json(d, "quantization", apr_text(text), e);
 }
 

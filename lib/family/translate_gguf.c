@@ -13,8 +13,8 @@
 #include "model/meta.h"
 
 const char *const apr_carried_files[] = {
-    "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "modules.json", "sentence_bert_config.json",
-    "config_sentence_transformers.json", "1_Pooling/config.json", "README.md", "LICENSE", NULL,
+    "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json", "modules.json",
+    "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/config.json", "README.md", "LICENSE", NULL,
 };
 
 /* ---- values --------------------------------------------------------------------------------------------------------- */
@@ -29,8 +29,12 @@ bool apr_value_of_type(const struct apr_result *r, enum apr_meta_type type, stru
     case APR_META_STRING: return apr_is_utf8(r->text);
     case APR_META_BOOL:   v->b = n != 0; return true;
     case APR_META_F32:    v->f = (double)(float)n; return isfinite(v->f);
-    case APR_META_U32:    v->u = n >= 0 && n <= UINT32_MAX ? (uint64_t)n : 0; return n >= 0 && n <= UINT32_MAX && n == floor(n);
-    case APR_META_I32:    v->i = n >= INT32_MIN && n <= INT32_MAX ? (int64_t)n : 0; return n >= INT32_MIN && n <= INT32_MAX && n == floor(n);
+    case APR_META_U32:
+        v->u = n >= 0 && n <= UINT32_MAX ? (uint64_t)n : 0;
+        return (double)v->u == n;
+    case APR_META_I32:
+        v->i = n >= INT32_MIN && n <= INT32_MAX ? (int64_t)n : 0;
+        return (double)v->i == n;
     default:              return false;
     }
 }
@@ -154,8 +158,8 @@ static enum apr_code missing(const struct apr_binding *b, const struct apr_kv *k
     struct apr_bytes path = k->hf;
     if (path.n == 0 && k->fills != NULL && k->fills->key.n > 0)
         path = k->fills->key.word[0];
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "family %.*s needs %s, and %s%.*s%s gives it (%s, line %u); --config FILE, or --set %s=...",
-                    APR_PRINTED(f->name), key, path.n > 0 ? "no " : "nothing", APR_PRINTED(path), path.n > 0 ? "" : "", f->file, k->line, key);
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "family %.*s needs %s, and %s%.*s gives it (%s, line %u); --config FILE, or --set %s=...",
+                    APR_PRINTED(f->name), key, path.n > 0 ? "no " : "nothing", APR_PRINTED(path), f->file, k->line, key);
 }
 
 static enum apr_code put_entry(struct apr_draft *d, const struct apr_translation *t, const struct apr_binding *b, const struct apr_kv *k,
@@ -164,7 +168,7 @@ static enum apr_code put_entry(struct apr_draft *d, const struct apr_translation
     char key[256];
     struct apr_value v, edited;
     if (!apr_kv_key(b, k, key))
-        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "family %.*s, line %u: too long a key", APR_PRINTED(apr_binding_family(b)->name), k->line);
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%s, line %u: too long a key", apr_binding_family(b)->file, k->line);
     if (k->value.origin == APR_OF_CODE)
         return put_computed(d, t, b, k, key, e);
     if (!apr_binding_holds(b, k->when))

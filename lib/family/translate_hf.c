@@ -73,8 +73,8 @@ static enum apr_code put_value(struct work *w, const char *path, const struct ap
     return put(w, path, json);
 }
 
-/* A dim's value: whole unless the contract says that it is not, or it is none. What was worked out of floats of 32 bits is not good for more
- * than six digits. */
+/* A dim's value: whole unless the contract says that it is not, or it is none. What was worked out of floats of 32 bits is not good for
+ * more than six digits. */
 static enum apr_code put_dim(struct work *w, const char *path, const struct apr_result *r, bool real)
 {
     struct apr_value v;
@@ -278,7 +278,7 @@ static bool is_of_family(const struct apr_family *f, const struct apr_hf_config 
     return !apr_hf_config_string(c, apr_text("model_type"), &word) || apr_words_hold(&f->detect[APR_DETECT_MODEL_TYPES], word);
 }
 
-static enum apr_code is_family_s(const struct work *w, struct apr_bytes config, bool *yes)
+static enum apr_code ask_family(const struct work *w, struct apr_bytes config, bool *yes)
 {
     struct apr_hf_config *c;
     *yes = false;
@@ -437,7 +437,8 @@ static bool comes_back(const struct work *w, const struct apr_meta_entry *entry,
     for (size_t i = 0; i < APR_LENGTH(own); i++)
         if (apr_bytes_is(entry->key, own[i]))
             return true;
-    return named || begins(entry->key, "tokenizer.") || begins(entry->key, APR_HF_PREFIX) || (v != NULL && apr_value_equal(v, &entry->value));
+    return named || begins(entry->key, "tokenizer.") || begins(entry->key, APR_HF_PREFIX) ||
+           (v != NULL && apr_value_equal(v, &entry->value));
 }
 
 /* "gguf.kv" for a folder: what its files do not tell. The keys that they do are found by going back. */
@@ -516,7 +517,7 @@ static enum apr_code put_config(struct work *w, struct apr_side *files)
     if (w->t->b == NULL && !carried)
         return APR_OK;
     if (carried)
-        APR_TRY(is_family_s(w, w->text, &own));
+        APR_TRY(ask_family(w, w->text, &own));
     if (own) {
         enum apr_code code = like_begin(&w->like, w->t, w->text, w->e);
         if (code == APR_OK)
@@ -542,8 +543,11 @@ static enum apr_code put_generation(struct work *w, struct apr_side *files)
 
 static enum apr_code put_metadata(struct work *w, struct apr_draft *meta)
 {
+    const struct apr_value *const flat = apr_draft_find(&w->keys, apr_text(APR_HF_PREFIX APR_FLAT_KEY));
     APR_TRY(apr_each_metadata(w->t, put_string, meta, w->e));
-    return meta->meta.n > 0 ? APR_OK : put_string(meta, apr_text("format"), apr_text("pt"), w->e);
+    if (flat != NULL && flat->type == APR_META_STRING)
+        APR_TRY(put_string(meta, apr_text(APR_FLAT_KEY), flat->text, w->e));
+    return meta->meta.n > (flat != NULL) ? APR_OK : put_string(meta, apr_text("format"), apr_text("pt"), w->e);
 }
 
 static enum apr_code to_hf(struct work *w, struct apr_draft *meta, struct apr_side *files)
@@ -569,7 +573,7 @@ static enum apr_code to_hf(struct work *w, struct apr_draft *meta, struct apr_si
     bool own = true;
     const struct apr_bytes config = apr_side_get(files, "config.json");
     if (config.at != NULL)
-        APR_TRY(is_family_s(w, config, &own));
+        APR_TRY(ask_family(w, config, &own));
     return w->keys.meta.n == 0 || !own ? APR_OK : put_rest(w, meta, files);
 }
 

@@ -30,10 +30,12 @@ bool apr_same_statement(const struct apr_value *a, const struct apr_value *b);
 bool apr_flat_edit(const struct apr_translation *t, const struct apr_kv *k, const struct apr_value *otherwise, struct apr_value *v);
 
 /* The keys of an APR's metadata that nothing else tells, as a JSON object in the arena; empty when there are none. */
-APR_MUST_CHECK enum apr_code apr_flat_rest(struct apr_arena **a, const struct apr_translation *t, struct apr_bytes *json, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_flat_rest(struct apr_arena **a, const struct apr_translation *t, struct apr_bytes *json,
+                                            struct apr_error *e);
 
 /* The same of all its keys, but for those that follow from its tensors. */
-APR_MUST_CHECK enum apr_code apr_flat_whole(struct apr_arena **a, const struct apr_translation *t, struct apr_bytes *json, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_flat_whole(struct apr_arena **a, const struct apr_translation *t, struct apr_bytes *json,
+                                             struct apr_error *e);
 
 /* __metadata__ of the checkpoint that the source is or was: calls f for each. */
 typedef enum apr_code apr_metadata_fn(void *ctx, struct apr_bytes key, struct apr_bytes text, struct apr_error *e);

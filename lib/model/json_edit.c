@@ -58,7 +58,8 @@ struct apr_bytes apr_json_find(struct apr_bytes object, const char *path)
 }
 
 /* text with the bytes [from, to) replaced. */
-static enum apr_code splice(struct apr_arena **a, struct apr_bytes *text, size_t from, size_t to, struct apr_bytes with, struct apr_error *e)
+static enum apr_code splice(struct apr_arena **a, struct apr_bytes *text, size_t from, size_t to, struct apr_bytes with,
+                            struct apr_error *e)
 {
     const size_t n = text->n - (to - from) + with.n;
     unsigned char *const out = apr_arena_alloc(a, n + 1);

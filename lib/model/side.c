@@ -266,7 +266,8 @@ static enum apr_code carried_files(const struct apr_model *m, struct apr_value *
     return APR_OK;
 }
 
-enum apr_code apr_side_carried(struct apr_arena **a, const struct apr_model *m, const char *name, struct apr_bytes *text, struct apr_error *e)
+enum apr_code apr_side_carried(struct apr_arena **a, const struct apr_model *m, const char *name, struct apr_bytes *text,
+                               struct apr_error *e)
 {
     struct apr_value files, v;
     *text = (struct apr_bytes){ 0 };

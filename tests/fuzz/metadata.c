@@ -1,4 +1,5 @@
-/* Any bytes as the keys of a GGUF in a SafeTensors file, as an APR's metadata there, and as a card: what is read is written and read again. */
+/* Any bytes as the keys of a GGUF in a SafeTensors file, as an APR's metadata there, and as a card. What is read is written and read
+ * again. */
 #include "fuzz.h"
 
 #include "family/general.h"
