@@ -34,7 +34,7 @@ enum apr_code apr_emit_end(struct apr_emit *m, struct apr_bytes *out, struct apr
     const bool lost = ferror(m->to) != 0;
     const bool closed = fclose(m->to) == 0;
     m->to = NULL;
-    if (lost || !closed) {
+    if (lost || !closed || m->at == NULL) { /* memory that is out when it closes leaves no text */
         apr_emit_drop(m);
         return apr_no_memory(e);
     }

@@ -161,11 +161,11 @@ static enum apr_code place_tensors(struct apr_plan *p, struct apr_planned_file *
 static enum apr_code cut(struct apr_plan *p, struct apr_error *e)
 {
     uint64_t limit;
-    APR_TRY(count_files(p, &limit, e));
-    p->file = calloc(p->nfile, sizeof *p->file);
+    enum apr_code code = count_files(p, &limit, e);
+    p->file = code == APR_OK ? calloc(p->nfile, sizeof *p->file) : NULL;
     if (p->file == NULL) {
         p->nfile = 0;
-        return apr_no_memory(e);
+        return code == APR_OK ? apr_no_memory(e) : code;
     }
     for (size_t i = 0, first = 0; i < p->nfile; first += p->file[i++].n) {
         struct apr_planned_file *const f = &p->file[i];
