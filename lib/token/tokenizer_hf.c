@@ -49,19 +49,21 @@ static bool spell_word(struct apr_arena **a, struct apr_token *t)
     return true;
 }
 
-/* The vocabulary as HuggingFace spells it, without padding. */
-static enum apr_code spell_tokens(struct apr_hf_writing *w)
+static enum apr_code spell_words(struct apr_hf_writing *w)
 {
-    struct apr_vocabulary *const v = &w->v;
+    for (size_t i = 0; i < w->v.ntoken && w->v.kind == APR_VOCABULARY_WORDPIECE; i++)
+        if (!spell_word(&w->v.arena, &w->v.token[i]))
+            return apr_no_memory(w->e);
+    return APR_OK;
+}
+
+static void drop_padding(struct apr_vocabulary *v)
+{
     size_t n = 0;
     for (size_t i = 0; i < v->ntoken; i++)
         if (!is_padding(&v->token[i]))
             v->token[n++] = v->token[i];
     v->ntoken = n;
-    for (size_t i = 0; i < n && v->kind == APR_VOCABULARY_WORDPIECE; i++)
-        if (!spell_word(&v->arena, &v->token[i]))
-            return apr_no_memory(w->e);
-    return APR_OK;
 }
 
 /* ---- added tokens ---------------------------------------------------------------------------------------------------- */
@@ -106,8 +108,10 @@ static enum apr_code add_run(struct apr_hf_writing *w, const struct apr_value *r
         if (t == NULL)
             continue;
         t->flags = (uint8_t)(field[2].u | APR_TOKEN_ADDED);
-        if (field[3].type == APR_META_STRING)
+        if (field[3].type == APR_META_STRING) {
+            t->score = is_padding(t) ? 0 : t->score; /* a GGUF may lack what came along */
             t->text = field[3].text;
+        }
     }
     return APR_OK;
 }
@@ -162,12 +166,23 @@ static enum apr_code put_file(struct apr_side *files, const char *name, struct a
     return end != APR_OK ? apr_no_memory(e) : apr_side_put(files, name, text, e);
 }
 
-static enum apr_code make_tokenizer(struct apr_side *files, struct apr_hf_writing *w)
+typedef enum apr_code write_fn(struct apr_hf_writing *w);
+
+static enum apr_code make_file(struct apr_side *files, struct apr_hf_writing *w, const char *name, write_fn *write)
 {
     struct apr_text_made m;
     APR_TRY(apr_text_begin(&m, w->e));
     w->out = &m.out;
-    return put_file(files, "tokenizer.json", &m, apr_write_tokenizer_json(w), w->e);
+    return put_file(files, name, &m, write(w), w->e);
+}
+
+static enum apr_code make_vocabulary(struct apr_side *files, struct apr_hf_writing *w)
+{
+    if (w->v.ntoken == 0 || w->v.kind < APR_VOCABULARY_BPE || w->v.kind > APR_VOCABULARY_WORDPIECE)
+        return APR_OK;
+    if (apr_side_get(files, "tokenizer.json").at == NULL)
+        APR_TRY(make_file(files, w, "tokenizer.json", apr_write_tokenizer_json));
+    return w->v.kind != APR_VOCABULARY_SPM ? APR_OK : make_file(files, w, "tokenizer.model", apr_write_sentencepiece);
 }
 
 /* The templates as they stand in tokenizer_config.json: a text, or a list of named ones. */
@@ -204,8 +219,17 @@ static void write_decoder(struct apr_hf_writing *w)
     apr_out_close(w->out, '}');
 }
 
+/* Does a GGUF made of tokenizer.model need to be told which tokens a user added? */
+static bool wants_decoder(const struct apr_vocabulary *v)
+{
+    for (size_t i = 0; i < v->ntoken && v->kind == APR_VOCABULARY_SPM; i++)
+        if (v->token[i].type == APR_TOKEN_USER)
+            return true;
+    return false;
+}
+
 /* What came along, with the templates and the added tokens put where they stood. */
-static enum apr_code write_carried_config(struct apr_hf_writing *w, struct apr_bytes carried, bool *template)
+static enum apr_code write_carried_config(struct apr_hf_writing *w, struct apr_bytes carried, bool *template, bool *decoder)
 {
     struct apr_walk walk;
     struct apr_item item;
@@ -218,13 +242,15 @@ static enum apr_code write_carried_config(struct apr_hf_writing *w, struct apr_b
             return APR_OK;
         APR_TRY(apr_json_text(&w->v.arena, item.key, item.key_at, &key, w->e));
         const bool null = item.value.n == 4 && memcmp(item.value.at, "null", 4) == 0, chat = apr_bytes_is(key, "chat_template");
+        const bool added = apr_bytes_is(key, "added_tokens_decoder");
         if (apr_bytes_is(key, APR_OWN_MEMBER))
             continue;
         *template = *template || chat;
+        *decoder = *decoder || added;
         apr_out_key(w->out, key);
         if (null && chat && w->v.nchat > 0)
             write_templates(w);
-        else if (null && apr_bytes_is(key, "added_tokens_decoder"))
+        else if (null && added)
             write_decoder(w);
         else
             apr_out_raw(w->out, NULL, item.value);
@@ -264,7 +290,7 @@ static enum apr_code make_config(struct apr_side *files, struct apr_hf_writing *
     const struct apr_value *const carried = apr_draft_find(&w->keys, apr_text(APR_CARRIED_CONFIG));
     struct apr_text_made m;
     struct apr_value object;
-    bool template = false;
+    bool template = false, decoder = false;
     enum apr_code code = APR_OK;
     const bool came = carried != NULL && carried->type == APR_META_STRING;
     if (came)
@@ -273,7 +299,7 @@ static enum apr_code make_config(struct apr_side *files, struct apr_hf_writing *
     w->out = &m.out;
     apr_out_open(w->out, NULL, '{');
     if (came)
-        code = write_carried_config(w, object.text, &template);
+        code = write_carried_config(w, object.text, &template, &decoder);
     else
         write_plain_config(w);
     const struct apr_bytes chat = apr_vocabulary_chat(&w->v, "default");
@@ -281,6 +307,10 @@ static enum apr_code make_config(struct apr_side *files, struct apr_hf_writing *
     if (!template && !apart && w->v.nchat > 0) {
         apr_out_key(w->out, apr_text("chat_template"));
         write_templates(w);
+    }
+    if (!decoder && (wants_decoder(&w->v) || (!came && w->v.kind == APR_VOCABULARY_SPM))) {
+        apr_out_key(w->out, apr_text("added_tokens_decoder"));
+        write_decoder(w);
     }
     if (own.n > 0)
         apr_out_raw(w->out, APR_OWN_MEMBER, own);
@@ -294,22 +324,27 @@ static enum apr_code make_config(struct apr_side *files, struct apr_hf_writing *
 
 /* ---- what would come back -------------------------------------------------------------------------------------------- */
 
-static bool is_plain(const struct apr_meta_entry *m)
+static bool is_plain(const struct apr_meta_entry *m, const struct apr_tokenizer *t)
 {
+    const struct apr_tokenizer_rules *const rules = t->b == NULL ? NULL : &apr_binding_family(t->b)->tokenizer;
+    for (size_t i = 0; rules != NULL && i < rules->nfirst; i++)
+        if (rules->first[i].hf.n > 0 && apr_bytes_equal(rules->first[i].key, m->key))
+            return false; /* config.json has it */
     static const char before[] = "tokenizer.";
     return m->value.type != APR_META_ARRAY && m->key.n > sizeof before - 1 && memcmp(m->key.at, before, sizeof before - 1) == 0 &&
            !apr_bytes_is(m->key, "tokenizer.ggml.model") && !(m->key.n > 23 && memcmp(m->key.at, "tokenizer.chat_template", 23) == 0);
 }
 
 /* The keys that a GGUF made of the files would lack, or have otherwise; and those that it would have too many. */
-static void write_difference(struct apr_out *out, const struct apr_draft *want, const struct apr_draft *got, bool *any)
+static void write_difference(struct apr_out *out, const struct apr_draft *want, const struct apr_draft *got, const struct apr_tokenizer *t,
+                             bool *any)
 {
     apr_out_open(out, NULL, '{');
     apr_out_open(out, "kv", '{');
     for (size_t i = 0; i < want->meta.n; i++) {
         const struct apr_meta_entry *const m = &want->meta.entry[i];
         const struct apr_value *const other = apr_draft_find(got, m->key);
-        if (!is_plain(m) || (other != NULL && other->type == m->value.type && apr_value_equal(other, &m->value)))
+        if (!is_plain(m, t) || (other != NULL && other->type == m->value.type && apr_value_equal(other, &m->value)))
             continue;
         *any = true;
         apr_out_key(out, m->key);
@@ -321,7 +356,7 @@ static void write_difference(struct apr_out *out, const struct apr_draft *want, 
     apr_out_close(out, '}');
     apr_out_open(out, "unset", '[');
     for (size_t i = 0; i < got->meta.n; i++)
-        if (is_plain(&got->meta.entry[i]) && apr_draft_find(want, got->meta.entry[i].key) == NULL) {
+        if (is_plain(&got->meta.entry[i], t) && apr_draft_find(want, got->meta.entry[i].key) == NULL) {
             *any = true;
             apr_out_bytes(out, NULL, got->meta.entry[i].key);
         }
@@ -344,7 +379,7 @@ static enum apr_code find_difference(struct apr_side *files, const struct apr_hf
     if (code == APR_OK && read.v != NULL)
         code = apr_text_begin(&m, w->e);
     if (code == APR_OK && read.v != NULL) {
-        write_difference(&m.out, &w->keys, &got, &any);
+        write_difference(&m.out, &w->keys, &got, t, &any);
         code = apr_text_end(&m, &files->arena, own, w->e);
     }
     if (!any)
@@ -361,12 +396,12 @@ static enum apr_code make(struct apr_side *files, struct apr_hf_writing *w, stru
     const struct apr_value *const map = apr_draft_find(&w->keys, apr_text(APR_CARRIED_MAP));
     const bool config = apr_side_get(files, "tokenizer_config.json").at == NULL;
     struct apr_bytes own = { 0 };
-    APR_TRY(spell_tokens(w));
+    APR_TRY(spell_words(w));
     add_by_types(w);
     APR_TRY(read_carried(w));
+    drop_padding(&w->v);
     APR_TRY(apr_vocabulary_index(&w->v, w->e));
-    if (w->v.ntoken > 0 && w->v.kind >= APR_VOCABULARY_BPE && w->v.kind <= APR_VOCABULARY_WORDPIECE && apr_side_get(files, "tokenizer.json").at == NULL)
-        APR_TRY(make_tokenizer(files, w));
+    APR_TRY(make_vocabulary(files, w));
     if (map != NULL && map->type == APR_META_STRING && apr_side_get(files, "special_tokens_map.json").at == NULL) {
         const struct apr_bytes text = apr_arena_copy(&files->arena, map->text);
         APR_TRY(text.at == NULL ? apr_no_memory(w->e) : apr_side_put(files, "special_tokens_map.json", text, w->e));

@@ -20,6 +20,9 @@ struct apr_hf_writing {
 /* tokenizer.json, whole, to w->out. */
 APR_MUST_CHECK enum apr_code apr_write_tokenizer_json(struct apr_hf_writing *w);
 
+/* tokenizer.model, whole, to w->out: of an SPM. */
+APR_MUST_CHECK enum apr_code apr_write_sentencepiece(struct apr_hf_writing *w);
+
 /* An added token as an object; with its id among its members or without. */
 void apr_write_added(struct apr_out *out, const struct apr_token *t, bool id);
 
