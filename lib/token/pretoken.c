@@ -40,13 +40,15 @@
 
 #define DEEPSEEK_CODER SPLIT("[\r\n]") SPLIT("\\s?\\p{L}+") SPLIT("\\s?\\p{P}+") SPLIT(EAST) DIGITS BYTES
 #define DEEPSEEK_LLM                                                                                                     \
-    SPLIT("[\r\n]") SPLIT("\\s?[\\p{Lu}\\p{Ll}\\p{Lt}]+") SPLIT("\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+")         \
-    SPLIT("\\s+$") SPLIT(EAST) DIGITS BYTES
+    SPLIT("[\r\n]") SPLIT("\\s?[\\p{Lu}\\p{Ll}\\p{Lt}]+")                                                                     \
+    SPLIT("\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+") SPLIT("\\s+$") SPLIT(EAST) DIGITS BYTES
 
 /* ---- names ----------------------------------------------------------------------------------------------------- */
 
 /* What tells names of one kind of cutting apart. */
-enum sign { ALWAYS, NEVER, NFC, NAMES_CLS, OF_PHI, OF_SMOLLM, MORE_THAN_STARCODER, IGNORES_MERGES, ADDS_BOS, OF_FALCON3, OF_DEEPSEEK, OF_LLAMA4 };
+enum sign {
+    ALWAYS, NEVER, NFC, NAMES_CLS, OF_PHI, OF_SMOLLM, MORE_THAN_STARCODER, IGNORES_MERGES, ADDS_BOS, OF_FALCON3, OF_DEEPSEEK, OF_LLAMA4,
+};
 
 /* Both ways: the first of what it does that fits; of its name the first. nfc, ignores_merges: what goes with it on the way back. */
 static const struct kind {
@@ -178,7 +180,8 @@ static const char *name_of(const struct apr_pretoken_facts *facts, const char *d
     return is_deepseek_llm(does) ? "deepseek-llm" : NULL;
 }
 
-enum apr_code apr_pretoken_name(const struct apr_pretoken_facts *facts, struct apr_vocabulary *scratch, const char **name, struct apr_error *e)
+enum apr_code apr_pretoken_name(const struct apr_pretoken_facts *facts, struct apr_vocabulary *scratch, const char **name,
+                                struct apr_error *e)
 {
     const struct apr_value whole = { .type = APR_META_OBJECT, .encoding = APR_JSON, .text = facts->pre_tokenizer };
     struct apr_text_made m;

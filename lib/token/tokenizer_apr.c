@@ -48,8 +48,8 @@ static void write_token(struct apr_out *out, const struct flat *f, enum list whi
         snprintf(spelled, sizeof spelled, "[PAD%llu]", (unsigned long long)id);
         apr_out_bytes(out, NULL, t != NULL ? t->text : apr_text(spelled));
     } else if (which == SCORES) {
-        const bool finite = t != NULL && t->score - t->score == 0;
-        apr_out_raw(out, NULL, finite ? apr_text(apr_spell_float(t->score, spelled)) : apr_text("null"));
+        const float score = t == NULL ? 0 : t->score;
+        apr_out_raw(out, NULL, score - score == 0 ? apr_text(apr_spell_float(score, spelled)) : apr_text("null"));
     } else {
         apr_out_count(out, NULL, t == NULL ? APR_TOKEN_UNUSED : t->type);
     }
@@ -108,7 +108,8 @@ static enum apr_code put_words(const struct flat *f)
             APR_TRY(apr_draft_text(f->d, to, m->value.text, f->e));
         if (m->value.type == APR_META_ARRAY || m->value.type == APR_META_STRING)
             continue;
-        if (between(m->key, "tokenizer.ggml.", "_token_id", word, sizeof word) || between(m->key, "tokenizer.ggml.add_", "", word, sizeof word)) {
+        if (between(m->key, "tokenizer.ggml.", "_token_id", word, sizeof word) ||
+            between(m->key, "tokenizer.ggml.add_", "", word, sizeof word)) {
             snprintf(key, sizeof key, "tokenizer.%.*s", (int)(m->key.n - 15), (const char *)m->key.at + 15);
             APR_TRY(apr_draft_put(f->d, apr_text(key), &m->value, f->e));
         }
@@ -204,13 +205,29 @@ static enum apr_code from_files(struct apr_draft *d, struct apr_tokenizer *t, st
     return code;
 }
 
+/* Has an APR other files by now than those it carries? */
+static enum apr_code replaced(const struct apr_tokenizer *t, const struct apr_run *r, bool *yes, struct apr_error *e)
+{
+    static const char *const names[] = { "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tokenizer_config.json" };
+    struct apr_side carried = { 0 };
+    const enum apr_code code = apr_side_of(&carried, t->m, r, e);
+    *yes = false;
+    for (size_t i = 0; i < APR_LENGTH(names) && code == APR_OK; i++)
+        *yes = *yes || !apr_bytes_equal(apr_side_get(&carried, names[i]), apr_side_get(t->side, names[i]));
+    apr_side_end(&carried);
+    return code;
+}
+
 enum apr_code apr_tokenizer_to_apr(struct apr_draft *d, struct apr_tokenizer *t, const struct apr_run *r, struct apr_error *e)
 {
-    (void)r;
-    if (t->m->format->own_names && !apr_tokenizer_files_any(t->side))
-        return from_keys(d, t->m, e);
-    if (apr_tokenizer_files_any(t->side) && (t->m->format->config || t->m->format->own_names))
+    const bool apr = !t->m->format->config && !t->m->format->own_names, any = apr_tokenizer_files_any(t->side);
+    bool fresh = any;
+    if (any && apr)
+        APR_TRY(replaced(t, r, &fresh, e));
+    if (fresh)
         return from_files(d, t, e);
+    if (t->m->format->own_names)
+        return from_keys(d, t->m, e);
     for (size_t i = 0; i < t->m->meta.n && !t->m->format->config; i++) {
         const struct apr_meta_entry *const m = &t->m->meta.entry[i];
         if (m->key.n > 10 && memcmp(m->key.at, "tokenizer.", 10) == 0)

@@ -317,6 +317,8 @@ static enum apr_code wanted_size(const struct writing *w, uint64_t *n)
     return APR_OK;
 }
 
+static bool is_word(const struct apr_value *v) { return v != NULL && v->type != APR_META_ARRAY; }
+
 /* What our own member in tokenizer_config.json says of a GGUF that the files were made of: keys that it had or had not. */
 static enum apr_code put_own(const struct writing *w)
 {
@@ -327,7 +329,7 @@ static enum apr_code put_own(const struct writing *w)
     if (m[1].value.type == APR_META_ARRAY) {
         struct apr_elements each = apr_elements_of(&m[1].value);
         for (struct apr_value key; apr_elements_next(&each, &key);)
-            if (key.type == APR_META_STRING)
+            if (key.type == APR_META_STRING && is_word(apr_draft_find(w->d, key.text)))
                 apr_draft_remove(w->d, key.text);
         apr_elements_end(&each);
     }
@@ -403,6 +405,7 @@ enum apr_code apr_tokenizer_to_gguf(struct apr_draft *d, struct apr_tokenizer *t
         APR_TRY(apr_gguf_keys_of(d, t, e));
     if (t->pre != NULL && apr_draft_find(d, apr_text("tokenizer.ggml.tokens")) != NULL)
         return apr_draft_text(d, "tokenizer.ggml.pre", apr_text(t->pre), e);
-    const bool none = t->b != NULL && apr_binding_family(t->b)->tokenizer.norder > 0 && apr_draft_find(d, apr_text("tokenizer.ggml.model")) == NULL;
+    const bool wanted = t->b != NULL && apr_binding_family(t->b)->tokenizer.norder > 0;
+    const bool none = wanted && apr_draft_find(d, apr_text("tokenizer.ggml.model")) == NULL;
     return none ? apr_draft_text(d, "tokenizer.ggml.model", apr_text("none"), e) : APR_OK;
 }

@@ -137,12 +137,16 @@ static enum apr_code add_by_runs(struct apr_hf_writing *w, const struct apr_valu
 /* What came along is heeded as far as it is of this kind of model. */
 static enum apr_code read_carried(struct apr_hf_writing *w)
 {
-    static const char *const words[] = { [APR_VOCABULARY_BPE] = "BPE", [APR_VOCABULARY_SPM] = "BPE", [APR_VOCABULARY_UNIGRAM] = "Unigram",
-                                         [APR_VOCABULARY_WORDPIECE] = "WordPiece" };
+    static const char *const words[APR_VOCABULARY_OTHER + 1] = {
+        [APR_VOCABULARY_BPE] = "BPE",
+        [APR_VOCABULARY_SPM] = "BPE",
+        [APR_VOCABULARY_UNIGRAM] = "Unigram",
+        [APR_VOCABULARY_WORDPIECE] = "WordPiece",
+    };
     const struct apr_value *const carried = apr_draft_find(&w->keys, apr_text(APR_CARRIED_TOKENIZER));
     struct apr_member m[] = { { .key = "model" }, { .key = "added_tokens" } }, model[] = { { .key = "type" }, { .key = "vocab" } };
     struct apr_value whole;
-    if (carried == NULL || carried->type != APR_META_STRING)
+    if (carried == NULL || carried->type != APR_META_STRING || words[w->v.kind] == NULL)
         return APR_OK;
     APR_TRY(apr_take_object(&w->v, carried->text, &whole, w->e));
     APR_TRY(apr_take_members(&w->v, &whole, m, 2, w->e));
@@ -271,9 +275,8 @@ static void write_plain_config(struct apr_hf_writing *w)
     apr_out_text(w->out, "tokenizer_class", "PreTrainedTokenizerFast");
     for (size_t i = 0; i < APR_LENGTH(roles); i++) {
         uint32_t id;
-        const bool known = apr_vocabulary_special(&w->v, roles[i].role, &id) ||
-                           (roles[i].role == APR_CLS && w->v.kind == APR_VOCABULARY_WORDPIECE && apr_vocabulary_special(&w->v, APR_BOS, &id));
-        if (known)
+        const bool first = roles[i].role == APR_CLS && w->v.kind == APR_VOCABULARY_WORDPIECE; /* a GGUF calls it BOS */
+        if (apr_vocabulary_special(&w->v, roles[i].role, &id) || (first && apr_vocabulary_special(&w->v, APR_BOS, &id)))
             apr_out_bytes(w->out, roles[i].key, apr_vocabulary_token(&w->v, id)->text);
     }
     for (size_t i = 0; i < APR_LENGTH(flags); i++)

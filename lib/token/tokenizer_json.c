@@ -332,6 +332,15 @@ static bool is_own(const struct apr_hf_writing *w, const struct apr_token *t)
     return w->own == UINT64_MAX || t->id < w->own;
 }
 
+static void write_scored(struct apr_out *out, struct apr_bytes text, float score)
+{
+    char spelled[32];
+    apr_out_open(out, NULL, '[');
+    apr_out_bytes(out, NULL, text);
+    apr_out_raw(out, NULL, apr_text(apr_spell_float(score - score == 0 ? score : 0, spelled)));
+    apr_out_close(out, ']');
+}
+
 /* {"text": id}, or [["text", score], ...], whose places are the ids */
 static void write_vocabulary(struct apr_hf_writing *w)
 {
@@ -340,7 +349,7 @@ static void write_vocabulary(struct apr_hf_writing *w)
     apr_out_open(w->out, NULL, list ? '[' : '{');
     for (size_t i = 0; i < w->v.ntoken; i++) {
         const struct apr_token *const t = &w->v.token[i];
-        char spelled[32];
+        char padding[32];
         if (!is_own(w, t))
             continue;
         if (!list) {
@@ -348,13 +357,12 @@ static void write_vocabulary(struct apr_hf_writing *w)
             apr_out_count(w->out, NULL, t->id);
             continue;
         }
-        for (; next <= t->id; next++) {
-            snprintf(spelled, sizeof spelled, "[PAD%llu]", (unsigned long long)next);
-            apr_out_open(w->out, NULL, '[');
-            apr_out_bytes(w->out, NULL, next == t->id ? t->text : apr_text(spelled));
-            apr_out_raw(w->out, NULL, next == t->id ? apr_text(apr_spell_float(t->score - t->score == 0 ? t->score : 0, spelled)) : apr_text("-10000.0"));
-            apr_out_close(w->out, ']');
+        for (; next < t->id; next++) {
+            snprintf(padding, sizeof padding, "[PAD%llu]", (unsigned long long)next);
+            write_scored(w->out, apr_text(padding), -10000);
         }
+        write_scored(w->out, t->text, t->score);
+        next++;
     }
     apr_out_close(w->out, list ? ']' : '}');
 }

@@ -133,8 +133,8 @@ static enum apr_code put_array(struct restoring *r, const struct apr_value *arra
             code = add(r, &a, &v);
     }
     if (code == APR_OK && len != UINT64_MAX && a.n != len)
-        code = apr_fail(r->e, APR_ECORRUPT, APR_NOWHERE, "gguf.kv: key %s is said to have %llu elements, and there are %llu", APR_QUOTED(r->key),
-                        (unsigned long long)len, (unsigned long long)a.n);
+        code = apr_fail(r->e, APR_ECORRUPT, APR_NOWHERE, "gguf.kv: key %s is said to have %llu elements, and there are %llu",
+                        APR_QUOTED(r->key), (unsigned long long)len, (unsigned long long)a.n);
     if (code == APR_OK)
         code = apr_draft_array(r->d, key, &a, r->e);
     apr_array_drop(&a);
@@ -215,9 +215,10 @@ enum apr_code apr_restore_words(struct apr_draft *d, const struct apr_value *kv,
 const char *apr_special_key(enum apr_special_role role)
 {
     static const char *const word[APR_NROLES] = {
-        [APR_BOS] = "bos",         [APR_EOS] = "eos",         [APR_UNK] = "unknown",     [APR_SEP] = "seperator",  [APR_PAD] = "padding",
-        [APR_MASK] = "mask",       [APR_EOT] = "eot",         [APR_EOM] = "eom",         [APR_FIM_PRE] = "fim_pre", [APR_FIM_SUF] = "fim_suf",
-        [APR_FIM_MID] = "fim_mid", [APR_FIM_PAD] = "fim_pad", [APR_FIM_REP] = "fim_rep", [APR_FIM_SEP] = "fim_sep",
+        [APR_BOS] = "bos",         [APR_EOS] = "eos",         [APR_UNK] = "unknown",     [APR_SEP] = "seperator",
+        [APR_PAD] = "padding",     [APR_MASK] = "mask",       [APR_EOT] = "eot",         [APR_EOM] = "eom",
+        [APR_FIM_PRE] = "fim_pre", [APR_FIM_SUF] = "fim_suf", [APR_FIM_MID] = "fim_mid", [APR_FIM_PAD] = "fim_pad",
+        [APR_FIM_REP] = "fim_rep", [APR_FIM_SEP] = "fim_sep",
     };
     return role < APR_NROLES ? word[role] : NULL;
 }
@@ -260,7 +261,8 @@ static struct apr_bytes word_text(struct apr_arena **a, struct apr_bytes text)
 }
 
 /* spelled: as HuggingFace spells them. n: how many, padding at the end. */
-static enum apr_code put_tokens(struct apr_draft *d, struct apr_vocabulary *v, enum apr_vocabulary_kind kind, uint64_t n, bool spelled, struct apr_error *e)
+static enum apr_code put_tokens(struct apr_draft *d, struct apr_vocabulary *v, enum apr_vocabulary_kind kind, uint64_t n, bool spelled,
+                                struct apr_error *e)
 {
     struct apr_array texts = { .element = APR_META_STRING }, scores = { .element = APR_META_F32 }, kinds = { .element = APR_META_I32 };
     const bool spm = kind == APR_VOCABULARY_SPM, scored = spm || kind == APR_VOCABULARY_UNIGRAM;
@@ -268,7 +270,9 @@ static enum apr_code put_tokens(struct apr_draft *d, struct apr_vocabulary *v, e
     for (uint64_t i = 0; i < n; i++) {
         const struct apr_token *const t = apr_vocabulary_token(v, i);
         struct apr_bytes text = t != NULL ? t->text : apr_arena_format(&v->arena, "[PAD%llu]", (unsigned long long)i);
-        const enum apr_token_type type = t == NULL ? APR_TOKEN_UNUSED : v->has_types ? (enum apr_token_type)t->type : guessed_type(v, t, spm);
+        const enum apr_token_type type = t == NULL     ? APR_TOKEN_UNUSED
+                                         : v->has_types ? (enum apr_token_type)t->type
+                                                        : guessed_type(v, t, spm);
         if (kind == APR_VOCABULARY_WORDPIECE && spelled && type != APR_TOKEN_CONTROL && type != APR_TOKEN_UNKNOWN)
             text = word_text(&v->arena, text);
         texts.lost = texts.lost || text.at == NULL;
@@ -337,16 +341,18 @@ static enum apr_code put_flat(struct apr_draft *d, struct apr_tokenizer *t, stru
     static const char *const models[] = {
         [APR_VOCABULARY_BPE] = "gpt2", [APR_VOCABULARY_SPM] = "llama", [APR_VOCABULARY_UNIGRAM] = "t5", [APR_VOCABULARY_WORDPIECE] = "bert",
     };
+    static const char *const pres[] = { [APR_VOCABULARY_BPE] = "gpt-2", [APR_VOCABULARY_SPM] = "default",
+                                        [APR_VOCABULARY_UNIGRAM] = "default", [APR_VOCABULARY_WORDPIECE] = "jina-v2-en" };
     const enum apr_vocabulary_kind kind = kind_of(v);
     const bool spelled = apr_meta_string(&t->m->meta, "tokenizer.model").n == 0;
     const uint64_t n = t->rows > v->size ? t->rows : v->size;
     if (v->ntoken == 0)
         return APR_OK;
     if (kind >= APR_LENGTH(models) || n > APR_MOST_TOKENS || (t->rows != 0 && v->size > t->rows))
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "a tokenizer of %llu tokens, %s, for an embedding of %llu rows (--tokenizer DIR takes that of DIR)",
-                        (unsigned long long)v->size, APR_QUOTED(v->model), (unsigned long long)t->rows);
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "a tokenizer of %llu tokens, %s, for an embedding of %llu rows (--tokenizer DIR takes "
+                        "that of DIR)", (unsigned long long)v->size, APR_QUOTED(v->model), (unsigned long long)t->rows);
     t->unknown_pre = kind == APR_VOCABULARY_BPE && v->pre.n == 0;
-    const struct apr_bytes pre = v->pre.n > 0 ? v->pre : apr_text(kind == APR_VOCABULARY_BPE ? "gpt-2" : kind == APR_VOCABULARY_WORDPIECE ? "jina-v2-en" : "default");
+    const struct apr_bytes pre = v->pre.n > 0 ? v->pre : apr_text(pres[kind]);
     APR_TRY(apr_draft_text(d, "tokenizer.ggml.model", apr_text(models[kind]), e));
     APR_TRY(apr_draft_text(d, "tokenizer.ggml.pre", pre, e));
     APR_TRY(put_tokens(d, v, kind, n, spelled, e));

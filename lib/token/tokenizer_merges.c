@@ -52,8 +52,9 @@ static enum apr_code part(struct finding *f, const struct apr_vocabulary *v, con
         at += step == 0 ? 1 : step;
         if (at >= t->text.n)
             break;
+        const struct apr_bytes end = { t->text.at + at, t->text.n - at };
         const struct apr_token *const left = apr_vocabulary_find(v, (struct apr_bytes){ t->text.at, at });
-        const struct apr_token *const right = left == NULL ? NULL : apr_vocabulary_find(v, (struct apr_bytes){ t->text.at + at, t->text.n - at });
+        const struct apr_token *const right = left == NULL ? NULL : apr_vocabulary_find(v, end);
         if (right == NULL)
             continue;
         struct found *const grown = apr_grown(f->at, &f->room, f->n, 4096, sizeof *grown);
@@ -66,7 +67,9 @@ static enum apr_code part(struct finding *f, const struct apr_vocabulary *v, con
         qsort(f->at + first, f->n - first, sizeof *f->at, by_ids);
     for (size_t i = first; i < f->n; i++)
         f->at[i].key = (uint64_t)falling(t->score) << 32 | (uint32_t)i;
-    return f->n > APR_MOST_MERGES ? apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more than %llu merges", (unsigned long long)APR_MOST_MERGES) : APR_OK;
+    if (f->n <= APR_MOST_MERGES)
+        return APR_OK;
+    return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more than %llu merges", (unsigned long long)APR_MOST_MERGES);
 }
 
 enum apr_code apr_merges_of_scores(const struct apr_vocabulary *v, struct apr_id_pair **pair, size_t *n, struct apr_error *e)

@@ -28,7 +28,8 @@ void apr_tokenizer_files_end(struct apr_tokenizer_files *f);
 bool apr_tokenizer_files_any(const struct apr_side *side);
 
 /* A member of tokenizer_config.json; its type is ANY when it is not there, or null. A text that stands there as such or as {"content"}. */
-APR_MUST_CHECK enum apr_code apr_tokenizer_member(struct apr_tokenizer_files *f, const char *key, struct apr_value *out, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_tokenizer_member(struct apr_tokenizer_files *f, const char *key, struct apr_value *out,
+                                                  struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_tokenizer_member_text(struct apr_tokenizer_files *f, const char *key, struct apr_bytes *out,
                                                        struct apr_error *e);
 
@@ -92,12 +93,13 @@ APR_MUST_CHECK enum apr_code apr_carry_tokenizer(struct apr_draft *d, struct apr
 
 /* ---- merges (tokenizer_merges.c) ------------------------------------------------------------------------------------- */
 
-/* Those of a SentencePiece vocabulary, from the scores of its pieces: pairs of ids in the order in which they are made; *n of them, to be
- * freed with free. skip(ctx, token): a token that is no part of any. */
+/* Those of a SentencePiece vocabulary that is indexed, from the scores of its pieces: pairs of ids in the order in which they are made; *n
+ * of them, to be freed with free. */
 struct apr_id_pair {
     uint32_t left, right;
 };
-APR_MUST_CHECK enum apr_code apr_merges_of_scores(const struct apr_vocabulary *v, struct apr_id_pair **pair, size_t *n, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_merges_of_scores(const struct apr_vocabulary *v, struct apr_id_pair **pair, size_t *n,
+                                                  struct apr_error *e);
 
 /* ---- JSON into memory ------------------------------------------------------------------------------------------------ */
 

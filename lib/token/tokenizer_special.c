@@ -62,19 +62,21 @@ struct template_parts {
 static enum apr_code take_part(struct apr_vocabulary *scratch, const struct apr_value *part, struct template_parts *parts,
                                struct apr_error *e)
 {
-    struct apr_member m[] = { { .key = "SpecialToken" }, { .key = "Sequence" } }, token[] = { { .key = "id" } }, sequence[] = { { .key = "id" } };
+    struct apr_member m[] = { { .key = "SpecialToken" }, { .key = "Sequence" } };
+    struct apr_member token[] = { { .key = "id" } }, sequence[] = { { .key = "id" } };
     APR_TRY(apr_take_members(scratch, part, m, 2, e));
     APR_TRY(apr_take_members(scratch, &m[0].value, token, 1, e));
     APR_TRY(apr_take_members(scratch, &m[1].value, sequence, 1, e));
-    if (parts->n < PARTS) {
-        parts->token[parts->n] = token[0].value.type == APR_META_STRING ? token[0].value.text : (struct apr_bytes){ 0 };
-        parts->sequence[parts->n] = sequence[0].value.type == APR_META_STRING && sequence[0].value.text.n == 1 ? (char)sequence[0].value.text.at[0] : 0;
-    }
+    if (parts->n < PARTS && token[0].value.type == APR_META_STRING)
+        parts->token[parts->n] = token[0].value.text;
+    if (parts->n < PARTS && sequence[0].value.type == APR_META_STRING && sequence[0].value.text.n == 1)
+        parts->sequence[parts->n] = (char)sequence[0].value.text.at[0];
     parts->n++;
     return APR_OK;
 }
 
-static enum apr_code take_parts(struct apr_vocabulary *scratch, const struct apr_value *list, struct template_parts *parts, struct apr_error *e)
+static enum apr_code take_parts(struct apr_vocabulary *scratch, const struct apr_value *list, struct template_parts *parts,
+                                struct apr_error *e)
 {
     struct apr_walk w;
     struct apr_item item;
@@ -267,7 +269,9 @@ static enum apr_code take_config_ids(struct specials *s, struct apr_error *e)
     }
     for (unsigned i = 0; i < NKINDS; i++) {
         snprintf(key, sizeof key, "%s_token_id", kinds[i].word);
-        if (s->wanted[i] && apr_hf_config_number(config, apr_text(key), &id) && id >= 0 && id < (double)UINT32_MAX && id == (double)(uint32_t)id)
+        if (!s->wanted[i] || !apr_hf_config_number(config, apr_text(key), &id) || !(id >= 0 && id < (double)UINT32_MAX))
+            continue;
+        if (id == (double)(uint32_t)id)
             set_id(s, i, (uint64_t)id);
     }
     apr_hf_config_free(config);

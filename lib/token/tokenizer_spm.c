@@ -49,7 +49,8 @@ static void put_piece(FILE *to, struct apr_bytes text, float score, unsigned typ
     put_number(to, 3, type);
 }
 
-/* TrainerSpec: { 3: model_type (2 is BPE), 4: vocab_size, 35: byte_fallback, 40 to 43: ids of unk, bos, eos, pad, 45 to 48: their texts } */
+/* TrainerSpec: { 3: model_type, of which 2 is BPE, 4: vocab_size, 35: byte_fallback, 40 to 43: ids of unk, bos, eos, pad, 45 to 48: their
+ * texts } */
 static void put_trainer(FILE *to, const struct apr_hf_writing *w, uint64_t n)
 {
     static const enum apr_special_role role[] = { APR_UNK, APR_BOS, APR_EOS, APR_PAD };

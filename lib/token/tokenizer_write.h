@@ -24,13 +24,19 @@ struct apr_tokenizer {
 /* tokenizer.* of a GGUF, from a checkpoint's files or from an APR's metadata, as the converter of llama.cpp writes them and in its order
  * (families.md 7). A source that has no tokenizer: tokenizer.ggml.model "none" as families.md says, or nothing without a family. APR_EARG
  * names an id beyond the vocabulary, a vocabulary that has more tokens than the embedding has rows, and the option that helps. */
-APR_MUST_CHECK enum apr_code apr_tokenizer_to_gguf(struct apr_draft *d, struct apr_tokenizer *t, const struct apr_run *r, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_tokenizer_to_gguf(struct apr_draft *d, struct apr_tokenizer *t, const struct apr_run *r,
+                                                   struct apr_error *e);
 
-/* tokenizer.json, tokenizer_config.json (and what the source carries of tokenizer files), from the keys of a GGUF or from the metadata of an
- * APR (families.md 8). Files that are there stay. */
-APR_MUST_CHECK enum apr_code apr_tokenizer_to_hf(struct apr_side *files, struct apr_tokenizer *t, const struct apr_run *r, struct apr_error *e);
+/* tokenizer.json, tokenizer_config.json, for SentencePiece tokenizer.model (and what the source carries of tokenizer files), from the keys
+ * of a GGUF or from the metadata of an APR (families.md 8). Files that are there stay; config.json is to be among them first, since what
+ * it tells is not told again. Texts may be views into t->side and t->m. */
+APR_MUST_CHECK enum apr_code apr_tokenizer_to_hf(struct apr_side *files, struct apr_tokenizer *t, const struct apr_run *r,
+                                                 struct apr_error *e);
 
-/* tokenizer.* of an APR (families.md 7.5), from a checkpoint's files or from the keys of a GGUF. */
-APR_MUST_CHECK enum apr_code apr_tokenizer_to_apr(struct apr_draft *d, struct apr_tokenizer *t, const struct apr_run *r, struct apr_error *e);
+/* tokenizer.* of an APR (families.md 7.5), from a checkpoint's files or from the keys of a GGUF; of an APR its own, unless other files take
+ * the place of those that it carries. From a GGUF tokenizer.vocabulary, merges, scores, token_type hold its arrays element by element: they
+ * can be made again where all texts are UTF-8, all scores finite, and the elements str, f32, i32. */
+APR_MUST_CHECK enum apr_code apr_tokenizer_to_apr(struct apr_draft *d, struct apr_tokenizer *t, const struct apr_run *r,
+                                                  struct apr_error *e);
 
 #endif

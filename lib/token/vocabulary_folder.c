@@ -217,7 +217,8 @@ enum apr_code apr_vocabulary_folder(struct apr_vocabulary *v, const char *path, 
     return code;
 }
 
-enum apr_code apr_vocabulary_side(struct apr_vocabulary *v, const struct apr_side *side, enum apr_vocabulary_source wanted, struct apr_error *e)
+enum apr_code apr_vocabulary_side(struct apr_vocabulary *v, const struct apr_side *side, enum apr_vocabulary_source wanted,
+                                  struct apr_error *e)
 {
     struct folder f = { .v = v, .side = side, .e = e };
     return read_all(&f, wanted);
