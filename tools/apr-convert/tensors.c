@@ -227,7 +227,7 @@ static void count_elements(struct conversion *c, const struct apr_wish *x, const
     c->quantized |= is_quantized(t->dtype);
     c->head |= apr_bytes_is(role, "output") || apr_bytes_is(x->name, "output.weight") || apr_bytes_is(x->name, "lm_head.weight");
     c->elements += t->count;
-    if (x->role != NULL && apr_role_stacked(x->role)) {
+    if (apr_bytes_have(role, "_exps")) {
         c->expert_elements += t->count;
         c->nexpert = t->dim[0];
     }
