@@ -203,7 +203,7 @@ static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_
     const struct apr_yaml *transform = apr_yaml_get(at, "transform"), *split = apr_yaml_get(at, "apr_split"),
                            *layers = apr_yaml_get(at, "layers");
     unsigned nlayers = 0;
-    APR_TRY(apr_contract_keys(c, at, "role hf gguf shape transform dtype optional when layers apr apr_split fallback"));
+    APR_TRY(apr_contract_keys(c, at, "role hf gguf shape transform dtype optional when layers apr apr_split fallback unless_equal"));
     APR_TRY(read_role(c, at, r));
     if (transform != NULL)
         APR_TRY(read_transforms(c, transform, r));
@@ -211,6 +211,7 @@ static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_
         APR_TRY(expressions(c, split, r->split, APR_MAX_PARTS, &r->nsplit));
     APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "optional"), &r->optional));
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "fallback"), &r->fallback));
+    APR_TRY(apr_contract_word(c, apr_yaml_get(at, "unless_equal"), &r->unless_equal));
     if (layers != NULL)
         APR_TRY(expressions(c, layers, r->layers, APR_LENGTH(r->layers), &nlayers));
     if (layers != NULL && nlayers < 2)
@@ -250,6 +251,8 @@ static enum apr_code unlike_others(const struct apr_contract *c, const struct ap
     struct apr_bytes shared = { 0 };
     if (r->fallback.n > 0 && apr_family_role(c->f, r->fallback) == NULL)
         return apr_contract_fault(c, &at, "its fallback is no role:", r->fallback);
+    if (r->unless_equal.n > 0 && apr_family_role(c->f, r->unless_equal) == NULL)
+        return apr_contract_fault(c, &at, "unless_equal is no role:", r->unless_equal);
     for (const struct apr_role *other = c->f->role; other < r; other++) {
         if (apr_bytes_equal(r->name, other->name))
             return apr_contract_fault(c, &at, "two tensors of one role,", r->name);

@@ -54,7 +54,7 @@ struct apr_role {
     struct apr_expr          *split[APR_MAX_PARTS];  /* apr_split */
     unsigned                  nsplit;
     struct apr_expr          *optional, *when, *layers[3]; /* layers: from, to, step */
-    struct apr_bytes          fallback;              /* the role that a converter copies when this one is absent */
+    struct apr_bytes          fallback, unless_equal; /* the role that a converter copies when this one is absent; of which this one is no copy */
     bool                      f32;
     enum apr_generator        generated;
     struct apr_words          list;

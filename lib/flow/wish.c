@@ -288,6 +288,14 @@ static enum apr_code count_part(struct wishing *g, const struct apr_meaning *s, 
     return APR_OK;
 }
 
+/* Is it, byte for byte, the tensor that the contract lets it stand for? */
+static bool is_copy(const struct wishing *g, const struct apr_meaning *s, const struct apr_tensor *t)
+{
+    const struct apr_meaning meaning = { .role = apr_family_role(apr_binding_family(g->b), s->role->unless_equal), .dialect = s->dialect };
+    const struct apr_tensor *const other = g->to != APR_GGUF || s->dialect == APR_GGUF || meaning.role == NULL ? NULL : apr_binding_find(g->b, &meaning);
+    return other != NULL && other->dtype == t->dtype && apr_bytes_equal(other->data, t->data);
+}
+
 static enum apr_code as_it_is(struct wishing *g, const struct apr_tensor *t)
 {
     struct apr_wish x = { .name = t->name, .from = t->name, .ndim = t->ndim };
@@ -322,6 +330,8 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
         return as_it_is(g, t);
     if (s.role->known[g->to].n == 0)
         return unknown_tensor(g, t);
+    if (is_copy(g, &s, t))
+        return leave_out(g, t->name, "equal to the embedding");
     task.role = s.role;
     task.layer = s.layer;
     APR_TRY(count_part(g, &s, &seen));

@@ -21,7 +21,7 @@ struct apr_wish {
     const char            *transform;
 };
 
-/* A tensor that is not carried over, and why: "skipped by contract", "tied", or as the caller says. */
+/* A tensor that is not carried over, and why: "skipped by contract", "tied", "equal to the embedding", or as the caller says. */
 struct apr_left_out {
     struct apr_bytes name;
     const char      *reason;
