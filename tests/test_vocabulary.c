@@ -277,7 +277,7 @@ static void the_last_of_two_counts(void **state)
     expect_text(&v, 0, "a", APR_TOKEN_NORMAL);
     expect_text(&v, 1, "c", APR_TOKEN_USER);
     expect_text(&v, 2, "<s>", APR_TOKEN_CONTROL);
-    assert_int_equal(v.token[1].flags, APR_TOKEN_ADDED | APR_TOKEN_LSTRIP);
+    assert_int_equal(v.token[1].flags, APR_TOKEN_ADDED | APR_TOKEN_OWN | APR_TOKEN_LSTRIP);
     assert_null(apr_vocabulary_find(&v, apr_text("b")));
     assert_null(apr_vocabulary_token(&v, 9));
     apr_vocabulary_end(&v);

@@ -340,6 +340,16 @@ static enum apr_code put_own(const struct writing *w)
     return w->t->pre == NULL ? APR_OK : apr_draft_text(w->d, "tokenizer.ggml.pre", apr_text(w->t->pre), w->e);
 }
 
+/* Without a family: does SentencePiece put a blank before a text? A reader thinks so unless it is told. */
+static enum apr_code put_prefix(const struct writing *w)
+{
+    const struct apr_vocabulary *const v = w->f->v;
+    const bool metaspace = apr_bytes_is(v->pre, "Metaspace") && !apr_bytes_have(v->pre_tokenizer, "\"never\"");
+    const bool prefix = v->from == APR_FROM_SENTENCEPIECE ? v->add_space_prefix != APR_NO
+                                                          : metaspace || apr_bytes_have(v->normalizer, "\"Prepend\"");
+    return w->t->b != NULL || prefix ? APR_OK : apr_draft_bool(w->d, "tokenizer.ggml.add_space_prefix", false, w->e);
+}
+
 static enum apr_code put_all(const struct writing *w, const struct apr_token_list *l)
 {
     static const char *const models[] = { "llama", "llama", "gpt2", "bert", "t5" };
@@ -357,6 +367,8 @@ static enum apr_code put_all(const struct writing *w, const struct apr_token_lis
     APR_TRY(put_overrides(w));
     if (w->f->as == APR_BPE)
         APR_TRY(put_first(w, true));
+    if (w->f->as == APR_SPM_MODEL || w->f->as == APR_SPM_JSON)
+        APR_TRY(put_prefix(w));
     APR_TRY(put_own(w));
     return apr_carry_tokenizer(w->d, w->f, l, w->e);
 }

@@ -208,13 +208,23 @@ static void write_templates(struct apr_hf_writing *w)
     apr_out_close(w->out, ']');
 }
 
-static void write_decoder(struct apr_hf_writing *w)
+/* Would a GGUF made of tokenizer.model have it otherwise? There a user's token is a piece like any other, and one token is unknown. */
+static bool is_told(const struct apr_hf_writing *w, const struct apr_token *t)
+{
+    uint32_t unknown;
+    if (t->type == APR_TOKEN_USER)
+        return true;
+    return apr_vocabulary_special(&w->v, APR_UNK, &unknown) && t->id == unknown && t->type != APR_TOKEN_UNKNOWN;
+}
+
+/* Of all added tokens, or of those that must be told. */
+static void write_decoder(struct apr_hf_writing *w, bool all)
 {
     apr_out_open(w->out, NULL, '{');
     for (size_t i = 0; i < w->v.ntoken; i++) {
         const struct apr_token *const t = &w->v.token[i];
         char id[16];
-        if (!(t->flags & APR_TOKEN_ADDED))
+        if (!(t->flags & APR_TOKEN_ADDED) || (!all && !is_told(w, t)))
             continue;
         snprintf(id, sizeof id, "%u", (unsigned)t->id);
         apr_out_key(w->out, apr_text(id));
@@ -223,11 +233,10 @@ static void write_decoder(struct apr_hf_writing *w)
     apr_out_close(w->out, '}');
 }
 
-/* Does a GGUF made of tokenizer.model need to be told which tokens a user added? */
-static bool wants_decoder(const struct apr_vocabulary *v)
+static bool wants_decoder(const struct apr_hf_writing *w)
 {
-    for (size_t i = 0; i < v->ntoken && v->kind == APR_VOCABULARY_SPM; i++)
-        if (v->token[i].type == APR_TOKEN_USER)
+    for (size_t i = 0; i < w->v.ntoken && w->v.kind == APR_VOCABULARY_SPM; i++)
+        if (w->v.token[i].flags & APR_TOKEN_ADDED && is_told(w, &w->v.token[i]))
             return true;
     return false;
 }
@@ -255,7 +264,7 @@ static enum apr_code write_carried_config(struct apr_hf_writing *w, struct apr_b
         if (null && chat && w->v.nchat > 0)
             write_templates(w);
         else if (null && added)
-            write_decoder(w);
+            write_decoder(w, true);
         else
             apr_out_raw(w->out, NULL, item.value);
     }
@@ -311,9 +320,9 @@ static enum apr_code make_config(struct apr_side *files, struct apr_hf_writing *
         apr_out_key(w->out, apr_text("chat_template"));
         write_templates(w);
     }
-    if (!decoder && (wants_decoder(&w->v) || (!came && w->v.kind == APR_VOCABULARY_SPM))) {
+    if (!decoder && wants_decoder(w)) {
         apr_out_key(w->out, apr_text("added_tokens_decoder"));
-        write_decoder(w);
+        write_decoder(w, false);
     }
     if (own.n > 0)
         apr_out_raw(w->out, APR_OWN_MEMBER, own);
