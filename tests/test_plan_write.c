@@ -1,0 +1,626 @@
+/* How a plan is written: the same bytes everywhere, values, verification, and that nothing is ever there by halves. */
+#include "plans.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "files/sink.h"
+#include "model/model.h"
+#include "model/open.h"
+#include "values/dtype.h"
+
+/* ---- a stand-in for the system: call number fails_at of those that are counted fails -------------------------------------- */
+
+enum call { NONE, SYSTEM, MEMORY, DAMAGE };
+static enum call counted;
+static long      fails_at;
+static _Atomic long calls;
+
+static bool fault(enum call kind, int why)
+{
+    if (kind != counted || ++calls != fails_at)
+        return false;
+    errno = why;
+    return true;
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t n, off_t at)
+{
+    unsigned char wrong = 0;
+    if (fault(SYSTEM, ENOSPC))
+        return -1;
+    if (n == 0 || !fault(DAMAGE, 0))
+        return syscall(SYS_pwrite64, fd, bytes, n, at);
+    wrong = (unsigned char)(*(const unsigned char *)bytes ^ 1); /* the disk says that it was written */
+    return syscall(SYS_pwrite64, fd, &wrong, 1, at) + (n > 1 ? syscall(SYS_pwrite64, fd, (const char *)bytes + 1, n - 1, at + 1) : 0);
+}
+
+int fsync(int fd) { return fault(SYSTEM, EIO) ? -1 : (int)syscall(SYS_fsync, fd); }
+
+/* Where no file system has files without a name. */
+static bool without_nameless;
+
+int openat(int folder, const char *path, int flags, ...)
+{
+    va_list more;
+    va_start(more, flags);
+    const mode_t mode = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE ? va_arg(more, mode_t) : 0;
+    va_end(more);
+    if (without_nameless && (flags & O_TMPFILE) == O_TMPFILE) {
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return fault(SYSTEM, EMFILE) ? -1 : (int)syscall(SYS_openat, folder, path, flags, mode);
+}
+
+int mkdirat(int fd, const char *path, mode_t mode) { return fault(SYSTEM, EACCES) ? -1 : (int)syscall(SYS_mkdirat, fd, path, mode); }
+int fallocate(int fd, int mode, off_t at, off_t n) { return fault(SYSTEM, ENOSPC) ? -1 : (int)syscall(SYS_fallocate, fd, mode, at, n); }
+
+int linkat(int from, const char *path, int to, const char *name, int flags)
+{
+    return fault(SYSTEM, EACCES) ? -1 : (int)syscall(SYS_linkat, from, path, to, name, flags);
+}
+
+int renameat2(int from, const char *path, int to, const char *name, unsigned flags)
+{
+    return fault(SYSTEM, EACCES) ? -1 : (int)syscall(SYS_renameat2, from, path, to, name, flags);
+}
+
+#ifdef __SANITIZE_ADDRESS__
+#define OWN_MEMORY 0
+#elif defined __SANITIZE_THREAD__
+#define OWN_MEMORY 0
+#else
+#define OWN_MEMORY 1
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *old, size_t n);
+void *malloc(size_t n) { return fault(MEMORY, ENOMEM) ? NULL : __libc_malloc(n); }
+void *calloc(size_t n, size_t size) { return fault(MEMORY, ENOMEM) ? NULL : __libc_calloc(n, size); }
+void *realloc(void *old, size_t n) { return fault(MEMORY, ENOMEM) ? NULL : __libc_realloc(old, n); }
+#endif
+
+/* ---- the same bytes ------------------------------------------------------------------------------------------------------- */
+
+static void any_number_of_threads_and_any_cpu_write_the_same(void **state)
+{
+    (void)state;
+    static const enum apr_isa isa[] = { APR_SCALAR, APR_AVX2, APR_AVX512 };
+    const char *const source = big("threads.safetensors");
+    struct apr_error e;
+    for (int level = 0; level <= 1; level++) {
+        const char *const first = test_path(level ? "first.zstd.apr" : "first.apr"), *const out = test_path("other.apr");
+        convert((struct apr_plan){ .zstd = level }, source, "apr", first);
+        for (unsigned threads = 1; threads <= 7; threads += 3)
+            for (size_t i = 0; i < APR_LENGTH(isa); i++) {
+                struct apr_run r = *test_run_with(threads);
+                struct apr_plan p = { .zstd = level, .force = true };
+                if (!apr_isa_has(isa[i]))
+                    continue;
+                r.kernels = apr_kernels_for(isa[i]);
+                assert_int_equal(convert_with(&p, source, "apr", out, &r, &e), APR_OK);
+                expect_same_file(out, first);
+            }
+    }
+}
+
+static void a_pipe_gets_the_bytes_of_a_file(void **state)
+{
+    (void)state;
+    const char *const source = big("pipe.safetensors"), *const got = test_path("piped");
+    convert((struct apr_plan){ 0 }, source, "apr", test_path("piped.apr"));
+    char path[64];
+    int ends[2], status;
+    assert_int_equal(pipe(ends), 0);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        struct apr_plan p = { 0 };
+        struct apr_error e;
+        close(ends[0]);
+        snprintf(path, sizeof path, "/dev/fd/%d", ends[1]);
+        _exit(convert_with(&p, source, "apr", path, test_run_with(2), &e) == APR_OK ? 0 : 1);
+    }
+    close(ends[1]);
+    static char part[65536];
+    FILE *const f = fopen(got, "w");
+    for (ssize_t n; (n = read(ends[0], part, sizeof part)) > 0;)
+        fwrite(part, 1, (size_t)n, f);
+    fclose(f);
+    close(ends[0]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    expect_same_file(got, test_path("piped.apr"));
+}
+
+static void a_reader_who_leaves_is_no_failure_and_a_full_device_is(void **state)
+{
+    (void)state;
+    const char *const source = big("left.safetensors");
+    struct apr_plan p = { 0 }, q = { 0 };
+    struct apr_error e;
+    char path[64];
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    close(ends[0]);
+    snprintf(path, sizeof path, "/dev/fd/%d", ends[1]);
+    void (*const before)(int) = signal(SIGPIPE, SIG_IGN);
+    assert_int_equal(convert_with(&p, source, "apr", path, test_run_with(2), &e), APR_OK);
+    signal(SIGPIPE, before);
+    close(ends[1]);
+    assert_int_equal(convert_with(&q, source, "apr", "/dev/full", test_run_with(2), &e), APR_EIO);
+    assert_non_null(strstr(e.text, "No space left"));
+}
+
+/* ---- elements in another order, values ------------------------------------------------------------------------------------ */
+
+static void transposed_elements_keep_every_bit(void **state)
+{
+    (void)state;
+    static const struct { const char *dtype; enum apr_dtype_id id; unsigned width; } rows[] = {
+        { "U8", APR_U8, 1 }, { "F16", APR_F16, 2 }, { "BF16", APR_BF16, 2 }, { "F32", APR_F32, 4 }, { "F64", APR_F64, 8 }, { "I64", APR_I64, 8 },
+    };
+    const uint64_t h = 700, w = 1013;
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const unsigned width = rows[i].width;
+        unsigned char *const data = random_bytes(h * w * width);
+        struct apr_model *const m = opened(one_tensor("turn.safetensors", rows[i].dtype, width, h, w, data));
+        const struct apr_tensor *const part[] = { &m->tensor[0] };
+        const struct apr_transform turn = { .op = APR_OP_TRANSPOSE };
+        struct apr_view v = apr_view_of(part, 1, 0);
+        struct apr_error e;
+        assert_int_equal(apr_view_back(&v, &turn, 1, m->tensor[0].dim, 2, &e), APR_OK);
+        struct apr_plan p = { .format = format("safetensors"), .out = test_path("turned.safetensors"), .force = true };
+        const struct apr_planned t = { .name = apr_text("w"), .dtype = &apr_dtypes[rows[i].id], .ndim = 2, .dim = { w, h }, .how = APR_BLOCKS,
+                                       .in = apr_input_through(apr_kernels_for(APR_SCALAR), m, &v, (const uint64_t[]){ w, h }, 2) };
+        assert_int_equal(apr_plan_add(&p, &t, &e), APR_OK);
+        if (write_plan(&p, test_run_with(2), &e) != APR_OK)
+            fail_msg("%s", e.text);
+        struct apr_model *const got = opened(p.out);
+        for (uint64_t k = 0; k < h * w; k++)
+            if (memcmp(got->tensor[0].data.at + (k % w * h + k / w) * width, data + k * width, width) != 0)
+                fail_msg("%s: element %llu", rows[i].dtype, (unsigned long long)k);
+        apr_close(got);
+        apr_plan_end(&p);
+        apr_close(m);
+        free(data);
+    }
+}
+
+/* An encoder for the test: codes are the values themselves, and the scale of each block is 1. */
+static void plain_q8(const float *x, size_t n, unsigned char *out)
+{
+    for (; n >= 32; n -= 32, x += 32, out += 34) {
+        out[0] = 0;
+        out[1] = 0x3C;
+        for (unsigned i = 0; i < 32; i++)
+            out[2 + i] = (unsigned char)(int)x[i];
+    }
+}
+
+static struct apr_kernels with_encoder(void)
+{
+    struct apr_kernels k = *apr_kernels_for(APR_SCALAR);
+    k.encode[APR_Q8_0] = plain_q8;
+    return k;
+}
+
+/* w as [out dims] of that dtype in an APR, through k. */
+static enum apr_code encode(const char *source, enum apr_dtype_id id, const struct apr_kernels *k, bool turned, bool nan_to_zero, struct apr_planned *told,
+                            struct apr_error *e)
+{
+    struct apr_model *const m = opened(source);
+    const struct apr_tensor *const part[] = { &m->tensor[0] };
+    const struct apr_transform turn = { .op = APR_OP_TRANSPOSE };
+    struct apr_run r = *test_run_with(3);
+    struct apr_view v = apr_view_of(part, 1, 0);
+    const uint64_t dim[] = { m->tensor[0].dim[turned], m->tensor[0].dim[!turned] };
+    struct apr_plan p = { .format = format("apr"), .out = test_path("encoded.apr"), .force = true, .nan_to_zero = nan_to_zero };
+    r.kernels = k;
+    enum apr_code code = turned ? apr_view_back(&v, &turn, 1, m->tensor[0].dim, 2, e) : APR_OK;
+    const struct apr_planned t = { .name = apr_text("w"), .dtype = &apr_dtypes[id], .ndim = 2, .dim = { dim[0], dim[1] }, .how = APR_ENCODE, .lossy = true,
+                                   .in = apr_input_through(k, m, &v, dim, 2) };
+    if (code == APR_OK)
+        code = apr_plan_add(&p, &t, e);
+    if (code == APR_OK)
+        code = write_plan(&p, &r, e);
+    *told = p.tensor[0];
+    apr_plan_end(&p);
+    apr_close(m);
+    return code;
+}
+
+static void rows_that_are_no_whole_blocks_are_filled_up_with_zeros(void **state)
+{
+    (void)state;
+    const struct apr_kernels k = with_encoder();
+    float *const x = malloc(900 * 70 * sizeof *x);
+    struct apr_planned told;
+    struct apr_error e;
+    for (size_t i = 0; i < 900 * 70; i++)
+        x[i] = (float)((int)(i % 251) - 125) + 0.25f;
+    const char *const source = one_tensor("rows.safetensors", "F32", 4, 900, 70, x);
+    for (unsigned turned = 0; turned < 2; turned++) {
+        if (encode(source, APR_Q8_0, &k, turned, false, &told, &e) != APR_OK)
+            fail_msg("%s", e.text);
+        struct apr_model *const m = opened(test_path("encoded.apr"));
+        const struct apr_tensor *const t = &m->tensor[0];
+        const uint64_t h = t->dim[0], w = t->dim[1], blocks = (w + 31) / 32;
+        assert_int_equal(t->data.n, h * blocks * 34);
+        for (uint64_t i = 0; i < h * blocks * 32; i++) {
+            const uint64_t row = i / (blocks * 32), col = i % (blocks * 32);
+            const int8_t got = (int8_t)t->data.at[(row * blocks + col / 32) * 34 + 2 + col % 32];
+            const int want = col >= w ? 0 : (int)x[turned ? col * 70 + row : row * 70 + col];
+            if (got != want)
+                fail_msg("row %llu, column %llu: %d, not %d", (unsigned long long)row, (unsigned long long)col, got, want);
+        }
+        double dd = 0, ab = 0, aa = 0, bb = 0;
+        for (size_t i = 0; i < 900 * 70; i++) {
+            const double a = (double)x[i], b = (double)(int)x[i];
+            dd += (a - b) * (a - b);
+            ab += a * b;
+            aa += a * a;
+            bb += b * b;
+        }
+        assert_true(fabs(told.rmse - sqrt(dd / (900 * 70))) < 1e-12);
+        assert_true(fabs(told.cosine - ab / sqrt(aa * bb)) < 1e-12);
+        apr_close(m);
+    }
+    free(x);
+}
+
+static void one_scale_is_that_of_the_largest_value(void **state)
+{
+    (void)state;
+    float *const x = malloc(1000 * 500 * sizeof *x);
+    struct apr_planned told;
+    struct apr_error e;
+    for (size_t i = 0; i < 1000 * 500; i++)
+        x[i] = (float)((int)(i % 127) - 63) / 2;
+    x[499999] = -254;
+    if (encode(one_tensor("scale.safetensors", "F32", 4, 1000, 500, x), APR_APR_Q8, apr_kernels_for(APR_SCALAR), false, false, &told, &e) != APR_OK)
+        fail_msg("%s", e.text);
+    struct apr_model *const m = opened(test_path("encoded.apr"));
+    float scale;
+    memcpy(&scale, m->tensor[0].data.at, sizeof scale);
+    assert_true(scale == 2);
+    for (size_t i = 0; i < 1000 * 500; i++) /* halves go away from zero */
+        assert_int_equal((int8_t)m->tensor[0].data.at[4 + i], (int)round((double)x[i] / 2));
+    apr_close(m);
+    free(x);
+}
+
+static void what_is_not_finite_is_refused_with_its_place_or_becomes_0(void **state)
+{
+    (void)state;
+    const struct apr_kernels k = with_encoder();
+    float *const x = malloc(3000 * 128 * sizeof *x);
+    struct apr_planned told;
+    struct apr_error e;
+    for (size_t i = 0; i < 3000 * 128; i++)
+        x[i] = (float)(i % 100);
+    x[2500 * 128 + 7] = NAN;
+    x[2700 * 128 + 9] = -INFINITY;
+    const char *const source = one_tensor("nan.safetensors", "F32", 4, 3000, 128, x);
+    unlink(test_path("encoded.apr"));
+    assert_int_equal(encode(source, APR_Q8_0, &k, false, false, &told, &e), APR_EARG);
+    assert_non_null(strstr(e.text, "tensor \"w\": row 2500, column 7 is NaN"));
+    assert_int_not_equal(access(test_path("encoded.apr"), F_OK), 0);
+    assert_int_equal(encode(source, APR_Q8_0, &k, false, true, &told, &e), APR_OK);
+    assert_int_equal(told.nan, 2);
+    free(x);
+}
+
+/* ---- nothing by halves ---------------------------------------------------------------------------------------------------- */
+
+static void a_byte_that_reads_back_wrong_leaves_no_file(void **state)
+{
+    (void)state;
+    const char *const source = big("wrong.safetensors");
+    test_file("wrong/other", "", 0);
+    for (fails_at = 1;; fails_at++) {
+        struct apr_plan p = { 0 };
+        struct apr_error e = { .text = "" };
+        counted = DAMAGE;
+        calls = 0;
+        const enum apr_code code = convert_with(&p, source, "apr", test_path("wrong/out.apr"), test_run_with(1), &e);
+        counted = NONE;
+        if (calls < fails_at) {
+            assert_int_equal(code, APR_OK);
+            break;
+        }
+        if (code == APR_OK || files_in("wrong") != 1)
+            fail_msg("write %ld is damaged: code %d, %zu files", fails_at, code, files_in("wrong"));
+        assert_non_null(strstr(e.file, "wrong/out.apr"));
+    }
+    assert_true(fails_at > 6);
+}
+
+/* A plan for each target that can be left by halves. */
+static const struct { const char *what, *out; unsigned shards; bool force; } targets[] = {
+    { "a file", "end/t/out.safetensors", 0, false },
+    { "a new folder", "end/t/new/", 0, false },
+    { "a new folder of shards", "end/t/new/", 3, false },
+    { "a folder that is there", "end/t/old/", 2, true },
+};
+#define NNEW (APR_LENGTH(targets) - 1)
+
+static void prepare_target(void)
+{
+    char command[512];
+    snprintf(command, sizeof command, "rm -rf '%s'; mkdir -p '%s/old'", test_path("end"), test_path("end/t"));
+    assert_int_equal(system(command), 0);
+}
+
+static enum apr_code side_by_side(size_t i, const char *out, const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_plan p = { .nshard = targets[i].shards, .force = targets[i].force };
+    struct apr_model *m = NULL;
+    enum apr_code code = APR_OK;
+    if (out[strlen(out) - 1] == '/')
+        code = apr_side_put(&p.side, "config.json", apr_text("{}"), e);
+    if (code == APR_OK && p.side.n > 0)
+        code = apr_side_put(&p.side, "1_Pooling/config.json", apr_text("{}"), e);
+    if (code == APR_OK)
+        code = apr_open(&m, "fixtures/qwen2", r, e);
+    if (code == APR_OK)
+        code = carry(&p, m, "safetensors", out, e);
+    if (code == APR_OK)
+        code = write_plan(&p, r, e);
+    apr_plan_end(&p);
+    apr_close(m);
+    return code;
+}
+
+static void whatever_fails_leaves_nothing_of_a_new_target(void **state)
+{
+    (void)state;
+    for (int kind = SYSTEM; kind <= (OWN_MEMORY ? MEMORY : SYSTEM); kind++)
+        for (size_t i = 0; i < 2 * NNEW; i += kind == SYSTEM ? 1 : 2)
+            for (fails_at = 1;; fails_at++) {
+                struct apr_error e = { .text = "" };
+                prepare_target();
+                const char *const out = test_path(targets[i / 2].out);
+                without_nameless = i % 2;
+                calls = 0;
+                counted = (enum call)kind;
+                const enum apr_code code = side_by_side(i / 2, out, test_run_with(1), &e);
+                counted = NONE;
+                if (calls < fails_at) {
+                    assert_int_equal(code, APR_OK);
+                    break;
+                }
+                if (code != APR_OK && (files_in("end/t") != 1 || e.text[0] == 0))
+                    fail_msg("%s, %s call %ld: %zu files are left (%s)", targets[i / 2].what, kind == SYSTEM ? "system" : "memory", fails_at,
+                             files_in("end/t") - 1, e.text);
+                if (code == APR_OK)
+                    expect_same_model(out, "fixtures/qwen2");
+            }
+    without_nameless = false;
+}
+
+static void clean_up(int number)
+{
+    apr_sink_abandon();
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+/* A run that gets a signal after a while; whether it was before its end. */
+static bool ended_by(int number, size_t i, long nanoseconds)
+{
+    const char *const out = test_path(targets[i].out);
+    int status;
+    const pid_t pid = fork();
+    if (pid == 0) {
+        struct apr_error e;
+        signal(SIGTERM, clean_up);
+        _exit(side_by_side(i, out, test_run_with(2), &e) == APR_OK ? 0 : 1);
+    }
+    nanosleep(&(struct timespec){ .tv_nsec = nanoseconds }, NULL);
+    kill(pid, number);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status);
+}
+
+static void ended_at_any_moment_a_new_target_is_whole_or_not_there(void **state)
+{
+    (void)state;
+    unsigned died = 0;
+    for (size_t i = 0; i < 4 * NNEW; i++)
+        for (long n = 0; n < 24; n++) {
+            const char *const out = test_path(targets[i / 4].out);
+            const bool killed = i % 2 == 0;
+            without_nameless = i / 2 % 2;
+            prepare_target();
+            died += ended_by(killed ? SIGKILL : SIGTERM, i / 4, n * 500000);
+            const bool there = access(out, F_OK) == 0;
+            if (there)
+                expect_same_model(out, "fixtures/qwen2");
+            if (!killed && files_in("end/t") != 1u + there)
+                fail_msg("%s, a signal after %ld us: %zu files are left", targets[i / 4].what, n * 500, files_in("end/t") - 1 - there);
+        }
+    without_nameless = false;
+    assert_true(died > 10);
+}
+
+/* In a folder that is there each file is the old one or the new one. */
+static void killed_at_any_moment_the_files_of_a_folder_are_whole(void **state)
+{
+    (void)state;
+    for (long n = 0; n < 24; n++) {
+        prepare_target();
+        convert((struct apr_plan){ .nshard = 3 }, "fixtures/qwen2", "safetensors", test_path("end/t/first/"));
+        char command[512];
+        snprintf(command, sizeof command, "cp '%s'/* '%s'", test_path("end/t/first"), test_path("end/t/old"));
+        assert_int_equal(system(command), 0);
+        ended_by(SIGKILL, NNEW, n * 300000);
+        for (unsigned k = 1; k <= 3; k++) {
+            char name[64];
+            snprintf(name, sizeof name, "end/t/old/model-0000%u-of-00003.safetensors", k);
+            if (access(test_path(name), F_OK) == 0)
+                apr_close(opened(test_path(name)));
+            snprintf(name, sizeof name, "end/t/old/model-0000%u-of-00002.safetensors", k);
+            if (access(test_path(name), F_OK) == 0)
+                apr_close(opened(test_path(name)));
+        }
+    }
+}
+
+static void a_limit_of_size_leaves_nothing(void **state)
+{
+    (void)state;
+    const char *const source = big("limit.safetensors");
+    struct rlimit before;
+    void (*const handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    test_file("limit/other", "", 0);
+    for (unsigned i = 0; i < 3; i++) {
+        struct apr_plan p = { .zstd = i == 1 ? 1 : 0 };
+        struct apr_error e;
+        const struct rlimit small = { 1000000, before.rlim_max };
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        const enum apr_code code = convert_with(&p, source, i < 2 ? "apr" : "safetensors", test_path(i < 2 ? "limit/out.apr" : "limit/new/"), test_run_with(2), &e);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        assert_int_equal(code, APR_EIO);
+        assert_non_null(strstr(e.text, "File too large"));
+        assert_int_equal(files_in("limit"), 1);
+    }
+    signal(SIGXFSZ, handler);
+}
+
+static void what_is_there_is_replaced_only_when_told(void **state)
+{
+    (void)state;
+    struct apr_plan p = { 0 }, q = { 0 }, r = { .nshard = 2 };
+    struct apr_error e;
+    const char *const file = test_file("there.apr", "old", 3);
+    assert_int_equal(convert_with(&p, "fixtures/qwen2", "apr", file, test_run_with(1), &e), APR_EARG);
+    assert_non_null(strstr(e.text, "--force"));
+    convert((struct apr_plan){ .nshard = 3 }, "fixtures/qwen2", "safetensors", test_path("there/"));
+    test_file("there/notes.txt", "mine", 4);
+    assert_int_equal(convert_with(&q, "fixtures/qwen2", "safetensors", test_path("there/"), test_run_with(1), &e), APR_EARG);
+    assert_int_equal(convert_with(&r, "fixtures/qwen2", "safetensors", test_path("there/"), test_run_with(1), &e), APR_EARG);
+    assert_non_null(strstr(e.text, "--force"));
+    convert((struct apr_plan){ .force = true }, "fixtures/qwen2", "safetensors", test_path("there/"));
+    assert_int_equal(files_in("there"), 2); /* the old shards and their index are gone */
+    expect_same_model(test_path("there"), "fixtures/qwen2");
+    convert((struct apr_plan){ .force = true, .nshard = 2 }, "fixtures/qwen2", "safetensors", test_path("there/"));
+    assert_int_equal(files_in("there"), 4);
+    expect_same_model(test_path("there"), "fixtures/qwen2");
+}
+
+static void an_input_is_never_written(void **state)
+{
+    (void)state;
+    const char *const source = big("input.safetensors");
+    struct apr_plan p = { .force = true }, q = { .force = true };
+    struct apr_error e;
+    assert_int_equal(convert_with(&p, source, "safetensors", source, test_run_with(1), &e), APR_EARG);
+    assert_non_null(strstr(e.text, "being read"));
+    convert((struct apr_plan){ .nshard = 2 }, "fixtures/qwen2", "safetensors", test_path("input/"));
+    assert_int_equal(convert_with(&q, test_path("input"), "safetensors", test_path("input/"), test_run_with(1), &e), APR_EARG);
+    expect_same_model(test_path("input"), "fixtures/qwen2");
+}
+
+static void a_source_that_changes_meanwhile_leaves_no_file(void **state)
+{
+    (void)state;
+    const char *const source = big("changes.safetensors");
+    struct apr_model *const m = opened(source);
+    struct apr_plan p = { 0 };
+    struct apr_error e;
+    assert_int_equal(carry(&p, m, "apr", test_path("changed.apr"), &e), APR_OK);
+    const int fd = open(source, O_WRONLY | O_APPEND);
+    assert_int_equal(write(fd, "x", 1), 1);
+    close(fd);
+    assert_int_equal(write_plan(&p, test_run_with(1), &e), APR_EIO);
+    assert_int_not_equal(access(test_path("changed.apr"), F_OK), 0);
+    apr_plan_end(&p);
+    apr_close(m);
+}
+
+/* ---- going on ------------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code go_on(const char *source, const char *out)
+{
+    struct apr_plan p = { .resume = true };
+    struct apr_error e;
+    return convert_with(&p, source, "apr", out, test_run_with(2), &e);
+}
+
+static void a_run_that_ended_is_gone_on_with_and_nobody_sees_a_difference(void **state)
+{
+    (void)state;
+    const char *const source = big("resume.safetensors"), *const out = test_path("resume/out.apr"), *const partial = test_path("resume/out.apr.apr-partial");
+    convert((struct apr_plan){ 0 }, source, "apr", test_path("resume.apr"));
+    test_file("resume/other", "", 0);
+    bool begun = false;
+    for (fails_at = 1; fails_at < 16; fails_at++) { /* the system has no more room, later every time */
+        counted = SYSTEM;
+        calls = 0;
+        const enum apr_code code = go_on(source, out);
+        counted = NONE;
+        if (code == APR_OK && begun)
+            break;
+        if (code == APR_OK) /* there was another way to begin */
+            unlink(out);
+        begun |= access(partial, F_OK) == 0;
+        assert_int_not_equal(access(out, F_OK), 0);
+        assert_int_equal(access(partial, F_OK), begun ? 0 : -1);
+    }
+    assert_true(begun);
+    const int fd = open(partial, O_RDWR);
+    if (fd >= 0) { /* what somebody spoiled is written again */
+        assert_int_equal(syscall(SYS_pwrite64, fd, "spoiled", 7, 5000), 7);
+        close(fd);
+        assert_int_equal(go_on(source, out), APR_OK);
+    }
+    expect_same_file(out, test_path("resume.apr"));
+    assert_int_equal(files_in("resume"), 2);
+}
+
+static void what_is_of_another_plan_is_begun_anew(void **state)
+{
+    (void)state;
+    const char *const source = big("anew.safetensors"), *const out = test_path("anew/out.apr");
+    convert((struct apr_plan){ 0 }, source, "apr", test_path("anew.apr"));
+    test_file("anew/out.apr.apr-partial", "something else", 14);
+    test_file("anew/out.apr.apr-partial.log", "no log at all, but longer than a digest", 39);
+    assert_int_equal(go_on(source, out), APR_OK);
+    expect_same_file(out, test_path("anew.apr"));
+    assert_int_equal(files_in("anew"), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_number_of_threads_and_any_cpu_write_the_same),
+        cmocka_unit_test(a_pipe_gets_the_bytes_of_a_file),
+        cmocka_unit_test(a_reader_who_leaves_is_no_failure_and_a_full_device_is),
+        cmocka_unit_test(transposed_elements_keep_every_bit),
+        cmocka_unit_test(rows_that_are_no_whole_blocks_are_filled_up_with_zeros),
+        cmocka_unit_test(one_scale_is_that_of_the_largest_value),
+        cmocka_unit_test(what_is_not_finite_is_refused_with_its_place_or_becomes_0),
+        cmocka_unit_test(a_byte_that_reads_back_wrong_leaves_no_file),
+        cmocka_unit_test(whatever_fails_leaves_nothing_of_a_new_target),
+        cmocka_unit_test(ended_at_any_moment_a_new_target_is_whole_or_not_there),
+        cmocka_unit_test(killed_at_any_moment_the_files_of_a_folder_are_whole),
+        cmocka_unit_test(a_limit_of_size_leaves_nothing),
+        cmocka_unit_test(what_is_there_is_replaced_only_when_told),
+        cmocka_unit_test(an_input_is_never_written),
+        cmocka_unit_test(a_source_that_changes_meanwhile_leaves_no_file),
+        cmocka_unit_test(a_run_that_ended_is_gone_on_with_and_nobody_sees_a_difference),
+        cmocka_unit_test(what_is_of_another_plan_is_begun_anew),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
