@@ -157,7 +157,8 @@ static void put_header(unsigned char *h, const struct apr_plan *p, size_t file, 
     put_u(h + 40, libdeflate_crc32(libdeflate_crc32(0, h, 40), h + 44, HEADER - 44), 4);
 }
 
-static enum apr_code put_sections(struct apr_emit *m, const struct apr_plan *p, size_t file, uint64_t at, struct sections *s, struct apr_error *e)
+static enum apr_code put_sections(struct apr_emit *m, const struct apr_plan *p, size_t file, uint64_t at, struct sections *s,
+                                  struct apr_error *e)
 {
     apr_emit_fill(m->to, 0, HEADER);
     put_metadata(m->to, p, file);
@@ -170,7 +171,8 @@ static enum apr_code put_sections(struct apr_emit *m, const struct apr_plan *p, 
         apr_emit_fill(m->to, 0, (at - apr_emit_length(m)) % PAGE);
     s->data = apr_emit_length(m);
     if (s->metadata > MOST_METADATA)
-        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%llu bytes of metadata, an APR holds %u", (unsigned long long)s->metadata, MOST_METADATA);
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%llu bytes of metadata, an APR holds %u", (unsigned long long)s->metadata,
+                        MOST_METADATA);
     return APR_OK;
 }
 

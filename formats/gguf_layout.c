@@ -17,7 +17,10 @@ enum { VERSION = 3, ALIGNMENT = 32, MOST_DIMS = 4, MOST_NAME = 63, MOST_SHARDS =
 
 /* ---- places --------------------------------------------------------------------------------------------------------- */
 
-static bool is_alignment(const struct apr_value *v) { return v->type == APR_META_U32 && v->u != 0 && v->u <= MOST_ALIGNMENT && (v->u & (v->u - 1)) == 0; }
+static bool is_alignment(const struct apr_value *v)
+{
+    return v->type == APR_META_U32 && v->u != 0 && v->u <= MOST_ALIGNMENT && (v->u & (v->u - 1)) == 0;
+}
 
 static uint64_t align(const struct apr_plan *p)
 {
@@ -150,7 +153,8 @@ static bool has_key(const struct apr_plan *p, size_t file, struct apr_bytes key)
 static enum apr_code put_split(FILE *to, const struct apr_plan *p, size_t file, struct apr_error *e)
 {
     if (p->nfile > MOST_SHARDS || p->ntensor > INT32_MAX)
-        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu shards, or %zu tensors in them, are more than GGUF can number", p->nfile, p->ntensor);
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu shards, or %zu tensors in them, are more than GGUF can number", p->nfile,
+                        p->ntensor);
     const struct apr_value no = { .type = APR_META_U16, .u = file }, count = { .type = APR_META_U16, .u = p->nfile },
                            tensors = { .type = APR_META_I32, .i = (int64_t)p->ntensor };
     APR_TRY(put_key(to, apr_text("split.no"), &no, e));

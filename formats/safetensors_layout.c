@@ -52,7 +52,8 @@ static enum apr_code put_metadata(struct apr_out *o, const struct apr_meta *meta
     apr_out_open(o, "__metadata__", '{');
     for (size_t i = 0; i < meta->n; i++) {
         if (meta->entry[i].value.type != APR_META_STRING)
-            return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "__metadata__: %s is no string, which is all it holds", APR_QUOTED(meta->entry[i].key));
+            return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "__metadata__: %s is no string, which is all it holds",
+                            APR_QUOTED(meta->entry[i].key));
         apr_out_key(o, meta->entry[i].key);
         apr_out_bytes(o, NULL, meta->entry[i].value.text);
     }
@@ -90,7 +91,8 @@ enum apr_code apr_safetensors_layout(const struct apr_plan *p, size_t file, uint
         apr_emit_fill(m.to, ' ', (at - apr_emit_length(&m)) % PAGE);
     const uint64_t n = apr_emit_length(&m) - PREFIX;
     if (code == APR_OK && n > MOST_HEADER)
-        code = apr_fail(e, APR_ELIMIT, APR_NOWHERE, "a header of %llu bytes, SafeTensors has at most %u", (unsigned long long)n, MOST_HEADER);
+        code = apr_fail(e, APR_ELIMIT, APR_NOWHERE, "a header of %llu bytes, SafeTensors has at most %u", (unsigned long long)n,
+                        MOST_HEADER);
     if (code == APR_OK)
         code = apr_emit_end(&m, header, e);
     for (unsigned i = 0; code == APR_OK && i < PREFIX; i++)

@@ -51,7 +51,8 @@ enum apr_code write_plan(struct apr_plan *p, const struct apr_run *r, struct apr
 }
 
 /* Converts a file as it is, with what the plan says already. */
-enum apr_code convert_with(struct apr_plan *p, const char *from, const char *to, const char *out, const struct apr_run *r, struct apr_error *e)
+enum apr_code convert_with(struct apr_plan *p, const char *from, const char *to, const char *out, const struct apr_run *r,
+                           struct apr_error *e)
 {
     struct apr_model *const m = opened(from);
     enum apr_code code = carry(p, m, to, out, e);
@@ -86,8 +87,8 @@ void expect_same_model(const char *got, const char *want)
     assert_int_equal(a->ntensor, b->ntensor);
     for (size_t i = 0; i < b->ntensor; i++) {
         const struct apr_tensor *const t = &b->tensor[i], *const u = apr_model_find(a, t->name);
-        if (u == NULL || u->dtype != t->dtype || u->ndim != t->ndim || memcmp(u->dim, t->dim, sizeof t->dim) != 0 || u->data.n != t->data.n ||
-            memcmp(u->data.at, t->data.at, t->data.n) != 0)
+        if (u == NULL || u->dtype != t->dtype || u->ndim != t->ndim || memcmp(u->dim, t->dim, sizeof t->dim) != 0 ||
+            u->data.n != t->data.n || memcmp(u->data.at, t->data.at, t->data.n) != 0)
             fail_msg("%s: tensor %.*s is not that of %s", got, APR_PRINTED(t->name), want);
     }
     for (size_t i = 0; i < a->nnote; i++)
@@ -115,7 +116,8 @@ const char *one_tensor(const char *name, const char *dtype, unsigned width, uint
     struct test_bytes b = { 0 };
     char json[160];
     const uint64_t n = rows * cols * width;
-    snprintf(json, sizeof json, "{\"w\":{\"dtype\":\"%s\",\"shape\":[%llu,%llu],\"data_offsets\":[0,%llu]}}", dtype, (unsigned long long)rows,
+    snprintf(json, sizeof json, "{\"w\":{\"dtype\":\"%s\",\"shape\":[%llu,%llu],\"data_offsets\":[0,%llu]}}", dtype,
+             (unsigned long long)rows,
              (unsigned long long)cols, (unsigned long long)n);
     test_integer(&b, strlen(json), 8);
     test_text(&b, json);

@@ -17,7 +17,8 @@ enum apr_code carry(struct apr_plan *p, const struct apr_model *m, const char *t
 enum apr_code write_plan(struct apr_plan *p, const struct apr_run *r, struct apr_error *e);
 
 /* All of it with a file or folder, on top of what the plan says already; the plan is ended. The second fails the test when it fails. */
-enum apr_code convert_with(struct apr_plan *p, const char *from, const char *to, const char *out, const struct apr_run *r, struct apr_error *e);
+enum apr_code convert_with(struct apr_plan *p, const char *from, const char *to, const char *out, const struct apr_run *r,
+                           struct apr_error *e);
 void convert(struct apr_plan p, const char *from, const char *to, const char *out);
 
 void expect_same_file(const char *a, const char *b);

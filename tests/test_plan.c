@@ -88,7 +88,9 @@ static void what_a_format_does_not_hold_is_refused_by_name(void **state)
 {
     (void)state;
     static const char long_name[] = "a name of more than sixty-three bytes, which llama.cpp does not load";
-    static const struct { const char *format; enum apr_dtype_id dtype; const char *name; unsigned ndim; uint64_t dim[6]; const char *words; } rows[] = {
+    static const struct {
+        const char *format; enum apr_dtype_id dtype; const char *name; unsigned ndim; uint64_t dim[6]; const char *words;
+    } rows[] = {
         { "gguf", APR_F8_E4M3, "w", 1, { 4 }, "F8_E4M3 [4], cannot be written: GGUF has no such type; --type" },
         { "gguf", APR_U8, "w", 1, { 4 }, "--type" },
         { "gguf", APR_F32, "w", 5, { 1, 1, 1, 1, 1 }, "at most 4 dimensions" },
@@ -104,7 +106,8 @@ static void what_a_format_does_not_hold_is_refused_by_name(void **state)
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct apr_plan p = { .format = format(rows[i].format), .out = "x" };
-        struct apr_planned t = { .name = apr_text(rows[i].name), .dtype = &apr_dtypes[rows[i].dtype], .ndim = rows[i].ndim, .how = APR_ENCODE };
+        struct apr_planned t = { .name = apr_text(rows[i].name), .dtype = &apr_dtypes[rows[i].dtype], .ndim = rows[i].ndim,
+                                 .how = APR_ENCODE };
         struct apr_error e;
         memcpy(t.dim, rows[i].dim, sizeof rows[i].dim);
         if (apr_plan_add(&p, &t, &e) == APR_OK || strstr(e.text, rows[i].words) == NULL)
@@ -116,7 +119,8 @@ static void what_a_format_does_not_hold_is_refused_by_name(void **state)
 static struct apr_planned zeros(const char *name, uint64_t n)
 {
     static const float values[4096];
-    return (struct apr_planned){ .name = apr_text(name), .dtype = &apr_dtypes[APR_F32], .ndim = 1, .dim = { n }, .how = APR_GENERATE, .values = values };
+    return (struct apr_planned){ .name = apr_text(name), .dtype = &apr_dtypes[APR_F32], .ndim = 1, .dim = { n }, .how = APR_GENERATE,
+                                 .values = values };
 }
 
 static void keys_of_every_type_are_written(void **state)
@@ -125,13 +129,15 @@ static void keys_of_every_type_are_written(void **state)
     static const unsigned char big_endian[] = { 0, 0, 0, 1, 0xFF, 0xFF, 0xFF, 0xFE };
     struct apr_plan p = { .format = format("gguf"), .out = test_path("keys.gguf") };
     const struct apr_value value[] = {
-        { .type = APR_META_U8, .u = 255 }, { .type = APR_META_I8, .i = -128 }, { .type = APR_META_U16, .u = 65535 }, { .type = APR_META_I16, .i = -5 },
+        { .type = APR_META_U8, .u = 255 }, { .type = APR_META_I8, .i = -128 }, { .type = APR_META_U16, .u = 65535 },
+        { .type = APR_META_I16, .i = -5 },
         { .type = APR_META_U32, .u = UINT32_MAX }, { .type = APR_META_I32, .i = INT32_MIN }, { .type = APR_META_F32, .f = 0.5 },
         { .type = APR_META_BOOL, .b = true }, { .type = APR_META_STRING, .text = { (const unsigned char *)"", 0 } },
         { .type = APR_META_U64, .u = UINT64_MAX }, { .type = APR_META_I64, .i = INT64_MIN }, { .type = APR_META_F64, .f = 0.1 },
         { .type = APR_META_ARRAY, .element = APR_META_I32, .encoding = APR_GGUF_BE, .n = 2, .text = { big_endian, sizeof big_endian } },
         { .type = APR_META_ARRAY, .element = APR_META_F32, .encoding = APR_JSON, .text = { (const unsigned char *)"[1, 0.5, -2]", 12 } },
-        { .type = APR_META_ARRAY, .element = APR_META_STRING, .encoding = APR_JSON, .text = { (const unsigned char *)"[\"a\", \"\\u00e9\"]", 15 } },
+        { .type = APR_META_ARRAY, .element = APR_META_STRING, .encoding = APR_JSON,
+          .text = { (const unsigned char *)"[\"a\", \"\\u00e9\"]", 15 } },
         { .type = APR_META_ARRAY, .element = APR_META_BOOL, .encoding = APR_JSON, .text = { (const unsigned char *)"[true,false]", 12 } },
     };
     struct apr_error e;
@@ -147,7 +153,8 @@ static void keys_of_every_type_are_written(void **state)
     struct apr_model *const m = opened(p.out);
     for (size_t i = 0; i < 13; i++)
         assert_true(apr_value_equal(&m->meta.entry[i].value, &value[i]));
-    static const unsigned char floats[] = { 0, 0, 0x80, 0x3F, 0, 0, 0, 0x3F, 0, 0, 0, 0xC0 }, texts[] = "\1\0\0\0\0\0\0\0a\2\0\0\0\0\0\0\0\303\251";
+    static const unsigned char floats[] = { 0, 0, 0x80, 0x3F, 0, 0, 0, 0x3F, 0, 0, 0, 0xC0 };
+    static const unsigned char texts[] = "\1\0\0\0\0\0\0\0a\2\0\0\0\0\0\0\0\303\251";
     assert_int_equal(m->meta.entry[13].value.text.n, sizeof floats);
     assert_memory_equal(m->meta.entry[13].value.text.at, floats, sizeof floats);
     assert_int_equal(m->meta.entry[14].value.text.n, sizeof texts - 1);
@@ -284,7 +291,8 @@ static void shares_of_many_jobs_are_the_files_of_one(void **state)
         convert((struct apr_plan){ .nshard = 3, .only = k }, "fixtures/qwen2", "safetensors", test_path("jobs/"));
         assert_int_equal(files_in("jobs"), k > 1 ? 4 - k : 4);
     }
-    static const char *const name[] = { "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors",
+    static const char *const name[] = { "model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
+                                        "model-00003-of-00003.safetensors",
                                         "model.safetensors.index.json" };
     for (size_t i = 0; i < APR_LENGTH(name); i++) {
         char a[64], b[64];

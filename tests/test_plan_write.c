@@ -167,7 +167,8 @@ static void transposed_elements_keep_every_bit(void **state)
 {
     (void)state;
     static const struct { const char *dtype; enum apr_dtype_id id; unsigned width; } rows[] = {
-        { "U8", APR_U8, 1 }, { "F16", APR_F16, 2 }, { "BF16", APR_BF16, 2 }, { "F32", APR_F32, 4 }, { "F64", APR_F64, 8 }, { "I64", APR_I64, 8 },
+        { "U8", APR_U8, 1 }, { "F16", APR_F16, 2 }, { "BF16", APR_BF16, 2 }, { "F32", APR_F32, 4 }, { "F64", APR_F64, 8 },
+        { "I64", APR_I64, 8 },
     };
     const uint64_t h = 700, w = 1013;
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
@@ -180,7 +181,8 @@ static void transposed_elements_keep_every_bit(void **state)
         struct apr_error e;
         assert_int_equal(apr_view_back(&v, &turn, 1, m->tensor[0].dim, 2, &e), APR_OK);
         struct apr_plan p = { .format = format("safetensors"), .out = test_path("turned.safetensors"), .force = true };
-        const struct apr_planned t = { .name = apr_text("w"), .dtype = &apr_dtypes[rows[i].id], .ndim = 2, .dim = { w, h }, .how = APR_BLOCKS,
+        const struct apr_planned t = { .name = apr_text("w"), .dtype = &apr_dtypes[rows[i].id], .ndim = 2, .dim = { w, h },
+                                       .how = APR_BLOCKS,
                                        .in = apr_input_through(apr_kernels_for(APR_SCALAR), m, &v, (const uint64_t[]){ w, h }, 2) };
         assert_int_equal(apr_plan_add(&p, &t, &e), APR_OK);
         if (write_plan(&p, test_run_with(2), &e) != APR_OK)
@@ -215,8 +217,8 @@ static struct apr_kernels with_encoder(void)
 }
 
 /* w as [out dims] of that dtype in an APR, through k. */
-static enum apr_code encode(const char *source, enum apr_dtype_id id, const struct apr_kernels *k, bool turned, bool nan_to_zero, struct apr_planned *told,
-                            struct apr_error *e)
+static enum apr_code encode(const char *source, enum apr_dtype_id id, const struct apr_kernels *k, bool turned, bool nan_to_zero,
+                            struct apr_planned *told, struct apr_error *e)
 {
     struct apr_model *const m = opened(source);
     const struct apr_tensor *const part[] = { &m->tensor[0] };
@@ -227,7 +229,8 @@ static enum apr_code encode(const char *source, enum apr_dtype_id id, const stru
     struct apr_plan p = { .format = format("apr"), .out = test_path("encoded.apr"), .force = true, .nan_to_zero = nan_to_zero };
     r.kernels = k;
     enum apr_code code = turned ? apr_view_back(&v, &turn, 1, m->tensor[0].dim, 2, e) : APR_OK;
-    const struct apr_planned t = { .name = apr_text("w"), .dtype = &apr_dtypes[id], .ndim = 2, .dim = { dim[0], dim[1] }, .how = APR_ENCODE, .lossy = true,
+    const struct apr_planned t = { .name = apr_text("w"), .dtype = &apr_dtypes[id], .ndim = 2, .dim = { dim[0], dim[1] },
+                                   .how = APR_ENCODE, .lossy = true,
                                    .in = apr_input_through(k, m, &v, dim, 2) };
     if (code == APR_OK)
         code = apr_plan_add(&p, &t, e);
@@ -287,7 +290,8 @@ static void one_scale_is_that_of_the_largest_value(void **state)
     for (size_t i = 0; i < 1000 * 500; i++)
         x[i] = (float)((int)(i % 127) - 63) / 2;
     x[499999] = -254;
-    if (encode(one_tensor("scale.safetensors", "F32", 4, 1000, 500, x), APR_APR_Q8, apr_kernels_for(APR_SCALAR), false, false, &told, &e) != APR_OK)
+    if (encode(one_tensor("scale.safetensors", "F32", 4, 1000, 500, x), APR_APR_Q8, apr_kernels_for(APR_SCALAR), false, false, &told,
+               &e) != APR_OK)
         fail_msg("%s", e.text);
     struct apr_model *const m = opened(test_path("encoded.apr"));
     float scale;
@@ -400,8 +404,8 @@ static void whatever_fails_leaves_nothing_of_a_new_target(void **state)
                     break;
                 }
                 if (code != APR_OK && (files_in("end/t") != 1 || e.text[0] == 0))
-                    fail_msg("%s, %s call %ld: %zu files are left (%s)", targets[i / 2].what, kind == SYSTEM ? "system" : "memory", fails_at,
-                             files_in("end/t") - 1, e.text);
+                    fail_msg("%s, %s call %ld: %zu files are left (%s)", targets[i / 2].what, kind == SYSTEM ? "system" : "memory",
+                             fails_at, files_in("end/t") - 1, e.text);
                 if (code == APR_OK)
                     expect_same_model(out, "fixtures/qwen2");
             }
@@ -489,7 +493,8 @@ static void a_limit_of_size_leaves_nothing(void **state)
         struct apr_error e;
         const struct rlimit small = { 1000000, before.rlim_max };
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-        const enum apr_code code = convert_with(&p, source, i < 2 ? "apr" : "safetensors", test_path(i < 2 ? "limit/out.apr" : "limit/new/"), test_run_with(2), &e);
+        const enum apr_code code = convert_with(&p, source, i < 2 ? "apr" : "safetensors",
+                                                test_path(i < 2 ? "limit/out.apr" : "limit/new/"), test_run_with(2), &e);
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
         assert_int_equal(code, APR_EIO);
         assert_non_null(strstr(e.text, "File too large"));
@@ -561,7 +566,8 @@ static enum apr_code go_on(const char *source, const char *out)
 static void a_run_that_ended_is_gone_on_with_and_nobody_sees_a_difference(void **state)
 {
     (void)state;
-    const char *const source = big("resume.safetensors"), *const out = test_path("resume/out.apr"), *const partial = test_path("resume/out.apr.apr-partial");
+    const char *const source = big("resume.safetensors");
+    const char *const out = test_path("resume/out.apr"), *const partial = test_path("resume/out.apr.apr-partial");
     convert((struct apr_plan){ 0 }, source, "apr", test_path("resume.apr"));
     test_file("resume/other", "", 0);
     bool begun = false;

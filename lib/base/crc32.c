@@ -1,6 +1,6 @@
-/* A CRC is a polynomial over GF(2) modulo P = x^32 + x^26 + ... + 1, here with its bits mirrored: bit 31 is the coefficient of 1, bit 0 that
- * of x^31. Behind b's n bytes a stands 8n places higher, so the CRC of both is a * x^(8n) + b; the inversions at both ends of either part
- * cancel out. */
+/* A CRC is a polynomial over GF(2) modulo P = x^32 + x^26 + ... + 1, here with its bits mirrored: bit 31 is the coefficient of 1, bit 0
+ * that of x^31. Behind b's n bytes a stands 8n places higher, so the CRC of both is a * x^(8n) + b; the inversions at both ends of either
+ * part cancel out. */
 #include "base/crc32.h"
 
 #define MIRRORED_P UINT32_C(0xEDB88320)

@@ -27,7 +27,8 @@ enum apr_code apr_sink_failed(const char *path, int why, struct apr_error *e)
     const bool answer = strcmp(path, "-") == 0;
     char text[128];
     const char *const words = why == EISDIR ? "it is a folder" : why == EBUSY ? "it is mounted here" : strerror_r(why, text, sizeof text);
-    const enum apr_code code = apr_fail(e, why == ENOMEM ? APR_ENOMEM : APR_EIO, APR_NOWHERE, "%s%s", answer ? "" : "cannot be written: ", words);
+    const enum apr_code code = apr_fail(e, why == ENOMEM ? APR_ENOMEM : APR_EIO, APR_NOWHERE, "%s%s", answer ? "" : "cannot be written: ",
+                                        words);
     apr_error_in(e, answer ? "standard output" : path);
     return code;
 }
@@ -71,7 +72,8 @@ int apr_follow_links(char **path)
 static enum apr_code refused_folder(const char *path, const char *folder, struct apr_error *e)
 {
     char text[128];
-    apr_fail(e, APR_EIO, APR_NOWHERE, "cannot be written: its folder %s: %s", APR_QUOTED(apr_text(folder)), strerror_r(errno, text, sizeof text));
+    apr_fail(e, APR_EIO, APR_NOWHERE, "cannot be written: its folder %s: %s", APR_QUOTED(apr_text(folder)),
+             strerror_r(errno, text, sizeof text));
     apr_error_in(e, path);
     return APR_EIO;
 }
@@ -218,8 +220,8 @@ static void new_name(struct apr_stray *s)
     snprintf(s->name, sizeof s->name, ".apr-%016llx.part", (unsigned long long)number);
 }
 
-/* Gives the file without a name at fd a temporary one or, when fd is -1, makes a file of that name, or a folder. A descriptor (of a file), or
- * -1 and errno. */
+/* Gives the file without a name at fd a temporary one or, when fd is -1, makes a file of that name, or a folder. A descriptor (of a file),
+ * or -1 and errno. */
 static int make_new(const struct apr_stray *s, int folder, int fd, mode_t mode)
 {
     char nameless[32];

@@ -21,8 +21,8 @@ struct apr_stray {
 /* NULL when memory is out. */
 struct apr_stray *apr_stray_take(void);
 
-/* Gives the file without a name at fd a temporary one or, when fd is -1, makes a file or folder of that name. A descriptor (0 for a folder),
- * or -1 and errno. */
+/* Gives the file without a name at fd a temporary one or, when fd is -1, makes a file or folder of that name. A descriptor (0 for a
+ * folder), or -1 and errno. */
 int apr_stray_make(struct apr_stray *s, int folder, int fd, mode_t mode);
 
 /* Removes what is there. NULL is nothing. */

@@ -20,7 +20,8 @@ bool apr_sinks_exists(const struct apr_sinks *s);
 APR_MUST_CHECK enum apr_code apr_sinks_add(struct apr_sinks *s, const char *path, uint64_t size, bool force, struct apr_sink **sink,
                                            struct apr_error *e);
 
-/* Right after apr_sinks_add: it is OUT.apr-partial while it is under way (apr_sink_partial), in a new folder's place FOLDER.OUT.apr-partial. */
+/* Right after apr_sinks_add: it is OUT.apr-partial while it is under way (apr_sink_partial), in a new folder's place
+ * FOLDER.OUT.apr-partial. */
 APR_MUST_CHECK enum apr_code apr_sinks_keep(struct apr_sinks *s, struct apr_sink *sink, struct apr_error *e);
 
 /* A file of that name in the folder is removed when all others are in place. APR_EARG when it is being read. */

@@ -13,10 +13,12 @@ void               apr_packer_free(struct apr_packer *k);
 size_t apr_frame_most(size_t n);
 
 /* One frame of n bytes; out has room for apr_frame_most(n). The same bytes on any thread. k may be NULL, which is no memory. */
-APR_MUST_CHECK enum apr_code apr_frame_pack(struct apr_packer *k, const void *bytes, size_t n, void *out, size_t *packed, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_frame_pack(struct apr_packer *k, const void *bytes, size_t n, void *out, size_t *packed,
+                                            struct apr_error *e);
 
 /* The n bytes of a frame. APR_ECORRUPT when it does not hold them. */
-APR_MUST_CHECK enum apr_code apr_frame_unpack(struct apr_packer *k, const void *frame, size_t packed, void *out, size_t n, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_frame_unpack(struct apr_packer *k, const void *frame, size_t packed, void *out, size_t n,
+                                              struct apr_error *e);
 
 /* The frames of a file in order: where each begins behind those before it, how long it is, what it decodes to. Free at with free. */
 struct apr_frames {

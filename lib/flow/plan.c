@@ -64,7 +64,8 @@ enum apr_code apr_plan_add(struct apr_plan *p, const struct apr_planned *given, 
     if (!p->format->rule->holds(&t, &why))
         return refuse(p, &t, why, e);
     if (t.how == APR_COPY && t.in.one.data.n != t.bytes)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t.name, ": %zu bytes are stored, %" PRIu64 " would be written", t.in.one.data.n, t.bytes);
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t.name, ": %zu bytes are stored, %" PRIu64 " would be written", t.in.one.data.n,
+                               t.bytes);
     struct apr_planned *const grown = apr_grown(p->tensor, &p->room, p->ntensor, 256, sizeof *grown);
     if (grown == NULL)
         return apr_no_memory(e);
@@ -235,8 +236,8 @@ static void put_index(FILE *to, const struct apr_plan *p, const struct apr_plann
         bytes += p->tensor[i].bytes;
         elements += p->tensor[i].count;
     }
-    fprintf(to, "{\n  \"metadata\": {\n    \"total_parameters\": %" PRIu64 ",\n    \"total_size\": %" PRIu64 "\n  },\n  \"weight_map\": {", elements,
-            bytes);
+    fprintf(to, "{\n  \"metadata\": {\n    \"total_parameters\": %" PRIu64 ",\n", elements);
+    fprintf(to, "    \"total_size\": %" PRIu64 "\n  },\n  \"weight_map\": {", bytes);
     for (size_t i = 0; i < p->ntensor; i++) {
         fputs(i == 0 ? "\n    " : ",\n    ", to);
         put_text(to, order[i]->name);

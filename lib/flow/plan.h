@@ -1,5 +1,5 @@
-/* What will be written: tensors with dtype, shape, place and how each comes about, metadata, shards, files beside. All of it is known before
- * any data is read. */
+/* What will be written: tensors with dtype, shape, place and how each comes about, metadata, shards, files beside. All of it is known
+ * before any data is read. */
 #ifndef APR_PLAN_H
 #define APR_PLAN_H
 
@@ -89,8 +89,8 @@ struct apr_plan {
 };
 void apr_plan_end(struct apr_plan *p);
 
-/* Adds a tensor; name, dtype, ndim, dim, how and in or values are given, the rest follows from them. Texts and values are borrowed. APR_EUNSUPPORTED names the tensor, the
- * dtype and the options that help when the format does not hold it. */
+/* Adds a tensor; name, dtype, ndim, dim, how and in or values are given, the rest follows from them. Texts and values are borrowed.
+ * APR_EUNSUPPORTED names the tensor, the dtype and the options that help when the format does not hold it. */
 APR_MUST_CHECK enum apr_code apr_plan_add(struct apr_plan *p, const struct apr_planned *t, struct apr_error *e);
 
 /* When all tensors, keys and side files are there: puts tensors in the order of the format, cuts shards, finds every place, makes the

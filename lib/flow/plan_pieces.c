@@ -39,7 +39,8 @@ static bool stands_alone(const struct apr_planned *t)
 /* Elements of a piece: whole rows, and whole blocks, or blocks where rows are longer. */
 static uint64_t step_of(const struct apr_planned *t)
 {
-    const uint64_t block = t->dtype->block, row = t->ndim == 0 ? 1 : t->dim[t->ndim - 1], blocks = (APR_PIECE - MOST_PADDING) / t->dtype->bytes - 1;
+    const uint64_t block = t->dtype->block, row = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
+    const uint64_t blocks = (APR_PIECE - MOST_PADDING) / t->dtype->bytes - 1; /* and room for a head */
     const uint64_t row_blocks = row / block + (row % block != 0);
     const bool whole = row % block == 0 || t->row == row;
     if (whole && row_blocks > 0 && row_blocks <= blocks)
@@ -104,7 +105,8 @@ static enum apr_code add_file(struct apr_segments *s, const struct apr_plan *p, 
         APR_TRY(add(s, &next, e));
         i += next.n;
         const uint64_t end = next_of(p, f, i - 1);
-        const struct apr_segment padding = { .file = file, .first = i - 1, .begin = next.end, .end = end, .npiece = pieces_between(next.end, end) };
+        const struct apr_segment padding = { .file = file, .first = i - 1, .begin = next.end, .end = end,
+                                             .npiece = pieces_between(next.end, end) };
         if (padding.npiece > 0)
             APR_TRY(add(s, &padding, e));
     }
@@ -150,7 +152,8 @@ void apr_piece_range(const struct apr_plan *p, const struct apr_segment *s, uint
 
 static enum apr_code no_blocks(const struct apr_planned *t, struct apr_error *e)
 {
-    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, ": its %s blocks cannot be put in that order as they are; --type converts it",
+    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name,
+                           ": its %s blocks cannot be put in that order as they are; --type converts it",
                            t->dtype->name);
 }
 
@@ -183,7 +186,8 @@ static bool transpose(const struct apr_planned *t, struct apr_maker *m, uint64_t
     return true;
 }
 
-static enum apr_code move_blocks(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n, unsigned char *out, struct apr_error *e)
+static enum apr_code move_blocks(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n, unsigned char *out,
+                                 struct apr_error *e)
 {
     const struct apr_input *const in = &t->in;
     const bool words = t->dtype->block == 1 && t->dtype->head == 0 && t->dtype->bytes <= sizeof(double);
@@ -264,7 +268,8 @@ static enum apr_code check_finite(const struct apr_plan *p, const struct apr_pla
         if (is_finite(m->x[i]))
             continue;
         if (!p->nan_to_zero)
-            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, ": row %llu, column %llu is %s, which %s cannot hold; --nan-to-zero writes 0",
+            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name,
+                                   ": row %llu, column %llu is %s, which %s cannot hold; --nan-to-zero writes 0",
                                    (unsigned long long)((first + i) / ncol), (unsigned long long)((first + i) % ncol),
                                    m->x[i] != m->x[i] ? "NaN" : m->x[i] > 0 ? "infinite" : "minus infinity", t->dtype->name);
         m->x[i] = 0;
@@ -305,8 +310,8 @@ static void encode_row(const struct apr_kernels *k, const struct apr_planned *t,
     encode(block, d->block, out + whole / d->block * d->bytes);
 }
 
-static enum apr_code encode(const struct apr_kernels *k, const struct apr_planned *t, const struct apr_maker *m, uint64_t first, uint64_t n, float scale,
-                            unsigned char *out, struct apr_error *e)
+static enum apr_code encode(const struct apr_kernels *k, const struct apr_planned *t, const struct apr_maker *m, uint64_t first,
+                            uint64_t n, float scale, unsigned char *out, struct apr_error *e)
 {
     const struct apr_dtype *const d = t->dtype;
     if (d->head > 0) {
@@ -329,8 +334,8 @@ static enum apr_code encode(const struct apr_kernels *k, const struct apr_planne
 }
 
 /* Elements [i, i + n) of a batch, n <= APR_STRETCH, as they will be read: a batch begins with a row, or lies in one. */
-static void decode(const struct apr_kernels *k, const struct apr_planned *t, uint64_t batch, const unsigned char *out, uint64_t i, size_t n, float scale,
-                   struct apr_maker *m)
+static void decode(const struct apr_kernels *k, const struct apr_planned *t, uint64_t batch, const unsigned char *out, uint64_t i,
+                   size_t n, float scale, struct apr_maker *m)
 {
     const struct apr_tensor made = { .dtype = t->dtype, .count = batch, .row = t->row < batch ? t->row : batch, .data = { out, SIZE_MAX } };
     if (t->dtype->head > 0)
@@ -348,8 +353,8 @@ static void decode(const struct apr_kernels *k, const struct apr_planned *t, uin
             m->wide_line[j] = (double)m->line[j];
 }
 
-static void measure(const struct apr_kernels *k, const struct apr_planned *t, struct apr_maker *m, uint64_t n, const unsigned char *out, float scale,
-                    struct apr_rounding *r)
+static void measure(const struct apr_kernels *k, const struct apr_planned *t, struct apr_maker *m, uint64_t n, const unsigned char *out,
+                    float scale, struct apr_rounding *r)
 {
     struct apr_difference d = { 0 };
     for (uint64_t i = 0; i < n; i += APR_STRETCH) {
@@ -382,8 +387,9 @@ static uint64_t next_batch(const struct apr_planned *t, uint64_t first, uint64_t
     return apr_min(n, t->row == t->count ? end - first : apr_min(end - first, t->row < n ? n : t->row - first % t->row));
 }
 
-static enum apr_code encode_range(const struct apr_plan *p, const struct apr_kernels *k, const struct apr_planned *t, uint64_t first, uint64_t end,
-                                  float scale, struct apr_maker *m, unsigned char *out, struct apr_rounding *r, struct apr_error *e)
+static enum apr_code encode_range(const struct apr_plan *p, const struct apr_kernels *k, const struct apr_planned *t, uint64_t first,
+                                  uint64_t end, float scale, struct apr_maker *m, unsigned char *out, struct apr_rounding *r,
+                                  struct apr_error *e)
 {
     const bool values = t->how == APR_GENERATE || t->in.decodable;
     if (!values)
@@ -409,8 +415,9 @@ static enum apr_code encode_range(const struct apr_plan *p, const struct apr_ker
 /* ---- pieces --------------------------------------------------------------------------------------------------------- */
 
 /* Elements [first, end) of a tensor. */
-static enum apr_code make_elements(const struct apr_plan *p, const struct apr_kernels *k, size_t tensor, uint64_t first, uint64_t end, const float *scale,
-                                   struct apr_maker *m, unsigned char *out, struct apr_rounding *r, struct apr_error *e)
+static enum apr_code make_elements(const struct apr_plan *p, const struct apr_kernels *k, size_t tensor, uint64_t first, uint64_t end,
+                                   const float *scale, struct apr_maker *m, unsigned char *out, struct apr_rounding *r,
+                                   struct apr_error *e)
 {
     const struct apr_planned *const t = &p->tensor[tensor];
     if (first == end)
@@ -436,8 +443,8 @@ static enum apr_code make_group(const struct apr_plan *p, const struct apr_kerne
     return APR_OK;
 }
 
-enum apr_code apr_piece_make(const struct apr_plan *p, const struct apr_kernels *k, const struct apr_segment *s, uint64_t i, const float *scale,
-                             struct apr_maker *m, struct apr_rounding *r, struct apr_error *e)
+enum apr_code apr_piece_make(const struct apr_plan *p, const struct apr_kernels *k, const struct apr_segment *s, uint64_t i,
+                             const float *scale, struct apr_maker *m, struct apr_rounding *r, struct apr_error *e)
 {
     const struct apr_planned *const t = &p->tensor[s->first];
     uint64_t from, to;

@@ -8,7 +8,8 @@
 /* Most bytes of a piece: with what zstd may add it fits a slot of 1 MiB, and it is a multiple of all that file systems have as blocks. */
 #define APR_PIECE 983040u
 
-/* Some bytes of one file, side by side: of its header, of small tensors with the padding behind each, of one large tensor, of padding alone.
+/* Some bytes of one file, side by side: of its header, of small tensors with the padding behind each, of one large tensor, of padding
+ * alone.
  *   first, n    its tensors in the plan; none: the header, or padding
  *   begin, end  in the file
  *   npiece      how many pieces they are; base: the number of the first of them, of all files
@@ -59,7 +60,7 @@ APR_MUST_CHECK enum apr_code apr_piece_make(const struct apr_plan *p, const stru
                                             const float *scale, struct apr_maker *m, struct apr_rounding *rounding, struct apr_error *e);
 
 /* The largest magnitude in piece i of a segment that is one tensor. */
-APR_MUST_CHECK enum apr_code apr_piece_largest(const struct apr_plan *p, const struct apr_segment *s, uint64_t i, struct apr_maker *m, float *largest,
-                                               struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_piece_largest(const struct apr_plan *p, const struct apr_segment *s, uint64_t i, struct apr_maker *m,
+                                               float *largest, struct apr_error *e);
 
 #endif

@@ -44,7 +44,8 @@ static void add_part(struct apr_digest *d, const struct apr_input *in, size_t i)
 {
     const struct apr_tensor *const t = apr_input_part(in, i);
     const struct apr_source *const s = in->m->file[t->file];
-    const uint64_t place[] = { s->stored, (uint64_t)s->written.tv_sec, (uint64_t)s->written.tv_nsec, (uint64_t)(t->data.at - s->map.at), t->data.n };
+    const uint64_t place[] = { s->stored, (uint64_t)s->written.tv_sec, (uint64_t)s->written.tv_nsec, (uint64_t)(t->data.at - s->map.at),
+                               t->data.n };
     add(d, place, sizeof place);
 }
 
@@ -86,7 +87,7 @@ static enum apr_code read_log(struct apr_writing *w, size_t file, struct apr_err
     struct apr_bytes log;
     APR_TRY(apr_sink_log(f->sink, &log, e));
     const bool same = log.n >= sizeof plan && memcmp(log.at, &plan, sizeof plan) == 0;
-    const size_t records = same ? (log.n - sizeof plan) / sizeof *w->logged : 0, torn = same ? (log.n - sizeof plan) % sizeof *w->logged : 0;
+    const size_t bytes = same ? log.n - sizeof plan : 0, records = bytes / sizeof *w->logged, torn = bytes % sizeof *w->logged;
     for (size_t i = 0; i < records; i++) {
         struct apr_logged x;
         memcpy(&x, log.at + sizeof plan + i * sizeof x, sizeof x);

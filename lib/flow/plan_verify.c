@@ -89,7 +89,8 @@ static enum apr_code check_tail(const struct apr_writing *w, size_t file, struct
 
 /* ---- the header ----------------------------------------------------------------------------------------------------- */
 
-static enum apr_code check_tensor(const struct apr_planned_file *f, const struct apr_model *m, const struct apr_planned *t, struct apr_error *e)
+static enum apr_code check_tensor(const struct apr_planned_file *f, const struct apr_model *m, const struct apr_planned *t,
+                                  struct apr_error *e)
 {
     const struct apr_tensor *const got = apr_model_find(m, t->name);
     if (got == NULL)

@@ -109,8 +109,8 @@ static enum apr_code write_same(const struct apr_writing *w, const struct apr_wr
 }
 
 /* As a frame, but for what stands before all frames. */
-static enum apr_code pack(const struct apr_segment *s, uint64_t i, const struct apr_maker *m, size_t n, struct apr_packer *packer, struct result *r,
-                          struct apr_error *e)
+static enum apr_code pack(const struct apr_segment *s, uint64_t i, const struct apr_maker *m, size_t n, struct apr_packer *packer,
+                          struct result *r, struct apr_error *e)
 {
     const size_t before = s->begin == 0 && i == 0 ? APR_UNPACKED : 0;
     memcpy(r->data, m->out, before);
@@ -131,7 +131,8 @@ static void take_over(const struct apr_writing *w, const struct apr_segment *s, 
     r->kept = true;
 }
 
-static enum apr_code make_piece(struct apr_writing *w, const struct apr_segment *s, uint64_t i, struct apr_writer *t, struct result *r, struct apr_error *e)
+static enum apr_code make_piece(struct apr_writing *w, const struct apr_segment *s, uint64_t i, struct apr_writer *t, struct result *r,
+                                struct apr_error *e)
 {
     const struct apr_written *const f = &w->file[s->file];
     struct same same;
@@ -315,8 +316,9 @@ static enum apr_code find_scales(struct apr_writing *w, struct apr_error *e)
         wanted |= wants_scale(&w->p->tensor[i]);
     if (!wanted)
         return APR_OK;
-    const struct apr_job job = { .what = "measuring", .ctx = w, .ninput = w->segments.n, .cut = scale_cut, .make = scale_make, .take = scale_take,
-                                 .result = sizeof(float), .scratch = sizeof(struct apr_writer), .enter = apr_writer_enter, .leave = apr_writer_leave };
+    const struct apr_job job = { .what = "measuring", .ctx = w, .ninput = w->segments.n, .cut = scale_cut, .make = scale_make,
+                                 .take = scale_take, .result = sizeof(float), .scratch = sizeof(struct apr_writer),
+                                 .enter = apr_writer_enter, .leave = apr_writer_leave };
     w->scale = calloc(w->p->ntensor, sizeof *w->scale);
     if (w->scale == NULL)
         return apr_no_memory(e);

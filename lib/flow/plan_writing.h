@@ -66,8 +66,8 @@ APR_MUST_CHECK enum apr_code apr_writing_resume(struct apr_writing *w, struct ap
 bool apr_writing_has(const struct apr_writing *w, const struct apr_segment *s, uint64_t i, struct apr_writer *t);
 
 /* It is there from now on. */
-APR_MUST_CHECK enum apr_code apr_writing_note(struct apr_writing *w, const struct apr_segment *s, uint64_t i, const struct apr_digest *digest,
-                                              const struct apr_rounding *rounding, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_writing_note(struct apr_writing *w, const struct apr_segment *s, uint64_t i,
+                                              const struct apr_digest *digest, const struct apr_rounding *rounding, struct apr_error *e);
 
 /* Bytes of a compressed file that stand before its frames. */
 #define APR_UNPACKED 64u
