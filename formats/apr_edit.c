@@ -75,56 +75,49 @@ static enum apr_code take_index(const struct apr_reheader *h, const struct old_h
     return APR_OK;
 }
 
-static enum apr_code put_metadata(struct apr_builder *b, const struct apr_meta *meta, struct apr_error *e)
+static void put_metadata(FILE *to, const struct apr_meta *meta)
 {
-    struct apr_out o = { .to = b->to };
+    struct apr_out o = { .to = to };
     apr_out_open(&o, NULL, '{');
     for (size_t i = 0; i < meta->n; i++) {
         const struct apr_value *const v = &meta->entry[i].value;
         apr_out_key(&o, meta->entry[i].key);
         if (v->encoding == APR_JSON && (v->type == APR_META_ARRAY || v->type == APR_META_OBJECT)) {
             apr_out_raw(&o, NULL, (struct apr_bytes){ 0 });
-            apr_build_bytes(b, v->text);
+            apr_emit_bytes(to, v->text);
         } else {
             apr_out_value(&o, NULL, v, UINT64_MAX);
         }
     }
     apr_out_close(&o, '}');
-    return apr_built(b, e);
-}
-
-static void put_at(unsigned char *to, uint64_t v, unsigned width)
-{
-    for (unsigned i = 0; i < width; i++)
-        to[i] = (unsigned char)(v >> 8 * i);
 }
 
 /* Header, metadata, index. */
-static enum apr_code assemble(struct apr_builder *b, const struct apr_reheader *h, struct apr_bytes metadata, const struct entry *index,
+static enum apr_code assemble(struct apr_emit *m, const struct apr_reheader *h, const struct entry *index, struct apr_bytes *made,
                               struct apr_error *e)
 {
-    static const unsigned char zeros[ALIGN];
-    unsigned char header[HEADER];
-    uint64_t index_at;
-    if (metadata.n > METADATA_MOST || !apr_round_up(HEADER + metadata.n, ALIGN, &index_at))
-        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu bytes of metadata, an APR has %d at most", metadata.n, METADATA_MOST);
-    memcpy(header, h->m->file[0]->map.at, HEADER);
-    put_at(header + 12, HEADER, 8);
-    put_at(header + 20, metadata.n, 4);
-    put_at(header + 24, index_at, 8);
-    put_at(header + 32, h->room + h->inserted, 8);
+    apr_emit_bytes(m->to, (struct apr_bytes){ h->m->file[0]->map.at, HEADER });
+    put_metadata(m->to, h->meta);
+    const uint64_t metadata = apr_emit_length(m) - HEADER;
+    apr_emit_fill(m->to, 0, -apr_emit_length(m) % ALIGN);
+    const uint64_t index_at = apr_emit_length(m);
+    for (size_t i = 0; i < h->m->ntensor; i++) {
+        apr_emit_integer(m->to, index[i].name.n, 2);
+        apr_emit_bytes(m->to, index[i].name);
+        apr_emit_bytes(m->to, index[i].rest);
+    }
+    if (metadata > METADATA_MOST)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%llu bytes of metadata, an APR has %d at most", (unsigned long long)metadata, METADATA_MOST);
+    APR_TRY(apr_emit_end(m, made, e));
+    unsigned char *const header = (unsigned char *)(uintptr_t)made->at;
+    apr_put_integer(header + 12, HEADER, 8);
+    apr_put_integer(header + 20, metadata, 4);
+    apr_put_integer(header + 24, index_at, 8);
+    apr_put_integer(header + 32, h->room + h->inserted, 8);
     const uint32_t crc = apr_crc32_of(apr_crc32_of(0, (struct apr_bytes){ header, CRC_AT }),
                                       (struct apr_bytes){ header + CRC_AT + 4, HEADER - CRC_AT - 4 });
-    put_at(header + CRC_AT, crc, 4);
-    apr_build_bytes(b, (struct apr_bytes){ header, HEADER });
-    apr_build_bytes(b, metadata);
-    apr_build_bytes(b, (struct apr_bytes){ zeros, (size_t)(index_at - HEADER - metadata.n) });
-    for (size_t i = 0; i < h->m->ntensor; i++) {
-        apr_build_integer(b, index[i].name.n, 2);
-        apr_build_bytes(b, index[i].name);
-        apr_build_bytes(b, index[i].rest);
-    }
-    return apr_built(b, e);
+    apr_put_integer(header + CRC_AT, crc, 4);
+    return APR_OK;
 }
 
 /* end: where a CRC stands, if one does. */
@@ -139,32 +132,29 @@ static void exchange_crc(struct apr_reheader *h, uint64_t end)
     const uint32_t data = apr_crc32_behind(apr_u32(&c), old_head, rest);
     h->ntail = FOOTER;
     memcpy(h->old_tail, map.at + end, FOOTER);
-    put_at(h->tail, apr_crc32_joined(apr_crc32_of(0, h->header), data, rest), FOOTER);
+    apr_put_integer(h->tail, apr_crc32_joined(apr_crc32_of(0, h->header), data, rest), FOOTER);
 }
 
 enum apr_code apr_apr_reheader(struct apr_reheader *h, struct apr_error *e)
 {
     struct old_header o;
     struct entry *index = NULL;
-    struct apr_builder metadata = { 0 }, all = { 0 };
+    struct apr_emit m = { 0 };
+    struct apr_bytes made = { 0 };
     uint64_t end;
     h->header = (struct apr_bytes){ 0 };
     APR_TRY(take_header(h, &o, e));
     enum apr_code code = take_index(h, &o, &index, &end, e);
     if (code == APR_OK)
-        code = apr_build(&metadata, e);
+        code = apr_emit_begin(&m, e);
     if (code == APR_OK)
-        code = put_metadata(&metadata, h->meta, e);
+        code = assemble(&m, h, index, &made, e);
     if (code == APR_OK)
-        code = apr_build(&all, e);
-    if (code == APR_OK)
-        code = assemble(&all, h, metadata.made, index, e);
-    if (code == APR_OK)
-        code = apr_reheader_fill(h, all.made, 0, e);
+        code = apr_reheader_fill(h, made, 0, e);
     if (code == APR_OK)
         exchange_crc(h, end);
-    apr_build_drop(&metadata);
-    apr_build_drop(&all);
+    apr_emit_drop(&m);
+    free((unsigned char *)(uintptr_t)made.at);
     free(index);
     return code;
 }

@@ -135,12 +135,6 @@ static unsigned flags_of(const struct apr_plan *p, size_t file)
     return flags;
 }
 
-static void put_u(unsigned char *at, uint64_t v, unsigned width)
-{
-    for (unsigned i = 0; i < width; i++)
-        at[i] = (unsigned char)(v >> 8 * i);
-}
-
 struct sections {
     uint64_t metadata, index, data;
 };
@@ -148,13 +142,13 @@ struct sections {
 static void put_header(unsigned char *h, const struct apr_plan *p, size_t file, const struct sections *s)
 {
     memcpy(h, "APR\0\2\0", 6);
-    put_u(h + 6, flags_of(p, file), 2);
-    put_u(h + 8, p->file[file].n, 4);
-    put_u(h + 12, HEADER, 8);
-    put_u(h + 20, s->metadata, 4);
-    put_u(h + 24, s->index, 8);
-    put_u(h + 32, s->data, 8);
-    put_u(h + 40, libdeflate_crc32(libdeflate_crc32(0, h, 40), h + 44, HEADER - 44), 4);
+    apr_put_integer(h + 6, flags_of(p, file), 2);
+    apr_put_integer(h + 8, p->file[file].n, 4);
+    apr_put_integer(h + 12, HEADER, 8);
+    apr_put_integer(h + 20, s->metadata, 4);
+    apr_put_integer(h + 24, s->index, 8);
+    apr_put_integer(h + 32, s->data, 8);
+    apr_put_integer(h + 40, libdeflate_crc32(libdeflate_crc32(0, h, 40), h + 44, HEADER - 44), 4);
 }
 
 static enum apr_code put_sections(struct apr_emit *m, const struct apr_plan *p, size_t file, uint64_t at, struct sections *s,
@@ -194,7 +188,7 @@ void apr_apr_finish(const struct apr_plan *p, size_t file, uint32_t crc, unsigne
 {
     (void)p;
     (void)file;
-    put_u(tail, crc, FOOTER);
+    apr_put_integer(tail, crc, FOOTER);
 }
 
 const struct apr_rule apr_apr_rule = { .align = align, .padded = true, .tail = FOOTER, .holds = holds };

@@ -3,6 +3,8 @@
  * over goes into a last key, general.padding, a string of as many blanks as it takes (or, in room for no string, a u8). */
 #include "reheader.h"
 
+#include "layout.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +16,7 @@
 
 #define PADDING   "general.padding"
 #define LONG_NAME 64u /* from here on llama.cpp refuses a tensor's name */
-enum { COUNTS_AT = 8, HEADER = 24, LEAST_STRING = 8 + sizeof PADDING - 1 + 4 + 8, LEAST_U8 = 8 + sizeof PADDING - 1 + 4 + 1 };
+enum { COUNTS_AT = 8, LEAST_STRING = 8 + sizeof PADDING - 1 + 4 + 8, LEAST_U8 = 8 + sizeof PADDING - 1 + 4 + 1 };
 
 /* The file as it stands. key: where each entry begins, and its end: nkeys + 1 of them */
 struct old_header {
@@ -129,49 +131,8 @@ static enum apr_code check_keys(const struct apr_reheader *h, struct apr_error *
 
 /* ---- the new header ----------------------------------------------------------------------------------------------------- */
 
-static void put_text(struct apr_builder *b, struct apr_bytes text)
-{
-    apr_build_integer(b, text.n, 8);
-    apr_build_bytes(b, text);
-}
-
-static enum apr_code put_value(struct apr_builder *b, struct apr_bytes key, const struct apr_value *v, struct apr_error *e)
-{
-    uint64_t bits;
-    uint32_t half;
-    if (v->type > APR_META_F64 || (v->type == APR_META_ARRAY && v->encoding != APR_GGUF_LE))
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "key %s: a GGUF holds no JSON", APR_QUOTED(key));
-    put_text(b, key);
-    apr_build_integer(b, v->type, 4);
-    switch (v->type) {
-    case APR_META_STRING:
-        put_text(b, v->text);
-        break;
-    case APR_META_ARRAY:
-        apr_build_integer(b, v->element, 4);
-        apr_build_integer(b, v->n, 8);
-        apr_build_bytes(b, v->text);
-        break;
-    case APR_META_F32:
-        memcpy(&half, &(float){ (float)v->f }, sizeof half);
-        apr_build_integer(b, half, 4);
-        break;
-    case APR_META_F64:
-        memcpy(&bits, &v->f, sizeof bits);
-        apr_build_integer(b, bits, 8);
-        break;
-    case APR_META_BOOL:
-        apr_build_integer(b, v->b, 1);
-        break;
-    default:
-        apr_build_integer(b, v->u, apr_meta_width(v->type));
-    }
-    return APR_OK;
-}
-
 /* All keys but the padding; *n of them. */
-static enum apr_code put_keys(struct apr_builder *b, const struct apr_reheader *h, const struct old_header *o, uint64_t *n,
-                              struct apr_error *e)
+static enum apr_code put_keys(FILE *to, const struct apr_reheader *h, const struct old_header *o, uint64_t *n, struct apr_error *e)
 {
     *n = 0;
     for (size_t i = 0; i < h->meta->n; i++) {
@@ -181,27 +142,39 @@ static enum apr_code put_keys(struct apr_builder *b, const struct apr_reheader *
             continue;
         ++*n;
         if (place != NULL && apr_value_untouched(&h->m->meta.entry[place->number].value, &entry->value))
-            apr_build_bytes(b, (struct apr_bytes){ o->c.of.at + o->key[place->number], o->key[place->number + 1] - o->key[place->number] });
+            apr_emit_bytes(to, (struct apr_bytes){ o->c.of.at + o->key[place->number], o->key[place->number + 1] - o->key[place->number] });
         else
-            APR_TRY(put_value(b, entry->key, &entry->value, e));
+            APR_TRY(apr_gguf_put_key(to, entry->key, &entry->value, e));
     }
     return APR_OK;
 }
 
-static void put_infos(struct apr_builder *b, const struct apr_reheader *h, const struct old_header *o)
+static uint64_t info_bytes(const struct apr_reheader *h, const struct old_header *o)
+{
+    struct apr_cursor c = o->c;
+    struct apr_bytes name, rest;
+    uint64_t n = 0;
+    for (size_t i = 0; i < h->m->ntensor; i++) {
+        skip_info(&c, &name, &rest);
+        n += 8 + h->name[i].n + rest.n;
+    }
+    return n;
+}
+
+static void put_infos(FILE *to, const struct apr_reheader *h, const struct old_header *o)
 {
     struct apr_cursor c = o->c;
     struct apr_bytes name, rest;
     for (size_t i = 0; i < h->m->ntensor; i++) {
         skip_info(&c, &name, &rest);
-        put_text(b, h->name[i]);
-        apr_build_bytes(b, rest);
+        apr_gguf_put_string(to, h->name[i]);
+        apr_emit_bytes(to, rest);
     }
 }
 
 /* The padding that lets a header of `end` bytes end where it must, less than an alignment before `room`; false: none does, and h->missing
  * says how many more bytes make one possible. */
-static bool put_padding(struct apr_builder *b, struct apr_reheader *h, const struct old_header *o, uint64_t end, bool *padded)
+static bool put_padding(FILE *to, struct apr_reheader *h, const struct old_header *o, uint64_t end, bool *padded)
 {
     const uint64_t room = h->room + h->inserted, gap = room - end;
     *padded = gap >= o->alignment;
@@ -211,54 +184,45 @@ static bool put_padding(struct apr_builder *b, struct apr_reheader *h, const str
         h->missing = LEAST_U8 - gap;
         return false;
     }
-    put_text(b, apr_text(PADDING));
+    apr_gguf_put_string(to, apr_text(PADDING));
     if (gap < LEAST_STRING) {
-        apr_build_integer(b, APR_META_U8, 4);
-        apr_build_integer(b, 0, 1);
+        apr_emit_integer(to, APR_META_U8, 4);
+        apr_emit_integer(to, 0, 1);
         h->missing = gap - LEAST_U8 >= o->alignment ? LEAST_STRING - gap : 0;
         return h->missing == 0;
     }
-    apr_build_integer(b, APR_META_STRING, 4);
-    apr_build_integer(b, gap - LEAST_STRING, 8);
-    fprintf(b->to, "%*s", (int)(gap - LEAST_STRING), "");
+    apr_emit_integer(to, APR_META_STRING, 4);
+    apr_emit_integer(to, gap - LEAST_STRING, 8);
+    apr_emit_fill(to, ' ', gap - LEAST_STRING);
     return true;
 }
 
-static enum apr_code assemble(struct apr_reheader *h, const struct old_header *o, struct apr_builder *keys, struct apr_builder *infos,
-                              struct apr_builder *all, struct apr_error *e)
+/* made is empty when bytes are missing. */
+static enum apr_code assemble(struct apr_reheader *h, const struct old_header *o, struct apr_emit *m, struct apr_bytes *made, struct apr_error *e)
 {
     uint64_t nkeys;
     bool padded;
-    APR_TRY(apr_build(keys, e));
-    APR_TRY(apr_build(infos, e));
-    APR_TRY(apr_build(all, e));
-    APR_TRY(put_keys(keys, h, o, &nkeys, e));
-    put_infos(infos, h, o);
-    APR_TRY(apr_built(infos, e));
-    const long length = ftell(keys->to);
-    const uint64_t end = HEADER + (uint64_t)length + infos->made.n;
-    if (length < 0 || end > INT32_MAX || h->room + h->inserted > INT32_MAX)
+    apr_emit_bytes(m->to, (struct apr_bytes){ o->c.of.at, COUNTS_AT });
+    apr_emit_integer(m->to, o->ntensors, 8);
+    apr_emit_integer(m->to, 0, 8);
+    APR_TRY(put_keys(m->to, h, o, &nkeys, e));
+    const uint64_t end = apr_emit_length(m) + info_bytes(h, o), room = h->room + h->inserted;
+    if (end > INT32_MAX || room > INT32_MAX)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "a header of 2 GiB or more is not made");
-    if (end > h->room + h->inserted) {
-        h->missing = end - h->room - h->inserted;
+    h->missing = end > room ? end - room : 0;
+    if (h->missing > 0 || !put_padding(m->to, h, o, end, &padded))
         return APR_OK;
-    }
-    if (!put_padding(keys, h, o, end, &padded))
-        return APR_OK;
-    APR_TRY(apr_built(keys, e));
-    apr_build_bytes(all, (struct apr_bytes){ o->c.of.at, COUNTS_AT });
-    apr_build_integer(all, o->ntensors, 8);
-    apr_build_integer(all, nkeys + padded, 8);
-    apr_build_bytes(all, keys->made);
-    apr_build_bytes(all, infos->made);
-    APR_TRY(apr_built(all, e));
-    return apr_reheader_fill(h, all->made, 0, e);
+    put_infos(m->to, h, o);
+    APR_TRY(apr_emit_end(m, made, e));
+    apr_put_integer((unsigned char *)(uintptr_t)made->at + COUNTS_AT + 8, nkeys + padded, 8);
+    return apr_reheader_fill(h, *made, 0, e);
 }
 
 enum apr_code apr_gguf_reheader(struct apr_reheader *h, struct apr_error *e)
 {
     struct old_header o = { 0 };
-    struct apr_builder keys = { 0 }, infos = { 0 }, all = { 0 };
+    struct apr_emit m = { 0 };
+    struct apr_bytes made = { 0 };
     h->header = (struct apr_bytes){ 0 };
     h->missing = 0;
     enum apr_code code = walk(h, &o, e);
@@ -267,10 +231,11 @@ enum apr_code apr_gguf_reheader(struct apr_reheader *h, struct apr_error *e)
     if (code == APR_OK)
         code = check_keys(h, e);
     if (code == APR_OK)
-        code = assemble(h, &o, &keys, &infos, &all, e);
-    apr_build_drop(&keys);
-    apr_build_drop(&infos);
-    apr_build_drop(&all);
+        code = apr_emit_begin(&m, e);
+    if (code == APR_OK)
+        code = assemble(h, &o, &m, &made, e);
+    apr_emit_drop(&m);
+    free((unsigned char *)(uintptr_t)made.at);
     apr_table_free(&o.place);
     free(o.key);
     return code;

@@ -64,7 +64,7 @@ static bool integer_as(const struct apr_value *v, enum apr_meta_type type, uint6
     return negative ? width == 64 || v->i >= -(INT64_C(1) << (width - 1)) : *bits >> (width - 1) == 0;
 }
 
-static void put_string(FILE *to, struct apr_bytes s)
+void apr_gguf_put_string(FILE *to, struct apr_bytes s)
 {
     apr_emit_integer(to, s.n, 8);
     apr_emit_bytes(to, s);
@@ -76,7 +76,7 @@ static enum apr_code put_scalar(FILE *to, struct apr_bytes key, enum apr_meta_ty
     uint64_t bits = 0;
     double real;
     if (type == APR_META_STRING && v->type == APR_META_STRING) {
-        put_string(to, v->text);
+        apr_gguf_put_string(to, v->text);
         return APR_OK;
     }
     if (type == APR_META_BOOL && v->type == APR_META_BOOL) {
@@ -123,7 +123,7 @@ static enum apr_code put_array(FILE *to, struct apr_bytes key, const struct apr_
     return APR_OK;
 }
 
-static enum apr_code put_key(FILE *to, struct apr_bytes key, const struct apr_value *v, struct apr_error *e)
+enum apr_code apr_gguf_put_key(FILE *to, struct apr_bytes key, const struct apr_value *v, struct apr_error *e)
 {
     if (key.n == 0)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "a key without a name is not written");
@@ -132,7 +132,7 @@ static enum apr_code put_key(FILE *to, struct apr_bytes key, const struct apr_va
                         apr_meta_type_word(v->type));
     if (apr_bytes_is(key, ALIGNMENT_KEY) && !is_alignment(v))
         return apr_fail(e, APR_EARG, APR_NOWHERE, "general.alignment must be a power of two up to %u, of type u32", MOST_ALIGNMENT);
-    put_string(to, key);
+    apr_gguf_put_string(to, key);
     apr_emit_integer(to, v->type, 4);
     return v->type == APR_META_ARRAY ? put_array(to, key, v, e) : put_scalar(to, key, v->type, v, e);
 }
@@ -157,9 +157,9 @@ static enum apr_code put_split(FILE *to, const struct apr_plan *p, size_t file, 
                         p->ntensor);
     const struct apr_value no = { .type = APR_META_U16, .u = file }, count = { .type = APR_META_U16, .u = p->nfile },
                            tensors = { .type = APR_META_I32, .i = (int64_t)p->ntensor };
-    APR_TRY(put_key(to, apr_text("split.no"), &no, e));
-    APR_TRY(put_key(to, apr_text("split.count"), &count, e));
-    return put_key(to, apr_text("split.tensors.count"), &tensors, e);
+    APR_TRY(apr_gguf_put_key(to, apr_text("split.no"), &no, e));
+    APR_TRY(apr_gguf_put_key(to, apr_text("split.count"), &count, e));
+    return apr_gguf_put_key(to, apr_text("split.tensors.count"), &tensors, e);
 }
 
 static enum apr_code put_header(FILE *to, const struct apr_plan *p, size_t file, struct apr_error *e)
@@ -175,12 +175,12 @@ static enum apr_code put_header(FILE *to, const struct apr_plan *p, size_t file,
     apr_emit_integer(to, nkey, 8);
     for (size_t i = 0; i < meta->n; i++)
         if (has_key(p, file, meta->entry[i].key))
-            APR_TRY(put_key(to, meta->entry[i].key, &meta->entry[i].value, e));
+            APR_TRY(apr_gguf_put_key(to, meta->entry[i].key, &meta->entry[i].value, e));
     if (p->nfile > 1)
         APR_TRY(put_split(to, p, file, e));
     for (size_t i = 0; i < f->n; i++) {
         const struct apr_planned *const t = &p->tensor[f->first + i];
-        put_string(to, t->name);
+        apr_gguf_put_string(to, t->name);
         apr_emit_integer(to, t->ndim, 4);
         for (unsigned k = t->ndim; k-- > 0;)
             apr_emit_integer(to, t->dim[k], 8);

@@ -42,15 +42,15 @@ static enum apr_code put_tensor(struct apr_out *o, const struct apr_reheader *h,
     return code;
 }
 
-static enum apr_code put_header(struct apr_builder *b, const struct apr_reheader *h, struct apr_error *e)
+static enum apr_code put_header(FILE *to, const struct apr_reheader *h, struct apr_error *e)
 {
     const struct apr_bytes text = { h->m->file[0]->map.at + PREFIX, (size_t)h->room - PREFIX };
-    struct apr_out o = { .to = b->to };
+    struct apr_out o = { .to = to };
     struct apr_walk w;
     struct apr_item item;
     bool more;
     APR_TRY(apr_walk_in(&w, text, PREFIX, '{', e));
-    apr_build_integer(b, h->room + h->inserted - PREFIX, PREFIX);
+    apr_emit_integer(to, h->room + h->inserted - PREFIX, PREFIX);
     apr_out_open(&o, NULL, '{');
     if (h->meta->n > 0)
         APR_TRY(put_metadata(&o, h->meta, e));
@@ -61,7 +61,7 @@ static enum apr_code put_header(struct apr_builder *b, const struct apr_reheader
         APR_TRY(put_tensor(&o, h, &item, e));
     }
     apr_out_close(&o, '}');
-    return apr_built(b, e);
+    return APR_OK;
 }
 
 static enum apr_code check(const struct apr_reheader *h, struct apr_error *e)
@@ -81,7 +81,8 @@ static enum apr_code check(const struct apr_reheader *h, struct apr_error *e)
 enum apr_code apr_safetensors_reheader(struct apr_reheader *h, struct apr_error *e)
 {
     struct apr_cursor c = apr_cursor_on(h->m->file[0]->map);
-    struct apr_builder b;
+    struct apr_emit m;
+    struct apr_bytes made = { 0 };
     h->header = (struct apr_bytes){ 0 };
     h->room = PREFIX + apr_u64(&c);
     h->unit = PREFIX;
@@ -89,10 +90,13 @@ enum apr_code apr_safetensors_reheader(struct apr_reheader *h, struct apr_error 
     if (h->room + h->inserted - PREFIX > HEADER_LIMIT)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "a header of %llu bytes, SafeTensors has %u at most",
                         (unsigned long long)(h->room + h->inserted - PREFIX), HEADER_LIMIT);
-    APR_TRY(apr_build(&b, e));
-    enum apr_code code = put_header(&b, h, e);
+    APR_TRY(apr_emit_begin(&m, e));
+    enum apr_code code = put_header(m.to, h, e);
     if (code == APR_OK)
-        code = apr_reheader_fill(h, b.made, ' ', e);
-    apr_build_drop(&b);
+        code = apr_emit_end(&m, &made, e);
+    if (code == APR_OK)
+        code = apr_reheader_fill(h, made, ' ', e);
+    apr_emit_drop(&m);
+    free((unsigned char *)(uintptr_t)made.at);
     return code;
 }

@@ -95,8 +95,8 @@ enum apr_code apr_safetensors_layout(const struct apr_plan *p, size_t file, uint
                         MOST_HEADER);
     if (code == APR_OK)
         code = apr_emit_end(&m, header, e);
-    for (unsigned i = 0; code == APR_OK && i < PREFIX; i++)
-        ((unsigned char *)(uintptr_t)header->at)[i] = (unsigned char)(n >> 8 * i);
+    if (code == APR_OK)
+        apr_put_integer((unsigned char *)(uintptr_t)header->at, n, PREFIX);
     apr_emit_drop(&m);
     return code;
 }

@@ -8,7 +8,6 @@
 #include <zstd.h>
 
 #include "base/bytes.h"
-#include "base/crc32.h"
 #include "model/meta.h"
 #include "model/model.h"
 #include "model/open.h"
@@ -304,18 +303,6 @@ static void shares_of_many_jobs_are_the_files_of_one(void **state)
 
 /* ---- checksums and frames ------------------------------------------------------------------------------------------------- */
 
-static void checksums_of_parts_are_joined(void **state)
-{
-    (void)state;
-    unsigned char *const at = random_bytes(70000);
-    for (unsigned i = 0; i < 1000; i++) {
-        const size_t n = (size_t)test_random(i < 500 ? 70 : 70000), cut = n == 0 ? 0 : (size_t)test_random(n + 1);
-        const uint32_t a = libdeflate_crc32(0, at, cut), b = libdeflate_crc32(0, at + cut, n - cut);
-        assert_int_equal(apr_crc32_join(a, b, n - cut), libdeflate_crc32(0, at, n));
-    }
-    free(at);
-}
-
 static uint32_t u32(const unsigned char *at) { return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24; }
 
 static void a_compressed_file_is_plain_zstd_with_a_seek_table(void **state)
@@ -367,7 +354,6 @@ int main(void)
         cmocka_unit_test(shards_are_one_model),
         cmocka_unit_test(shards_are_cut_by_size_or_evenly),
         cmocka_unit_test(shares_of_many_jobs_are_the_files_of_one),
-        cmocka_unit_test(checksums_of_parts_are_joined),
         cmocka_unit_test(a_compressed_file_is_plain_zstd_with_a_seek_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,12 @@ enum apr_code apr_emit_begin(struct apr_emit *m, struct apr_error *e)
     return m->to == NULL ? apr_no_memory(e) : APR_OK;
 }
 
+void apr_put_integer(unsigned char *to, uint64_t v, unsigned width)
+{
+    for (unsigned i = 0; i < width; i++)
+        to[i] = (unsigned char)(v >> 8 * i);
+}
+
 void apr_emit_integer(FILE *to, uint64_t v, unsigned width)
 {
     for (unsigned i = 0; i < width; i++)

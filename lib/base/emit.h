@@ -14,7 +14,8 @@ struct apr_emit {
 };
 
 APR_MUST_CHECK enum apr_code apr_emit_begin(struct apr_emit *m, struct apr_error *e);
-void apr_emit_integer(FILE *to, uint64_t v, unsigned width); /* little-endian, of 1 to 8 bytes */
+void apr_put_integer(unsigned char *to, uint64_t v, unsigned width); /* little-endian, of 1 to 8 bytes */
+void apr_emit_integer(FILE *to, uint64_t v, unsigned width);      /* likewise */
 void apr_emit_bytes(FILE *to, struct apr_bytes b);
 void apr_emit_fill(FILE *to, int byte, uint64_t n);
 

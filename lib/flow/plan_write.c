@@ -7,7 +7,7 @@
 #include <libdeflate.h>
 
 #include "base/bytes.h"
-#include "base/crc32.h"
+#include "base/crc.h"
 #include "files/source.h"
 #include "flow/pass.h"
 #include "flow/plan_writing.h"
@@ -216,7 +216,7 @@ static enum apr_code take(void *ctx, const struct apr_pieces *p, const void *res
     uint64_t from, to;
     apr_piece_range(w->p, s, p->first, &from, &to);
     if (w->p->format->rule->tail > 0)
-        f->crc = apr_crc32_join(f->crc, r->crc, to - from);
+        f->crc = apr_crc32_joined(f->crc, r->crc, to - from);
     if (w->verify)
         w->digest[s->base + p->first] = r->digest;
     if (w->logged != NULL && !r->kept)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/emit.h"
 #include "base/table.h"
 #include "model/json.h"
 #include "model/meta.h"
@@ -122,18 +123,12 @@ static unsigned char *more(struct apr_array *a, size_t n)
     return a->at + a->bytes - n;
 }
 
-static void put_integer(unsigned char *to, uint64_t v, unsigned width)
-{
-    for (unsigned i = 0; i < width; i++)
-        to[i] = (unsigned char)(v >> 8 * i);
-}
-
 void apr_array_text(struct apr_array *a, struct apr_bytes text)
 {
     unsigned char *const to = more(a, 8 + text.n);
     if (to == NULL)
         return;
-    put_integer(to, text.n, 8);
+    apr_put_integer(to, text.n, 8);
     if (text.n > 0)
         memcpy(to + 8, text.at, text.n);
     a->n++;
@@ -145,7 +140,7 @@ void apr_array_integer(struct apr_array *a, uint64_t v)
     unsigned char *const to = more(a, width);
     if (to == NULL)
         return;
-    put_integer(to, v, width);
+    apr_put_integer(to, v, width);
     a->n++;
 }
 

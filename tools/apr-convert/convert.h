@@ -61,7 +61,7 @@ struct conversion {
     struct apr_side          side;
     struct apr_plan          plan;
     const struct apr_dtype  *main;
-    uint64_t                 elements, expert_elements, nexpert;
+    uint64_t                 bytes, elements, expert_elements, nexpert;
     bool                     head, quantized, unknown_pre, verified;
 };
 

@@ -91,6 +91,8 @@ static enum apr_code check_target(const struct conversion *c, struct apr_error *
         code = refused(out, "cannot be written: it is an input", e);
     else if (file && !o->force && !o->dry_run)
         code = refused(out, "is there already: --force replaces it", e);
+    else if (file)
+        code = apr_rewrite_pending(out, e);
     apr_target_free(&place);
     return code;
 }

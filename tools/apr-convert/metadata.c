@@ -47,7 +47,7 @@ static struct apr_translation translation_of(const struct conversion *c)
     struct apr_translation t = {
         .m = c->source.m, .b = c->source.binding, .side = &c->side, .config = c->source.config, .name = name_of(&c->source),
         .main = c->main, .file_type = to_gguf ? file_type_of(asked != NULL ? asked : c->main) : -1, .head = c->head,
-        .quantized = c->quantized, .typed = asked != NULL, .elements = c->elements, .expert_elements = c->expert_elements, .nexpert = c->nexpert,
+        .quantized = c->quantized, .typed = asked != NULL, .bytes = c->bytes, .elements = c->elements, .expert_elements = c->expert_elements, .nexpert = c->nexpert,
     };
     const struct apr_tensor *const freqs = apr_model_find(c->source.m, apr_text("rope_freqs.weight"));
     if (freqs != NULL && freqs->dtype == &apr_dtypes[APR_F32] && !freqs->swapped && (uintptr_t)freqs->data.at % sizeof(float) == 0) {
@@ -104,6 +104,7 @@ static enum apr_code edit(struct conversion *c, struct apr_error *e)
     struct apr_bytes text;
     if (c->folder)
         edits.chat_template = NULL;
+    apr_draft_remove(&c->plan.meta, apr_text("general.padding")); /* it filled up a header that was changed in place */
     APR_TRY(edit_metadata(&c->plan.meta, &edits, c->format, &c->o->cli.run, e));
     if (!c->folder || c->o->edits.chat_template == NULL)
         return APR_OK;

@@ -260,6 +260,8 @@ static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct
     APR_TRY(rename_all(c, t, w->n, e));
     for (size_t i = 0; i < w->n; i++)
         APR_TRY(apr_plan_add(&c->plan, &t[i], e));
+    for (size_t i = 0; i < c->plan.ntensor; i++)
+        c->bytes += c->plan.tensor[i].bytes;
     return APR_OK;
 }
 
