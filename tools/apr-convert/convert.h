@@ -17,12 +17,14 @@
 /* The command line.
  *   to, type ...   as given, NULL when not
  *   dtype          what `type` names; NULL: each keeps its own, or `automatic`: the first 16-bit type met
+ *   partial        of --keep-going-from
  *   sized, counted --shard-size, --shards were given
  *   part, nparts   of --partition K/N; 0: not given */
 struct options {
     struct apr_cli          cli;
     struct apr_selection    selection;
-    const char             *to, *type, *quantize, *compress, *tokenizer, *config, *family, *pre, *partition;
+    const char             *to, *type, *quantize, *compress, *tokenizer, *config, *family, *pre, *partition,
+                           *partial;
     struct apr_texts        drops, keeps, grafts;
     struct edits            edits;
     uint64_t                shard_size, shards, part, nparts;

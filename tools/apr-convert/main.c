@@ -67,6 +67,16 @@ static int choose_target(struct conversion *c)
     return -1;
 }
 
+/* The partial file that is named must be what a run to this target leaves. */
+static int check_partial(const struct options *o)
+{
+    const char *const out = o->cli.operand[1], *const from = o->partial;
+    const size_t n = strlen(out);
+    if (from == NULL || (strncmp(from, out, n) == 0 && strcmp(from + n, ".apr-partial") == 0))
+        return -1;
+    return apr_cli_usage(&o->cli, "--keep-going-from: a run to %s leaves %s.apr-partial, not %s", APR_QUOTED(apr_text(out)), out, APR_QUOTED(apr_text(from)));
+}
+
 static enum apr_code refused(const char *path, const char *why, struct apr_error *e)
 {
     apr_fail(e, APR_EARG, APR_NOWHERE, "%s", why);
@@ -186,7 +196,7 @@ static void begin_plan(struct conversion *c)
     p->out = o->cli.operand[1];
     p->force = o->force;
     p->nan_to_zero = o->nan_to_zero;
-    p->resume = o->resume;
+    p->resume = o->resume || o->partial != NULL;
     p->shard_bytes = o->shard_size;
     p->nshard = (unsigned)(o->nparts > 0 ? o->nparts : o->shards);
     p->only = (unsigned)o->part;
@@ -213,6 +223,9 @@ static int convert_model(struct options *o)
     struct conversion c = { .o = o };
     struct apr_error e;
     int exit_code = choose_target(&c);
+    if (exit_code >= 0)
+        return exit_code;
+    exit_code = check_partial(o);
     if (exit_code >= 0)
         return exit_code;
     o->cli.taken = strcmp(o->cli.operand[1], "-") == 0 && !o->dry_run;
@@ -291,7 +304,7 @@ static int run(struct options *o)
 
 #define NOT_IN_PLACE                                                                                                                       \
     "--to --type --quantize --compress --shard-size --shards --no-shard --partition --drop --keep --graft --tokenizer --config --family "  \
-    "--keep-names --dry-run --force --no-verify --resume --pure --pre --nan-to-zero --allow-requantize"
+    "--keep-names --dry-run --force --no-verify --resume --keep-going-from --pure --pre --nan-to-zero --allow-requantize"
 
 int main(int argc, char **argv)
 {
@@ -327,6 +340,7 @@ int main(int argc, char **argv)
         { "--force", APR_OPTION_FLAG, &o.force, NULL, "replaces a file that is there; never an input" },
         { "--no-verify", APR_OPTION_FLAG, &o.no_verify, NULL, "does not read the result back" },
         { "--resume", APR_OPTION_FLAG, &o.resume, NULL, "goes on where a run with this option was interrupted" },
+        { "--keep-going-from", APR_OPTION_TEXT, &o.partial, "PARTIAL", "the same, where PARTIAL is what that run left", .against = "--resume" },
         { "--in-place", APR_OPTION_FLAG, &o.in_place, NULL, "IN alone: --set, --unset, --chat-template, --rename change its header where it is",
           .against = NOT_IN_PLACE },
         { "--recover", APR_OPTION_FLAG, &o.recover, NULL, "IN alone: finishes or undoes an edit in place that was interrupted",
