@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/emit.h"
 #include "flow/plan.h"
+#include "model/meta.h"
 #include "ui/report.h"
 #include "values/dtype.h"
 
@@ -75,8 +76,23 @@ static void put_sharding(struct apr_out *o, const struct apr_plan *p, size_t fil
     apr_out_close(o, '}');
 }
 
+enum apr_code apr_fits_json(const struct apr_meta_entry *entry, struct apr_error *e)
+{
+    const struct apr_value *const v = &entry->value;
+    bool fits = apr_is_utf8(entry->key) && (v->type != APR_META_STRING || apr_is_utf8(v->text));
+    if (v->type == APR_META_ARRAY && v->element == APR_META_STRING && v->encoding != APR_JSON) {
+        struct apr_elements w = apr_elements_of(v);
+        struct apr_value one;
+        while (fits && apr_elements_next(&w, &one))
+            fits = apr_is_utf8(one.text);
+        apr_elements_end(&w);
+    }
+    return fits ? APR_OK : apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "key %s: a text that is not UTF-8, which JSON does not hold",
+                                    APR_QUOTED(entry->key));
+}
+
 /* What the draft says of shards is of the source. */
-static void put_metadata(FILE *to, const struct apr_plan *p, size_t file)
+static enum apr_code put_metadata(FILE *to, const struct apr_plan *p, size_t file, struct apr_error *e)
 {
     struct apr_out o = { .to = to };
     apr_out_open(&o, NULL, '{');
@@ -84,12 +100,14 @@ static void put_metadata(FILE *to, const struct apr_plan *p, size_t file)
         const struct apr_meta_entry *const entry = &p->meta.meta.entry[i];
         if (apr_bytes_is(entry->key, "sharding"))
             continue;
+        APR_TRY(apr_fits_json(entry, e));
         apr_out_key(&o, entry->key);
         apr_out_value(&o, NULL, &entry->value, 0);
     }
     if (p->nfile > 1)
         put_sharding(&o, p, file);
     apr_out_close(&o, '}');
+    return APR_OK;
 }
 
 /* ---- header and index ----------------------------------------------------------------------------------------------- */
@@ -155,7 +173,7 @@ static enum apr_code put_sections(struct apr_emit *m, const struct apr_plan *p, 
                                   struct apr_error *e)
 {
     apr_emit_fill(m->to, 0, HEADER);
-    put_metadata(m->to, p, file);
+    APR_TRY(put_metadata(m->to, p, file, e));
     s->metadata = apr_emit_length(m) - HEADER;
     apr_emit_fill(m->to, 0, -apr_emit_length(m) % ALIGN);
     s->index = apr_emit_length(m);

@@ -10,6 +10,7 @@
 
 #include "reheader.h"
 
+#include "base/bytes.h"
 #include "base/cursor.h"
 #include "base/table.h"
 #include "files/source.h"
@@ -49,16 +50,6 @@ struct reader {
 };
 
 static const struct apr_bytes no_tensor = { 0 };
-
-static bool is_text(struct apr_bytes s)
-{
-    for (size_t i = 0, step; i < s.n; i += step) {
-        step = apr_utf8_length(s.at + i, s.n - i);
-        if (step == 0)
-            return false;
-    }
-    return true;
-}
 
 static bool probe(struct apr_bytes start, uint64_t size)
 {
@@ -117,7 +108,7 @@ static enum apr_code step_string(struct reader *r)
     const struct apr_bytes text = apr_take_bytes(&r->c, n);
     if (r->c.bad)
         return apr_fail(r->e, APR_ECORRUPT, at, "key %s: a string of %" PRIu64 " bytes, where %zu are left", APR_QUOTED(r->key), n, left);
-    if (r->text == 0 && !is_text(text))
+    if (r->text == 0 && !apr_is_utf8(text))
         r->text = at;
     return APR_OK;
 }
@@ -216,7 +207,7 @@ static void note_key(struct reader *r)
         if (odd[i].at != 0)
             apr_model_note(r->m, odd[i].code, no_tensor, odd[i].at, "key %s: %s",
                            APR_QUOTED(r->key), odd[i].text);
-    if (!is_text(r->key) || apr_has_control(r->key)) {
+    if (!apr_is_utf8(r->key) || apr_has_control(r->key)) {
         apr_model_note(r->m, "gguf.bad_key", no_tensor, r->key_at,
                        "the key %s has control characters or is not UTF-8", APR_QUOTED(r->key));
         return;
@@ -391,7 +382,7 @@ static void note_name(struct reader *r, struct apr_bytes name, uint64_t at)
     if (name.n >= LONG_NAME)
         apr_model_note(r->m, "gguf.long_name", name, at,
                        "tensor %s: a name of %zu bytes; llama.cpp refuses more than %u", APR_QUOTED(name), name.n, LONG_NAME - 1);
-    if (!is_text(name) || apr_has_control(name))
+    if (!apr_is_utf8(name) || apr_has_control(name))
         apr_model_note(r->m, "gguf.control_name", name, at, "tensor %s: control characters in the name",
                        APR_QUOTED(name));
 }

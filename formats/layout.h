@@ -17,6 +17,9 @@ enum apr_code apr_safetensors_layout(const struct apr_plan *p, size_t file, uint
 void apr_gguf_put_string(FILE *to, struct apr_bytes s);
 APR_MUST_CHECK enum apr_code apr_gguf_put_key(FILE *to, struct apr_bytes key, const struct apr_value *v, struct apr_error *e);
 
+/* APR_EUNSUPPORTED with the key when it or a text in its value is not UTF-8, which JSON does not hold. */
+enum apr_code apr_fits_json(const struct apr_meta_entry *entry, struct apr_error *e);
+
 /* The type of GGML that an APR may hold under its own id, for which a reader or writer is in the field, or NULL. */
 const struct apr_dtype *apr_apr_ggml(uint8_t byte);
 

@@ -54,6 +54,7 @@ static enum apr_code put_metadata(struct apr_out *o, const struct apr_meta *meta
         if (meta->entry[i].value.type != APR_META_STRING)
             return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "__metadata__: %s is no string, which is all it holds",
                             APR_QUOTED(meta->entry[i].key));
+        APR_TRY(apr_fits_json(&meta->entry[i], e));
         apr_out_key(o, meta->entry[i].key);
         apr_out_bytes(o, NULL, meta->entry[i].value.text);
     }

@@ -185,6 +185,27 @@ static void values_that_gguf_does_not_hold_are_refused_with_their_key(void **sta
     }
 }
 
+static void texts_that_json_does_not_hold_are_refused_with_their_key(void **state)
+{
+    (void)state;
+    static const unsigned char bad[] = "a\xFF", list[] = "\1\0\0\0\0\0\0\0a\1\0\0\0\0\0\0\0\xFF";
+    const struct apr_value value[] = {
+        { .type = APR_META_STRING, .text = { bad, 2 } },
+        { .type = APR_META_ARRAY, .element = APR_META_STRING, .encoding = APR_GGUF_LE, .n = 2, .text = { list, sizeof list - 1 } },
+    };
+    for (size_t i = 0; i < APR_LENGTH(value); i++) {
+        struct apr_plan p = { .format = format("apr"), .out = test_path("refused.apr") };
+        struct apr_planned t = zeros("", 3);
+        struct apr_error e;
+        t.name = (struct apr_bytes){ bad, 2 };
+        assert_int_equal(apr_plan_add(&p, &t, &e), APR_EARG);
+        assert_int_equal(apr_draft_put(&p.meta, apr_text("a.key"), &value[i], &e), APR_OK);
+        assert_int_equal(apr_plan_place(&p, &e), APR_EUNSUPPORTED);
+        assert_non_null(strstr(e.text, "a.key"));
+        apr_plan_end(&p);
+    }
+}
+
 static void an_alignment_is_honoured_also_in_later_shards(void **state)
 {
     (void)state;
@@ -350,6 +371,7 @@ int main(void)
         cmocka_unit_test(what_a_format_does_not_hold_is_refused_by_name),
         cmocka_unit_test(keys_of_every_type_are_written),
         cmocka_unit_test(values_that_gguf_does_not_hold_are_refused_with_their_key),
+        cmocka_unit_test(texts_that_json_does_not_hold_are_refused_with_their_key),
         cmocka_unit_test(an_alignment_is_honoured_also_in_later_shards),
         cmocka_unit_test(shards_are_one_model),
         cmocka_unit_test(shards_are_cut_by_size_or_evenly),

@@ -36,3 +36,13 @@ void *apr_grown(void *array, size_t *room, size_t n, size_t first, size_t size)
         *room = wanted;
     return grown;
 }
+
+bool apr_is_utf8(struct apr_bytes a)
+{
+    for (size_t i = 0, step; i < a.n; i += step) {
+        step = apr_utf8_length(a.at + i, a.n - i);
+        if (step == 0)
+            return false;
+    }
+    return true;
+}

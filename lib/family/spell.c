@@ -31,14 +31,6 @@ static const char *spell(double v, bool single, char text[APR_SPELL_ROOM])
 const char *apr_spell_f32(double v, char text[APR_SPELL_ROOM]) { return spell(v, true, text); }
 const char *apr_spell_f64(double v, char text[APR_SPELL_ROOM]) { return spell(v, false, text); }
 
-bool apr_is_utf8(struct apr_bytes text)
-{
-    for (size_t i = 0, n; i < text.n; i += n)
-        if ((n = apr_utf8_length(text.at + i, text.n - i)) == 0)
-            return false;
-    return true;
-}
-
 enum apr_code apr_spelled(struct apr_arena **a, FILE *to, char **text, const size_t *n, struct apr_bytes *out, struct apr_error *e)
 {
     const bool failed = ferror(to) != 0;

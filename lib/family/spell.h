@@ -23,7 +23,4 @@ APR_MUST_CHECK enum apr_code apr_spell_string(struct apr_arena **a, struct apr_b
 APR_MUST_CHECK enum apr_code apr_spelled(struct apr_arena **a, FILE *to, char **text, const size_t *n, struct apr_bytes *out,
                                          struct apr_error *e);
 
-/* Is it UTF-8 throughout? */
-bool apr_is_utf8(struct apr_bytes text);
-
 #endif

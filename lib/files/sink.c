@@ -545,11 +545,12 @@ enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e)
 {
     struct stat now;
     enum apr_code code = apr_sink_sync(s, e);
-    if (code == APR_OK && s->stray != NULL) {
-        if (fstatat(s->place.folder, s->place.name, &now, AT_SYMLINK_NOFOLLOW) == 0 && apr_is_read(&now))
-            code = apr_sink_refused(s->path, reading, e); /* it came there meanwhile */
-        else if ((s->why = put_in_place(s)) != 0)
-            code = apr_sink_failed(s->path, s->why, e);
+    const bool there = s->stray != NULL && fstatat(s->place.folder, s->place.name, &now, AT_SYMLINK_NOFOLLOW) == 0;
+    if (code == APR_OK && there && apr_is_read(&now)) {
+        code = apr_sink_refused(s->path, reading, e); /* it came there meanwhile */
+    } else if (code == APR_OK && s->stray != NULL) {
+        const int why = put_in_place(s);
+        code = why == 0 ? APR_OK : apr_sink_failed(s->path, why, e);
     }
     if (code == APR_OK && s->stray != NULL)
         apr_sync_folder(s->place.folder);

@@ -43,11 +43,11 @@ static uint64_t row_of(const struct apr_planned *t)
     return !t->dtype->flat && t->ndim == 2 && t->dim[1] % t->dtype->block != 0 ? t->dim[1] : 0;
 }
 
-static enum apr_code refuse(const struct apr_plan *p, const struct apr_planned *t, const char *why, struct apr_error *e)
+static enum apr_code refuse(const struct apr_planned *t, const char *why, struct apr_error *e)
 {
     char shape[176];
-    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, ", %s %s, cannot be written: %s (%s)", t->dtype->name,
-                           apr_spell_shape(t->dim, t->ndim, shape), why, p->format->title);
+    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, ", %s %s, cannot be written: %s", t->dtype->name,
+                           apr_spell_shape(t->dim, t->ndim, shape), why);
 }
 
 enum apr_code apr_plan_add(struct apr_plan *p, const struct apr_planned *given, struct apr_error *e)
@@ -61,8 +61,10 @@ enum apr_code apr_plan_add(struct apr_plan *p, const struct apr_planned *given, 
         return apr_fail_tensor(e, APR_ELIMIT, APR_NOWHERE, t.name, ": no file holds so many elements");
     t.count = shape.count;
     t.row = shape.row;
+    if (!apr_is_utf8(t.name) || memchr(t.name.at, 0, t.name.n) != NULL)
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t.name, ": such a name is not UTF-8, or has a NUL");
     if (!p->format->rule->holds(&t, &why))
-        return refuse(p, &t, why, e);
+        return refuse(&t, why, e);
     if (t.how == APR_COPY && t.in.one.data.n != t.bytes)
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t.name, ": %zu bytes are stored, %" PRIu64 " would be written", t.in.one.data.n,
                                t.bytes);
@@ -129,6 +131,8 @@ static enum apr_code count_files(struct apr_plan *p, uint64_t *limit, struct apr
     }
     if (p->nfile > MOST_FILES)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more than %u shards", MOST_FILES);
+    if (p->zstd != 0 && p->format->finish == NULL)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "%s is not compressed", p->format->title);
     if (p->only > p->nfile)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "shard %u is to be written, of %zu", p->only, p->nfile);
     return APR_OK;
