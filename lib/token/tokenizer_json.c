@@ -233,13 +233,23 @@ static const struct apr_token *special(const struct apr_hf_writing *w, enum apr_
     return known ? apr_vocabulary_token(&w->v, id) : NULL;
 }
 
-/* By the flags; where they are silent as llama.cpp does, but for byte-level BPEs, where that hangs on more than can be seen. */
+/* Does llama.cpp put a BOS before texts where no flag says so? */
+static bool begins_with_bos(const struct apr_vocabulary *v)
+{
+    static const char *const pre[] = { "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "tekken", "chameleon" };
+    bool begins = v->kind == APR_VOCABULARY_SPM;
+    for (size_t i = 0; i < APR_LENGTH(pre) && v->kind == APR_VOCABULARY_BPE && !begins; i++)
+        begins = apr_bytes_is(v->pre, pre[i]);
+    return begins;
+}
+
+/* By the flags; where they are silent as llama.cpp does. */
 static struct frame frame_of(const struct apr_hf_writing *w)
 {
     const enum apr_vocabulary_kind kind = w->v.kind;
     const bool words = kind == APR_VOCABULARY_WORDPIECE;
     struct frame f = { .typed = words, .twice = kind == APR_VOCABULARY_UNIGRAM && w->v.add_sep == APR_YES };
-    if (words || says(w->v.add_bos, kind == APR_VOCABULARY_SPM))
+    if (words || says(w->v.add_bos, begins_with_bos(&w->v)))
         f.before = special(w, words ? APR_CLS : APR_BOS, APR_BOS);
     if (words || says(w->v.add_eos, kind == APR_VOCABULARY_UNIGRAM))
         f.after = special(w, words ? APR_SEP : APR_EOS, APR_EOS);
