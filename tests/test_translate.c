@@ -230,7 +230,8 @@ static void a_card_and_sampling_become_general_keys(void **state)
     struct apr_side side = { 0 };
     struct apr_draft d = { 0 };
     struct apr_error e;
-    side_file(&side, "README.md", "---\nlicense: other\nlicense_name: qwen-research\nlanguage:\n- en\n- zh\nbase_model: Qwen/qwen2.5-3B\n"
+    side_file(&side, "README.md", "---\nlicense: other\nlicense_name: qwen-research\nlanguage:\n- en\n- zh\n"
+              "base_model:\n- Qwen/qwen2.5-3B\n- https://huggingface.co/a/b-v1\n- {name: N, doi: 1/2, x: y}\n- http://a/b\n"
               "datasets: [allenai/c4, \"wiki-text\"]\npipeline_tag: text-generation\ntags:\n- chat\n---\n# Title\n");
     side_file(&side, "generation_config.json", "{\"top_k\": 20, \"top_p\": 0.8, \"temperature\": 0.7}");
     const struct apr_translation t = { .side = &side, .name = apr_text("Qwen2 Tiny"), .elements = 1345792 };
@@ -243,10 +244,17 @@ static void a_card_and_sampling_become_general_keys(void **state)
         { "general.size_label", "\"t\":\"str\",\"v\":\"1.3M\"" },
         { "general.license", "\"t\":\"str\",\"v\":\"other\"" },
         { "general.license.name", "\"t\":\"str\",\"v\":\"qwen-research\"" },
-        { "general.base_model.count", "\"t\":\"u32\",\"v\":1" },
+        { "general.base_model.count", "\"t\":\"u32\",\"v\":4" },
         { "general.base_model.0.name", "\"t\":\"str\",\"v\":\"Qwen2.5 3B\"" },
         { "general.base_model.0.organization", "\"t\":\"str\",\"v\":\"Qwen\"" },
         { "general.base_model.0.repo_url", "\"t\":\"str\",\"v\":\"https://huggingface.co/Qwen/qwen2.5-3B\"" },
+        { "general.base_model.1.name", "\"t\":\"str\",\"v\":\"B v1\"" },
+        { "general.base_model.1.version", "\"t\":\"str\",\"v\":\"v1\"" },
+        { "general.base_model.1.organization", "\"t\":\"str\",\"v\":\"A\"" },
+        { "general.base_model.1.repo_url", "\"t\":\"str\",\"v\":\"https://huggingface.co/a/b-v1\"" },
+        { "general.base_model.2.name", "\"t\":\"str\",\"v\":\"N\"" },
+        { "general.base_model.2.doi", "\"t\":\"str\",\"v\":\"1/2\"" },
+        { "general.base_model.3.repo_url", "\"t\":\"str\",\"v\":\"http://a/b\"" },
         { "general.dataset.count", "\"t\":\"u32\",\"v\":2" },
         { "general.dataset.0.name", "\"t\":\"str\",\"v\":\"C4\"" },
         { "general.dataset.0.organization", "\"t\":\"str\",\"v\":\"Allenai\"" },
@@ -263,6 +271,70 @@ static void a_card_and_sampling_become_general_keys(void **state)
     }
     apr_draft_end(&d);
     apr_side_end(&side);
+}
+
+/* What gguf-py makes of a folder "Foo-7B-chat-v2". The card goes before config.json's name, that before the folder's. */
+static void names_say_what_the_card_does_not(void **state)
+{
+    (void)state;
+    static const char path[] = "{\"_name_or_path\": \"meta-llama/Llama-2-7b-hf\", \"text_config\": {\"_name_or_path\": \"a/b-1B\"}}";
+    static const struct {
+        const char *config, *card, *said[6]; /* name, organization, basename, finetune, version, size_label */
+        uint64_t    elements;
+    } rows[] = {
+        { "{}", "", { "Foo 7B Chat v2", NULL, "Foo", "chat", "v2", "7B" }, 0 },
+        { "{}", "", { "Foo 7B Chat v2", NULL, "Foo", "7b-chat", "v2", "1.3M" }, 1345792 },
+        { path, "", { "Llama 2 7b Hf", "Meta Llama", "Llama-2", "hf", "v2", "7B" }, 0 },
+        { "{\"_name_or_path\": \"/tmp/x/y-1B\"}", "", { "Foo 7B Chat v2", NULL, "Foo", "chat", "v2", "7B" }, 0 },
+        { "{\"_name_or_path\": \"\"}", "", { NULL, NULL, "Foo", "chat", "v2", "7B" }, 0 },
+        { "{\"_name_or_path\": null}", "", { "Foo 7B Chat v2", NULL, "Foo", "chat", "v2", "7B" }, 0 },
+        { path, "name: N\nversion: v9\nmodel_basename: b\nfinetune: ''\norganization: x-y\nsize_label: ~\n",
+          { "N", "x-y", "b", NULL, "v9", "7B" }, 0 },
+        { "{}", "basename:\nmodel_type: llama\n", { "Foo 7B Chat v2", NULL, "llama", "chat", "v2", "7B" }, 0 },
+    };
+    static const char *const keys[6] = { "general.name", "general.organization", "general.basename", "general.finetune", "general.version",
+                                         "general.size_label" };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_side side = { 0 };
+        struct apr_draft d = { 0 };
+        struct apr_hf_config *config;
+        struct apr_error e;
+        char card[256];
+        snprintf(card, sizeof card, "---\n%s---\n", rows[i].card);
+        side_file(&side, "README.md", card);
+        side_file(&side, "config.json", rows[i].config);
+        fine(apr_hf_config_new(&config, apr_text(rows[i].config), &e), &e);
+        const struct apr_translation t = {
+            .side = &side, .config = config, .name = apr_text("Foo-7B-chat-v2"), .elements = rows[i].elements,
+        };
+        fine(apr_general_put(&d, &t, &e), &e);
+        for (size_t k = 0; k < APR_LENGTH(keys); k++) {
+            const struct apr_value *const v = apr_draft_find(&d, apr_text(keys[k]));
+            const char *const said = rows[i].said[k];
+            if ((v == NULL) != (said == NULL) || (v != NULL && !apr_bytes_is(v->text, said)))
+                fail_msg("row %zu: %s is %.*s", i, keys[k], v == NULL ? 6 : (int)v->text.n, v == NULL ? "absent" : (const char *)v->text.at);
+        }
+        apr_draft_end(&d);
+        apr_hf_config_free(config);
+        apr_side_end(&side);
+    }
+}
+
+static void what_came_from_a_gguf_gets_no_keys_of_its_folder_name(void **state)
+{
+    (void)state;
+    struct model m;
+    struct apr_draft d = { 0 };
+    struct apr_error e;
+    model_begin(&m, "safetensors");
+    model_string(&m, APR_KV_KEY, "{}");
+    const struct apr_translation t = { .m = &m.m, .name = apr_text("Foo-7B-chat-v2"), .elements = 1345792 };
+    fine(apr_general_put(&d, &t, &e), &e);
+    assert_int_equal(d.meta.n, 3);
+    says("GGUF", &d, "general.name", "\"t\":\"str\",\"v\":\"Foo 7B Chat v2\"");
+    says("GGUF", &d, "general.size_label", "\"t\":\"str\",\"v\":\"1.3M\"");
+    apr_draft_end(&d);
+    model_end(&m);
 }
 
 static void a_card_that_is_no_yaml_says_nothing(void **state)
@@ -606,6 +678,8 @@ int main(void)
         cmocka_unit_test(a_member_is_put_and_all_else_stays_byte_for_byte),
         cmocka_unit_test(a_size_is_rounded_to_two_digits_or_more),
         cmocka_unit_test(a_card_and_sampling_become_general_keys),
+        cmocka_unit_test(names_say_what_the_card_does_not),
+        cmocka_unit_test(what_came_from_a_gguf_gets_no_keys_of_its_folder_name),
         cmocka_unit_test(a_card_that_is_no_yaml_says_nothing),
         cmocka_unit_test(a_config_becomes_the_keys_that_llama_cpp_writes),
         cmocka_unit_test(a_key_that_nothing_gives_is_named),

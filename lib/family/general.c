@@ -4,10 +4,14 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "family/gguf_kv.h"
+#include "family/model_name.h"
 #include "family/spell.h"
 #include "family/yaml.h"
 #include "model/format.h"
 #include "model/hf_config.h"
+#include "model/json.h"
+#include "model/json_edit.h"
 #include "model/meta.h"
 
 /* ---- size ----------------------------------------------------------------------------------------------------------- */
@@ -38,42 +42,6 @@ const char *apr_size_label(uint64_t elements, uint64_t expert_elements, uint64_t
     return text;
 }
 
-/* ---- names ---------------------------------------------------------------------------------------------------------- */
-
-static bool is_lower(unsigned char c) { return c >= 'a' && c <= 'z'; }
-static bool is_upper(unsigned char c) { return c >= 'A' && c <= 'Z'; }
-static bool is_digit(unsigned char c) { return c >= '0' && c <= '9'; }
-
-/* A word that may be capitalised: small letters, but no number and no version. */
-static bool is_plain(const unsigned char *word, size_t n)
-{
-    bool lower = false;
-    for (size_t i = 0; i < n; i++) {
-        lower = lower || is_lower(word[i]);
-        if (is_upper(word[i]))
-            return false;
-    }
-    return lower && !is_digit(word[0]) && !(word[0] == 'v' && n > 1 && is_digit(word[1]));
-}
-
-/* "meta-llama" -> "Meta Llama". */
-static struct apr_bytes title(struct apr_arena **a, struct apr_bytes id)
-{
-    const struct apr_bytes copy = apr_arena_copy(a, id);
-    unsigned char *const at = (unsigned char *)(uintptr_t)copy.at;
-    for (size_t i = 0, end; copy.at != NULL && i < id.n; i = end + 1) {
-        for (end = i; end < id.n && at[end] != '-' && at[end] != ' ';)
-            end++;
-        const bool plain = end > i && is_plain(at + i, end - i);
-        for (size_t k = i; plain && k < end; k++)
-            if (is_lower(at[k]) && (k == i || !(is_lower(at[k - 1]) || is_upper(at[k - 1]))))
-                at[k] = (unsigned char)(at[k] - 'a' + 'A');
-        if (end < id.n)
-            at[end] = ' ';
-    }
-    return copy;
-}
-
 /* ---- the front matter ----------------------------------------------------------------------------------------------- */
 
 /* Between two lines of "---" at the start of a text; empty when there is none. */
@@ -102,18 +70,31 @@ static enum apr_code read_card(const struct apr_side *side, struct apr_yaml_docu
     return code == APR_ENOMEM ? apr_no_memory(e) : APR_OK;
 }
 
-/* A word, or the words of a list parted by commas. */
-static struct apr_bytes word_of(struct apr_arena **a, const struct apr_yaml *at)
+static bool is_null(const struct apr_yaml *at)
 {
-    struct apr_bytes words = { 0 };
-    if (at == NULL || at->kind == APR_YAML_MAP)
-        return words;
+    static const char *const nulls[] = { "", "~", "null", "Null", "NULL" };
+    bool yes = at == NULL;
+    for (size_t i = 0; i < APR_LENGTH(nulls) && !yes; i++)
+        yes = at->kind == APR_YAML_SCALAR && !at->quoted && apr_bytes_is(at->text, nulls[i]);
+    return yes;
+}
+
+/* A word, or the words of a list parted by commas; at is NULL when there is none. */
+static enum apr_code word_of(struct apr_bytes *word, struct apr_arena **a, const struct apr_yaml *at, struct apr_error *e)
+{
+    *word = (struct apr_bytes){ 0 };
+    if (is_null(at) || at->kind == APR_YAML_MAP)
+        return APR_OK;
     if (at->kind == APR_YAML_SCALAR)
-        return at->text;
-    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next)
-        if (k->kind == APR_YAML_SCALAR)
-            words = apr_arena_format(a, "%.*s%s%.*s", APR_PRINTED(words), words.n > 0 ? "," : "", APR_PRINTED(k->text));
-    return words;
+        *word = at->text;
+    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next) {
+        if (k->kind != APR_YAML_SCALAR)
+            continue;
+        *word = apr_arena_format(a, "%.*s%s%.*s", APR_PRINTED(*word), word->n > 0 ? "," : "", APR_PRINTED(k->text));
+        if (word->at == NULL)
+            return apr_no_memory(e);
+    }
+    return APR_OK;
 }
 
 struct apr_bytes apr_general_license(struct apr_arena **a, const struct apr_side *side)
@@ -123,8 +104,7 @@ struct apr_bytes apr_general_license(struct apr_arena **a, const struct apr_side
     struct apr_bytes license = { 0 };
     if (read_card(side, &card, &e) != APR_OK || card == NULL)
         return license;
-    license = word_of(a, apr_yaml_get(apr_yaml_root(card), "license"));
-    if (license.n > 0)
+    if (word_of(&license, a, apr_yaml_get(apr_yaml_root(card), "license"), &e) == APR_OK && license.n > 0)
         license = apr_arena_copy(a, license);
     apr_yaml_free(card);
     return license;
@@ -135,59 +115,120 @@ static enum apr_code put_text(struct apr_draft *d, const char *key, struct apr_b
     return text.n == 0 || !apr_is_utf8(text) ? APR_OK : apr_draft_text(d, key, text, e);
 }
 
-/* Of the card's keys the first that is there. */
-static enum apr_code put_card_word(struct apr_draft *d, const struct apr_yaml *card, const char *key, const char *const from[3],
-                                   struct apr_error *e)
+/* Of the card's keys the first that says something, be it that there is none ("name: ''"). */
+static enum apr_code card_word(struct apr_bytes *word, struct apr_arena **a, const struct apr_yaml *card, const char *const from[3],
+                               struct apr_error *e)
 {
-    struct apr_bytes word = { 0 };
-    for (int i = 0; i < 3 && from[i] != NULL && word.n == 0; i++)
-        word = word_of(&d->arena, apr_yaml_get(card, from[i]));
-    return put_text(d, key, word, e);
-}
-
-#define MOST_ORIGINS 64
-
-/* What an id of the hub, or an address, says of a model or a data set. */
-static enum apr_code put_origin(struct apr_draft *d, const char *what, unsigned i, struct apr_bytes id, struct apr_error *e)
-{
-    static const char hub[] = "https://huggingface.co/";
-    const bool address = apr_bytes_have(id, "://"), on_hub = id.n > sizeof hub && memcmp(id.at, hub, sizeof hub - 1) == 0;
-    char key[96];
-    struct apr_bytes name = on_hub ? (struct apr_bytes){ id.at + sizeof hub - 1, id.n - sizeof hub + 1 } : id;
-    const unsigned char *const slash = memchr(name.at, '/', name.n);
-    struct apr_bytes owner = { 0 };
-    if (slash != NULL) {
-        owner = (struct apr_bytes){ name.at, (size_t)(slash - name.at) };
-        name = (struct apr_bytes){ slash + 1, name.n - owner.n - 1 };
-    }
-    if ((!address || on_hub) && memchr(name.at, '/', name.n) == NULL) {
-        snprintf(key, sizeof key, "general.%s.%u.name", what, i);
-        APR_TRY(put_text(d, key, title(&d->arena, name), e));
-        snprintf(key, sizeof key, "general.%s.%u.organization", what, i);
-        APR_TRY(put_text(d, key, title(&d->arena, owner), e));
-    }
-    snprintf(key, sizeof key, "general.%s.%u.repo_url", what, i);
-    if (address)
-        return put_text(d, key, id, e);
-    return owner.n == 0 ? APR_OK : put_text(d, key, apr_arena_format(&d->arena, "%s%.*s", hub, APR_PRINTED(id)), e);
-}
-
-static enum apr_code put_origins(struct apr_draft *d, const struct apr_yaml *list, const char *what, struct apr_error *e)
-{
-    char key[64];
-    if (list == NULL || list->kind == APR_YAML_MAP || (list->kind == APR_YAML_SCALAR && list->text.n == 0))
-        return APR_OK;
-    const size_t n = list->kind == APR_YAML_SCALAR ? 1 : (size_t)apr_min(list->n, MOST_ORIGINS);
-    const struct apr_yaml *k = list->kind == APR_YAML_SCALAR ? list : list->child;
-    if (n == 0)
-        return APR_OK;
-    snprintf(key, sizeof key, "general.%s.count", what);
-    APR_TRY(apr_draft_u32(d, key, (uint32_t)n, e));
-    for (unsigned i = 0; i < n; i++, k = k->next)
-        if (k->kind == APR_YAML_SCALAR && k->text.n > 0)
-            APR_TRY(put_origin(d, what, i, k->text, e));
+    *word = (struct apr_bytes){ 0 };
+    for (int i = 0; i < 3 && from[i] != NULL && word->at == NULL; i++)
+        APR_TRY(word_of(word, a, apr_yaml_get(card, from[i]), e));
     return APR_OK;
 }
+
+/* ---- where a model comes from ---------------------------------------------------------------------------------------- */
+
+#define MOST_ORIGINS 64
+#define HUB          "https://huggingface.co/"
+
+/* What stands behind the prefix; at is NULL when that is not in front. */
+static struct apr_bytes behind(struct apr_bytes s, const char *prefix)
+{
+    const size_t n = strlen(prefix);
+    return s.n >= n && memcmp(s.at, prefix, n) == 0 ? (struct apr_bytes){ s.at + n, s.n - n } : (struct apr_bytes){ 0 };
+}
+
+static bool is_address(struct apr_bytes id)
+{
+    return behind(id, "https://").at != NULL || behind(id, "http://").at != NULL || behind(id, "ssh://").at != NULL;
+}
+
+/* "owner/name" of an address on the hub; at is NULL when it is none. */
+static struct apr_bytes hub_name(struct apr_bytes address)
+{
+    const struct apr_bytes tls = behind(address, HUB), name = tls.at != NULL ? tls : behind(address, "http://huggingface.co/");
+    const unsigned char *const slash = name.n == 0 ? NULL : memchr(name.at, '/', name.n), *const end = name.at + name.n;
+    const bool one = slash != NULL && slash > name.at && slash + 1 < end && memchr(slash + 1, '/', (size_t)(end - slash) - 1) == NULL;
+    return one ? name : (struct apr_bytes){ 0 };
+}
+
+struct origin {
+    struct apr_draft *d;
+    const char       *what; /* "base_model", "dataset" */
+    unsigned          i;
+};
+
+static enum apr_code put_of_origin(const struct origin *o, const char *key, struct apr_bytes text, struct apr_error *e)
+{
+    char path[96];
+    snprintf(path, sizeof path, "general.%s.%u.%s", o->what, o->i, key);
+    return put_text(o->d, path, text, e);
+}
+
+static enum apr_code put_titled(const struct origin *o, const char *key, struct apr_bytes name, struct apr_error *e)
+{
+    struct apr_bytes title;
+    if (name.n == 0)
+        return APR_OK;
+    APR_TRY(apr_model_title(&title, &o->d->arena, name, e));
+    return put_of_origin(o, key, title, e);
+}
+
+/* What an id of the hub, or an address, says of a model or a data set. */
+static enum apr_code put_id(const struct origin *o, struct apr_bytes id, struct apr_error *e)
+{
+    const bool address = is_address(id);
+    const struct apr_bytes name = address ? hub_name(id) : id;
+    struct apr_model_name said = { 0 };
+    if (!apr_is_utf8(id))
+        return APR_OK;
+    if (name.at != NULL)
+        APR_TRY(apr_model_name_read(&said, &o->d->arena, name, 0, e));
+    APR_TRY(put_titled(o, "name", said.part[APR_NAME_WHOLE], e));
+    APR_TRY(put_of_origin(o, "version", said.part[APR_NAME_VERSION], e));
+    APR_TRY(put_titled(o, "organization", said.part[APR_NAME_ORGANIZATION], e));
+    if (address)
+        return put_of_origin(o, "repo_url", id, e);
+    if (said.part[APR_NAME_ORGANIZATION].at == NULL)
+        return APR_OK;
+    const struct apr_bytes url = apr_arena_format(&o->d->arena, HUB "%.*s", APR_PRINTED(id));
+    return url.at == NULL ? apr_no_memory(e) : put_of_origin(o, "repo_url", url, e);
+}
+
+/* Or the card spells it out. */
+static enum apr_code put_origin(const struct origin *o, const struct apr_yaml *at, struct apr_error *e)
+{
+    static const char *const keys[] = { "name", "author", "version", "organization", "description", "url", "doi", "uuid", "repo_url" };
+    struct apr_bytes word;
+    if (at->kind == APR_YAML_SCALAR)
+        return is_null(at) ? APR_OK : put_id(o, at->text, e);
+    for (size_t i = 0; at->kind == APR_YAML_MAP && i < APR_LENGTH(keys); i++) {
+        APR_TRY(word_of(&word, &o->d->arena, apr_yaml_get(at, keys[i]), e));
+        APR_TRY(put_of_origin(o, keys[i], word, e));
+    }
+    return APR_OK;
+}
+
+/* Under the first of the keys that the card has. */
+static enum apr_code put_origins(struct apr_draft *d, const struct apr_yaml *card, const char *const from[3], const char *what,
+                                 struct apr_error *e)
+{
+    char key[64];
+    const struct apr_yaml *list = NULL, *k;
+    for (int i = 0; i < 3 && list == NULL; i++)
+        list = apr_yaml_get(card, from[i]);
+    if (list == NULL)
+        return APR_OK;
+    const bool one = list->kind == APR_YAML_SCALAR, none = is_null(list) || list->kind == APR_YAML_MAP;
+    const size_t n = none ? 0 : one ? 1 : (size_t)apr_min(list->n, MOST_ORIGINS);
+    snprintf(key, sizeof key, "general.%s.count", what);
+    APR_TRY(apr_draft_u32(d, key, (uint32_t)n, e));
+    k = one ? list : list->child;
+    for (unsigned i = 0; i < n; i++, k = k->next)
+        APR_TRY(put_origin(&(struct origin){ d, what, i }, k, e));
+    return APR_OK;
+}
+
+/* ---- the card -------------------------------------------------------------------------------------------------------- */
 
 static void append_words(struct apr_array *a, const struct apr_yaml *at)
 {
@@ -211,38 +252,107 @@ static enum apr_code put_words(struct apr_draft *d, const struct apr_yaml *card,
     return apr_draft_array(d, key, &a, e);
 }
 
-static enum apr_code put_card(struct apr_draft *d, const struct apr_translation *t, const struct apr_yaml *card, struct apr_error *e)
+/* What the card, else a name, else what is counted says of the model. */
+static enum apr_code put_said(struct apr_draft *d, const struct apr_translation *t, const struct apr_yaml *card,
+                              const struct apr_model_name *name, struct apr_error *e)
 {
     static const struct {
-        const char *key, *from[3];
+        const char        *key, *from[3];
+        enum apr_name_part part; /* APR_NAME_NPARTS: no name says it */
     } words[] = {
-        { "general.author", { "author", "model_author", "model_creator" } },
-        { "general.version", { "version", "model_version", NULL } },
-        { "general.organization", { "organization", "model_organization", NULL } },
-        { "general.finetune", { "finetune", "model_finetune", NULL } },
-        { "general.basename", { "basename", "model_basename", NULL } },
-        { "general.description", { "description", "model_description", NULL } },
-        { "general.size_label", { "size_label", "model_size_label", NULL } },
-        { "general.license", { "license", NULL, NULL } },
-        { "general.license.name", { "license_name", NULL, NULL } },
-        { "general.license.link", { "license_link", NULL, NULL } },
-        { "general.source.url", { "url", "model_url", NULL } },
-        { "general.source.doi", { "doi", "model_doi", NULL } },
-        { "general.source.uuid", { "uuid", "model_uuid", NULL } },
-        { "general.source.repo_url", { "repo_url", "model_repo_url", NULL } },
+        { "general.name", { "name", "model_name", NULL }, APR_NAME_WHOLE },
+        { "general.author", { "author", "model_author", "model_creator" }, APR_NAME_NPARTS },
+        { "general.version", { "version", "model_version", NULL }, APR_NAME_VERSION },
+        { "general.organization", { "organization", "model_organization", NULL }, APR_NAME_ORGANIZATION },
+        { "general.finetune", { "finetune", "model_finetune", NULL }, APR_NAME_FINETUNE },
+        { "general.basename", { "basename", "model_basename", "model_type" }, APR_NAME_BASE },
+        { "general.description", { "description", "model_description", NULL }, APR_NAME_NPARTS },
+        { "general.size_label", { "size_label", "model_size_label", NULL }, APR_NAME_SIZE },
+        { "general.license", { "license", NULL, NULL }, APR_NAME_NPARTS },
+        { "general.license.name", { "license_name", NULL, NULL }, APR_NAME_NPARTS },
+        { "general.license.link", { "license_link", NULL, NULL }, APR_NAME_NPARTS },
+        { "general.source.url", { "url", "model_url", NULL }, APR_NAME_NPARTS },
+        { "general.source.doi", { "doi", "model_doi", NULL }, APR_NAME_NPARTS },
+        { "general.source.uuid", { "uuid", "model_uuid", NULL }, APR_NAME_NPARTS },
+        { "general.source.repo_url", { "repo_url", "model_repo_url", NULL }, APR_NAME_NPARTS },
     };
-    static const char *const tags[] = { "tags", "pipeline_tag", NULL }, *const languages[] = { "language", "languages", NULL };
-    const struct apr_yaml *const base = apr_yaml_get(card, "base_model"), *const sets = apr_yaml_get(card, "datasets");
     char label[48];
     for (size_t i = 0; i < APR_LENGTH(words); i++) {
-        if (t->elements > 0 && strcmp(words[i].key, "general.size_label") == 0)
-            APR_TRY(apr_draft_text(d, words[i].key, apr_text(apr_size_label(t->elements, t->expert_elements, t->nexpert, label)), e));
-        APR_TRY(put_card_word(d, card, words[i].key, words[i].from, e));
+        struct apr_bytes word;
+        APR_TRY(card_word(&word, &d->arena, card, words[i].from, e));
+        if (word.at == NULL && words[i].part != APR_NAME_NPARTS)
+            word = name->part[words[i].part];
+        if (word.at == NULL && words[i].part == APR_NAME_SIZE && t->elements > 0)
+            word = apr_text(apr_size_label(t->elements, t->expert_elements, t->nexpert, label));
+        APR_TRY(put_text(d, words[i].key, word, e));
     }
-    APR_TRY(put_origins(d, base != NULL ? base : apr_yaml_get(card, "base_models"), "base_model", e));
-    APR_TRY(put_origins(d, sets != NULL ? sets : apr_yaml_get(card, "dataset"), "dataset", e));
+    return APR_OK;
+}
+
+static enum apr_code put_lists(struct apr_draft *d, const struct apr_yaml *card, struct apr_error *e)
+{
+    static const char *const tags[] = { "tags", "pipeline_tag", NULL }, *const languages[] = { "languages", "language", NULL },
+                      *const bases[] = { "base_model", "base_models", "base_model_sources" },
+                      *const sets[] = { "datasets", "dataset", "dataset_sources" };
+    APR_TRY(put_origins(d, card, bases, "base_model", e));
+    APR_TRY(put_origins(d, card, sets, "dataset", e));
     APR_TRY(put_words(d, card, "general.tags", tags, e));
     return put_words(d, card, "general.languages", languages, e);
+}
+
+/* ---- the name -------------------------------------------------------------------------------------------------------- */
+
+/* What `name` says and what was said before it does not. */
+static enum apr_code add_name(struct apr_model_name *said, struct apr_arena **a, const struct apr_translation *t, struct apr_bytes name,
+                              struct apr_error *e)
+{
+    static const enum apr_name_part titled[] = { APR_NAME_WHOLE, APR_NAME_ORGANIZATION };
+    struct apr_model_name m;
+    if (name.at == NULL || !apr_is_utf8(name))
+        return APR_OK;
+    APR_TRY(apr_model_name_read(&m, a, name, t->elements, e));
+    for (size_t i = 0; i < APR_LENGTH(titled); i++)
+        if (m.part[titled[i]].at != NULL)
+            APR_TRY(apr_model_title(&m.part[titled[i]], a, m.part[titled[i]], e));
+    for (size_t i = 0; i < APR_NAME_NPARTS; i++)
+        if (said->part[i].at == NULL)
+            said->part[i] = m.part[i];
+    return APR_OK;
+}
+
+/* config.json's _name_or_path; at is NULL when it is none, or the path of a folder somewhere. */
+static enum apr_code configured_name(struct apr_bytes *name, struct apr_arena **a, const struct apr_translation *t, struct apr_error *e)
+{
+    const struct apr_bytes config = t->side == NULL || t->config == NULL ? (struct apr_bytes){ 0 } : apr_side_get(t->side, "config.json");
+    const struct apr_bytes quoted = config.n == 0 ? config : apr_json_find(config, "_name_or_path");
+    unsigned slashes = 0;
+    *name = (struct apr_bytes){ 0 };
+    if (quoted.n == 0 || quoted.at[0] != '"')
+        return APR_OK;
+    APR_TRY(apr_json_text(a, quoted, 0, name, e));
+    for (size_t i = 0; i < name->n; i++)
+        slashes += name->at[i] == '/';
+    if (slashes > 1)
+        *name = (struct apr_bytes){ 0 };
+    return APR_OK;
+}
+
+/* What the model's names say of it. An APR's own name is as it should be; what came from a GGUF has in its keys what is to be said. */
+static enum apr_code read_names(struct apr_model_name *said, struct apr_arena **a, const struct apr_translation *t, struct apr_error *e)
+{
+    const bool apr = t->m != NULL && !t->m->format->own_names && !t->m->format->config;
+    const struct apr_bytes own = apr ? apr_meta_string(&t->m->meta, "name") : (struct apr_bytes){ 0 };
+    struct apr_bytes configured;
+    *said = (struct apr_model_name){ 0 };
+    if (own.n > 0)
+        said->part[APR_NAME_WHOLE] = own;
+    APR_TRY(configured_name(&configured, a, t, e));
+    APR_TRY(add_name(said, a, t, configured, e));
+    APR_TRY(add_name(said, a, t, own.n > 0 ? own : t->name, e));
+    for (size_t i = APR_NAME_WHOLE + 1; i < APR_NAME_NPARTS; i++)
+        if (t->m != NULL && apr_meta_find(&t->m->meta, APR_KV_KEY) != NULL)
+            said->part[i] = (struct apr_bytes){ 0 };
+    return APR_OK;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------ */
@@ -292,19 +402,16 @@ static enum apr_code put_sampling(struct apr_draft *d, const struct apr_side *si
 
 enum apr_code apr_general_put(struct apr_draft *d, const struct apr_translation *t, struct apr_error *e)
 {
-    static const char *const name[] = { "name", "model_name", NULL };
     struct apr_yaml_document *card;
+    struct apr_model_name name;
     APR_TRY(apr_draft_text(d, "general.type", apr_text("model"), e));
     APR_TRY(put_sampling(d, t->side, e));
+    APR_TRY(read_names(&name, &d->arena, t, e));
     APR_TRY(read_card(t->side, &card, e));
     const struct apr_yaml *const root = card == NULL ? NULL : apr_yaml_root(card);
-    const bool apr = t->m != NULL && !t->m->format->own_names && !t->m->format->config;
-    const struct apr_bytes own = apr ? apr_meta_string(&t->m->meta, "name") : (struct apr_bytes){ 0 };
-    enum apr_code code = put_text(d, "general.name", own.n > 0 ? own : t->name, e);
+    enum apr_code code = put_said(d, t, root, &name, e);
     if (code == APR_OK)
-        code = put_card_word(d, root, "general.name", name, e);
-    if (code == APR_OK)
-        code = put_card(d, t, root, e);
+        code = put_lists(d, root, e);
     apr_yaml_free(card);
     return code;
 }

@@ -8,7 +8,8 @@
 const char *apr_size_label(uint64_t elements, uint64_t expert_elements, uint64_t experts, char text[48]);
 
 /* general.type up to general.languages, as the converter of llama.cpp writes them from generation_config.json, the front matter of
- * README.md and the name. A front matter that is no YAML says nothing. */
+ * README.md, config.json's _name_or_path and the name, the earlier first. A front matter that is no YAML says nothing. Of a model that has
+ * the keys of a GGUF with it (APR_KV_KEY) only general.name is made of names. */
 APR_MUST_CHECK enum apr_code apr_general_put(struct apr_draft *d, const struct apr_translation *t, struct apr_error *e);
 
 /* The license that the front matter names, in the arena; empty when it names none. */

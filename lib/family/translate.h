@@ -10,7 +10,8 @@
 /* What is known of a model and of how it will be written.
  *   m, b, side   the source, its binding (NULL: no family is known), the files beside it
  *   config       config.json beside it or carried by it, or NULL
- *   name         general.name where the source has none; as the converter of llama.cpp makes it of a folder's name
+ *   name         what the source is called: the name of its folder, or of its file without the suffix; general.name and other keys are
+ *                made of it where nothing else says them
  *   main         the dtype of most of the written weights: 16-bit or F32, or a block type
  *   file_type    general.file_type of the target; -1: not to be written where the source has none
  *   head         a head of its own is written (output.weight, lm_head.weight)

@@ -431,12 +431,16 @@ static bool begins(struct apr_bytes s, const char *with)
 static bool comes_back(const struct work *w, const struct apr_meta_entry *entry, const struct apr_draft *again)
 {
     static const char *const own[] = { "general.architecture", "general.file_type", "general.quantization_version", "general.alignment" };
+    static const char *const of_folder[] = { "general.name", "general.organization", "general.basename", "general.finetune",
+                                             "general.version", "general.size_label" };
     const struct apr_value *const v = apr_draft_find(again, entry->key);
-    const bool given = apr_bytes_is(entry->key, "general.name") || apr_bytes_is(entry->key, "general.size_label");
-    const bool named = given && apr_draft_find(&w->keys, apr_text("hf.config.json")) != NULL;
+    bool named = false;
     for (size_t i = 0; i < APR_LENGTH(own); i++)
         if (apr_bytes_is(entry->key, own[i]))
             return true;
+    for (size_t i = 0; i < APR_LENGTH(of_folder); i++)
+        named = named || apr_bytes_is(entry->key, of_folder[i]);
+    named = named && apr_draft_find(&w->keys, apr_text("hf.config.json")) != NULL; /* it was made of a folder */
     return named || begins(entry->key, "tokenizer.") || begins(entry->key, APR_HF_PREFIX) ||
            (v != NULL && apr_value_equal(v, &entry->value));
 }
@@ -453,6 +457,7 @@ static enum apr_code put_rest(struct work *w, struct apr_draft *meta, const stru
     enum apr_code code = text.at == NULL ? APR_OK : apr_hf_config_new(&config, text, w->e);
     back.side = files;
     back.config = config;
+    back.name = (struct apr_bytes){ 0 }; /* the folder may be called otherwise */
     if (code == APR_OK && config != NULL && w->t->b != NULL)
         code = like_begin(&like, w->t, text, w->e);
     if (like.b != NULL && apr_family_keys(&again, &back, like.b, w->e) == APR_ENOMEM) /* what is found until it fails, comes back */

@@ -25,19 +25,33 @@ static int64_t file_type_of(const struct apr_dtype *d)
     return -1;
 }
 
-/* The last part of a path, without slashes behind it; of a file without its suffix. */
-static struct apr_bytes name_of(const struct source *s)
+static bool is_relative(struct apr_bytes part) { return part.n == 0 || apr_bytes_is(part, ".") || apr_bytes_is(part, ".."); }
+
+/* Of a path, without slashes and "/." behind it. */
+static struct apr_bytes last_part(const char *path)
 {
-    const char *path = s->path;
     size_t end = strlen(path), begin;
-    while (end > 1 && path[end - 1] == '/')
+    while (end > 1 && (path[end - 1] == '/' || (path[end - 1] == '.' && path[end - 2] == '/')))
         end--;
     for (begin = end; begin > 0 && path[begin - 1] != '/'; begin--)
         continue;
-    const size_t suffix = s->m->format->suffix == NULL ? 0 : strlen(s->m->format->suffix);
-    if (suffix > 0 && end - begin > suffix && memcmp(path + end - suffix, s->m->format->suffix, suffix) == 0)
-        end -= suffix;
     return (struct apr_bytes){ (const unsigned char *)path + begin, end - begin };
+}
+
+/* What the source is called: the last part of its path as it was given, of a file without its suffix; of "." and ".." what that is. */
+static enum apr_code name_of(const struct source *s, struct apr_arena **a, struct apr_bytes *name, struct apr_error *e)
+{
+    const size_t suffix = s->m->format->suffix == NULL ? 0 : strlen(s->m->format->suffix);
+    *name = last_part(s->path);
+    if (is_relative(*name)) {
+        char *const whole = realpath(s->path, NULL);
+        *name = whole == NULL ? (struct apr_bytes){ 0 } : apr_arena_copy(a, last_part(whole));
+        free(whole);
+        return whole != NULL && name->at == NULL ? apr_no_memory(e) : APR_OK;
+    }
+    if (suffix > 0 && name->n > suffix && memcmp(name->at + name->n - suffix, s->m->format->suffix, suffix) == 0)
+        name->n -= suffix;
+    return APR_OK;
 }
 
 static struct apr_translation translation_of(const struct conversion *c)
@@ -45,7 +59,7 @@ static struct apr_translation translation_of(const struct conversion *c)
     const struct apr_dtype *const asked = c->o->dtype;
     const bool to_gguf = c->dialect == APR_GGUF;
     struct apr_translation t = {
-        .m = c->source.m, .b = c->source.binding, .side = &c->side, .config = c->source.config, .name = name_of(&c->source),
+        .m = c->source.m, .b = c->source.binding, .side = &c->side, .config = c->source.config,
         .main = c->main, .file_type = to_gguf ? file_type_of(asked != NULL ? asked : c->main) : -1, .head = c->head,
         .quantized = c->quantized, .typed = asked != NULL, .bytes = c->bytes, .elements = c->elements, .expert_elements = c->expert_elements, .nexpert = c->nexpert,
     };
@@ -114,7 +128,8 @@ static enum apr_code edit(struct conversion *c, struct apr_error *e)
 
 static enum apr_code all_of_it(struct conversion *c, struct apr_error *e)
 {
-    const struct apr_translation t = translation_of(c);
+    struct apr_translation t = translation_of(c);
+    APR_TRY(name_of(&c->source, &c->plan.meta.arena, &t.name, e));
     struct apr_tokenizer tokenizer = { .m = c->source.m, .b = c->source.binding, .side = &c->side, .pre = c->o->pre, .rows = embedding_rows(c) };
     APR_TRY(c->format->own_names ? to_gguf(c, &t, &tokenizer, e) : c->format->config ? to_hf(c, &t, &tokenizer, e) : to_apr(c, &t, &tokenizer, e));
     c->unknown_pre = tokenizer.unknown_pre;
