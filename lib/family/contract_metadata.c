@@ -202,12 +202,21 @@ static enum apr_code read_apr(const struct apr_contract *c, const struct apr_yam
     return apr_contract_all(c, apr_yaml_get(apr, "set"), APR_YAML_MAP, sizeof *set->set, read_set_expression, &set->set, &set->n);
 }
 
+static enum apr_code read_pre_name(const struct apr_contract *c, const struct apr_yaml *at, void *out)
+{
+    struct apr_pre_name *p = out;
+    APR_TRY(apr_contract_keys(c, at, "when name"));
+    APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "when"), &p->when));
+    APR_TRY(apr_contract_word(c, apr_yaml_get(at, "name"), &p->name));
+    return p->name.n > 0 ? APR_OK : apr_contract_fault(c, at, "it lacks", apr_text("name"));
+}
+
 static enum apr_code read_tokenizer(const struct apr_contract *c, const struct apr_yaml *at)
 {
     struct apr_tokenizer_rules *t = &c->f->tokenizer;
     const struct apr_yaml *order = apr_yaml_get(at, "order");
     if (at != NULL)
-        APR_TRY(apr_contract_keys(c, at, "order kv_first overrides normalizer"));
+        APR_TRY(apr_contract_keys(c, at, "order pre kv_first overrides normalizer"));
     if (order != NULL)
         APR_TRY(apr_contract_list(c, order, APR_LENGTH(t->order)));
     for (const struct apr_yaml *k = order == NULL ? NULL : order->child; k != NULL; k = k->next) {
@@ -216,6 +225,7 @@ static enum apr_code read_tokenizer(const struct apr_contract *c, const struct a
         t->order[t->norder++] = (enum apr_tokenizer_source)which;
     }
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "normalizer"), &t->normalizer));
+    APR_TRY(apr_contract_all(c, apr_yaml_get(at, "pre"), APR_YAML_LIST, sizeof *t->pre, read_pre_name, &t->pre, &t->npre));
     APR_TRY(read_kvs(c, apr_yaml_get(at, "kv_first"), &t->first, &t->nfirst));
     return read_all_settings(c, apr_yaml_get(at, "overrides"), &t->override, &t->noverride);
 }

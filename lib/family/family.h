@@ -129,14 +129,19 @@ struct apr_settings {
     size_t              n;
 };
 
-/* order: the sources to be tried. normalizer: "NFC", or empty. */
+/* order: the sources to be tried. normalizer: "NFC", or empty. pre: what llama.cpp calls the way in which they cut a text, where it has
+ * several names for one way; the first counts that fits. */
 enum apr_tokenizer_source { APR_SPM_MODEL, APR_SPM_JSON, APR_BPE, APR_WORDPIECE, APR_UNIGRAM, APR_NTOKENIZERS };
 struct apr_tokenizer_rules {
     enum apr_tokenizer_source order[APR_NTOKENIZERS];
     unsigned                  norder;
     struct apr_bytes          normalizer;
+    struct apr_pre_name {
+        struct apr_bytes name;
+        struct apr_expr *when;
+    }                        *pre;
     struct apr_kv            *first;     /* keys before the others */
-    size_t                    nfirst, noverride;
+    size_t                    npre, nfirst, noverride;
     struct apr_settings      *override;
 };
 

@@ -47,10 +47,12 @@
 
 /* What tells names of one kind of cutting apart. */
 enum sign {
-    ALWAYS, NEVER, NFC, NAMES_CLS, OF_PHI, OF_SMOLLM, MORE_THAN_STARCODER, IGNORES_MERGES, ADDS_BOS, OF_FALCON3, OF_DEEPSEEK, OF_LLAMA4,
+    ALWAYS, NEVER, NFC, NAMES_CLS, OF_PHI, OF_SMOLLM, NO_INFILL, MORE_THAN_STARCODER, IGNORES_MERGES, ADDS_BOS, OF_FALCON3,
+    OF_DEEPSEEK, OF_LLAMA4,
 };
 
-/* Both ways: the first of what it does that fits; of its name the first. nfc, ignores_merges: what goes with it on the way back. */
+/* Both ways: the first of what it does that fits; of its name the first. A family that calls it so stands for the first
+ * sign, not for the second. nfc, ignores_merges: what goes with it on the way back. */
 static const struct kind {
     const char *does;
     enum sign   sign[2];
@@ -61,7 +63,7 @@ static const struct kind {
     { BY_WORD, { NAMES_CLS }, "roberta-bpe", false, false },
     { BY_WORD, { OF_PHI }, "phi-2", false, false },
     { BY_WORD, { ALWAYS }, "gpt-2", false, false },
-    { DIGITS BY_WORD, { OF_SMOLLM }, "smollm", false, false },
+    { DIGITS BY_WORD, { OF_SMOLLM, NO_INFILL }, "smollm", false, false },
     { DIGITS BY_WORD, { MORE_THAN_STARCODER }, "refact", false, false },
     { DIGITS BY_WORD, { ALWAYS }, "starcoder", false, false },
     { SPLIT(RE3) BYTES, { IGNORES_MERGES, ADDS_BOS }, "llama-bpe", false, true },
@@ -97,6 +99,7 @@ static bool shows(const struct apr_pretoken_facts *f, enum sign sign)
     case NAMES_CLS:           return f->cls;
     case OF_PHI:              return f->v->size == 50295; /* GPT-2's 50,257, and 38 runs of blanks */
     case OF_SMOLLM:           return second != NULL && apr_bytes_is(second->text, "<|im_start|>");
+    case NO_INFILL:           return !has_token(f->v, "<fim_prefix>"); /* Granite's code models are Llamas of SmolLM's size */
     case MORE_THAN_STARCODER: return f->v->size > 49152;
     case IGNORES_MERGES:      return f->ignore_merges;
     case ADDS_BOS:            return f->bos;
@@ -172,8 +175,21 @@ static bool is_deepseek_llm(const char *does)
     return strncmp(does, before, sizeof before - 1) == 0 && strstr(does, SPLIT("\\s+$")) != NULL && strstr(does, "A-Za-z") != NULL;
 }
 
+/* What the family calls it. */
+static const char *name_in_family(const struct apr_pretoken_facts *facts, const char *does)
+{
+    for (size_t k = 0; k < facts->nfamily; k++)
+        for (size_t i = 0; i < APR_LENGTH(kinds); i++)
+            if (apr_bytes_is(facts->family[k], kinds[i].name) && strcmp(kinds[i].does, does) == 0 && shows(facts, kinds[i].sign[1]))
+                return kinds[i].name;
+    return NULL;
+}
+
 static const char *name_of(const struct apr_pretoken_facts *facts, const char *does)
 {
+    const char *const name = name_in_family(facts, does);
+    if (name != NULL)
+        return name;
     for (size_t i = 0; i < APR_LENGTH(kinds); i++)
         if (strcmp(kinds[i].does, does) == 0 && shows(facts, kinds[i].sign[0]) && shows(facts, kinds[i].sign[1]))
             return kinds[i].name;

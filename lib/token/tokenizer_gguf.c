@@ -151,6 +151,22 @@ static enum apr_code put_overrides(const struct writing *w)
 
 /* ---- the pre-tokenizer ----------------------------------------------------------------------------------------------- */
 
+/* The family's names for it whose conditions hold. */
+static enum apr_code names_in_family(const struct writing *w, struct apr_pretoken_facts *facts)
+{
+    const struct apr_tokenizer_rules *const rules = w->t->b == NULL ? NULL : &apr_binding_family(w->t->b)->tokenizer;
+    if (rules == NULL || rules->npre == 0)
+        return APR_OK;
+    struct apr_bytes *const name = apr_arena_alloc(&w->f->scratch.arena, rules->npre * sizeof *name);
+    if (name == NULL)
+        return apr_no_memory(w->e);
+    for (size_t i = 0; i < rules->npre; i++)
+        if (holds(w, rules->pre[i].when))
+            name[facts->nfamily++] = rules->pre[i].name;
+    facts->family = name;
+    return APR_OK;
+}
+
 static enum apr_code recognise(const struct writing *w, const char **name)
 {
     const struct apr_vocabulary *const v = w->f->v, *const json = w->f->json == w->f->v ? w->f->json : NULL;
@@ -166,6 +182,7 @@ static enum apr_code recognise(const struct writing *w, const char **name)
     APR_TRY(apr_tokenizer_member_text(w->f, "cls_token", &cls, w->e));
     facts.cls = cls.n > 0;
     facts.bos = v->add_bos == APR_YES;
+    APR_TRY(names_in_family(w, &facts));
     return apr_pretoken_name(&facts, &w->f->scratch, name, w->e);
 }
 

@@ -59,9 +59,12 @@ APR_MUST_CHECK enum apr_code apr_put_specials(struct apr_draft *d, struct apr_to
 /* ---- pre-tokenizers (pretoken.c) ------------------------------------------------------------------------------------- */
 
 /* What is known of how a BPE's text is cut.
- *   pre_tokenizer, normalizer  as tokenizer.json spells them; empty: it has none, and pre_tokenizer NULL-at: there is no such file */
+ *   pre_tokenizer, normalizer  as tokenizer.json spells them; empty: it has none, and pre_tokenizer NULL-at: there is no such file
+ *   family                     names that the family's tokenizers have; the first that is one for this way of cutting is taken */
 struct apr_pretoken_facts {
     const struct apr_vocabulary *v;
+    const struct apr_bytes      *family;
+    size_t                       nfamily;
     struct apr_bytes             pre_tokenizer, normalizer;
     bool                         ignore_merges, bos, cls;
 };

@@ -1,0 +1,92 @@
+/* lib/token/pretoken.c: llama.cpp's name for the way in which a tokenizer cuts a text. */
+#include <stdio.h>
+
+#include "bare_model.h"
+#include "base/bytes.h"
+#include "support.h"
+#include "token/tokenizer_parts.h"
+
+#define BY_WORD "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}"
+#define DIGITS  "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true}," BY_WORD "]}"
+#define RE3     "(?i:'s|'t|'re|'ve|'m|'ll|'d)" \
+                "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*" \
+                "|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define LLAMA   "{\"type\":\"Sequence\",\"pretokenizers\":[" \
+                "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" RE3 "\"},\"behavior\":\"Isolated\"}," \
+                "{\"type\":\"ByteLevel\",\"use_regex\":false}]}"
+
+/* A tokenizer of three tokens: its pre_tokenizer, the text of token 1, of a family that calls it so. */
+static const char *name_of(const char *pre_tokenizer, const char *token, const struct apr_bytes *family, size_t nfamily)
+{
+    struct apr_vocabulary v = { 0 }, scratch = { 0 };
+    struct apr_error e;
+    const char *name = "";
+    char json[256];
+    snprintf(json, sizeof json, "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"%s\":1,\"b\":2},\"merges\":[]}}", token);
+    assert_int_equal(apr_read_tokenizer_json(&v, apr_text(json), &e), APR_OK);
+    assert_int_equal(apr_vocabulary_index(&v, &e), APR_OK);
+    const struct apr_pretoken_facts facts = { .v = &v, .family = family, .nfamily = nfamily, .pre_tokenizer = apr_text(pre_tokenizer),
+                                              .normalizer = { (const unsigned char *)"", 0 } };
+    assert_int_equal(apr_pretoken_name(&facts, &scratch, &name, &e), APR_OK);
+    apr_vocabulary_end(&v);
+    apr_vocabulary_end(&scratch);
+    return name;
+}
+
+static void of_names_for_one_way_the_family_has_the_word(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pre_tokenizer, *token, *family[2], *name;
+    } rows[] = {
+        { BY_WORD, "x", { NULL, NULL }, "gpt-2" },
+        { BY_WORD, "x", { "phi-2", NULL }, "phi-2" },
+        { BY_WORD, "x", { "olmo", NULL }, "olmo" },
+        { BY_WORD, "x", { "roberta-bpe", NULL }, "roberta-bpe" },
+        { BY_WORD, "x", { "smollm", NULL }, "gpt-2" }, /* which cuts otherwise */
+        { BY_WORD, "x", { "no such", "olmo" }, "olmo" },
+        { DIGITS, "x", { NULL, NULL }, "starcoder" },
+        { DIGITS, "x", { "refact", NULL }, "refact" },
+        { DIGITS, "x", { "phi-2", NULL }, "starcoder" },
+        { DIGITS, "x", { "smollm", "refact" }, "smollm" },
+        { DIGITS, "<fim_prefix>", { "smollm", "refact" }, "refact" },
+        { DIGITS, "<|im_start|>", { NULL, NULL }, "smollm" },
+        { DIGITS, "<|im_start|>", { "starcoder", NULL }, "starcoder" },
+        { LLAMA, "x", { "olmo", NULL }, "dbrx" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_bytes family[2];
+        size_t n = 0;
+        while (n < 2 && rows[i].family[n] != NULL) {
+            family[n] = apr_text(rows[i].family[n]);
+            n++;
+        }
+        const char *const name = name_of(rows[i].pre_tokenizer, rows[i].token, family, n);
+        if (name == NULL || strcmp(name, rows[i].name) != 0)
+            fail_msg("row %zu: %s, not %s", i, name == NULL ? "none" : name, rows[i].name);
+    }
+}
+
+static void every_name_that_a_family_has_is_known(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        { "phi2", "phi-2" },          { "gptneox", "olmo" },  { "mamba", "olmo" },        { "mamba2", "olmo" }, { "bert", "roberta-bpe" },
+        { "starcoder2", "starcoder" }, { "granite", "refact" }, { "granitemoe", "refact" }, { "llama", "smollm" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const struct apr_tokenizer_rules *const rules = &family(rows[i][0])->tokenizer;
+        assert_true(rules->npre > 0 && apr_bytes_is(rules->pre[0].name, rows[i][1]));
+        for (size_t k = 0; k < rules->npre; k++)
+            assert_non_null(apr_pretoken_known(rules->pre[k].name));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(of_names_for_one_way_the_family_has_the_word),
+        cmocka_unit_test(every_name_that_a_family_has_is_known),
+    };
+    return cmocka_run_group_tests(tests, open_families, close_families);
+}
