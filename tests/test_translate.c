@@ -312,7 +312,8 @@ static void names_say_what_the_card_does_not(void **state)
             const struct apr_value *const v = apr_draft_find(&d, apr_text(keys[k]));
             const char *const said = rows[i].said[k];
             if ((v == NULL) != (said == NULL) || (v != NULL && !apr_bytes_is(v->text, said)))
-                fail_msg("row %zu: %s is %.*s", i, keys[k], v == NULL ? 6 : (int)v->text.n, v == NULL ? "absent" : (const char *)v->text.at);
+                fail_msg("row %zu: %s is %.*s", i, keys[k], v == NULL ? 6 : (int)v->text.n,
+                         v == NULL ? "absent" : (const char *)v->text.at);
         }
         apr_draft_end(&d);
         apr_hf_config_free(config);
@@ -442,6 +443,38 @@ static void a_config_becomes_the_keys_that_llama_cpp_writes(void **state)
     assert_int_equal(d.meta.n, APR_LENGTH(llama_keys) + 2);
     apr_draft_end(&d);
     subject_end(&s);
+}
+
+/* As the converter of llama.cpp, of a DeepseekV3ForCausalLM too. */
+static void a_gating_function_is_written_where_the_config_names_one(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *member;
+        unsigned    gating; /* 0: no key */
+    } rows[] = {
+        { "", 0 }, { ", \"scoring_func\": null", 0 }, { ", \"scoring_func\": \"softmax\"", 1 }, { ", \"scoring_func\": \"sigmoid\"", 2 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct subject s = { 0 };
+        struct apr_draft d = { 0 };
+        struct apr_error e;
+        char config[1024];
+        snprintf(config, sizeof config,
+                 "{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"vocab_size\": 320, \"hidden_size\": 64, \"intermediate_size\": 96,"
+                 " \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"max_position_embeddings\": 512, \"q_lora_rank\": 32,"
+                 " \"kv_lora_rank\": 32, \"qk_nope_head_dim\": 16, \"qk_rope_head_dim\": 8, \"v_head_dim\": 16, \"n_routed_experts\": 4,"
+                 " \"num_experts_per_tok\": 2, \"moe_intermediate_size\": 32, \"n_shared_experts\": 1, \"first_k_dense_replace\": 1%s}",
+                 rows[i].member);
+        model_begin(&s.m, "safetensors");
+        model_config(&s.m, config);
+        subject_bind(&s, "deepseek2");
+        fine(apr_translate_to_gguf(&d, &s.t, &e), &e);
+        const struct apr_value *const v = apr_draft_find(&d, apr_text("deepseek2.expert_gating_func"));
+        assert_int_equal(v == NULL ? 0 : v->u, rows[i].gating);
+        apr_draft_end(&d);
+        subject_end(&s);
+    }
 }
 
 static void a_key_that_nothing_gives_is_named(void **state)
@@ -682,6 +715,7 @@ int main(void)
         cmocka_unit_test(what_came_from_a_gguf_gets_no_keys_of_its_folder_name),
         cmocka_unit_test(a_card_that_is_no_yaml_says_nothing),
         cmocka_unit_test(a_config_becomes_the_keys_that_llama_cpp_writes),
+        cmocka_unit_test(a_gating_function_is_written_where_the_config_names_one),
         cmocka_unit_test(a_key_that_nothing_gives_is_named),
         cmocka_unit_test(an_apr_has_one_spelling_of_each_size_and_the_files),
         cmocka_unit_test(a_gguf_becomes_a_config_with_numbers_as_people_write_them),
