@@ -471,6 +471,16 @@ static int by_file_and_name(const void *a, const void *b, void *model)
     return x->file != y->file ? (x->file > y->file) - (x->file < y->file) : apr_bytes_compare(x->name, y->name);
 }
 
+/* An APR lists its tensors by name, whatever they lie like. */
+static int by_place(const void *a, const void *b, void *model)
+{
+    const struct apr_model *const m = model;
+    const uint32_t i = *(const uint32_t *)a, k = *(const uint32_t *)b;
+    const struct apr_tensor *const x = &m->tensor[i], *const y = &m->tensor[k];
+    const uintptr_t at = (uintptr_t)x->data.at, other = (uintptr_t)y->data.at;
+    return x->file != y->file ? (x->file > y->file) - (x->file < y->file) : at != other ? (at > other) - (at < other) : (i > k) - (i < k);
+}
+
 static enum apr_code put_in_order(struct wishing *g)
 {
     const size_t n = g->m->ntensor;
@@ -482,6 +492,8 @@ static enum apr_code put_in_order(struct wishing *g)
         g->order[i] = (uint32_t)i;
     if (g->m->format->config && g->to == APR_GGUF)
         qsort_r(g->order, n, sizeof *g->order, by_file_and_name, (void *)(uintptr_t)g->m);
+    if (!g->m->format->config && !g->m->format->own_names)
+        qsort_r(g->order, n, sizeof *g->order, by_place, (void *)(uintptr_t)g->m);
     return APR_OK;
 }
 

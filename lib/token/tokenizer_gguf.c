@@ -424,6 +424,13 @@ static enum apr_code from_files(struct apr_draft *d, struct apr_tokenizer *t, st
     return code;
 }
 
+/* Was it made of a GGUF? Then keys that it did not have are not made up. */
+static bool was_gguf(const struct apr_binding *b)
+{
+    const struct apr_meta *const keys = apr_binding_carried(b);
+    return keys != NULL && keys->n > 0;
+}
+
 enum apr_code apr_tokenizer_to_gguf(struct apr_draft *d, struct apr_tokenizer *t, const struct apr_run *r, struct apr_error *e)
 {
     (void)r;
@@ -436,5 +443,5 @@ enum apr_code apr_tokenizer_to_gguf(struct apr_draft *d, struct apr_tokenizer *t
         return apr_draft_text(d, "tokenizer.ggml.pre", apr_text(t->pre), e);
     const bool wanted = t->b != NULL && apr_binding_family(t->b)->tokenizer.norder > 0;
     const bool none = wanted && apr_draft_find(d, apr_text("tokenizer.ggml.model")) == NULL;
-    return none ? apr_draft_text(d, "tokenizer.ggml.model", apr_text("none"), e) : APR_OK;
+    return none && !was_gguf(t->b) ? apr_draft_text(d, "tokenizer.ggml.model", apr_text("none"), e) : APR_OK;
 }

@@ -81,16 +81,18 @@ static uint64_t bytes_in(const struct conversion *c)
     return n;
 }
 
-/* Files beside a checkpoint that have no place in the target. */
+/* Files beside a checkpoint that have no place in the target: in a GGUF some are keys of their own, others travel under hf.NAME. */
 static bool is_left(const struct conversion *c, const struct apr_side_file *f)
 {
     static const char *const translated[] = { "config.json", "generation_config.json" };
+    char key[256];
     if (c->folder || !(c->format->own_names || c->format->config))
         return false;
     for (size_t i = 0; i < APR_LENGTH(translated) && c->format->own_names; i++)
         if (apr_bytes_is(f->name, translated[i]))
             return false;
-    return !(c->format->own_names && apr_side_of_tokenizer(f->name));
+    snprintf(key, sizeof key, "hf.%.*s", APR_PRINTED(f->name));
+    return !(c->format->own_names && (apr_side_of_tokenizer(f->name) || apr_draft_find(&c->plan.meta, apr_text(key)) != NULL));
 }
 
 static void write_left(struct apr_out *j, const struct conversion *c)
