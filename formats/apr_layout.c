@@ -38,7 +38,9 @@ static int byte_of(const struct apr_dtype *d)
 static bool holds(const struct apr_planned *t, const char **why)
 {
     const bool padded = t->row != t->count && t->count > 0 && !(t->ndim == 2 && t->row == t->dim[1]);
-    *why = byte_of(t->dtype) < 0   ? "no reader of APR knows that type; --type converts it"
+    const bool unknown = byte_of(t->dtype) < 0;
+    *why = unknown && apr_is_real(t->dtype) ? "no reader of APR knows that type; --type converts it"
+           : unknown                ? "no reader of APR knows that type; --drop leaves it out"
            : t->ndim > APR_MAX_DIMS ? "APR holds at most 8 dimensions"
            : t->name.n > MOST_NAME  ? "a name in APR has at most 256 bytes; --rename gives it another"
            : padded                 ? "APR pads the rows of matrices alone; --type converts it"

@@ -9,6 +9,7 @@
 #include "base/emit.h"
 #include "flow/plan.h"
 #include "model/meta.h"
+#include "values/dtype.h"
 
 enum { VERSION = 3, ALIGNMENT = 32, MOST_DIMS = 4, MOST_NAME = 63, MOST_SHARDS = 65535 };
 
@@ -31,7 +32,9 @@ static uint64_t align(const struct apr_plan *p)
 static bool holds(const struct apr_planned *t, const char **why)
 {
     const uint64_t row = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
-    *why = t->dtype->ggml < 0            ? "GGUF has no such type; --type converts it"
+    const bool unknown = t->dtype->ggml < 0;
+    *why = unknown && apr_is_real(t->dtype) ? "GGUF has no such type; --type converts it"
+           : unknown                     ? "GGUF has no such type; --drop leaves it out"
            : t->ndim > MOST_DIMS         ? "GGUF holds at most 4 dimensions"
            : t->name.n > MOST_NAME       ? "a name in GGUF has at most 63 bytes; --rename gives it another"
            : row % t->dtype->block != 0  ? "its rows are no whole blocks, which GGUF wants; --type converts it"
@@ -197,8 +200,7 @@ enum apr_code apr_gguf_layout(const struct apr_plan *p, size_t file, uint64_t at
     APR_TRY(apr_emit_begin(&m, e));
     enum apr_code code = put_header(m.to, p, file, e);
     const uint64_t n = apr_emit_length(&m), to = align(p);
-    if (p->file[file].n > 0)
-        apr_emit_fill(m.to, 0, (to - n % to) % to);
+    apr_emit_fill(m.to, 0, (to - n % to) % to); /* without tensors too, as llama.cpp and gguf-py do */
     if (code == APR_OK)
         code = apr_emit_end(&m, header, e);
     apr_emit_drop(&m);

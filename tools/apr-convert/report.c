@@ -20,7 +20,10 @@ static void write_subject(struct apr_out *j, const void *about)
     apr_out_text(j, "format_to", c->format == NULL ? NULL : c->format->name);
 }
 
-/* "F16", of several "F16, F32". */
+/* Is it in a file that this run writes? */
+static bool is_ours(const struct conversion *c, size_t shard) { return c->plan.only == 0 || shard + 1 == c->plan.only; }
+
+/* "F16", of several "mixed". */
 static const char *dtype_from(const struct apr_planned *t, char text[64])
 {
     if (t->how == APR_GENERATE)
@@ -123,7 +126,7 @@ static uint64_t planned_bytes(const struct conversion *c)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < c->plan.nfile; i++)
-        n += c->plan.file[i].size;
+        n += is_ours(c, i) ? c->plan.file[i].size : 0;
     return n;
 }
 
@@ -133,7 +136,8 @@ static void write_json(const struct conversion *c, const struct apr_error *why)
     struct apr_report r = { .out = &out, .schema = "apr-convert/1", .rows = "tensors", .subject = write_subject, .about = c };
     apr_report_begin(&r);
     for (size_t i = 0; i < c->plan.ntensor && why == NULL; i++)
-        write_row(&r, c, &c->plan.tensor[i]);
+        if (is_ours(c, c->plan.tensor[i].shard))
+            write_row(&r, c, &c->plan.tensor[i]);
     apr_report_sum(&r);
     if (why == NULL) {
         write_dropped(&out, &c->source.wishes);
@@ -153,6 +157,8 @@ static void print_plan(const struct conversion *c)
     char text[64], size[32], shape[176];
     for (size_t i = 0; i < c->plan.ntensor; i++) {
         const struct apr_planned *const t = &c->plan.tensor[i];
+        if (!is_ours(c, t->shard))
+            continue;
         apr_print_bytes(stdout, t->name);
         printf("  %s %s  %s  <- ", t->dtype->name, apr_spell_shape(t->dim, t->ndim, shape), apr_spell_size(t->bytes, size));
         if (t->how == APR_GENERATE)
@@ -166,7 +172,8 @@ static void print_plan(const struct conversion *c)
         putchar('\n');
     }
     for (size_t i = 0; i < c->plan.nfile; i++)
-        printf("%s  %s\n", c->plan.file[i].path, apr_spell_size(c->plan.file[i].size, size));
+        if (is_ours(c, i))
+            printf("%s  %s\n", c->plan.file[i].path, apr_spell_size(c->plan.file[i].size, size));
 }
 
 static void print_dropped(const struct conversion *c, FILE *to)
@@ -185,15 +192,18 @@ static void print_dropped(const struct conversion *c, FILE *to)
         }
 }
 
-/* "21 tensors, 2.7 MB: 12 as they are, 4 in another order, 5 in another dtype; verified" */
+/* "21 tensors, 2.7 MB: 12 as stored, 4 rearranged, 5 in another dtype; verified" */
 static void print_summary(const struct conversion *c)
 {
     static const char *const words[] = { "as stored", "rearranged", "in another dtype", "generated" };
-    size_t n[APR_LENGTH(words)] = { 0 }, parts = 0;
+    size_t n[APR_LENGTH(words)] = { 0 }, all = 0, parts = 0;
     char size[32];
     for (size_t i = 0; i < c->plan.ntensor; i++)
-        n[c->plan.tensor[i].how]++;
-    printf("%zu tensors, %s", c->plan.ntensor, apr_spell_size(c->o->dry_run ? planned_bytes(c) : c->plan.bytes_out, size));
+        if (is_ours(c, c->plan.tensor[i].shard)) {
+            n[c->plan.tensor[i].how]++;
+            all++;
+        }
+    printf("%zu tensor%s, %s", all, all == 1 ? "" : "s", apr_spell_size(c->o->dry_run ? planned_bytes(c) : c->plan.bytes_out, size));
     for (size_t i = 0; i < APR_LENGTH(words); i++)
         if (n[i] > 0)
             printf("%s%zu %s", parts++ == 0 ? ": " : ", ", n[i], words[i]);

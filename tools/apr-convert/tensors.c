@@ -72,7 +72,7 @@ static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wi
                                  struct apr_error *e)
 {
     const struct apr_dtype *const wanted = c->o->dtype;
-    const bool gguf = c->dialect == APR_GGUF, numbers = from == NULL || (from->kind == APR_REAL && from->pair == NULL);
+    const bool gguf = c->dialect == APR_GGUF, numbers = from == NULL || apr_is_real(from);
     *to = from;
     if (!numbers || !x->in.decodable)
         return APR_OK;
