@@ -166,7 +166,7 @@ static enum apr_code place_tensors(struct apr_plan *p, struct apr_planned_file *
 static enum apr_code cut(struct apr_plan *p, struct apr_error *e)
 {
     uint64_t limit;
-    enum apr_code code = count_files(p, &limit, e);
+    const enum apr_code code = count_files(p, &limit, e);
     p->file = code == APR_OK ? calloc(p->nfile, sizeof *p->file) : NULL;
     if (p->file == NULL) {
         p->nfile = 0;

@@ -84,6 +84,17 @@ static enum apr_code refused(const char *path, const char *why, struct apr_error
     return APR_EARG;
 }
 
+/* Is the file one that an option names? */
+static bool is_read(const struct options *o, const struct stat *file)
+{
+    const char *const path[] = { o->config, o->edits.chat_template };
+    struct stat st;
+    for (size_t i = 0; i < APR_LENGTH(path); i++)
+        if (path[i] != NULL && stat(path[i], &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino)
+            return true;
+    return false;
+}
+
 /* Never onto an input, and onto anything else only by --force. */
 static enum apr_code check_target(const struct conversion *c, struct apr_error *e)
 {
@@ -97,7 +108,7 @@ static enum apr_code check_target(const struct conversion *c, struct apr_error *
                    : APR_OK;
     enum apr_code code = apr_target_find(&place, out, e);
     const bool file = code == APR_OK && place.stream < 0 && place.exists && S_ISREG(place.st.st_mode);
-    if (file && apr_use_of(&place.st, in, is_folder(in)) >= APR_PART)
+    if (file && (apr_use_of(&place.st, in, is_folder(in)) >= APR_PART || is_read(o, &place.st)))
         code = refused(out, "cannot be written: it is an input", e);
     else if (file && !o->force && !o->dry_run)
         code = refused(out, "is there already: --force replaces it", e);

@@ -93,7 +93,9 @@ static enum apr_code copy_side(struct apr_side *to, const struct apr_side *from,
 static enum apr_code to_gguf(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
 {
     APR_TRY(apr_translate_to_gguf(&c->plan.meta, t, e));
-    return c->source.m->format->own_names ? APR_OK : apr_tokenizer_to_gguf(&c->plan.meta, tokenizer, &c->o->cli.run, e);
+    if (!c->source.m->format->own_names)
+        return apr_tokenizer_to_gguf(&c->plan.meta, tokenizer, &c->o->cli.run, e);
+    return c->o->pre == NULL ? APR_OK : apr_draft_text(&c->plan.meta, "tokenizer.ggml.pre", apr_text(c->o->pre), e);
 }
 
 static enum apr_code to_apr(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
