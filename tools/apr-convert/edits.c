@@ -184,29 +184,37 @@ static enum apr_code unset_key(struct apr_draft *d, const char *key, struct apr_
                     near.best.n > 0 ? "; did you mean " : "", near.best.n > 0 ? APR_QUOTED(near.best) : "");
 }
 
-static enum apr_code put_template(struct apr_draft *d, const struct apr_source *s, const struct apr_format *f, struct apr_error *e)
+static enum apr_code check_template(const struct apr_source *s, struct apr_error *e)
 {
-    if (!is_text(s->map))
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "is no chat template: it is not UTF-8");
-    for (size_t i = 0; i < APR_LENGTH(f->template_key) && f->template_key[i] != NULL; i++)
-        APR_TRY(apr_draft_text(d, f->template_key[i], s->map, e));
-    return APR_OK;
+    if (s->map.n > APR_MOST_CONFIG)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %zu bytes, of a template at most %u are read", s->map.n, (unsigned)APR_MOST_CONFIG);
+    return is_text(s->map) ? APR_OK : apr_fail(e, APR_EARG, APR_NOWHERE, "is no chat template: it is not UTF-8");
+}
+
+enum apr_code read_template(struct apr_arena **arena, const char *path, const struct apr_run *r, struct apr_bytes *text, struct apr_error *e)
+{
+    struct apr_source *s;
+    APR_TRY(apr_source_open(&s, path, r, e));
+    enum apr_code code = check_template(s, e);
+    *text = code == APR_OK ? apr_arena_copy(arena, s->map) : (struct apr_bytes){ 0 };
+    if (code == APR_OK && text->at == NULL)
+        code = apr_no_memory(e);
+    if (code != APR_OK)
+        apr_error_in(e, path);
+    return apr_source_end(s, code, e);
 }
 
 static enum apr_code set_template(struct apr_draft *d, const char *path, const struct apr_format *f, const struct apr_run *r,
                                   struct apr_error *e)
 {
-    struct apr_source *s;
+    struct apr_bytes text;
     if (f->template_key[0] == NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--chat-template: a %s file holds none; it lives in tokenizer_config.json of the folder",
                         f->title);
-    APR_TRY(apr_source_open(&s, path, r, e));
-    enum apr_code code = s->map.n <= APR_MOST_CONFIG ? put_template(d, s, f, e)
-                                                     : apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %zu bytes, of a template at most %u are"
-                                                                " read", s->map.n, (unsigned)APR_MOST_CONFIG);
-    if (code != APR_OK)
-        apr_error_in(e, path);
-    return apr_source_end(s, code, e);
+    APR_TRY(read_template(&d->arena, path, r, &text, e));
+    for (size_t i = 0; i < APR_LENGTH(f->template_key) && f->template_key[i] != NULL; i++)
+        APR_TRY(apr_draft_text(d, f->template_key[i], text, e));
+    return APR_OK;
 }
 
 enum apr_code edit_metadata(struct apr_draft *d, const struct edits *x, const struct apr_format *f, const struct apr_run *r,

@@ -24,6 +24,10 @@ bool have_edits(const struct edits *x);
 APR_MUST_CHECK enum apr_code edit_metadata(struct apr_draft *d, const struct edits *x, const struct apr_format *f, const struct apr_run *r,
                                            struct apr_error *e);
 
+/* The text of a template's file, into the arena. */
+APR_MUST_CHECK enum apr_code read_template(struct apr_arena **arena, const char *path, const struct apr_run *r, struct apr_bytes *text,
+                                           struct apr_error *e);
+
 /* Renames: all at once, so that two can change places. APR_EARG: no name is A, or two would be the same. New names are views of the
  * options. */
 APR_MUST_CHECK enum apr_code edit_names(struct apr_bytes *name, size_t n, const struct edits *x, struct apr_error *e);

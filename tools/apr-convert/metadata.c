@@ -95,7 +95,8 @@ static enum apr_code to_gguf(struct conversion *c, const struct apr_translation 
     APR_TRY(apr_translate_to_gguf(&c->plan.meta, t, e));
     if (!c->source.m->format->own_names)
         return apr_tokenizer_to_gguf(&c->plan.meta, tokenizer, &c->o->cli.run, e);
-    return c->o->pre == NULL ? APR_OK : apr_draft_text(&c->plan.meta, "tokenizer.ggml.pre", apr_text(c->o->pre), e);
+    const bool named = c->o->pre != NULL && apr_draft_find(&c->plan.meta, apr_text("tokenizer.ggml.tokens")) != NULL;
+    return !named ? APR_OK : apr_draft_text(&c->plan.meta, "tokenizer.ggml.pre", apr_text(c->o->pre), e);
 }
 
 static enum apr_code to_apr(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
@@ -124,7 +125,7 @@ static enum apr_code edit(struct conversion *c, struct apr_error *e)
     APR_TRY(edit_metadata(&c->plan.meta, &edits, c->format, &c->o->cli.run, e));
     if (!c->folder || c->o->edits.chat_template == NULL)
         return APR_OK;
-    text = apr_side_get(&c->side, "chat_template.jinja");
+    APR_TRY(read_template(&c->plan.arena, c->o->edits.chat_template, &c->o->cli.run, &text, e));
     return apr_side_put(&c->plan.side, "chat_template.jinja", text, e);
 }
 
