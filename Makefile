@@ -73,7 +73,7 @@ $(patsubst %,$(BUILD)/tests/test_%,bind detect packing pretoken translate tokeni
 $(BUILD)/tests/test_plan $(BUILD)/tests/test_plan_write: $(BUILD)/tests/plans.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)
-$(BUILD)/tests/test_faults $(BUILD)/tests/test_outputs $(BUILD)/tests/test_in_place: $(BUILD)/faults_shim.so
+$(addprefix $(BUILD)/tests/test_,faults outputs in_place convert_targets): $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c
 	$(make) $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
 $(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)

@@ -306,6 +306,7 @@ static const struct writer { const char *option, *word[4]; } writers[] = {
     { "--manifest", { "apr-inspect", "fixtures/qwen2.apr" } },
     { "--html", { "apr-inspect", "fixtures/qwen2.apr" } },
     { "--html", { "apr-diff", "fixtures/qwen2", "fixtures/qwen2-q4_0.gguf" } },
+    { "fixtures/qwen2-q4_0.gguf", { "apr-convert", "--to=apr", "--force" } },
 };
 
 /* A run in which call number n of the system's is preceded by a signal; 0: a run as any. named: files without a name are not to be had. */
