@@ -69,7 +69,7 @@ $(BUILD)/tests/test_fmath: LIBS += -lmpfr
 $(BUILD)/tests/fuzz/%.o: ALL_CFLAGS += $(if $(filter-out fuzz,$(MODE)),-DLLVMFuzzerTestOneInput=fuzz_$(notdir $*))
 $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
 $(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(DIFF)
-$(patsubst %,$(BUILD)/tests/test_%,bind detect packing pretoken translate tokenizer_write): $(BUILD)/tests/bare_model.o
+$(addprefix $(BUILD)/tests/test_,bind detect packing pretoken translate tokenizer_write wish): $(BUILD)/tests/bare_model.o
 $(BUILD)/tests/test_plan $(BUILD)/tests/test_plan_write: $(BUILD)/tests/plans.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)

@@ -196,15 +196,20 @@ static enum apr_code check_part(const struct wishing *g, const struct task *t, s
 static enum apr_code prepare(struct wishing *g, struct task *t)
 {
     char text[256];
-    APR_TRY(apr_binding_chain(g->b, t->role, t->from, t->chain_from, &t->nfrom, g->e));
-    APR_TRY(apr_binding_chain(g->b, t->role, g->to, t->chain_to, &t->nto, g->e));
+    struct apr_error why;
     const bool told = apr_binding_shape(g->b, t->role, t->dim, &t->ndim);
-    if (!told && t->nfrom == 0) { /* the tensor is how it is on that side */
-        memcpy(t->dim, t->part[0]->dim, sizeof t->dim);
-        t->ndim = t->part[0]->ndim;
-    } else if (!told) {
+    const bool chained = apr_binding_chain(g->b, t->role, t->from, t->chain_from, &t->nfrom, &why) == APR_OK &&
+                         apr_binding_chain(g->b, t->role, g->to, t->chain_to, &t->nto, &why) == APR_OK;
+    if (!told && (!chained || t->nfrom > 0))
         return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->part[0]->name, ": a size of role %.*s of family %.*s is in no metadata: --config FILE gives one",
                                APR_PRINTED(t->role->name), APR_PRINTED(family_name(g)));
+    if (!chained) {
+        *g->e = why;
+        return why.code;
+    }
+    if (!told) { /* the tensor is how it is on that side */
+        memcpy(t->dim, t->part[0]->dim, sizeof t->dim);
+        t->ndim = t->part[0]->ndim;
     }
     size_t n = describe_chain(t->chain_from, t->nfrom, text, sizeof text, 0);
     n = describe_chain(t->chain_to, t->nto, text, sizeof text, n);
