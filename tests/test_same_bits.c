@@ -82,6 +82,51 @@ static void nothing_changes_a_byte_of_an_inspection(void **state)
         expect_one_answer(&(struct command){ "apr-inspect", { "--json", "--stats", "--hash", "--check", models[m] } });
 }
 
+/* What is written, and what is told of it. */
+static void nothing_changes_a_byte_of_a_conversion(void **state)
+{
+    (void)state;
+    static const char *const threads[] = { "1", "2", "5", "16" };
+    static const struct { const char *in, *out, *option; } rows[] = {
+        { "fixtures/qwen2", "kind.gguf", "--type=auto" },     { "fixtures/qwen2", "kind.apr", "--compress=zstd:3" },
+        { "fixtures/qwen2-q8_0.gguf", "kind.apr", "--no-shard" }, { "fixtures/qwen2-q4_0.gguf", "kind.safetensors", "--type=f16" },
+        { "fixtures/qwen2.apr", "kind.gguf", "--type=q8_0" }, { "fixtures/qwen2", "kind.gguf", "--type=q4_0" },
+        { NULL, "kind.gguf", "--type=q8_0" },                 { NULL, "kind.apr", "--type=apr_q4" },
+        { NULL, "kind.gguf", "--type=mxfp4" },                { NULL, "kind.gguf", "--type=iq4_nl" },
+        { "fixtures/qwen2-big-endian.gguf", "kind.gguf", "--type=bf16" },
+    };
+    enum { ROWS = 700, COLUMNS = 320 };
+    static float values[ROWS * COLUMNS];
+    for (size_t i = 0; i < APR_LENGTH(values); i++)
+        values[i] = ldexpf((float)(i * 13 % 29) - 14, -(int)(i * 7 % 23));
+    const char *const big = test_one("matrix.safetensors", "F32", "[700,320]", values, sizeof values);
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_bytes want = { 0 }, said = { 0 };
+        const char *const out = test_path(rows[i].out), *const in = rows[i].in == NULL ? big : rows[i].in;
+        for (size_t p = 0; p < APR_LENGTH(cpus); p++)
+            for (enum apr_isa isa = APR_SCALAR; isa < APR_NISA; isa++)
+                for (size_t t = 0; t < APR_LENGTH(threads) && apr_isa_has(isa); t++) {
+                    pretend(cpus[p]);
+                    struct test_answer a = test_tool("apr-convert", "--json", "--force", "--isa", apr_isa_word(isa), "--threads", threads[t], in, out, rows[i].option,
+                                                     rows[i].in == NULL ? "--keep-names" : NULL, NULL);
+                    struct test_bytes got = test_load(out);
+                    if (a.exit != 0)
+                        fail_msg("%s: %s", in, (const char *)a.err.at);
+                    if (want.n == 0) {
+                        test_put(&want, got.at, got.n);
+                        test_put(&said, a.out.at, a.out.n);
+                    }
+                    if (got.n != want.n || memcmp(got.at, want.at, got.n) != 0 || a.out.n != said.n || memcmp(a.out.at, said.at, said.n) != 0)
+                        fail_msg("%s to %s %s: %s on %s threads, %s, gives something else", in, out, rows[i].option, apr_isa_word(isa), threads[t], cpus[p]);
+                    test_free(&got);
+                    test_answer_free(&a);
+                }
+        assert_true(want.n > 1000);
+        test_free(&want);
+        test_free(&said);
+    }
+}
+
 /* One double against itself plus 2^-10: glibc's log10 gives 65.95723793911611 on one CPU, ...613 on the other. */
 static const double value = 1.9389291518312124, other = 1.9389291518312124 + 0x1p-10;
 
@@ -129,6 +174,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_changes_a_byte_of_a_comparison),
         cmocka_unit_test(nothing_changes_a_byte_of_an_inspection),
+        cmocka_unit_test(nothing_changes_a_byte_of_a_conversion),
         cmocka_unit_test(a_ratio_in_decibels_is_the_nearest_double_on_any_cpu),
         cmocka_unit_test(libm_itself_changes_with_the_cpu),
     };
