@@ -1,11 +1,12 @@
 #include "base/emit.h"
+#include "base/memstream.h"
 
 #include <stdlib.h>
 
 enum apr_code apr_emit_begin(struct apr_emit *m, struct apr_error *e)
 {
     *m = (struct apr_emit){ 0 };
-    m->to = open_memstream(&m->at, &m->n);
+    m->to = apr_memstream(&m->at, &m->n);
     return m->to == NULL ? apr_no_memory(e) : APR_OK;
 }
 
@@ -33,7 +34,11 @@ void apr_emit_fill(FILE *to, int byte, uint64_t n)
         putc(byte, to);
 }
 
-uint64_t apr_emit_length(const struct apr_emit *m) { return (uint64_t)ftello(m->to); }
+uint64_t apr_emit_length(const struct apr_emit *m)
+{
+    fflush(m->to); /* what fails then is told at the end */
+    return m->n;
+}
 
 enum apr_code apr_emit_end(struct apr_emit *m, struct apr_bytes *out, struct apr_error *e)
 {

@@ -6,6 +6,7 @@
 
 #include "base/base64.h"
 #include "base/bytes.h"
+#include "base/memstream.h"
 #include "family/spell.h"
 #include "model/format.h"
 #include "model/meta.h"
@@ -161,7 +162,7 @@ enum apr_code apr_gguf_kv_write(struct apr_arena **a, const struct apr_meta *met
 {
     char *text = NULL;
     size_t n = 0;
-    struct writer w = { .out.to = open_memstream(&text, &n), .e = e };
+    struct writer w = { .out.to = apr_memstream(&text, &n), .e = e };
     enum apr_code code = APR_OK;
     if (w.out.to == NULL)
         return apr_no_memory(e);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/memstream.h"
 #include "ui/report.h"
 
 static const char *spell(double v, bool single, char text[APR_SPELL_ROOM])
@@ -47,7 +48,7 @@ enum apr_code apr_spell_value(struct apr_arena **a, const struct apr_value *v, s
     const bool real = (v->type == APR_META_F32 || v->type == APR_META_F64) && isfinite(v->f) && !(v->encoding == APR_JSON && v->text.n > 0);
     char number[APR_SPELL_ROOM], *text = NULL;
     size_t n = 0;
-    FILE *const to = open_memstream(&text, &n);
+    FILE *const to = apr_memstream(&text, &n);
     if (to == NULL)
         return apr_no_memory(e);
     struct apr_out out = { .to = to };

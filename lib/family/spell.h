@@ -19,7 +19,7 @@ const char *apr_spell_f64(double v, char text[APR_SPELL_ROOM]);
 APR_MUST_CHECK enum apr_code apr_spell_value(struct apr_arena **a, const struct apr_value *v, struct apr_bytes *json, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_spell_string(struct apr_arena **a, struct apr_bytes text, struct apr_bytes *json, struct apr_error *e);
 
-/* What was written to a stream of open_memstream, moved into the arena; *text is freed. */
+/* What was written to a stream of apr_memstream, moved into the arena; *text is freed. */
 APR_MUST_CHECK enum apr_code apr_spelled(struct apr_arena **a, FILE *to, char **text, const size_t *n, struct apr_bytes *out,
                                          struct apr_error *e);
 

@@ -5,6 +5,7 @@
 
 #include "base/base64.h"
 #include "base/bytes.h"
+#include "base/memstream.h"
 #include "family/general.h"
 #include "family/gguf_kv.h"
 #include "family/spell.h"
@@ -117,7 +118,7 @@ static enum apr_code write_entries(struct apr_arena **a, const struct apr_transl
     const struct apr_meta *const meta = &t->m->meta;
     char *text = NULL;
     size_t n = 0;
-    struct apr_out o = { .to = open_memstream(&text, &n) };
+    struct apr_out o = { .to = apr_memstream(&text, &n) };
     if (o.to == NULL)
         return apr_no_memory(e);
     for (size_t i = 0; i < meta->n; i++) {
@@ -301,7 +302,7 @@ static enum apr_code put_source_metadata(struct apr_draft *d, const struct apr_t
     char *text = NULL;
     size_t n = 0;
     struct apr_bytes json;
-    struct apr_out o = { .to = open_memstream(&text, &n) };
+    struct apr_out o = { .to = apr_memstream(&text, &n) };
     if (o.to == NULL)
         return apr_no_memory(e);
     const enum apr_code code = apr_each_metadata(t, write_metadata, &o, e);
@@ -319,7 +320,7 @@ static enum apr_code put_files(struct apr_draft *d, const struct apr_side *side,
     size_t n = 0;
     struct apr_bytes json;
     struct apr_arena *scratch = NULL;
-    struct apr_out o = { .to = open_memstream(&text, &n) };
+    struct apr_out o = { .to = apr_memstream(&text, &n) };
     bool lost = false;
     if (o.to == NULL)
         return apr_no_memory(e);

@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/cursor.h"
 #include "base/fmath.h"
+#include "base/memstream.h"
 #include "family/general.h"
 #include "family/gguf_kv.h"
 #include "family/spell.h"
@@ -156,7 +157,7 @@ static enum apr_code put_list(struct work *w, const struct apr_role *role)
     char *text = NULL, number[APR_SPELL_ROOM];
     size_t n = 0;
     struct apr_bytes json;
-    FILE *const to = open_memstream(&text, &n);
+    FILE *const to = apr_memstream(&text, &n);
     if (to == NULL)
         return apr_no_memory(w->e);
     for (uint64_t i = 0; i < t->count; i++) {
@@ -180,7 +181,7 @@ static enum apr_code put_array(struct work *w, const struct apr_kv *k)
     const bool labels = k->value.code == APR_OUTPUT_LABELS;
     if (v == NULL || v->type != APR_META_ARRAY || (!labels && k->value.code != APR_SLIDING_LAYERS))
         return APR_OK;
-    FILE *const to = open_memstream(&text, &n);
+    FILE *const to = apr_memstream(&text, &n);
     if (to == NULL)
         return apr_no_memory(w->e);
     struct apr_elements walk = apr_elements_of(v);

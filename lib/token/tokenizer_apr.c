@@ -23,21 +23,22 @@ struct flat {
 
 enum list { TEXTS, MERGES, SCORES, TYPES };
 
-static void write_merge(struct apr_out *out, const struct apr_merge *m)
+/* "left right"; line is room that grows. False: no memory. */
+static bool write_merge(struct apr_out *out, const struct apr_merge *m, unsigned char **line, size_t *room)
 {
-    char *line = NULL;
-    size_t n = 0;
-    FILE *const to = open_memstream(&line, &n);
-    if (to == NULL) {
-        apr_out_null(out, NULL);
-        return;
+    const size_t n = m->left.n + 1 + m->right.n;
+    if (n > *room) {
+        unsigned char *const grown = realloc(*line, 2 * n);
+        if (grown == NULL)
+            return false;
+        *line = grown;
+        *room = 2 * n;
     }
-    fwrite(m->left.at, 1, m->left.n, to);
-    putc(' ', to);
-    fwrite(m->right.at, 1, m->right.n, to);
-    if (fclose(to) == 0)
-        apr_out_bytes(out, NULL, (struct apr_bytes){ (const unsigned char *)line, n });
-    free(line);
+    memcpy(*line, m->left.at, m->left.n);
+    (*line)[m->left.n] = ' ';
+    memcpy(*line + m->left.n + 1, m->right.at, m->right.n);
+    apr_out_bytes(out, NULL, (struct apr_bytes){ *line, n });
+    return true;
 }
 
 static void write_token(struct apr_out *out, const struct flat *f, enum list which, uint64_t id)
@@ -63,15 +64,21 @@ static enum apr_code put_list(const struct flat *f, const char *key, enum list w
     if (n == 0)
         return APR_OK;
     APR_TRY(apr_text_begin(&m, f->e));
+    unsigned char *line = NULL;
+    size_t room = 0;
+    bool lost = false;
     apr_out_open(&m.out, NULL, '[');
-    for (uint64_t i = 0; i < n; i++)
+    for (uint64_t i = 0; i < n && !lost; i++)
         if (which == MERGES)
-            write_merge(&m.out, &f->v->merge[i]);
+            lost = !write_merge(&m.out, &f->v->merge[i], &line, &room);
         else
             write_token(&m.out, f, which, i);
     apr_out_close(&m.out, ']');
+    free(line);
     struct apr_arena *scratch = NULL;
     enum apr_code code = apr_text_end(&m, &scratch, &json, f->e);
+    if (code == APR_OK && lost)
+        code = apr_no_memory(f->e);
     if (code == APR_OK)
         code = apr_draft_json(f->d, key, json, f->e);
     apr_arena_free(&scratch);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/memstream.h"
 
 #define REALIGNED "sentencepiece.bpe.model"
 
@@ -149,7 +150,7 @@ void apr_tokenizer_files_end(struct apr_tokenizer_files *f)
 enum apr_code apr_text_begin(struct apr_text_made *m, struct apr_error *e)
 {
     *m = (struct apr_text_made){ 0 };
-    m->out.to = open_memstream(&m->at, &m->n);
+    m->out.to = apr_memstream(&m->at, &m->n);
     return m->out.to == NULL ? apr_no_memory(e) : APR_OK;
 }
 

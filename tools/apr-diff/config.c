@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/memstream.h"
 #include "model/meta.h"
 
 #define MOST_ELEMENTS 64 /* of a list that is spelled out */
@@ -58,7 +59,7 @@ static enum apr_code spell_json(struct config *c, const struct apr_value *v, str
 {
     char *spelled = NULL;
     size_t n = 0;
-    FILE *to = open_memstream(&spelled, &n);
+    FILE *to = apr_memstream(&spelled, &n);
     if (to == NULL)
         return apr_no_memory(e);
     apr_out_value(&(struct apr_out){ .to = to }, NULL, v, MOST_ELEMENTS);

@@ -271,7 +271,7 @@ void print_behind(const struct options *o, size_t at, struct apr_bytes name);
 /* The block of a side that holds an element of A: false where the type has none, or it is not little-endian. */
 bool find_block(const struct row *r, uint64_t index, bool of_b, const struct apr_tensor **t, const unsigned char **block);
 
-/* Closes what open_memstream opened; false when memory was out: then *text, which began as NULL, may still be NULL. */
+/* Closes what apr_memstream opened; false when memory was out: then *text, which began as NULL, may still be NULL. */
 bool close_text(FILE *to, char *const *text);
 
 /* Names under a key, and one a line behind a word. */

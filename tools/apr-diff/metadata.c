@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "diff.h"
+#include "base/memstream.h"
 #include "model/meta.h"
 
 static bool is_split_key(struct apr_bytes key)
@@ -66,7 +67,7 @@ static enum apr_code spell(struct metadata *d, const struct apr_value *v, struct
     *out = (struct apr_bytes){ 0 };
     if (v == NULL)
         return APR_OK;
-    FILE *to = open_memstream(&text, &n);
+    FILE *to = apr_memstream(&text, &n);
     if (to == NULL)
         return apr_no_memory(e);
     apr_out_value(&(struct apr_out){ .to = to }, NULL, v, MOST_SHOWN);

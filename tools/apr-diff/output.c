@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "diff.h"
+#include "base/memstream.h"
 #include "ui/fold.h"
 
 struct text_row {
@@ -28,7 +29,7 @@ static enum apr_code keep_text(struct output *out, const struct row *r, struct a
     const bool unsound = !was_compared(r) || r->sums.nonfinite > 0; /* its numbers do not say how bad it is */
     *k = (struct text_row){ .order = out->nkept, .cosine = unsound ? NAN : r->cosine, .rmse = unsound ? NAN : r->rmse,
                             .max = unsound ? NAN : r->sums.max };
-    FILE *to = open_memstream(&k->line, &n);
+    FILE *to = apr_memstream(&k->line, &n);
     if (to == NULL)
         return apr_no_memory(e);
     print_row(to, out->o, r);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "diff.h"
+#include "base/memstream.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
@@ -26,7 +27,7 @@ static void differ(struct structure *s, enum category category, const char *pref
 {
     char *field = NULL;
     size_t n = 0;
-    FILE *to = open_memstream(&field, &n);
+    FILE *to = apr_memstream(&field, &n);
     s->count[category]++;
     if (to != NULL) {
         fputs(prefix, to);
@@ -122,7 +123,7 @@ static char *value_text(const struct apr_value *v)
     size_t n = 0;
     if (v == NULL)
         return strdup("(missing)");
-    FILE *to = open_memstream(&text, &n);
+    FILE *to = apr_memstream(&text, &n);
     if (to == NULL)
         return NULL;
     if (v->type == APR_META_STRING) {

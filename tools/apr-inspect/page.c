@@ -6,6 +6,7 @@
 
 #include "ui/page.h"
 
+#include "base/memstream.h"
 #include "files/source.h"
 #include "inspect.h"
 #include "model/format.h"
@@ -217,7 +218,7 @@ static enum apr_code put_value(struct apr_page *p, const struct apr_value *v, st
 {
     char *text = NULL;
     size_t n = 0;
-    FILE *to = open_memstream(&text, &n);
+    FILE *to = apr_memstream(&text, &n);
     if (to == NULL)
         return apr_no_memory(e);
     print_value(to, v, COLUMNS);
