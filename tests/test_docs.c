@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+#include "flow/plan.h"
+#include "model/format.h"
+
 /* The next line of *text, without its end; NULL after the last. */
 static char *take_line(char **text)
 {
@@ -116,6 +120,71 @@ static void the_pages_say_what_the_tools_say(void **state)
     assert_int_equal(failed, 0);
 }
 
+/* ---- docs/apr-convert.md --------------------------------------------------------------------------------------------- */
+
+static const struct apr_format *format_called(const char *name)
+{
+    size_t i = 0;
+    while (apr_formats[i] != NULL && strcmp(apr_formats[i]->name, name) != 0)
+        i++;
+    assert_non_null(apr_formats[i]);
+    return apr_formats[i];
+}
+
+/* "yes", or the option that is named when a matrix of that dtype is refused. */
+static void say_whether_it_holds(const struct apr_format *f, const struct apr_dtype *d, char cell[64])
+{
+    const struct apr_planned t = { .name = apr_text("w"), .dtype = d, .ndim = 2, .dim = { 2, 256 }, .count = 512, .row = 512 };
+    const char *why;
+    snprintf(cell, 64, "yes");
+    if (f->rule->holds(&t, &why))
+        return;
+    const char *const option = strstr(why, "--");
+    if (option == NULL)
+        fail_msg("%s, %s: no option in: %s", f->name, d->name, why);
+    snprintf(cell, 64, "`%.*s`", (int)strcspn(option, " "), option);
+}
+
+static void every_dtype_has_its_row_and_the_formats_do_as_it_says(void **state)
+{
+    (void)state;
+    static const char *const formats[] = { "apr", "safetensors", "gguf" };
+    struct test_bytes page = test_load("docs/apr-convert.md");
+    for (size_t i = 0; i < APR_NDTYPES; i++) {
+        char row[256], cell[64];
+        size_t n = (size_t)snprintf(row, sizeof row, "\n| %s |", apr_dtypes[i].name);
+        for (size_t k = 0; k < APR_LENGTH(formats); k++) {
+            say_whether_it_holds(format_called(formats[k]), &apr_dtypes[i], cell);
+            n += (size_t)snprintf(row + n, sizeof row - n, " %s |", cell);
+        }
+        if (!test_says(&page, row))
+            fail_msg("docs/apr-convert.md has no row %s", row + 1);
+    }
+    test_free(&page);
+}
+
+/* What --help lists before the options of every tool. */
+static void every_option_stands_in_its_page(void **state)
+{
+    (void)state;
+    struct test_bytes page = test_load("docs/apr-convert.md");
+    struct test_answer help = test_tool("apr-convert", "--help", NULL);
+    char *rest = (char *)help.out.at, *line;
+    size_t n = 0;
+    while ((line = take_line(&rest)) != NULL && strstr(line, "Options of every tool") == NULL) {
+        char word[64];
+        if (strncmp(line, "  --", 4) != 0)
+            continue;
+        snprintf(word, sizeof word, "`%.*s", (int)strcspn(line + 2, " ["), line + 2);
+        if (!test_says(&page, word))
+            fail_msg("docs/apr-convert.md does not have %s`", word);
+        n++;
+    }
+    assert_true(n > 25);
+    test_answer_free(&help);
+    test_free(&page);
+}
+
 /* The pages call the programs by their bare names, and make as a reader would, not as a child of `make check`. */
 static int prepare(void **state)
 {
@@ -135,6 +204,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_pages_say_what_the_tools_say),
+        cmocka_unit_test(every_dtype_has_its_row_and_the_formats_do_as_it_says),
+        cmocka_unit_test(every_option_stands_in_its_page),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }
