@@ -424,7 +424,7 @@ static enum apr_code shards(const struct apr_model *m, unsigned *count, unsigned
             apr_meta_unsigned(&one, "shard_count", &of);
             apr_meta_unsigned(&one, "shard_index", &this);
         }
-        apr_elements_end(&w);
+        APR_TRY(apr_elements_done(&w, APR_OK, e));
     }
     if (of > UINT32_MAX || (of > 1 && this >= of)) {
         apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "the metadata says shard %llu of %llu, counted from 0", (ull)this, (ull)of);

@@ -94,10 +94,9 @@ static enum apr_code write_hex(struct writer *w, const struct apr_value *v)
     else
         while (apr_elements_next(&walk, &element))
             write_bits(to, &element);
-    apr_elements_end(&walk);
     putc('"', to);
     w->out.comma[w->out.depth] = true;
-    return APR_OK;
+    return apr_elements_done(&walk, APR_OK, w->e);
 }
 
 static enum apr_code write_array(struct writer *w, const struct apr_value *v)
@@ -115,9 +114,8 @@ static enum apr_code write_array(struct writer *w, const struct apr_value *v)
         else
             write_value(&w->out, NULL, &element);
     }
-    apr_elements_end(&walk);
     apr_out_close(&w->out, ']');
-    return code;
+    return apr_elements_done(&walk, code, w->e);
 }
 
 static const char *name_of(const struct apr_meta_entry *entry)
@@ -288,9 +286,9 @@ static enum apr_code read_array(struct reader *r, const struct form *f, enum apr
     while (good && f->kind != 'h' && apr_elements_next(&w, &v))
         if ((good = take_element(r, f, &v, element, &out)))
             append(&array, &out);
-    apr_elements_end(&w);
     const struct apr_bytes key = apr_arena_copy(&r->d->arena, r->key);
     enum apr_code code = !good ? fault(r, "its elements are not of its type") : key.at == NULL ? apr_no_memory(r->e) : APR_OK;
+    code = apr_elements_done(&w, code, r->e);
     if (code == APR_OK)
         code = apr_draft_array(r->d, (const char *)key.at, &array, r->e);
     apr_array_drop(&array);
@@ -342,8 +340,7 @@ static enum apr_code look_into(struct reader *r, const struct apr_value *entry, 
         else
             *f = (struct form){ copy, (char)w.key.at[0] };
     }
-    apr_elements_end(&w);
-    return code;
+    return apr_elements_done(&w, code, r->e);
 }
 
 static enum apr_code read_entry(struct reader *r, const struct apr_value *entry)
@@ -383,8 +380,7 @@ static enum apr_code read_all(struct reader *r, const struct apr_value *object, 
         else if (tokenizer || !is_tokenizer(w.key))
             code = read_entry(r, &entry);
     }
-    apr_elements_end(&w);
-    return code;
+    return apr_elements_done(&w, code, r->e);
 }
 
 enum apr_code apr_gguf_kv_read(struct apr_draft *d, const struct apr_model *m, bool tokenizer, struct apr_error *e)
@@ -416,6 +412,5 @@ enum apr_code apr_flat_read(struct apr_draft *d, const struct apr_model *m, bool
             v.text = apr_arena_copy(&d->arena, v.text);
         code = v.type == APR_META_STRING && v.text.at == NULL ? apr_no_memory(e) : apr_draft_put(d, w.key, &v, e);
     }
-    apr_elements_end(&w);
-    return code;
+    return apr_elements_done(&w, code, e);
 }

@@ -31,8 +31,7 @@ static enum apr_code each_member(const struct apr_value *object, apr_metadata_fn
     while (code == APR_OK && apr_elements_next(&w, &v))
         if (v.type == APR_META_STRING)
             code = f(ctx, w.key, v.text, e);
-    apr_elements_end(&w);
-    return code;
+    return apr_elements_done(&w, code, e);
 }
 
 enum apr_code apr_each_metadata(const struct apr_translation *t, apr_metadata_fn *f, void *ctx, struct apr_error *e)

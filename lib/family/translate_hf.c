@@ -197,7 +197,7 @@ static enum apr_code put_array(struct work *w, const struct apr_kv *k)
         fprintf(to, "%.*s", APR_PRINTED(json));
         i++;
     }
-    apr_elements_end(&walk);
+    code = apr_elements_done(&walk, code, w->e);
     fprintf(to, labels ? "}" : "]");
     const enum apr_code spelled = apr_spelled(w->arena, to, &text, &n, &json, w->e);
     if (code != APR_OK || spelled != APR_OK || i == 0)

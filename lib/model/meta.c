@@ -166,9 +166,10 @@ static bool next_item(struct apr_elements *w, struct apr_item *item)
     struct apr_error e;
     struct apr_walk walk = { .text = w->array.text, .at = w->at, .close = w->array.type == APR_META_OBJECT ? '}' : ']', .started = true };
     if (w->at == 0 && apr_walk_in(&walk, w->array.text, 0, w->array.type == APR_META_OBJECT ? '{' : '[', &e) != APR_OK)
-        return false;
+        return !(w->lost = true);
     bool more;
-    if (apr_walk_next(&walk, item, &more, &e) != APR_OK || !more)
+    w->lost = apr_walk_next(&walk, item, &more, &e) != APR_OK;
+    if (w->lost || !more)
         return false;
     w->at = walk.at;
     return true;
@@ -178,12 +179,11 @@ static bool next_json(struct apr_elements *w, struct apr_value *v)
 {
     struct apr_item item;
     struct apr_value key = { 0 };
-    if (!next_item(w, &item) || !apr_json_element(item.value, &w->scratch, v))
+    if (!next_item(w, &item))
         return false;
-    if (w->array.type == APR_META_OBJECT && !apr_json_element(item.key, &w->key_scratch, &key))
-        return false;
+    w->lost = !apr_json_element(item.value, &w->scratch, v) || (w->array.type == APR_META_OBJECT && !apr_json_element(item.key, &w->key_scratch, &key));
     w->key = key.text;
-    return true;
+    return !w->lost;
 }
 
 bool apr_elements_next(struct apr_elements *w, struct apr_value *v)
@@ -213,6 +213,13 @@ void apr_elements_end(struct apr_elements *w)
     free(w->scratch);
     free(w->key_scratch);
     *w = (struct apr_elements){ 0 };
+}
+
+enum apr_code apr_elements_done(struct apr_elements *w, enum apr_code code, struct apr_error *e)
+{
+    const bool lost = w->lost;
+    apr_elements_end(w);
+    return code == APR_OK && lost ? apr_no_memory(e) : code;
 }
 
 uint64_t apr_meta_length(const struct apr_value *array)

@@ -30,17 +30,22 @@ unsigned apr_meta_width(enum apr_meta_type t);
 
 /* A walk over the elements of an ARRAY value (or the members of an OBJECT: then `key` is set). Values are views; an escaped JSON
  * string is decoded into `scratch`, which the next step reuses. End it with apr_elements_end.
- *   left  elements to come; JSON: 1 until the end was seen */
+ *   left  elements to come; JSON: 1 until the end was seen
+ *   lost  the walk ended before the last one, for want of memory */
 struct apr_elements {
     struct apr_value array;
     uint64_t         left;
     size_t           at;
     struct apr_bytes key;
     unsigned char   *scratch, *key_scratch;
+    bool             lost;
 };
 struct apr_elements apr_elements_of(const struct apr_value *array);
 bool apr_elements_next(struct apr_elements *w, struct apr_value *v); /* false at the end, or when memory is out */
 void apr_elements_end(struct apr_elements *w);
+
+/* Ends a walk of which all is wanted: code, and when that is APR_OK and elements were lost, APR_ENOMEM. */
+APR_MUST_CHECK enum apr_code apr_elements_done(struct apr_elements *w, enum apr_code code, struct apr_error *e);
 
 /* The number of elements of an ARRAY (counted, for JSON). */
 uint64_t apr_meta_length(const struct apr_value *array);

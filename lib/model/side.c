@@ -208,10 +208,10 @@ static enum apr_code add_binary(struct apr_side *s, const char *name, const stru
     struct apr_value v;
     struct apr_bytes bytes = { 0 };
     enum apr_code code = APR_OK;
-    if (apr_elements_next(&w, &v) && apr_bytes_is(w.key, "base64") && v.type == APR_META_STRING && apr_base64_decode(&s->arena, v.text, &bytes))
-        code = apr_side_put(s, name, bytes, e);
-    apr_elements_end(&w);
-    return code;
+    if (apr_elements_next(&w, &v) && apr_bytes_is(w.key, "base64") && v.type == APR_META_STRING)
+        code = !apr_base64_decode(&s->arena, v.text, &bytes) ? apr_fail(e, APR_ECORRUPT, APR_NOWHERE, APR_SIDE_KEY ": %s cannot be decoded", name)
+                                                             : apr_side_put(s, name, bytes, e);
+    return apr_elements_done(&w, code, e);
 }
 
 static enum apr_code add_carried(struct apr_side *s, const struct apr_value *files, struct apr_error *e)
@@ -231,8 +231,7 @@ static enum apr_code add_carried(struct apr_side *s, const struct apr_value *fil
             code = add_binary(s, name, &v, e);
         }
     }
-    apr_elements_end(&w);
-    return code;
+    return apr_elements_done(&w, code, e);
 }
 
 enum apr_code apr_side_object(struct apr_bytes text, struct apr_value *object, struct apr_error *e)
@@ -262,8 +261,7 @@ static enum apr_code carried_files(const struct apr_model *m, struct apr_value *
     while (apr_elements_next(&w, &v))
         if (apr_bytes_is(w.key, APR_SIDE_KEY) && v.type == APR_META_OBJECT)
             *files = v;
-    apr_elements_end(&w);
-    return APR_OK;
+    return apr_elements_done(&w, APR_OK, e);
 }
 
 enum apr_code apr_side_carried(struct apr_arena **a, const struct apr_model *m, const char *name, struct apr_bytes *text,
@@ -281,8 +279,7 @@ enum apr_code apr_side_carried(struct apr_arena **a, const struct apr_model *m, 
             *text = apr_arena_copy(a, v.text);
             lost = text->at == NULL;
         }
-    apr_elements_end(&w);
-    return lost ? apr_no_memory(e) : APR_OK;
+    return apr_elements_done(&w, lost ? apr_no_memory(e) : APR_OK, e);
 }
 
 enum apr_code apr_side_of(struct apr_side *s, const struct apr_model *m, const struct apr_run *r, struct apr_error *e)

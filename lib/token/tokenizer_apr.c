@@ -156,8 +156,10 @@ static enum apr_code copy_list(struct apr_draft *d, const char *key, const struc
             apr_out_value(&m.out, NULL, &v, UINT64_MAX);
     }
     apr_out_close(&m.out, ']');
-    apr_elements_end(&each);
+    const enum apr_code walked = apr_elements_done(&each, APR_OK, e);
     code = apr_text_end(&m, &scratch, &json, e);
+    if (code == APR_OK)
+        code = walked;
     if (code == APR_OK)
         code = apr_draft_json(d, key, json, e);
     apr_arena_free(&scratch);

@@ -348,7 +348,7 @@ static enum apr_code put_own(const struct writing *w)
         for (struct apr_value key; apr_elements_next(&each, &key);)
             if (key.type == APR_META_STRING && is_word(apr_draft_find(w->d, key.text)))
                 apr_draft_remove(w->d, key.text);
-        apr_elements_end(&each);
+        APR_TRY(apr_elements_done(&each, APR_OK, w->e));
     }
     if (m[0].value.type != APR_META_OBJECT)
         return APR_OK;
