@@ -66,6 +66,15 @@ static void matrix_of(const uint64_t *dim, unsigned ndim, uint64_t *rows, uint64
     *rows = ndim == 0 ? 1 : ndim == 1 ? dim[0] : product(dim, ndim - 1);
 }
 
+bool apr_same_shape(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
+{
+    while (na > 0 && *a == 1)
+        a++, na--;
+    while (nb > 0 && *b == 1)
+        b++, nb--;
+    return na == nb && memcmp(a, b, na * sizeof *a) == 0;
+}
+
 static bool insert_dim(uint64_t *dim, unsigned *ndim, uint64_t at, uint64_t size)
 {
     if (*ndim == APR_MAX_DIMS || at > *ndim)

@@ -75,6 +75,9 @@ void apr_view_exchange(struct apr_view *v, struct apr_view *other);
 /* The shape on the GGUF side of output number `part`; false when the transforms do not fit the shape or it has too many dims. */
 bool apr_transform_shape(const struct apr_transform *t, size_t n, uint64_t part, uint64_t *dim, unsigned *ndim);
 
+/* Is it one shape? A GGUF may leave out leading dims of 1, or write them. */
+bool apr_same_shape(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb);
+
 /* Where element e lies: in part[part] from element `index`, each `stride` further on, `run` of them at least. part is npart where there
  * is none (rows that were cut off): such elements are 0. */
 struct apr_place {

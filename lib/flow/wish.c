@@ -157,16 +157,6 @@ struct task {
     const char               *transform;
 };
 
-/* A GGUF may leave out leading dims of 1, or write them. */
-static bool same_shape(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
-{
-    while (na > 0 && *a == 1)
-        a++, na--;
-    while (nb > 0 && *b == 1)
-        b++, nb--;
-    return na == nb && memcmp(a, b, na * sizeof *a) == 0;
-}
-
 static const char *shown(const uint64_t *dim, unsigned ndim, char text[176])
 {
     size_t at = 0;
@@ -187,7 +177,7 @@ static enum apr_code check_part(const struct wishing *g, const struct task *t, s
     if (!apr_transform_shape(t->chain_from, t->nfrom, t->from == APR_HF ? 0 : number, dim, &ndim))
         return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name, ": the shape %s that family %.*s gives its role does not go through %s",
                                shown(t->dim, t->ndim, wanted), APR_PRINTED(family_name(g)), t->transform);
-    if (same_shape(dim, ndim, has->dim, has->ndim))
+    if (apr_same_shape(dim, ndim, has->dim, has->ndim))
         return APR_OK;
     return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name, " has the shape %s, family %.*s wants %s; --keep-names carries it as it is",
                            shown(has->dim, has->ndim, stored), APR_PRINTED(family_name(g)), shown(dim, ndim, wanted));

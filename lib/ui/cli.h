@@ -72,6 +72,9 @@ int apr_cli_parse(struct apr_cli *c, int argc, char **argv);
  * written at all. e names the file. */
 APR_MUST_CHECK enum apr_code apr_cli_outputs(struct apr_cli *c, struct apr_error *e);
 
+/* "K/N" with 1 <= K <= N: a share of the work, of --partition. */
+bool apr_cli_share(const char *text, uint64_t *k, uint64_t *n);
+
 /* "TOOL: why" and the synopsis on stderr, in one line each; returns APR_EXIT_NONE. */
 int apr_cli_usage(const struct apr_cli *c, const char *format, ...) APR_PRINTF(2, 3);
 

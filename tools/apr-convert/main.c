@@ -12,6 +12,7 @@
 #include "model/format.h"
 #include "model/inputs.h"
 
+#define MOST_SHARDS 65535u
 #define BEST_LEVEL 19 /* of zstd, above which decoders need much memory */
 
 /* ---- the target ----------------------------------------------------------------------------------------------------- */
@@ -120,18 +121,10 @@ static enum apr_code check_target(const struct conversion *c, struct apr_error *
 
 /* ---- options -------------------------------------------------------------------------------------------------------- */
 
-/* "K/N", 1 <= K <= N. */
+/* The N of --shards may stand there too. */
 static bool read_partition(struct options *o)
 {
-    const char *const text = o->partition;
-    char *end;
-    if (*text < '0' || *text > '9')
-        return false;
-    o->part = strtoull(text, &end, 10);
-    if (*end != '/' || end[1] < '0' || end[1] > '9')
-        return false;
-    o->nparts = strtoull(end + 1, &end, 10);
-    return *end == 0 && o->part >= 1 && o->part <= o->nparts && o->nparts <= 65535 && (o->shards == 0 || o->shards == o->nparts);
+    return apr_cli_share(o->partition, &o->part, &o->nparts) && o->nparts <= MOST_SHARDS && (o->shards == 0 || o->shards == o->nparts);
 }
 
 /* "zstd", "zstd:LEVEL" */
@@ -181,8 +174,8 @@ static int check_usage(struct options *o)
         return apr_cli_usage(&o->cli, "--compress takes zstd or zstd:1 to zstd:%d, not %s", BEST_LEVEL, APR_QUOTED(apr_text(o->compress)));
     if (o->partition != NULL && !read_partition(o))
         return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, and the N of --shards, not %s", APR_QUOTED(apr_text(o->partition)));
-    if (o->shards > 65535)
-        return apr_cli_usage(&o->cli, "--shards goes up to 65535");
+    if (o->shards > MOST_SHARDS)
+        return apr_cli_usage(&o->cli, "--shards goes up to %u", MOST_SHARDS);
     return read_type(o);
 }
 

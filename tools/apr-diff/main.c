@@ -11,19 +11,6 @@
 #define MOST_WORST 10000 /* so that a result slot stays below 1 MiB */
 #define MOST_TOLD  10    /* rules that match nothing */
 
-/* "K/N", 1 <= K <= N. */
-static bool read_partition(const char *text, uint64_t *part, uint64_t *of)
-{
-    char *end;
-    if (*text < '0' || *text > '9')
-        return false;
-    *part = strtoull(text, &end, 10);
-    if (*end != '/' || end[1] < '0' || end[1] > '9')
-        return false;
-    *of = strtoull(end + 1, &end, 10);
-    return *end == 0 && *part >= 1 && *part <= *of && *of <= 1000000;
-}
-
 static enum apr_code read_tolerances(struct options *o, struct apr_error *e)
 {
     struct apr_source *s = NULL;
@@ -158,7 +145,7 @@ static int check_usage(struct options *o, const char *partition)
         return apr_cli_usage(&o->cli, "--merge needs the JSON of the parts");
     if (!o->merge && o->cli.noperand != 2)
         return apr_cli_usage(&o->cli, "needs two models, got %zu", o->cli.noperand);
-    if (partition != NULL && !read_partition(partition, &o->part, &o->nparts))
+    if (partition != NULL && !apr_cli_share(partition, &o->part, &o->nparts))
         return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, not %s", APR_QUOTED(apr_text(partition)));
     if (o->top > MOST_WORST || o->rows > MOST_WORST)
         return apr_cli_usage(&o->cli, "--top and --rows go up to %d", MOST_WORST);

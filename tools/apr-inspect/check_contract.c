@@ -66,16 +66,6 @@ static bool wanted_shape(const struct contract *c, const struct apr_meaning *s, 
            apr_transform_shape(chain, n, s->part, dim, ndim);
 }
 
-/* A GGUF may leave out leading dims of 1, or write them. */
-static bool same_shape(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
-{
-    while (na > 0 && *a == 1)
-        a++, na--;
-    while (nb > 0 && *b == 1)
-        b++, nb--;
-    return na == nb && memcmp(a, b, na * sizeof *a) == 0;
-}
-
 static enum apr_code add_shape(struct contract *c, const struct apr_tensor *t, const struct apr_role *r, const uint64_t *dim, unsigned ndim)
 {
     char has[176], wants[176];
@@ -107,7 +97,7 @@ static enum apr_code check_tensor(struct contract *c, const struct apr_tensor *t
     if (first.role->layered && c->said > 0 && first.layer >= c->said)
         return add_unknown_tensor(c, t, "is of a layer beyond those of");
     for (size_t i = 0; apr_binding_meaning(c->x->binding, t, i, &s); i++)
-        if (!wanted_shape(c, &s, dim, &ndim) || same_shape(dim, ndim, t->dim, t->ndim))
+        if (!wanted_shape(c, &s, dim, &ndim) || apr_same_shape(dim, ndim, t->dim, t->ndim))
             return APR_OK;
     return wanted_shape(c, &first, dim, &ndim) ? add_shape(c, t, first.role, dim, ndim) : APR_OK;
 }
