@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -48,6 +49,22 @@ static const struct {
 
 /* ---- messages ------------------------------------------------------------------------------------------------------ */
 
+/* The report that a script waits for, when there is none of the tool's own. Not behind what stands in a file already: it might be an
+ * input, which nobody has looked at yet. */
+static void write_usage_error(const struct apr_cli *c, const char *text)
+{
+    struct stat st;
+    struct apr_error e;
+    if (fstat(STDOUT_FILENO, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0)
+        return;
+    char schema[64];
+    snprintf(schema, sizeof schema, "%s/1", c->tool);
+    struct apr_report r = { .out = &(struct apr_out){ .to = stdout }, .schema = schema };
+    apr_fail(&e, APR_EARG, APR_NOWHERE, "%s", text);
+    apr_report_begin(&r);
+    apr_report_end(&r, &e);
+}
+
 int apr_cli_usage(const struct apr_cli *c, const char *format, ...)
 {
     char text[1024];
@@ -60,6 +77,8 @@ int apr_cli_usage(const struct apr_cli *c, const char *format, ...)
     fprintf(stderr, "%s: ", c->tool);
     apr_print_bytes(stderr, apr_text(text));   /* it may quote an operand */
     fprintf(stderr, "\nusage: %s [OPTION]... %s   (more: %s --help)\n", c->tool, c->synopsis, c->tool);
+    if (c->json)
+        write_usage_error(c, text);
     return APR_EXIT_NONE;
 }
 
@@ -569,6 +588,8 @@ int apr_cli_parse(struct apr_cli *c, int argc, char **argv)
     if (prepare_process(&e) != APR_OK)
         return apr_cli_fail(c, &e);
     fill_common(&p);
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+        c->json |= strcmp(argv[i], "--json") == 0; /* also for the words about what stands before it */
     c->operand = calloc((size_t)argc + 1, sizeof *c->operand);
     p.seen = calloc(count_options(&p), sizeof *p.seen);
     const int told = c->operand && p.seen ? parse_all(&p, argc, argv) : no_memory(c);

@@ -42,13 +42,23 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* Is it standard output, or another descriptor that the shell has opened? */
+static bool is_stream(const char *path)
+{
+    struct apr_target place = { .stream = -1, .folder = -1 };
+    struct apr_error ignored;
+    const bool stream = apr_target_find(&place, path, &ignored) == APR_OK && place.stream >= 0;
+    apr_target_free(&place);
+    return stream;
+}
+
 /* -1: go on. A checkpoint goes into a folder where OUT is one, ends in a slash, or has no suffix of a file. */
 static int choose_target(struct conversion *c)
 {
-    const struct options *const o = c->o;
+    struct options *const o = c->o;
     const char *const out = o->cli.operand[1];
     const size_t n = strlen(out);
-    const bool stream = strcmp(out, "-") == 0, slash = n > 0 && out[n - 1] == '/', folder = !stream && (slash || is_folder(out));
+    const bool stream = is_stream(out), slash = n > 0 && out[n - 1] == '/', folder = !stream && (slash || is_folder(out));
     const struct apr_format *const suffix = format_of_suffix(out), *const hf = format_named("safetensors");
     c->format = o->to != NULL ? format_named(o->to) : folder ? hf : suffix;
     if (c->format == NULL && o->to != NULL)
@@ -65,6 +75,7 @@ static int choose_target(struct conversion *c)
         return apr_cli_usage(&o->cli, "standard output takes one file, no shards");
     if (stream && o->cli.json && !o->dry_run)
         return apr_cli_usage(&o->cli, "the file and --json would share standard output");
+    o->cli.taken = stream && !o->dry_run;
     return -1;
 }
 
@@ -191,7 +202,7 @@ static int add_patterns(struct options *o, struct apr_patterns **p, const struct
 
 /* ---- converting ----------------------------------------------------------------------------------------------------- */
 
-static void begin_plan(struct conversion *c)
+static enum apr_code begin_plan(struct conversion *c, struct apr_error *e)
 {
     const struct options *const o = c->o;
     struct apr_plan *const p = &c->plan;
@@ -205,13 +216,17 @@ static void begin_plan(struct conversion *c)
     p->nshard = (unsigned)(o->nparts > 0 ? o->nparts : o->shards);
     p->only = (unsigned)o->part;
     p->zstd = o->zstd;
+    if (!c->folder || p->out[strlen(p->out) - 1] == '/')
+        return APR_OK;
+    p->out = (const char *)apr_arena_format(&p->arena, "%s/", p->out).at;
+    return p->out == NULL ? apr_no_memory(e) : APR_OK;
 }
 
 static enum apr_code convert(struct conversion *c, struct apr_error *e)
 {
     APR_TRY(check_target(c, e));
     APR_TRY(open_sources(c, e));
-    begin_plan(c);
+    APR_TRY(begin_plan(c, e));
     APR_TRY(plan_tensors(c, e));
     APR_TRY(plan_metadata(c, e));
     APR_TRY(apr_plan_place(&c->plan, e));
@@ -232,7 +247,6 @@ static int convert_model(struct options *o)
     exit_code = check_partial(o);
     if (exit_code >= 0)
         return exit_code;
-    o->cli.taken = strcmp(o->cli.operand[1], "-") == 0 && !o->dry_run;
     const enum apr_code code = convert(&c, &e);
     if (code != APR_OK)
         apr_error_in(&e, o->cli.operand[0]);
@@ -316,10 +330,12 @@ int main(int argc, char **argv)
     const struct apr_option option[] = {
         { "--to", APR_OPTION_TEXT, &o.to, "FORMAT", "apr, safetensors or gguf; default: as the target's suffix says" },
         { "--type", APR_OPTION_TEXT, &o.type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ..., auto for the first 16-bit one met" },
-        { "--pure", APR_OPTION_FLAG, &o.pure, NULL, "--type holds of vectors and norms too", .needs = "--type" },
+        { "--pure", APR_OPTION_FLAG, &o.pure, NULL, "--type holds of vectors and norms too", .needs = "--type --quantize" },
         { "--quantize", APR_OPTION_TEXT, &o.quantize, "PRESET", "as llama-quantize: of its presets those that are one type", .against = "--type" },
-        { "--allow-requantize", APR_OPTION_FLAG, &o.allow_requantize, NULL, "quantized tensors may be quantized again" },
-        { "--nan-to-zero", APR_OPTION_FLAG, &o.nan_to_zero, NULL, "values that are not finite become 0 in blocks; else they are refused" },
+        { "--allow-requantize", APR_OPTION_FLAG, &o.allow_requantize, NULL, "quantized tensors may be quantized again",
+          .needs = "--type --quantize" },
+        { "--nan-to-zero", APR_OPTION_FLAG, &o.nan_to_zero, NULL, "values that are not finite become 0 in blocks; else they are refused",
+          .needs = "--type --quantize" },
         { "--compress", APR_OPTION_TEXT, &o.compress, "zstd[:LEVEL]", "APR: independent frames with a seek table" },
         { "--shard-size", APR_OPTION_SIZE, &o.shard_size, "N", "shards of at most N bytes of tensors", .given = &o.sized,
           .against = "--shards --partition" },
@@ -342,8 +358,8 @@ int main(int argc, char **argv)
         { "--keep-names", APR_OPTION_FLAG, &o.keep_names, NULL, "no renaming, no transforms: tensors as they are" },
         { "--dry-run", APR_OPTION_FLAG, &o.dry_run, NULL, "prints the plan and writes nothing" },
         { "--force", APR_OPTION_FLAG, &o.force, NULL, "replaces a file that is there; never an input" },
-        { "--no-verify", APR_OPTION_FLAG, &o.no_verify, NULL, "does not read the result back" },
-        { "--resume", APR_OPTION_FLAG, &o.resume, NULL, "goes on where a run with this option was interrupted" },
+        { "--no-verify", APR_OPTION_FLAG, &o.no_verify, NULL, "does not read the result back", .against = "--dry-run" },
+        { "--resume", APR_OPTION_FLAG, &o.resume, NULL, "goes on where a run with this option was interrupted", .against = "--dry-run" },
         { "--keep-going-from", APR_OPTION_TEXT, &o.partial, "PARTIAL", "the same, where PARTIAL is what that run left", .against = "--resume" },
         { "--in-place", APR_OPTION_FLAG, &o.in_place, NULL, "IN alone: --set, --unset, --chat-template, --rename change its header where it is",
           .against = NOT_IN_PLACE },

@@ -90,11 +90,26 @@ static enum apr_code copy_side(struct apr_side *to, const struct apr_side *from,
     return APR_OK;
 }
 
+/* Another tokenizer in the place of the source's own keys. */
+static enum apr_code exchange_tokenizer(struct conversion *c, struct apr_tokenizer *tokenizer, struct apr_error *e)
+{
+    static const char prefix[] = "tokenizer.";
+    struct apr_draft *const d = &c->plan.meta;
+    for (size_t i = d->meta.n; i-- > 0;) {
+        const struct apr_bytes key = d->meta.entry[i].key;
+        if (key.n >= sizeof prefix - 1 && memcmp(key.at, prefix, sizeof prefix - 1) == 0)
+            apr_draft_remove(d, key);
+    }
+    return apr_tokenizer_to_gguf(d, tokenizer, &c->o->cli.run, e);
+}
+
 static enum apr_code to_gguf(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
 {
     APR_TRY(apr_translate_to_gguf(&c->plan.meta, t, e));
     if (!c->source.m->format->own_names)
         return apr_tokenizer_to_gguf(&c->plan.meta, tokenizer, &c->o->cli.run, e);
+    if (c->o->tokenizer != NULL)
+        return exchange_tokenizer(c, tokenizer, e);
     const bool named = c->o->pre != NULL && apr_draft_find(&c->plan.meta, apr_text("tokenizer.ggml.tokens")) != NULL;
     return !named ? APR_OK : apr_draft_text(&c->plan.meta, "tokenizer.ggml.pre", apr_text(c->o->pre), e);
 }

@@ -172,8 +172,10 @@ static void print_plan(const struct conversion *c)
         putchar('\n');
     }
     for (size_t i = 0; i < c->plan.nfile; i++)
-        if (is_ours(c, i))
-            printf("%s  %s\n", c->plan.file[i].path, apr_spell_size(c->plan.file[i].size, size));
+        if (is_ours(c, i)) {
+            apr_print_text(stdout, c->plan.file[i].path);
+            printf("  %s\n", apr_spell_size(c->plan.file[i].size, size));
+        }
 }
 
 static void print_dropped(const struct conversion *c, FILE *to)

@@ -331,10 +331,22 @@ static enum apr_code check_sums(const struct source *s, struct apr_error *e)
     return APR_OK;
 }
 
+/* An option that would say nothing. */
+static enum apr_code check_effect(const struct conversion *c, const struct source *s, struct apr_error *e)
+{
+    const bool as_it_is = s->m->format->own_names && c->format->own_names;
+    if (s == &c->source && as_it_is && c->o->config != NULL)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--config has no effect from GGUF to GGUF, which keeps its keys: --set changes them");
+    if (s == &c->source && c->o->pre != NULL && !c->format->own_names)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--pre has no effect: only a GGUF names its pre-tokenizer");
+    return APR_OK;
+}
+
 static enum apr_code open_source(struct conversion *c, struct source *s, const char *path, apr_spare_fn *which, struct apr_error *e)
 {
     s->path = path;
     APR_TRY(apr_open(&s->m, path, &c->o->cli.run, e));
+    APR_TRY(check_effect(c, s, e));
     if (s->m->format->trace)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is a trace, which holds no weights");
     APR_TRY(check_sums(s, e));

@@ -96,7 +96,7 @@ static enum apr_code choose_dtype(const struct conversion *c, const struct apr_w
         return APR_OK;
     if (c->o->dtype != NULL)
         APR_TRY(asked_dtype(c, x, from, to, e));
-    else if (from == NULL || x->in.view.nvalue > 0 || (c->source.translated && c->dialect == APR_GGUF && is_half(from) && stays_f32(c, x)))
+    else if (from == NULL || x->in.view.nvalue > 0 || (x->role != NULL && c->dialect == APR_GGUF && is_half(from) && stays_f32(c, x)))
         *to = f32;
     if (*to == NULL || (x->in.view.nvalue > 0 && from != NULL && is_quantized(from) && c->o->dtype == NULL))
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": its values change on the way, and %s blocks cannot: --type decodes them, --keep-names "
@@ -187,11 +187,12 @@ static bool is_exact(const struct conversion *c, const struct apr_input *in, con
 }
 
 /* A checkpoint has its vectors in the 16-bit type of its weights: they are given it back where that changes no value. */
-static void narrow(const struct conversion *c, struct apr_planned *t, size_t n, const struct apr_dtype *half)
+static void narrow(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, size_t n, const struct apr_dtype *half)
 {
     for (size_t i = 0; i < n; i++) {
+        const bool came = x[i].role != NULL || c->o->dtype != NULL; /* from another dialect, or through another dtype */
         const bool from_f32 = t[i].how != APR_GENERATE && t[i].dtype == f32 && t[i].in.view.npart > 0;
-        if (from_f32 && is_exact(c, &t[i].in, half)) {
+        if (came && from_f32 && is_exact(c, &t[i].in, half)) {
             t[i].dtype = half;
             t[i].how = APR_ENCODE;
             t[i].lossy = false;
@@ -255,8 +256,8 @@ static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct
         count_elements(c, &w->wish[i], &t[i]);
     }
     c->main = main_dtype(t, w->n);
-    if (c->dialect == APR_HF && is_half(c->main) && (c->source.translated || c->o->dtype != NULL))
-        narrow(c, t, w->n, c->main);
+    if (c->dialect == APR_HF && is_half(c->main))
+        narrow(c, w->wish, t, w->n, c->main);
     APR_TRY(rename_all(c, t, w->n, e));
     for (size_t i = 0; i < w->n; i++)
         APR_TRY(apr_plan_add(&c->plan, &t[i], e));
