@@ -1,7 +1,7 @@
 /* apr-convert, option by option, and what it refuses: exit 2, with the word that helps, and nothing left. */
 #include "convert.h"
 
-#include <fcntl.h>
+#include <zstd.h>
 
 /* ---- what was written ----------------------------------------------------------------------------------------------- */
 
@@ -229,6 +229,38 @@ static void tokenizer_configuration_and_template_come_from_where_they_are_told(v
     REFUSED("telling", ("fixtures/qwen2", test_path("telling/m.safetensors"), "--chat-template", template), "--chat-template");
 }
 
+/* ---- how it is written ---------------------------------------------------------------------------------------------- */
+
+/* zstd's own decoder, which knows no seek table, gives the file that is not compressed; only flags and checksums differ. */
+static void what_is_compressed_any_zstd_reads(void **state)
+{
+    (void)state;
+    static const char *const level[] = { "--compress=zstd", "--compress=zstd:1", "--compress=zstd:19" };
+    enum { HEADER = 64, FOOTER = 4 };
+    struct test_bytes plain = test_load(CONVERTED("fixtures/qwen2", "plain.apr", NULL));
+    for (size_t i = 0; i < APR_LENGTH(level); i++) {
+        struct test_bytes packed = test_load(CONVERTED("fixtures/qwen2", "packed.apr", "--force", level[i]));
+        unsigned char *const out = malloc(plain.n);
+        const size_t n = ZSTD_decompress(out, plain.n, packed.at + HEADER, packed.n - HEADER);
+        if (ZSTD_isError(n) || n != plain.n - HEADER || memcmp(out, plain.at + HEADER, n - FOOTER) != 0)
+            fail_msg("%s: %s", level[i], ZSTD_isError(n) ? ZSTD_getErrorName(n) : "other bytes");
+        assert_true(packed.n < plain.n);
+        expect_identical("fixtures/qwen2", test_path("packed.apr"), 27);
+        free(out);
+        test_free(&packed);
+    }
+    test_free(&plain);
+}
+
+static void what_is_not_read_back_is_not_called_verified(void **state)
+{
+    (void)state;
+    json_t *r = told("fixtures/qwen2", "unread.apr", "--no-verify", NULL);
+    expect_text("the report", r, "verified", "false");
+    json_decref(r);
+    expect_same_bytes(test_path("unread.apr"), CONVERTED("fixtures/qwen2", "read.apr", NULL));
+}
+
 /* ---- reports -------------------------------------------------------------------------------------------------------- */
 
 static void a_dry_run_tells_what_a_run_does_and_writes_nothing(void **state)
@@ -311,6 +343,8 @@ int main(void)
         cmocka_unit_test(kept_names_are_carried_as_they_are),
         cmocka_unit_test(keys_are_set_and_unset),
         cmocka_unit_test(tokenizer_configuration_and_template_come_from_where_they_are_told),
+        cmocka_unit_test(what_is_compressed_any_zstd_reads),
+        cmocka_unit_test(what_is_not_read_back_is_not_called_verified),
         cmocka_unit_test(a_dry_run_tells_what_a_run_does_and_writes_nothing),
         cmocka_unit_test(the_report_has_every_key),
         cmocka_unit_test(a_failure_still_closes_the_object),
