@@ -14,7 +14,8 @@
 static inline void make_room(const char *path)
 {
     char part[4096];
-    for (const char *slash = strchr(path + strlen(test_folder()) + 1, '/'); slash != NULL && slash[1] != 0; slash = strchr(slash + 1, '/')) {
+    for (const char *slash = strchr(path + strlen(test_folder()) + 1, '/'); slash != NULL && slash[1] != 0;
+         slash = strchr(slash + 1, '/')) {
         snprintf(part, sizeof part, "%.*s", (int)(slash - path), path);
         mkdir(part, 0777);
     }
@@ -125,7 +126,8 @@ static inline void expect_refused(const char *const *word, const char *folder, c
     struct test_answer a = test_tool(APR_CONVERT, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11], NULL);
     for (size_t i = 0; a.exit != 2 || says[i] != NULL; i++)
         if (a.exit != 2 || !test_says(&a.err, says[i]))
-            fail_msg("%s %s %s: exit %d, and \"%s\" is to be in: %s", w[0], w[1], w[2] == NULL ? "" : w[2], a.exit, says[i], (const char *)a.err.at);
+            fail_msg("%s %s %s: exit %d, and \"%s\" is to be in: %s", w[0], w[1], w[2] == NULL ? "" : w[2], a.exit, says[i],
+                     (const char *)a.err.at);
     if (files_in(folder) != before)
         fail_msg("%s %s: %zu files, not %zu: something is left", w[0], w[1], files_in(folder), before);
     test_answer_free(&a);

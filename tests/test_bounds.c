@@ -113,7 +113,8 @@ static const char *make_wide(const struct big *f)
         return make(f);
     struct test_bytes head = { 0 };
     char json[128];
-    snprintf(json, sizeof json, "{\"w\":{\"dtype\":\"F32\",\"shape\":[1,%llu],\"data_offsets\":[0,%llu]}}", (unsigned long long)f->row_bytes / 4,
+    snprintf(json, sizeof json, "{\"w\":{\"dtype\":\"F32\",\"shape\":[1,%llu],\"data_offsets\":[0,%llu]}}",
+             (unsigned long long)f->row_bytes / 4,
              (unsigned long long)f->row_bytes);
     test_integer(&head, strlen(json), 8);
     test_text(&head, json);
@@ -170,7 +171,8 @@ static const char *many(const char *name, unsigned n)
     struct test_bytes json = { 0 }, b = { 0 };
     char entry[128];
     for (unsigned i = 0; i < n; i++) {
-        snprintf(entry, sizeof entry, "%s\"t.%u.weight\":{\"dtype\":\"F32\",\"shape\":[4,4],\"data_offsets\":[%u,%u]}", i == 0 ? "{" : ",", i, 64 * i, 64 * i + 64);
+        snprintf(entry, sizeof entry, "%s\"t.%u.weight\":{\"dtype\":\"F32\",\"shape\":[4,4],\"data_offsets\":[%u,%u]}", i == 0 ? "{" :
+                 ",", i, 64 * i, 64 * i + 64);
         test_text(&json, entry);
     }
     test_text(&json, "}");
@@ -193,7 +195,8 @@ static void gibibytes_are_converted_in_bounded_memory(void **state)
     (void)state;
     if (strcmp(APR_BUILD, "build/release") != 0)
         skip();
-    static const struct big bytes = { "in.safetensors", safetensors_head, 0, 131072, 16384, 0x3f }, row = { "in.safetensors", safetensors_head, 0, 1, 1 << 29, 0x3f };
+    static const struct big bytes = { "in.safetensors", safetensors_head, 0, 131072, 16384, 0x3f },
+        row = { "in.safetensors", safetensors_head, 0, 1, 1 << 29, 0x3f };
     static const struct { const struct big *in; const char *out, *option; } rows[] = {
         { &bytes, "out.apr", "--no-verify" },           { &bytes, "out.gguf", "--keep-names" }, { &bytes, "out.gguf", "--type=q8_0" },
         { &bytes, "out.apr", "--compress=zstd:1" },     { &row, "out.gguf", "--type=q8_0" },   { &row, "out.apr", "--type=f16" },
@@ -202,12 +205,15 @@ static void gibibytes_are_converted_in_bounded_memory(void **state)
     static const char *const threads[] = { "1", "2", "16" };
     for (size_t i = 0; i < APR_LENGTH(rows); i++)
         for (size_t t = i < 4 ? 1 : 0; t < APR_LENGTH(threads); t += 2) {
-            const char *const in = rows[i].in == NULL ? many("in.safetensors", 50000) : make_wide(rows[i].in), *const out = test_path(rows[i].out);
-            struct test_answer got = test_tool("apr-convert", "--json", "--force", "--keep-names", "--threads", threads[t], in, out, rows[i].option, NULL);
+            const char *const in = rows[i].in == NULL ? many("in.safetensors", 50000) : make_wide(rows[i].in),
+                *const out = test_path(rows[i].out);
+            struct test_answer got = test_tool("apr-convert", "--json", "--force", "--keep-names", "--threads", threads[t], in, out,
+                                               rows[i].option, NULL);
             if (got.exit != 0)
                 fail_msg("%s to %s %s: exit %d: %s", in, out, rows[i].option, got.exit, (const char *)got.err.at);
             if (got.peak > (rows[i].in == NULL ? MOST_INDEXED : MOST_CONVERTING) + strtoul(threads[t], NULL, 10) * MOST_A_THREAD)
-                fail_msg("%s to %s %s, %s threads: %llu MiB resident", in, out, rows[i].option, threads[t], (unsigned long long)(got.peak / MIB));
+                fail_msg("%s to %s %s, %s threads: %llu MiB resident", in, out, rows[i].option, threads[t],
+                         (unsigned long long)(got.peak / MIB));
             test_answer_free(&got);
             unlink(in);
             unlink(out);

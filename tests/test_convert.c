@@ -23,7 +23,8 @@ static void every_direction_keeps_every_value(void **state)
     for (size_t i = 0; i < APR_LENGTH(sources); i++)
         for (size_t k = 0; k < APR_LENGTH(targets); k++) {
             if (sources[i].blocks && k >= 2) {
-                REFUSED("all", (sources[i].path, test_path(targets[k]), "--force"), "model.embed_tokens.weight", "SafeTensors has no such type", "--type");
+                REFUSED("all", (sources[i].path, test_path(targets[k]), "--force"), "model.embed_tokens.weight",
+                        "SafeTensors has no such type", "--type");
                 continue;
             }
             const char *const out = CONVERTED(sources[i].path, targets[k], "--force");
@@ -215,10 +216,12 @@ static void a_part_reports_the_tensors_it_wrote(void **state)
 {
     (void)state;
     static const char *const part[] = { "--partition=1/2", "--partition=2/2" };
-    json_t *const whole = report_of(test_tool(APR_CONVERT, "--json", "--type=q8_0", "--shards=2", "fixtures/qwen2", test_path("told.gguf"), NULL), 0);
+    json_t *const whole = report_of(test_tool(APR_CONVERT, "--json", "--type=q8_0", "--shards=2", "fixtures/qwen2",
+                                              test_path("told.gguf"), NULL), 0);
     size_t n = 0;
     for (size_t i = 0; i < APR_LENGTH(part); i++) {
-        json_t *const r = report_of(test_tool(APR_CONVERT, "--json", "--type=q8_0", part[i], "fixtures/qwen2", test_path("told-too.gguf"), NULL), 0);
+        json_t *const r = report_of(test_tool(APR_CONVERT, "--json", "--type=q8_0", part[i], "fixtures/qwen2", test_path("told-too.gguf"),
+                                              NULL), 0);
         for (size_t k = 0; k < json_array_size(at(r, "tensors")); k++, n++)
             if (!json_equal(json_array_get(at(r, "tensors"), k), json_array_get(at(whole, "tensors"), n)))
                 fail_msg("row %zu of %s is another than that of one run", k, part[i]);
@@ -268,7 +271,8 @@ static void a_dash_does_as_well_as_a_file(void **state)
         struct test_answer out = test_tool(APR_CONVERT, rows[i].in, "-", "--to", rows[i].to, rows[i].option, NULL);
         struct test_answer both = test_tool_in(&in, APR_CONVERT, "-", "-", "--to", rows[i].to, rows[i].option, NULL);
         /* a GGUF's general.name is the file's */
-        if (out.exit != 0 || out.out.n != want.n || memcmp(out.out.at, want.at, want.n) != 0 || both.exit != 0 || (i != 2 && both.out.n != want.n))
+        if (out.exit != 0 || out.out.n != want.n || memcmp(out.out.at, want.at, want.n) != 0 || both.exit != 0 ||
+            (i != 2 && both.out.n != want.n))
             fail_msg("%s to - is not %s: %s%s", rows[i].in, rows[i].file, (const char *)out.err.at, (const char *)both.err.at);
         expect_identical(test_file("piped/out", both.out.at, both.out.n), test_path(rows[i].file), 27);
         test_answer_free(&out);

@@ -74,7 +74,8 @@ static void what_is_quantized_is_quantized_again_only_when_that_is_allowed(void 
 {
     (void)state;
     text_file("again/x", "");
-    REFUSED("again", ("fixtures/qwen2-q8_0.gguf", test_path("again/m.gguf"), "--type=q4_0"), "token_embd.weight", "Q8_0", "--allow-requantize", "Q4_0");
+    REFUSED("again", ("fixtures/qwen2-q8_0.gguf", test_path("again/m.gguf"), "--type=q4_0"), "token_embd.weight", "Q8_0",
+            "--allow-requantize", "Q4_0");
     json_t *const r = told("fixtures/qwen2-q8_0.gguf", "again/m.gguf", "--type=q4_0", "--allow-requantize");
     expect_count(r, "Q4_0", 16);
     json_decref(r);
@@ -90,7 +91,8 @@ static void a_nan_stops_before_blocks_unless_it_becomes_zero(void **state)
     const char *const model = test_safetensors("nan/in.safetensors", &(struct test_tensor){ "w.weight", "F32", "[2,32]", v, sizeof v }, 1);
     REFUSED("nan", (model, test_path("nan/m.gguf"), "--keep-names", "--type=q8_0"), "w.weight", "row 1", "column 5", "--nan-to-zero");
     expect_identical(model, CONVERTED(model, "nan/f32.apr", NULL), 1);
-    json_t *const r = report_of(test_tool(APR_CONVERT, "--json", model, test_path("nan/m.gguf"), "--keep-names", "--type=q8_0", "--nan-to-zero", NULL), 0);
+    json_t *const r = report_of(test_tool(APR_CONVERT, "--json", model, test_path("nan/m.gguf"), "--keep-names", "--type=q8_0",
+                                          "--nan-to-zero", NULL), 0);
     expect_text("the report", r, "tensors.0.nan_to_zero", "2");
     json_decref(r);
 }
@@ -186,8 +188,10 @@ static void kept_names_are_carried_as_they_are(void **state)
 static void keys_are_set_and_unset(void **state)
 {
     (void)state;
-    const char *out = CONVERTED("fixtures/qwen2-q8_0.gguf", "set.gguf", "--set=general.author=str:a: b=c", "--set=qwen2.context_length=u32:77", "--set=my.f32=f32:0.5",
-                                "--set=my.i64=i64:-9223372036854775808", "--set=my.bool=bool:true", "--set=general.alignment=u32:128", "--unset=general.name");
+    const char *out = CONVERTED("fixtures/qwen2-q8_0.gguf", "set.gguf", "--set=general.author=str:a: b=c",
+                                "--set=qwen2.context_length=u32:77", "--set=my.f32=f32:0.5",
+                                "--set=my.i64=i64:-9223372036854775808", "--set=my.bool=bool:true", "--set=general.alignment=u32:128",
+                                "--unset=general.name");
     expect_key(out, "general.author", "a: b=c");
     expect_key(out, "qwen2.context_length", "77");
     expect_key(out, "my.f32", "0.5");
@@ -198,21 +202,25 @@ static void keys_are_set_and_unset(void **state)
     out = CONVERTED("fixtures/qwen2.apr", "set.apr", "--set=license=str:MIT", "--set=extra=json:{\"a\":[1,2]}");
     expect_key(out, "license", "MIT");
     expect_key(CONVERTED(four_tensors("four.safetensors"), "set.safetensors", "--set=who=str:me"), "who", "me");
-    static const char *const bad[] = { "--set=x", "--set=x=1", "--set=x=u33:1", "--set=x=u32:-1", "--set=x=u8:256", "--set=x=bool:maybe", "--set=x=f32:1.5y",
+    static const char *const bad[] = { "--set=x", "--set=x=1", "--set=x=u33:1", "--set=x=u32:-1", "--set=x=u8:256", "--set=x=bool:maybe",
+                                       "--set=x=f32:1.5y",
                                        "--set=x=json:{}", "--unset=nothing", "--set=general.alignment=u32:48" };
     text_file("setting/x", "");
     for (size_t i = 0; i < APR_LENGTH(bad); i++)
-        REFUSED("setting", ("fixtures/qwen2-q8_0.gguf", test_path("setting/m.gguf"), bad[i]), i == 9 ? "general.alignment" : i == 8 ? "--unset" : "--set");
+        REFUSED("setting", ("fixtures/qwen2-q8_0.gguf", test_path("setting/m.gguf"), bad[i]), i == 9 ? "general.alignment" : i == 8 ?
+                "--unset" : "--set");
 }
 
 static void tokenizer_configuration_and_template_come_from_where_they_are_told(void **state)
 {
     (void)state;
     const char *const template = text_file("chat.jinja", "{{ messages }}\xc3\xbc\n");
-    const char *const config = text_file("other.json", "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\", \"hidden_size\": 64, "
-                                         "\"intermediate_size\": 96, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
-                                         "\"vocab_size\": 96, \"max_position_embeddings\": 99, \"rms_norm_eps\": 1e-06, \"rope_theta\": 5000.0}");
-    const char *out = CONVERTED("fixtures/qwen2", "told.gguf", "--tokenizer=fixtures/vocabulary/wordpiece", "--config", config, "--chat-template", template, "--pre=mine");
+    const char *const config = text_file("other.json",
+        "{\"architectures\": [\"Qwen2ForCausalLM\"], \"model_type\": \"qwen2\", \"hidden_size\": 64, "
+        "\"intermediate_size\": 96, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+        "\"vocab_size\": 96, \"max_position_embeddings\": 99, \"rms_norm_eps\": 1e-06, \"rope_theta\": 5000.0}");
+    const char *out = CONVERTED("fixtures/qwen2", "told.gguf", "--tokenizer=fixtures/vocabulary/wordpiece", "--config", config,
+                                "--chat-template", template, "--pre=mine");
     expect_key(out, "qwen2.context_length", "99");
     expect_key(out, "qwen2.rope.freq_base", "5000");
     expect_key(out, "tokenizer.chat_template", "{{ messages }}\xc3\xbc\n");
@@ -295,8 +303,10 @@ static void the_report_has_every_key(void **state)
     static const struct { const char *key, *value; } rows[] = {
         { "schema", "apr-convert/1" }, { "input", "fixtures/qwen2" }, { "format_from", "safetensors" }, { "format_to", "gguf" },
         { "dropped", "[]" }, { "metadata_dropped", "[\"general.type\"]" }, { "bytes_in", "151400" }, { "verified", "true" },
-        { "tensors.0.name_from", "model.embed_tokens.weight" }, { "tensors.0.name_to", "token_embd.weight" }, { "tensors.0.dtype_from", "BF16" },
-        { "tensors.0.dtype_to", "Q4_0" }, { "tensors.0.shape", "[96,64]" }, { "tensors.0.transform", "null" }, { "tensors.0.how", "encode" },
+        { "tensors.0.name_from", "model.embed_tokens.weight" }, { "tensors.0.name_to", "token_embd.weight" },
+        { "tensors.0.dtype_from", "BF16" },
+        { "tensors.0.dtype_to", "Q4_0" }, { "tensors.0.shape", "[96,64]" }, { "tensors.0.transform", "null" },
+        { "tensors.0.how", "encode" },
         { "tensors.0.bytes", "3456" },
     };
     json_t *const r = told("fixtures/qwen2", "every.gguf", "--type=q4_0", "--unset=general.type");

@@ -74,7 +74,8 @@ static void expect_untouched(const char *file, const char *const *word, const ch
     struct test_answer a = test_tool(APR_CONVERT, "--force", word[0], word[1], word[2], word[2] == NULL ? NULL : word[3], NULL);
     after = test_load(file);
     if (a.exit != 2 || !test_says(&a.err, says) || before.n != after.n || memcmp(before.at, after.at, before.n) != 0)
-        fail_msg("%s to %s: exit %d, %s is %zu bytes after %zu: %s", word[0], word[1], a.exit, file, after.n, before.n, (const char *)a.err.at);
+        fail_msg("%s to %s: exit %d, %s is %zu bytes after %zu: %s", word[0], word[1], a.exit, file, after.n, before.n,
+                 (const char *)a.err.at);
     test_free(&before);
     test_free(&after);
     test_answer_free(&a);
@@ -91,7 +92,8 @@ static void an_input_is_never_written(void **state)
 {
     (void)state;
     const char *const a = copy_of("fixtures/qwen2-q8_0.gguf", "in/a.gguf"), *const b = copy_of("fixtures/qwen2-q4_0.gguf", "in/b.gguf");
-    const char *const soft = test_path("in/soft.gguf"), *const hard = test_path("in/hard.gguf"), *const hub = checkpoint("hub", "wordpiece");
+    const char *const soft = test_path("in/soft.gguf"), *const hard = test_path("in/hard.gguf"),
+        *const hub = checkpoint("hub", "wordpiece");
     const char *const template = text_file("in/t.gguf", "{{ x }}"), *const config = copy_of("fixtures/qwen2/config.json", "in/c.gguf");
     const char *const shard = copy_of("fixtures/split/qwen2-00001-of-00003.gguf", "split/qwen2-00001-of-00003.gguf");
     copy_of("fixtures/split/qwen2-00002-of-00003.gguf", "split/qwen2-00002-of-00003.gguf");
@@ -109,7 +111,8 @@ static void an_input_is_never_written(void **state)
         { a, { a, a } }, { a, { a, soft } }, { a, { a, hard } }, { a, { soft, a } }, { b, { a, b, graft } },
         { template, { a, template, "--chat-template", template } }, { config, { a, config, "--config", config } },
         { last, { shard, last } }, { shard, { last, test_path("split/qwen2.gguf"), "--shards=3" } },
-        { weights, { hub, folder } }, { weights, { hub, linked } }, { index, { index, folder } }, { weights, { weights, folder, "--keep-names" } },
+        { weights, { hub, folder } }, { weights, { hub, linked } }, { index, { index, folder } },
+        { weights, { weights, folder, "--keep-names" } },
         { index, { hub, index, "--to=gguf" } }, { in_hub("vocab.txt"), { hub, in_hub("vocab.txt"), "--to=gguf" } },
         { in_hub("tokenizer.json"), { "fixtures/qwen2", in_hub("tokenizer.json"), "--to=gguf", tokenizer } },
     };
@@ -125,14 +128,16 @@ static void an_input_is_never_written(void **state)
 static void a_source_that_changes_while_it_is_read_is_an_error(void **state)
 {
     (void)state;
-    static const char *const change[] = { "printf x | dd of=m.safetensors bs=1 seek=900000 conv=notrunc status=none", "truncate -s 4096 m.safetensors" };
+    static const char *const change[] = { "printf x | dd of=m.safetensors bs=1 seek=900000 conv=notrunc status=none",
+                                          "truncate -s 4096 m.safetensors" };
     static float values[1 << 20];
     char line[4000], shape[32], here[1024];
     assert_non_null(getcwd(here, sizeof here));
     snprintf(shape, sizeof shape, "[1024,%zu]", APR_LENGTH(values) / 1024);
     for (size_t i = 0; i < APR_LENGTH(change); i++) {
         test_safetensors("changing/m.safetensors", &(struct test_tensor){ "w.weight", "F32", shape, values, sizeof values }, 1);
-        snprintf(line, sizeof line, "cd %s/changing && sleep 0.02 && { %s/%s/apr-convert --threads=1 m.safetensors - --to=apr 2>said; echo $? >ended; } | "
+        snprintf(line, sizeof line,
+                 "cd %s/changing && sleep 0.02 && { %s/%s/apr-convert --threads=1 m.safetensors - --to=apr 2>said; echo $? >ended; } | "
                  "{ head -c 1000 >got; sleep 0.1; %s; cat >>got; }", test_folder(), here, APR_BUILD, change[i]);
         assert_int_equal(system(line), 0);
         struct test_bytes said = test_load(test_path("changing/said")), ended = test_load(test_path("changing/ended"));
@@ -148,7 +153,8 @@ static void a_full_disk_is_an_error_and_a_reader_who_leaves_is_silence(void **st
     (void)state;
     char line[1000];
     struct test_bytes said;
-    snprintf(line, sizeof line, "{ %s/apr-convert fixtures/qwen2 - --to=gguf >/dev/full; echo $?; } >%s 2>&1", APR_BUILD, test_path("full-disk"));
+    snprintf(line, sizeof line, "{ %s/apr-convert fixtures/qwen2 - --to=gguf >/dev/full; echo $?; } >%s 2>&1", APR_BUILD,
+             test_path("full-disk"));
     assert_int_equal(system(line), 0);
     said = test_load(test_path("full-disk"));
     assert_true(test_says(&said, "No space left on device\n2\n"));

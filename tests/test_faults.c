@@ -170,11 +170,13 @@ static struct test_bytes target_of(const struct scene *s)
 }
 
 /* A target is there, whole, when the run says so; else it is not there, but where only the last words could not be said. */
-static void expect_all_or_nothing(const struct scene *s, const char *kind, unsigned n, const struct test_answer *got, const struct test_bytes *want)
+static void expect_all_or_nothing(const struct scene *s, const char *kind, unsigned n, const struct test_answer *got,
+                                  const struct test_bytes *want)
 {
     struct test_bytes has = target_of(s);
     if ((has.n > 0 || got->exit == 0) && (has.n != want->n || (has.n > 0 && memcmp(has.at, want->at, has.n) != 0)))
-        fail_msg("%s, %s call %u fails: exit %d, and %s has %zu bytes, not %zu, or others", s->what, kind, n, got->exit, s->b, has.n, want->n);
+        fail_msg("%s, %s call %u fails: exit %d, and %s has %zu bytes, not %zu, or others", s->what, kind, n, got->exit, s->b, has.n,
+                 want->n);
     test_free(&has);
 }
 
@@ -277,7 +279,8 @@ static void the_work_allocates_nothing(void **state)
         skip();
     const char *const few[] = { hole("few.safetensors", 1024), hole("few-too.safetensors", 1024) };
     const char *const many[] = { hole("many.safetensors", 16384), hole("many-too.safetensors", 16384) };
-    static const char *const option[][2] = { { "apr-diff", "--rows=2" }, { "apr-inspect", "--stats" }, { "apr-inspect", "--hash" }, { "apr-inspect", "--check" } };
+    static const char *const option[][2] = { { "apr-diff", "--rows=2" }, { "apr-inspect", "--stats" }, { "apr-inspect", "--hash" },
+                                             { "apr-inspect", "--check" } };
     for (size_t i = 0; i < APR_LENGTH(option); i++)
         for (unsigned threads = 1; threads <= 2; threads++) {
             off_t calls[2];

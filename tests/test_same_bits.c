@@ -107,7 +107,8 @@ static void nothing_changes_a_byte_of_a_conversion(void **state)
             for (enum apr_isa isa = APR_SCALAR; isa < APR_NISA; isa++)
                 for (size_t t = 0; t < APR_LENGTH(threads) && apr_isa_has(isa); t++) {
                     pretend(cpus[p]);
-                    struct test_answer a = test_tool("apr-convert", "--json", "--force", "--isa", apr_isa_word(isa), "--threads", threads[t], in, out, rows[i].option,
+                    struct test_answer a = test_tool("apr-convert", "--json", "--force", "--isa", apr_isa_word(isa), "--threads",
+                                                     threads[t], in, out, rows[i].option,
                                                      rows[i].in == NULL ? "--keep-names" : NULL, NULL);
                     struct test_bytes got = test_load(out);
                     if (a.exit != 0)
@@ -116,8 +117,10 @@ static void nothing_changes_a_byte_of_a_conversion(void **state)
                         test_put(&want, got.at, got.n);
                         test_put(&said, a.out.at, a.out.n);
                     }
-                    if (got.n != want.n || memcmp(got.at, want.at, got.n) != 0 || a.out.n != said.n || memcmp(a.out.at, said.at, said.n) != 0)
-                        fail_msg("%s to %s %s: %s on %s threads, %s, gives something else", in, out, rows[i].option, apr_isa_word(isa), threads[t], cpus[p]);
+                    if (got.n != want.n || memcmp(got.at, want.at, got.n) != 0 || a.out.n != said.n ||
+                        memcmp(a.out.at, said.at, said.n) != 0)
+                        fail_msg("%s to %s %s: %s on %s threads, %s, gives something else", in, out, rows[i].option, apr_isa_word(isa),
+                                 threads[t], cpus[p]);
                     test_free(&got);
                     test_answer_free(&a);
                 }

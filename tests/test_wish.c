@@ -70,7 +70,8 @@ struct asked {
     struct apr_binding *b;
 };
 
-static enum apr_code ask(struct asked *x, const struct model *m, const char *name, enum apr_dialect to, const char *spared, struct apr_error *e)
+static enum apr_code ask(struct asked *x, const struct model *m, const char *name, enum apr_dialect to, const char *spared,
+                         struct apr_error *e)
 {
     *x = (struct asked){ .b = NULL };
     if (name != NULL && apr_bind(&x->b, family(name), &m->m, NULL, e) != APR_OK)
@@ -123,7 +124,8 @@ static void is(const struct asked *x, const char *name, const char *want)
     size_t n = 0;
     for (unsigned i = 0; i < w->ndim; i++)
         n += (size_t)snprintf(got + n, sizeof got - n, "%s%llu", i == 0 ? "[" : ", ", (unsigned long long)w->dim[i]);
-    snprintf(got + n, sizeof got - n, "] %.*s%s%s", APR_PRINTED(w->from), w->transform == NULL ? "" : " ", w->transform == NULL ? "" : w->transform);
+    snprintf(got + n, sizeof got - n, "] %.*s%s%s", APR_PRINTED(w->from), w->transform == NULL ? "" : " ", w->transform == NULL ?
+             "" : w->transform);
     if (strcmp(got, want) != 0)
         fail_msg("%s is %s, not %s", name, got, want);
 }
@@ -173,7 +175,8 @@ static void a_gguf_gets_the_names_and_row_orders_of_a_checkpoint(void **state)
     model_begin(&m, "gguf");
     model_string(&m, "general.architecture", "llama");
     static const struct { const char *key; uint64_t n; } keys[] = {
-        { "llama.block_count", 1 }, { "llama.embedding_length", 8 }, { "llama.feed_forward_length", 12 }, { "llama.attention.head_count", 2 },
+        { "llama.block_count", 1 }, { "llama.embedding_length", 8 }, { "llama.feed_forward_length", 12 },
+        { "llama.attention.head_count", 2 },
         { "llama.attention.head_count_kv", 1 }, { "llama.context_length", 32 }, { "llama.expert_count", 3 }, { "llama.vocab_size", 10 },
     };
     for (size_t i = 0; i < APR_LENGTH(keys); i++)
@@ -198,7 +201,8 @@ static void experts_become_one_stack(void **state)
         { "model.layers.0.block_sparse_moe.gate.weight", 2, 8 },
         { "model.layers.0.block_sparse_moe.experts.0.w1.weight", 12, 8 }, { "model.layers.0.block_sparse_moe.experts.1.w1.weight", 12, 8 },
         { "model.layers.0.block_sparse_moe.experts.0.w2.weight", 8, 12 }, { "model.layers.0.block_sparse_moe.experts.1.w2.weight", 8, 12 },
-        { "model.layers.0.block_sparse_moe.experts.0.w3.weight", 12, 8 }, { "model.layers.0.block_sparse_moe.experts.1.w3.weight", 12, 8 }, { NULL },
+        { "model.layers.0.block_sparse_moe.experts.0.w3.weight", 12, 8 }, { "model.layers.0.block_sparse_moe.experts.1.w3.weight", 12, 8 },
+        { NULL },
     };
     struct model m;
     begin_llama(&m, CONFIG(", \"num_local_experts\": 2"));
@@ -217,7 +221,8 @@ static void experts_become_one_stack(void **state)
 }
 
 static const struct row gpt2_hf[] = {
-    { "wte.weight", 10, 8 }, { "wpe.weight", 32, 8 }, { "ln_f.weight", 8 }, { "ln_f.bias", 8 }, { "h.0.ln_1.weight", 8 }, { "h.0.ln_1.bias", 8 },
+    { "wte.weight", 10, 8 }, { "wpe.weight", 32, 8 }, { "ln_f.weight", 8 }, { "ln_f.bias", 8 }, { "h.0.ln_1.weight", 8 },
+    { "h.0.ln_1.bias", 8 },
     { "h.0.ln_2.weight", 8 }, { "h.0.ln_2.bias", 8 }, { "h.0.attn.c_attn.weight", 8, 24 }, { "h.0.attn.c_attn.bias", 24 },
     { "h.0.attn.c_proj.weight", 8, 8 }, { "h.0.attn.c_proj.bias", 8 }, { "h.0.mlp.c_fc.weight", 8, 32 }, { "h.0.mlp.c_fc.bias", 32 },
     { "h.0.mlp.c_proj.weight", 32, 8 }, { "h.0.mlp.c_proj.bias", 8 }, { "h.0.attn.bias", 1, 1, 32 }, { NULL },
@@ -276,7 +281,8 @@ static void parts_of_the_reference_program_are_put_together(void **state)
     remove_tensor(&m, "h.0.attn.c_attn.weight");
     put_rows(&m, rows);
     struct asked x = wish_for(&m, "gpt2", APR_HF, NULL);
-    is(&x, "transformer.h.0.attn.c_attn.weight", "[8, 24] model.layers.0.self_attn.q_proj.weight + model.layers.0.self_attn.k_proj.weight + "
+    is(&x, "transformer.h.0.attn.c_attn.weight",
+       "[8, 24] model.layers.0.self_attn.q_proj.weight + model.layers.0.self_attn.k_proj.weight + "
        "model.layers.0.self_attn.v_proj.weight split_cols(8,8,8)");
     lies(&x, "transformer.h.0.attn.c_attn.weight", 2 * 24 + 8 + 3, 1, 2 * 8 + 3);
     end(&x);
@@ -298,8 +304,10 @@ static void frequencies_that_a_converter_makes_are_made(void **state)
     model_config(&m, CONFIG(", \"head_dim\": 16, \"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, "
                             "\"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}"));
     put_rows(&m, llama_hf);
-    static const struct row wider[] = { { "model.layers.0.self_attn.q_proj.weight", 32, 8 }, { "model.layers.0.self_attn.k_proj.weight", 16, 8 },
-                                        { "model.layers.0.self_attn.v_proj.weight", 16, 8 }, { "model.layers.0.self_attn.o_proj.weight", 8, 32 }, { NULL } };
+    static const struct row wider[] = { { "model.layers.0.self_attn.q_proj.weight", 32, 8 },
+                                        { "model.layers.0.self_attn.k_proj.weight", 16, 8 },
+                                        { "model.layers.0.self_attn.v_proj.weight", 16, 8 },
+                                            { "model.layers.0.self_attn.o_proj.weight", 8, 32 }, { NULL } };
     for (size_t i = 0; wider[i].name != NULL; i++)
         remove_tensor(&m, wider[i].name);
     put_rows(&m, wider);
@@ -325,7 +333,8 @@ static void listed_factors_are_those_of_the_configuration(void **state)
     for (size_t i = 0; i < APR_LENGTH(list); i++) {
         struct model m;
         char config[1000];
-        snprintf(config, sizeof config, CONFIG(", \"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": %s, \"short_factor\": [1, 1.25]}"), list[i]);
+        snprintf(config, sizeof config,
+                 CONFIG(", \"rope_scaling\": {\"type\": \"longrope\", \"long_factor\": %s, \"short_factor\": [1, 1.25]}"), list[i]);
         begin_llama(&m, config);
         if (i == 1) {
             REFUSED("too few", &m, "llama", APR_GGUF, "no element 1", "long_factor", "2 are wanted");

@@ -181,7 +181,8 @@ static bool next_json(struct apr_elements *w, struct apr_value *v)
     struct apr_value key = { 0 };
     if (!next_item(w, &item))
         return false;
-    w->lost = !apr_json_element(item.value, &w->scratch, v) || (w->array.type == APR_META_OBJECT && !apr_json_element(item.key, &w->key_scratch, &key));
+    w->lost = !apr_json_element(item.value, &w->scratch, v) ||
+              (w->array.type == APR_META_OBJECT && !apr_json_element(item.key, &w->key_scratch, &key));
     w->key = key.text;
     return !w->lost;
 }
