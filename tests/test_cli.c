@@ -147,7 +147,6 @@ static void a_wrong_word_is_named_on_stderr(void **state)
         { { "-qx" }, "unknown option -qx" },
         { { "-jq" }, "--threads wants a whole number, not \"q\"" },
         { { "--rows=2" }, "--rows has no effect without --limit or --size" },
-        { { "--rows=2", "--limit=1", "--json" }, "--rows does not go with --json" },
         { { "--\033[2J" }, "unknown option --\\x1b[2J" },
         { { "--json=yes" }, "--json takes no argument" },
         { { "--no-transpose=" }, "--no-transpose takes no argument" },
@@ -180,6 +179,19 @@ static void a_wrong_word_is_named_on_stderr(void **state)
         struct answer a = run(tool_main, rows[i].words, -1);
         assert_string_equal(a.err.at, expected);
         assert_string_equal(a.out.at, "");
+        assert_int_equal(a.exit, APR_EXIT_NONE);
+        end(&a);
+    }
+}
+
+static void with_json_a_wrong_word_is_a_report_too(void **state)
+{
+    (void)state;
+    static const char *const words[][MOST_WORDS] = { { "--rows=2", "--limit=1", "--json" }, { "--json", "--rows=2", "--limit=1" } };
+    for (size_t i = 0; i < APR_LENGTH(words); i++) {
+        struct answer a = run(tool_main, words[i], -1);
+        assert_string_equal(a.out.at, "{\"schema\":\"apr-try/1\",\"error\":{\"code\":\"argument\",\"at\":null,"
+                                      "\"text\":\"--rows does not go with --json\"}}\n");
         assert_int_equal(a.exit, APR_EXIT_NONE);
         end(&a);
     }
@@ -400,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_and_operands_mix),
         cmocka_unit_test(a_wrong_word_is_named_on_stderr),
+        cmocka_unit_test(with_json_a_wrong_word_is_a_report_too),
         cmocka_unit_test(a_level_this_cpu_lacks_is_refused),
         cmocka_unit_test(help_and_version_answer_on_stdout),
         cmocka_unit_test(the_environment_is_read_once),

@@ -77,7 +77,7 @@ int apr_cli_usage(const struct apr_cli *c, const char *format, ...)
     fprintf(stderr, "%s: ", c->tool);
     apr_print_bytes(stderr, apr_text(text));   /* it may quote an operand */
     fprintf(stderr, "\nusage: %s [OPTION]... %s   (more: %s --help)\n", c->tool, c->synopsis, c->tool);
-    if (c->json)
+    if (c->json || c->asked)
         write_usage_error(c, text);
     return APR_EXIT_NONE;
 }
@@ -589,7 +589,7 @@ int apr_cli_parse(struct apr_cli *c, int argc, char **argv)
         return apr_cli_fail(c, &e);
     fill_common(&p);
     for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-        c->json |= strcmp(argv[i], "--json") == 0; /* also for the words about what stands before it */
+        c->asked |= strcmp(argv[i], "--json") == 0; /* for words about what stands before it */
     c->operand = calloc((size_t)argc + 1, sizeof *c->operand);
     p.seen = calloc(count_options(&p), sizeof *p.seen);
     const int told = c->operand && p.seen ? parse_all(&p, argc, argv) : no_memory(c);

@@ -57,6 +57,7 @@ struct apr_cli {
     /* private */
     uint64_t       threads;
     unsigned       isa, progress, color;
+    bool           asked; /* --json stands on the line, perhaps behind what makes no sense */
     struct apr_texts *lists;
 };
 
@@ -75,7 +76,7 @@ APR_MUST_CHECK enum apr_code apr_cli_outputs(struct apr_cli *c, struct apr_error
 /* "K/N" with 1 <= K <= N: a share of the work, of --partition. */
 bool apr_cli_share(const char *text, uint64_t *k, uint64_t *n);
 
-/* "TOOL: why" and the synopsis on stderr, in one line each; returns APR_EXIT_NONE. */
+/* "TOOL: why" and the synopsis on stderr, in one line each, and with --json a report that is only an error; returns APR_EXIT_NONE. */
 int apr_cli_usage(const struct apr_cli *c, const char *format, ...) APR_PRINTF(2, 3);
 
 /* "TOOL: FILE: at byte N: text" on stderr, one line; returns APR_EXIT_NONE. */
