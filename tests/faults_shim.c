@@ -198,6 +198,12 @@ int renameat(int from, const char *path, int to, const char *name)
     return fault(SYSTEM, EACCES) ? -1 : NEXT(renameat)(from, path, to, name);
 }
 
+int renameat2(int from, const char *path, int to, const char *name, unsigned flags)
+{
+    WRITING((void)0);
+    return fault(SYSTEM, EACCES) ? -1 : NEXT(renameat2)(from, path, to, name, flags);
+}
+
 int ftruncate(int fd, off_t n)
 {
     WRITING((void)0);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "files/sink.h"
+#include "files/sinks.h"
 #include "files/source.h"
 
 /* ---- a stand-in for the system -------------------------------------------------------------------------------------- */
@@ -33,6 +34,33 @@ int openat(int folder, const char *path, int flags, ...)
         return -1;
     }
     return (int)syscall(SYS_openat, folder, path, flags, mode);
+}
+
+static const char *appears; /* a file that somebody makes just before another is put in place */
+
+static void let_appear(void)
+{
+    if (appears != NULL)
+        test_file(appears, "theirs", 6);
+    appears = NULL;
+}
+
+int linkat(int from, const char *path, int to, const char *name, int flags)
+{
+    let_appear();
+    return (int)syscall(SYS_linkat, from, path, to, name, flags);
+}
+
+static bool without_noreplace; /* the file system renames only over what is there */
+
+int renameat2(int from, const char *path, int to, const char *name, unsigned flags)
+{
+    let_appear();
+    if (without_noreplace && flags != 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_renameat2, from, path, to, name, flags);
 }
 
 ssize_t getrandom(void *to, size_t n, unsigned flags)
@@ -409,6 +437,65 @@ static void two_names_of_one_file_are_known_as_such(void **state)
     }
 }
 
+static struct apr_sink *add_file(struct apr_sinks *s, const char *path, bool force)
+{
+    struct apr_sink *sink;
+    struct apr_error e;
+    if (apr_sinks_add(s, path, 0, force, &sink, &e) != APR_OK)
+        fail_msg("%s: %s", e.file, e.text);
+    fputs("new", sink->to);
+    return sink;
+}
+
+/* Long before its end, and in the last moment; in files of their own and in a folder that is there. */
+static void what_appears_meanwhile_is_replaced_only_by_force(void **state)
+{
+    (void)state;
+    test_file("meanwhile/other", "old", 3);
+    for (unsigned i = 0; i < 32; i++) {
+        const bool force = i & 1, late = i & 2, folder = i & 4;
+        struct apr_sinks *s;
+        struct apr_error e;
+        without_nameless = i & 8;
+        without_noreplace = i & 16;
+        assert_int_equal(apr_sinks_begin(&s, folder ? test_path("meanwhile/") : NULL, false, &e), APR_OK);
+        const char *const file = test_path("meanwhile/file");
+        add_file(s, file, force);
+        if (late)
+            appears = "meanwhile/file";
+        else
+            test_file("meanwhile/file", "theirs", 6);
+        const enum apr_code code = apr_sinks_end(s, &e);
+        assert_int_equal(code, force ? APR_OK : APR_EARG);
+        if (!force)
+            assert_string_equal(e.text, "cannot be written: it appeared meanwhile; --force replaces it");
+        apr_sinks_drop(s);
+        appears = NULL;
+        assert_int_equal(files_in("meanwhile"), 2);
+        if (!force || !late || !without_nameless) /* a plain rename has no hook */
+            expect_content(file, force ? "new" : "theirs");
+        assert_int_equal(unlink(file), 0);
+    }
+    without_nameless = without_noreplace = false;
+}
+
+static void when_one_of_a_set_has_no_place_none_takes_its_own(void **state)
+{
+    (void)state;
+    struct apr_sinks *s;
+    struct apr_error e;
+    test_file("set/other", "old", 3);
+    assert_int_equal(apr_sinks_begin(&s, test_path("set/"), false, &e), APR_OK);
+    add_file(s, test_path("set/first"), false);
+    add_file(s, test_path("set/second"), false);
+    test_file("set/second", "theirs", 6);
+    assert_int_equal(apr_sinks_end(s, &e), APR_EARG);
+    assert_non_null(strstr(e.file, "second"));
+    apr_sinks_drop(s);
+    expect_content(test_path("set/second"), "theirs");
+    assert_int_equal(files_in("set"), 2);
+}
+
 static void what_others_left_is_stepped_over(void **state)
 {
     (void)state;
@@ -470,6 +557,8 @@ int main(void)
         cmocka_unit_test(bytes_go_to_known_places_in_any_order),
         cmocka_unit_test(a_file_that_is_being_read_is_never_written),
         cmocka_unit_test(two_names_of_one_file_are_known_as_such),
+        cmocka_unit_test(what_appears_meanwhile_is_replaced_only_by_force),
+        cmocka_unit_test(when_one_of_a_set_has_no_place_none_takes_its_own),
         cmocka_unit_test(what_others_left_is_stepped_over),
         cmocka_unit_test(an_end_in_the_midst_of_several_files_leaves_none_of_them),
     };

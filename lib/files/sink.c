@@ -20,7 +20,7 @@
 #define MOST_LINKS 40
 #define MOST_TRIES 100
 
-static const char reading[] = "it is being read";
+static const char reading[] = "it is being read", appeared[] = "it appeared meanwhile; --force replaces it";
 
 enum apr_code apr_sink_failed(const char *path, int why, struct apr_error *e)
 {
@@ -480,6 +480,23 @@ enum apr_code apr_sink_sync(struct apr_sink *s, struct apr_error *e)
     return s->why != 0 && (s->why != EPIPE || s->stray != NULL) ? apr_sink_failed(s->path, s->why, e) : APR_OK;
 }
 
+/* Gives the stray its own name where nothing has it. Some file systems can only link so, others cannot at all. */
+static int rename_fresh(const struct apr_stray *from, const struct apr_target *to)
+{
+    struct stat st;
+    if (renameat2(from->folder, from->name, to->folder, to->name, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return errno;
+    if (linkat(from->folder, from->name, to->folder, to->name, 0) == 0)
+        return unlinkat(from->folder, from->name, 0) == 0 ? 0 : errno;
+    if (errno == EEXIST)
+        return EEXIST;
+    if (fstatat(to->folder, to->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        return EEXIST;
+    return renameat(from->folder, from->name, to->folder, to->name) == 0 ? 0 : errno;
+}
+
 /* Links and renames; the old file or the new one is there at any moment. */
 static int put_in_place(struct apr_sink *s)
 {
@@ -491,8 +508,9 @@ static int put_in_place(struct apr_sink *s)
     if (!s->named && apr_stray_make(s->stray, p->folder, s->fd, 0) < 0)
         return errno;
     s->named = true;
-    if (renameat(s->stray->folder, s->stray->name, p->folder, p->name) != 0)
-        return errno;
+    const int why = s->fresh ? rename_fresh(s->stray, p) : renameat(s->stray->folder, s->stray->name, p->folder, p->name) == 0 ? 0 : errno;
+    if (why != 0)
+        return why;
     s->stray->there = false;
     apr_sink_forget(s);
     return 0;
@@ -541,17 +559,30 @@ void apr_sink_settle(struct apr_sink *s)
     apr_sink_drop(s);
 }
 
-enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e)
+enum apr_code apr_sink_check(const struct apr_sink *s, struct apr_error *e)
 {
     struct stat now;
+    if (s->stray == NULL || fstatat(s->place.folder, s->place.name, &now, AT_SYMLINK_NOFOLLOW) != 0)
+        return APR_OK;
+    if (apr_is_read(&now))
+        return apr_sink_refused(s->path, reading, e); /* it came there meanwhile */
+    return s->fresh ? apr_sink_refused(s->path, appeared, e) : APR_OK;
+}
+
+enum apr_code apr_sink_place(struct apr_sink *s, struct apr_error *e)
+{
+    APR_TRY(apr_sink_check(s, e));
+    const int why = s->stray == NULL ? 0 : put_in_place(s);
+    if (why == EEXIST && s->fresh)
+        return apr_sink_refused(s->path, appeared, e);
+    return why == 0 ? APR_OK : apr_sink_failed(s->path, why, e);
+}
+
+enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e)
+{
     enum apr_code code = apr_sink_sync(s, e);
-    const bool there = s->stray != NULL && fstatat(s->place.folder, s->place.name, &now, AT_SYMLINK_NOFOLLOW) == 0;
-    if (code == APR_OK && there && apr_is_read(&now)) {
-        code = apr_sink_refused(s->path, reading, e); /* it came there meanwhile */
-    } else if (code == APR_OK && s->stray != NULL) {
-        const int why = put_in_place(s);
-        code = why == 0 ? APR_OK : apr_sink_failed(s->path, why, e);
-    }
+    if (code == APR_OK)
+        code = apr_sink_place(s, e);
     if (code == APR_OK && s->stray != NULL)
         apr_sync_folder(s->place.folder);
     apr_sink_drop(s);

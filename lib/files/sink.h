@@ -33,7 +33,8 @@ int apr_follow_links(char **path);
 /* Names that were made or removed in a folder last once it is on disk. An errno, or 0. */
 int apr_sync_folder(int folder);
 
-/* A file being written. `to` is for what comes from front to back; end it with apr_sink_end or apr_sink_drop. */
+/* A file being written. `to` is for what comes from front to back; end it with apr_sink_end or apr_sink_drop.
+ *   fresh  it replaces nothing, not even what appears while it is under way. To be set after it was begun; else it replaces what is there */
 struct apr_sink {
     FILE             *to;
     struct apr_target place; /* private, as all below */
@@ -41,7 +42,7 @@ struct apr_sink {
     char             *path;
     int               fd, log; /* log: of a partial file, 1 + its descriptor */
     bool              named; /* the new file has a name already */
-    bool              synced;
+    bool              synced, fresh;
     atomic_bool       unshared, uncopied; /* the file system does not share, or copy */
     uint64_t          size;
     _Atomic int       why;   /* errno of the first write that failed */
@@ -80,7 +81,7 @@ void apr_sink_flush_at(const struct apr_sink *s, uint64_t at, uint64_t n);
 APR_MUST_CHECK enum apr_code apr_sink_sync(struct apr_sink *s, struct apr_error *e);
 
 /* On disk, then in place. After a failure path is what it was, and nothing is left; e holds the reason of the first write that failed.
- * A reader of a pipe who left early is no failure. */
+ * APR_EARG when a fresh one's place is taken. A reader of a pipe who left early is no failure. */
 APR_MUST_CHECK enum apr_code apr_sink_end(struct apr_sink *s, struct apr_error *e);
 
 /* Gives it up. For one that was begun, or is all zero. */

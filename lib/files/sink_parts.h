@@ -43,6 +43,12 @@ APR_MUST_CHECK enum apr_code apr_sink_begin_in(struct apr_sink *s, const char *p
 APR_MUST_CHECK enum apr_code apr_sink_link(struct apr_sink *s, int folder, const struct apr_stray *within, struct apr_error *e);
 void apr_sink_settle(struct apr_sink *s);
 
+/* May it take its place, as far as can be seen? */
+APR_MUST_CHECK enum apr_code apr_sink_check(const struct apr_sink *s, struct apr_error *e);
+
+/* Puts a synced file in place. apr_sink_drop follows, and whoever wants the name to last syncs the folder. */
+APR_MUST_CHECK enum apr_code apr_sink_place(struct apr_sink *s, struct apr_error *e);
+
 /* Room for n bytes: an errno when there surely is none. */
 int apr_reserve(int fd, uint64_t n);
 

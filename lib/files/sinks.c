@@ -110,6 +110,7 @@ enum apr_code apr_sinks_add(struct apr_sinks *s, const char *path, uint64_t size
     s->member[s->n++] = m;
     *sink = &m->sink;
     APR_TRY(begin_member(s, m, path, size, e));
+    m->sink.fresh = !force;
     const struct apr_target *const place = &m->sink.place;
     if (!force && place->exists && place->stream < 0 && S_ISREG(place->st.st_mode))
         return apr_sink_refused(path, "it is there already; --force replaces it", e);
@@ -182,6 +183,9 @@ static enum apr_code end_each(struct apr_sinks *s, struct apr_error *e)
 {
     enum apr_code code = APR_OK;
     int folder = s->in;
+    for (size_t i = 0; i < s->n; i++)
+        if (s->name == NULL && s->member[i]->sub == NULL)
+            APR_TRY(apr_sink_check(&s->member[i]->sink, e)); /* of all before any */
     if (s->name != NULL && (folder = open_sub(s->in, s->name)) < 0)
         return apr_sink_failed(s->path, errno, e);
     for (size_t i = 0; i < s->n && code == APR_OK; i++)

@@ -16,7 +16,7 @@ APR_MUST_CHECK enum apr_code apr_sinks_begin(struct apr_sinks **s, const char *f
 bool apr_sinks_exists(const struct apr_sinks *s);
 
 /* Begins one of them (apr_sink_begin). path begins with the folder, and may have one folder more in it, which is made at the end. A file
- * that is there is refused unless force is set. It is written through *sink, which the set ends. */
+ * that is there is refused unless force is set, one that appears meanwhile as well. It is written through *sink, which the set ends. */
 APR_MUST_CHECK enum apr_code apr_sinks_add(struct apr_sinks *s, const char *path, uint64_t size, bool force, struct apr_sink **sink,
                                            struct apr_error *e);
 
