@@ -607,6 +607,54 @@ static void what_is_of_another_plan_is_begun_anew(void **state)
     assert_int_equal(files_in("anew"), 1);
 }
 
+/* Whatever lies where the partial file and its log go, and is none of ours, stays as it was. */
+static void what_no_run_left_is_not_gone_on_with(void **state)
+{
+    (void)state;
+    static const char *const make[] = { "ln -s ../goal '%s'", "ln ../goal '%s'", "mkfifo '%s'", "mkdir '%s'", "cp ../in.safetensors '%s'",
+                                        "ln ../in.safetensors '%s'" };
+    static const char *const names[] = { "out.apr.apr-partial", "out.apr.apr-partial.log" };
+    const char *const source = big("others/in.safetensors"), *const goal = test_file("others/goal", "theirs", 6);
+    struct test_bytes before = test_load(source);
+    for (size_t i = 0; i < 2 * APR_LENGTH(make); i++) {
+        const char *const name = names[i % 2];
+        char word[200], command[512], path[200];
+        snprintf(path, sizeof path, "others/here/%s", name);
+        snprintf(word, sizeof word, make[i / 2], name);
+        snprintf(command, sizeof command, "cd '%s/others' && rm -rf here && mkdir here && cd here && %s", test_folder(), word);
+        assert_int_equal(system(command), 0);
+        const bool input = i / 2 == 4; /* the input itself has that name */
+        assert_int_equal(go_on(input ? test_path(path) : source, test_path("others/here/out.apr")), APR_EARG);
+        assert_int_not_equal(access(test_path("others/here/out.apr"), F_OK), 0);
+        assert_int_equal(files_in("others/here"), 1);
+        struct test_bytes after = test_load(input ? test_path(path) : source), kept = test_load(goal);
+        assert_int_equal(after.n, before.n);
+        assert_memory_equal(after.at, before.at, before.n);
+        assert_string_equal((const char *)kept.at, "theirs");
+        test_free(&after);
+        test_free(&kept);
+    }
+    test_free(&before);
+}
+
+static void a_log_longer_than_its_plan_is_begun_anew_and_not_read(void **state)
+{
+    (void)state;
+    const char *const source = big("longer.safetensors"), *const out = test_path("longer/out.apr");
+    convert((struct apr_plan){ 0 }, source, "apr", test_path("longer.apr"));
+    const char *const log = test_file("longer/out.apr.apr-partial.log", "", 0);
+    const struct rlimit before = { RLIM_INFINITY, RLIM_INFINITY }, small = { (rlim_t)64 << 30, RLIM_INFINITY };
+    assert_int_equal(truncate(log, (off_t)100 << 30), 0);
+    if (OWN_MEMORY)
+        assert_int_equal(setrlimit(RLIMIT_AS, &small), 0);
+    const enum apr_code code = go_on(source, out);
+    if (OWN_MEMORY)
+        assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+    assert_int_equal(code, APR_OK);
+    expect_same_file(out, test_path("longer.apr"));
+    assert_int_equal(files_in("longer"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -627,6 +675,8 @@ int main(void)
         cmocka_unit_test(a_source_that_changes_meanwhile_leaves_no_file),
         cmocka_unit_test(a_run_that_ended_is_gone_on_with_and_nobody_sees_a_difference),
         cmocka_unit_test(what_is_of_another_plan_is_begun_anew),
+        cmocka_unit_test(what_no_run_left_is_not_gone_on_with),
+        cmocka_unit_test(a_log_longer_than_its_plan_is_begun_anew_and_not_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,12 +54,12 @@ struct apr_sink {
 APR_MUST_CHECK enum apr_code apr_sink_begin(struct apr_sink *s, const char *path, uint64_t size, struct apr_error *e);
 
 /* Right after it was begun: the file has a name in its folder while it is under way, which stays whatever ends the run, and beside it
- * NAME.log. Both may be there from a run before, and vanish when the file takes its place. APR_EIO when another run has it. Not for
- * streams, devices and pipes: APR_EARG. */
+ * NAME.log. Both may be there from a run before, and vanish when the file takes its place. APR_EARG when another run has it, where no run
+ * can have left them (links, pipes, folders, what is being read), and for streams, devices and pipes. */
 APR_MUST_CHECK enum apr_code apr_sink_partial(struct apr_sink *s, const char *name, struct apr_error *e);
 
-/* What the log holds; the caller frees it with free. Adds to it. Empties it, and the file. */
-APR_MUST_CHECK enum apr_code apr_sink_log(const struct apr_sink *s, struct apr_bytes *log, struct apr_error *e);
+/* What the log holds, nothing of one that is longer than `most`; the caller frees it with free. Adds to it. Empties it, and the file. */
+APR_MUST_CHECK enum apr_code apr_sink_log(const struct apr_sink *s, uint64_t most, struct apr_bytes *log, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_sink_note(struct apr_sink *s, const void *bytes, size_t n, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_sink_restart(struct apr_sink *s, struct apr_error *e);
 

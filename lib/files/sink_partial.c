@@ -6,31 +6,59 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
 #include "files/sink_parts.h"
 #include "files/source.h"
 
-static int open_named(int folder, const char *name) { return openat(folder, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666); }
-
-/* The log of the file called so: its stray has room for the name. */
-static int open_log(const struct apr_stray *stray)
+static enum apr_code not_own(const struct apr_sink *s, const char *name, const char *what, struct apr_error *e)
 {
-    char name[NAME_MAX + 1];
-    const int n = snprintf(name, sizeof name, "%s.log", stray->name);
-    if (n >= (int)sizeof name) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    return open_named(stray->folder, name);
+    apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be gone on with: %s is %s", APR_QUOTED(apr_text(name)), what);
+    apr_error_in(e, s->path);
+    return APR_EARG;
+}
+
+/* Opens the file of that name in a folder, or makes it. It is emptied and written over, so it must be one that a run before may have left:
+ * not a link, a pipe or a folder, not a file that has another name as well, not what is being read. */
+static enum apr_code open_own(const struct apr_sink *s, int folder, const char *name, int *fd, struct apr_error *e)
+{
+    struct stat st;
+    *fd = openat(folder, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0666);
+    if (*fd < 0)
+        return errno == ELOOP || errno == EISDIR || errno == ENXIO ? not_own(s, name, "no file", e) : apr_sink_failed(s->path, errno, e);
+    const bool file = fstat(*fd, &st) == 0 && S_ISREG(st.st_mode);
+    const char *const why = !file ? "no file" : apr_is_read(&st) ? "being read" : st.st_nlink > 1 ? "a file of more than one name" : NULL;
+    if (why == NULL)
+        return APR_OK;
+    close(*fd);
+    *fd = -1;
+    return not_own(s, name, why, e);
+}
+
+static enum apr_code open_log(struct apr_sink *s, const char *name, struct apr_error *e)
+{
+    char log[NAME_MAX + 1];
+    int fd;
+    if (snprintf(log, sizeof log, "%s.log", name) >= (int)sizeof log)
+        return apr_sink_failed(s->path, ENAMETOOLONG, e);
+    APR_TRY(open_own(s, s->place.folder, log, &fd, e));
+    s->log = fd + 1;
+    return APR_OK;
+}
+
+/* Is the file that was opened still the one of that name? */
+static bool is_there(const struct apr_sink *s, const char *name)
+{
+    struct stat own, now;
+    return fstat(s->fd, &own) == 0 && fstatat(s->place.folder, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && own.st_dev == now.st_dev && own.st_ino == now.st_ino;
 }
 
 enum apr_code apr_sink_partial(struct apr_sink *s, const char *name, struct apr_error *e)
 {
     struct stat st;
+    int fd;
     if (s->stray == NULL)
         return apr_sink_refused(s->path, "only a file can be gone on with", e);
-    const int fd = open_named(s->place.folder, name);
-    if (fd < 0)
-        return apr_sink_failed(s->path, errno, e);
+    APR_TRY(open_own(s, s->place.folder, name, &fd, e));
     if (s->named) /* a temporary name is not needed any more */
         unlinkat(s->stray->folder, s->stray->name, 0);
     s->stray->there = false;
@@ -39,20 +67,19 @@ enum apr_code apr_sink_partial(struct apr_sink *s, const char *name, struct apr_
     s->named = true;
     close(s->fd);
     s->fd = fd;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        return apr_sink_failed(s->path, EINVAL, e);
-    if (apr_is_read(&st))
-        return apr_sink_refused(s->path, "what would be gone on with is being read", e);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0)
         return errno == EWOULDBLOCK ? apr_sink_refused(s->path, "another run is writing it", e) : apr_sink_failed(s->path, errno, e);
-    s->log = open_log(s->stray) + 1;
-    if (s->log == 0)
-        return apr_sink_failed(s->path, errno, e);
+    if (!is_there(s, name)) /* which has put it in place just now */
+        return apr_sink_refused(s->path, "another run has written it", e);
+    const enum apr_code code = open_log(s, name, e);
+    if (code != APR_OK && fstat(fd, &st) == 0 && st.st_size == 0)
+        unlinkat(s->stray->folder, name, 0); /* nothing was begun */
+    APR_TRY(code);
     const int why = apr_reserve(fd, s->size);
     return why == 0 ? APR_OK : apr_sink_failed(s->path, why, e);
 }
 
-enum apr_code apr_sink_log(const struct apr_sink *s, struct apr_bytes *log, struct apr_error *e)
+enum apr_code apr_sink_log(const struct apr_sink *s, uint64_t most, struct apr_bytes *log, struct apr_error *e)
 {
     struct stat st;
     unsigned char *at = NULL;
@@ -60,6 +87,8 @@ enum apr_code apr_sink_log(const struct apr_sink *s, struct apr_bytes *log, stru
     *log = (struct apr_bytes){ 0 };
     if (fstat(s->log - 1, &st) != 0)
         return apr_sink_failed(s->path, errno, e);
+    if ((uint64_t)st.st_size > most)
+        return APR_OK;
     at = malloc((size_t)st.st_size + 1);
     if (at == NULL)
         return apr_no_memory(e);

@@ -79,13 +79,16 @@ static uint64_t pieces_of(const struct apr_writing *w, size_t file)
     return n;
 }
 
+/* Each piece is noted once, and again where its bytes were not as noted: a log that has grown beyond this is worth no more than none. */
+#define MOST_NOTES 4u
+
 static enum apr_code read_log(struct apr_writing *w, size_t file, struct apr_error *e)
 {
     struct apr_written *const f = &w->file[file];
     const struct apr_digest plan = digest_of_plan(w->p, &w->p->file[file]);
     const uint64_t npiece = pieces_of(w, file);
     struct apr_bytes log;
-    APR_TRY(apr_sink_log(f->sink, &log, e));
+    APR_TRY(apr_sink_log(f->sink, sizeof plan + (npiece + 1) * MOST_NOTES * sizeof *w->logged, &log, e));
     const bool same = log.n >= sizeof plan && memcmp(log.at, &plan, sizeof plan) == 0;
     const size_t bytes = same ? log.n - sizeof plan : 0, records = bytes / sizeof *w->logged, torn = bytes % sizeof *w->logged;
     for (size_t i = 0; i < records; i++) {
