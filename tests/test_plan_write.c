@@ -76,6 +76,15 @@ int renameat2(int from, const char *path, int to, const char *name, unsigned fla
     return fault(SYSTEM, EACCES) ? -1 : (int)syscall(SYS_renameat2, from, path, to, name, flags);
 }
 
+static long sent_at; /* a signal comes before the renameat of that number */
+
+int renameat(int from, const char *path, int to, const char *name)
+{
+    if (sent_at > 0 && --sent_at == 0)
+        kill(getpid(), SIGTERM);
+    return (int)syscall(SYS_renameat2, from, path, to, name, 0);
+}
+
 #ifdef __SANITIZE_ADDRESS__
 #define OWN_MEMORY 0
 #elif defined __SANITIZE_THREAD__
@@ -480,6 +489,37 @@ static void killed_at_any_moment_the_files_of_a_folder_are_whole(void **state)
     }
 }
 
+/* Shards in a folder, and files side by side. */
+static void a_signal_while_a_set_takes_its_places_waits_for_the_last(void **state)
+{
+    (void)state;
+    static const char *const format[] = { "safetensors", "gguf" }, *const out[] = { "signal/t/", "signal/t/out.gguf" };
+    static const char *const source[] = { "fixtures/qwen2", "fixtures/qwen2-q8_0.gguf" };
+    test_file("signal/want1/x", "", 0);
+    convert((struct apr_plan){ .nshard = 3 }, source[0], format[0], test_path("signal/want0/"));
+    convert((struct apr_plan){ .nshard = 3 }, source[1], format[1], test_path("signal/want1/out.gguf"));
+    for (long n = 1; n <= 8; n++) {
+        char command[1024];
+        int status;
+        const size_t i = (size_t)n % 2;
+        snprintf(command, sizeof command, "cd '%s/signal' && rm -rf t && cp -r want%zu t && for i in t/*-of-*; do echo old >$i; done", test_folder(), i);
+        assert_int_equal(system(command), 0);
+        const pid_t pid = fork();
+        if (pid == 0) {
+            struct apr_plan p = { .nshard = 3, .force = true };
+            struct apr_error e;
+            signal(SIGTERM, clean_up);
+            sent_at = (n + 1) / 2;
+            _exit(convert_with(&p, source[i], format[i], test_path(out[i]), test_run_with(2), &e) == APR_OK ? 0 : 1);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status) || (i == 1 && n > 6)); /* three files, or four with the index */
+        snprintf(command, sizeof command, "cd '%s/signal' && diff -r want%zu t >diff", test_folder(), i);
+        if (system(command) != 0)
+            fail_msg("a signal before rename %ld of %s leaves a mix", (n + 1) / 2, format[i]);
+    }
+}
+
 static void a_limit_of_size_leaves_nothing(void **state)
 {
     (void)state;
@@ -669,6 +709,7 @@ int main(void)
         cmocka_unit_test(whatever_fails_leaves_nothing_of_a_new_target),
         cmocka_unit_test(ended_at_any_moment_a_new_target_is_whole_or_not_there),
         cmocka_unit_test(killed_at_any_moment_the_files_of_a_folder_are_whole),
+        cmocka_unit_test(a_signal_while_a_set_takes_its_places_waits_for_the_last),
         cmocka_unit_test(a_limit_of_size_leaves_nothing),
         cmocka_unit_test(what_is_there_is_replaced_only_when_told),
         cmocka_unit_test(an_input_is_never_written),

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -163,7 +165,7 @@ static void at_home(const struct apr_sinks *s, const struct member *m)
         m->sink.stray->folder = s->in;
 }
 
-static enum apr_code end_member(struct apr_sinks *s, struct member *m, int folder, struct apr_error *e)
+static enum apr_code place_member(struct apr_sinks *s, struct member *m, int folder, struct apr_error *e)
 {
     if (m->sub != NULL || s->name != NULL) { /* it was begun elsewhere */
         const int to = m->sub != NULL ? open_sub(folder, m->sub) : fcntl(folder, F_DUPFD_CLOEXEC, 3);
@@ -175,23 +177,38 @@ static enum apr_code end_member(struct apr_sinks *s, struct member *m, int folde
         place->folder = to;
         place->exists = fstatat(to, place->name, &place->st, AT_SYMLINK_NOFOLLOW) == 0;
     }
-    m->ended = true;
-    return apr_sink_end(&m->sink, e);
+    return apr_sink_place(&m->sink, e);
+}
+
+/* Everything is on disk, and what is left to do are names. Whoever wants the process to end waits for all of them: of a set that is old in
+ * part and new in part nobody could tell. No other thread of ours is there to take the signal. */
+static enum apr_code place_all(struct apr_sinks *s, int folder, struct apr_error *e)
+{
+    enum apr_code code = APR_OK;
+    sigset_t all, before;
+    sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* which would not wait */
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    for (size_t i = 0; i < s->n && code == APR_OK; i++)
+        code = place_member(s, s->member[i], folder, e);
+    for (size_t i = 0; i < s->ngone && code == APR_OK; i++)
+        unlinkat(folder, s->gone[i], 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code;
 }
 
 static enum apr_code end_each(struct apr_sinks *s, struct apr_error *e)
 {
-    enum apr_code code = APR_OK;
     int folder = s->in;
     for (size_t i = 0; i < s->n; i++)
         if (s->name == NULL && s->member[i]->sub == NULL)
             APR_TRY(apr_sink_check(&s->member[i]->sink, e)); /* of all before any */
     if (s->name != NULL && (folder = open_sub(s->in, s->name)) < 0)
         return apr_sink_failed(s->path, errno, e);
+    const enum apr_code code = place_all(s, folder, e);
     for (size_t i = 0; i < s->n && code == APR_OK; i++)
-        code = end_member(s, s->member[i], folder, e);
-    for (size_t i = 0; i < s->ngone && code == APR_OK; i++)
-        unlinkat(folder, s->gone[i], 0);
+        if (s->member[i]->sink.stray != NULL)
+            apr_sync_folder(s->member[i]->sink.place.folder);
     if (s->name != NULL && code != APR_OK)
         unlinkat(s->in, s->name, AT_REMOVEDIR); /* when nothing is in it */
     if (folder != s->in)
