@@ -564,6 +564,46 @@ static void what_is_there_is_replaced_only_when_told(void **state)
     expect_same_model(test_path("there"), "fixtures/qwen2");
 }
 
+static void small_files_of_a_replaced_model_go_with_it(void **state)
+{
+    (void)state;
+    static const struct { const char *name; bool stays; } rows[] = {
+        { "chat_template.jinja", false }, { "merges.txt", false }, { "vocab.json", false }, { "special_tokens_map.json", false },
+        { "generation_config.json", false }, { "1_Pooling/config.json", false }, { "additional_chat_templates/rag.jinja", false },
+        { "config.json", true }, { "README.md", true }, { "LICENSE", true }, { "notes.txt", true }, { "additional_chat_templates/notes", true },
+    };
+    for (unsigned i = 0; i < 4; i++) {
+        const bool model = i & 1, part = i & 2; /* a model is there; a part of one is written */
+        char name[80], command[512];
+        struct apr_plan p = { .force = true, .nshard = 2, .only = part ? 1 : 0 };
+        struct apr_error e;
+        snprintf(command, sizeof command, "rm -rf '%s'", test_path("beside"));
+        assert_int_equal(system(command), 0);
+        for (size_t k = 0; k < APR_LENGTH(rows); k++) {
+            snprintf(name, sizeof name, "beside/%s", rows[k].name);
+            test_file(name, "old", 3);
+        }
+        const char *const away = test_file("beside-away/rag.jinja", "theirs", 6);
+        if (model)
+            test_file("beside/model.safetensors", "old", 3);
+        if (i == 1) { /* what a link leads to is not of the folder */
+            snprintf(command, sizeof command, "cd '%s' && rm -r 1_Pooling && ln -s ../beside-away 1_Pooling && echo > ../beside-away/config.json",
+                     test_path("beside"));
+            assert_int_equal(system(command), 0);
+        }
+        assert_int_equal(apr_side_put(&p.side, "config.json", apr_text("{}"), &e), APR_OK);
+        if (convert_with(&p, "fixtures/qwen2", "safetensors", test_path("beside/"), test_run_with(1), &e) != APR_OK)
+            fail_msg("%s: %s", e.file, e.text);
+        for (size_t k = 0; k < APR_LENGTH(rows); k++) {
+            snprintf(name, sizeof name, "beside/%s", rows[k].name);
+            const bool stays = rows[k].stays || !model || part || (i == 1 && k == 5);
+            if ((access(test_path(name), F_OK) == 0) != stays)
+                fail_msg("%s %s (%u)", rows[k].name, stays ? "is gone" : "stays", i);
+        }
+        assert_int_equal(access(away, F_OK), 0);
+    }
+}
+
 static void an_input_is_never_written(void **state)
 {
     (void)state;
@@ -712,6 +752,7 @@ int main(void)
         cmocka_unit_test(a_signal_while_a_set_takes_its_places_waits_for_the_last),
         cmocka_unit_test(a_limit_of_size_leaves_nothing),
         cmocka_unit_test(what_is_there_is_replaced_only_when_told),
+        cmocka_unit_test(small_files_of_a_replaced_model_go_with_it),
         cmocka_unit_test(an_input_is_never_written),
         cmocka_unit_test(a_source_that_changes_meanwhile_leaves_no_file),
         cmocka_unit_test(a_run_that_ended_is_gone_on_with_and_nobody_sees_a_difference),

@@ -61,7 +61,8 @@ struct apr_planned_index {
 /* Begin with zeros and the first part filled, end with apr_plan_end.
  *   format, meta  of the target. GGUF: its keys; APR: its keys; SafeTensors: __metadata__, all of them strings
  *   side          files that are written beside the weights (SafeTensors in a folder)
- *   out           as the user named it; folder: a checkpoint in a folder, out ends in '/'
+ *   out           as the user named it; folder: a checkpoint in a folder, out ends in '/'. With force the small files of a model that is
+ *                 there go with its weights, but for README.md and LICENSE
  *   shard_bytes   most bytes of tensors in a shard; nshard: how many shards. 0: not asked for; not both
  *   only          write file number `only` - 1 alone; 0: all
  *   resume        a file under way is OUT.apr-partial, and stays when the run ends early; what a run before has written of it is kept. Not

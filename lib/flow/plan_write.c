@@ -1,8 +1,11 @@
 #include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <libdeflate.h>
 
@@ -359,28 +362,64 @@ static bool is_planned(const struct apr_plan *p, const char *name)
     return p->index.path != NULL && strcmp(name, name_in(p, p->index.path)) == 0;
 }
 
+/* Is it one of the small files that belong to one model alone? What is written for people stays. */
+static bool is_old_side(const struct apr_plan *p, const char *name)
+{
+    const struct apr_bytes text = apr_text(name);
+    bool old = apr_side_known(text) && !apr_bytes_is(text, "README.md") && !apr_bytes_is(text, "LICENSE");
+    for (size_t i = 0; i < p->side.n && old; i++)
+        old = !apr_bytes_is(p->side.file[i].name, name);
+    return old;
+}
+
+/* The name of each file in the folder p->out + sub (of its own, not what a link leads to). */
+static enum apr_code each_name(struct apr_writing *w, const char *sub, enum apr_code (*visit)(struct apr_writing *w, const char *name, struct apr_error *e),
+                               struct apr_error *e)
+{
+    const struct apr_bytes path = apr_arena_format(&w->p->arena, "%s%s", w->p->out, sub);
+    const int fd = path.at == NULL ? -1 : open((const char *)path.at, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (*sub == 0 ? 0 : O_NOFOLLOW));
+    DIR *const d = fd < 0 ? NULL : fdopendir(fd);
+    enum apr_code code = path.at == NULL ? apr_no_memory(e) : APR_OK;
+    char name[2 * NAME_MAX];
+    if (d == NULL && fd >= 0)
+        close(fd);
+    for (const struct dirent *entry; d != NULL && code == APR_OK && (entry = readdir(d)) != NULL;)
+        if (snprintf(name, sizeof name, "%s%s%s", sub, *sub == 0 ? "" : "/", entry->d_name) < (int)sizeof name)
+            code = visit(w, name, e);
+    if (d != NULL)
+        closedir(d);
+    return code;
+}
+
 /* Weights in the folder that will not be of the model any more. */
-static enum apr_code note_old(struct apr_writing *w, struct apr_error *e)
+static enum apr_code note_weights(struct apr_writing *w, const char *name, struct apr_error *e)
 {
     const struct apr_plan *const p = w->p;
-    DIR *const d = opendir(p->out);
-    enum apr_code code = APR_OK;
-    if (d == NULL)
+    if (!is_weights(p, name))
         return APR_OK;
-    for (const struct dirent *entry; code == APR_OK && (entry = readdir(d)) != NULL;) {
-        const bool planned = is_planned(p, entry->d_name);
-        if (!is_weights(p, entry->d_name) || (planned && (p->force || p->only > 0)))
-            continue;
-        if (p->force) {
-            code = apr_sinks_remove(w->sinks, entry->d_name, e);
-        } else {
-            code = apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: the folder holds a model, %s; --force replaces it",
-                            APR_QUOTED(apr_text(entry->d_name)));
-            apr_error_in(e, p->out);
-        }
-    }
-    closedir(d);
-    return code;
+    w->replaces = true;
+    if (is_planned(p, name) && (p->force || p->only > 0))
+        return APR_OK;
+    if (p->force)
+        return apr_sinks_remove(w->sinks, name, e);
+    apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: the folder holds a model, %s; --force replaces it", APR_QUOTED(apr_text(name)));
+    apr_error_in(e, p->out);
+    return APR_EARG;
+}
+
+static enum apr_code note_side(struct apr_writing *w, const char *name, struct apr_error *e)
+{
+    return is_old_side(w->p, name) ? apr_sinks_remove(w->sinks, name, e) : APR_OK;
+}
+
+/* What is of the model that was there: its tokenizer would be taken for the new one's. Of a part of the model nobody knows what others write. */
+static enum apr_code note_old(struct apr_writing *w, struct apr_error *e)
+{
+    static const char *const folders[] = { "", "1_Pooling", "additional_chat_templates" };
+    APR_TRY(each_name(w, "", note_weights, e));
+    for (size_t i = 0; i < APR_LENGTH(folders) && w->replaces && w->p->force && w->p->only == 0; i++)
+        APR_TRY(each_name(w, folders[i], note_side, e));
+    return APR_OK;
 }
 
 static enum apr_code add_text(struct apr_writing *w, const char *path, struct apr_bytes text, struct apr_error *e)

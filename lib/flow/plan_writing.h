@@ -26,6 +26,7 @@ struct apr_written {
  *   rounding  of each tensor that is lossy or had values replaced; NULL: there is none
  *   packer    of the thread that takes
  *   hashed    digests are wanted: to verify, or for a log
+ *   replaces  the folder holds a model
  *   left      the reader of a pipe left
  *   logged    of each piece; NULL: nothing is resumed */
 struct apr_writing {
@@ -38,7 +39,7 @@ struct apr_writing {
     struct apr_rounding  *rounding;
     struct apr_packer    *packer;
     struct apr_sinks     *sinks;
-    bool                  verify, hashed, left;
+    bool                  verify, hashed, replaces, left;
     struct apr_logged    *logged;
 };
 
