@@ -221,6 +221,51 @@ static void a_token_beyond_the_vocabulary_is_named_with_the_option_that_helps(vo
     apr_side_end(&side);
 }
 
+/* It would make a list of padding that no machine holds. */
+static void a_token_of_an_id_beyond_all_vocabularies_is_named(void **state)
+{
+    static to_draft_fn *const ways[] = { apr_tokenizer_to_gguf, apr_tokenizer_to_apr };
+    (void)state;
+    for (size_t i = 0; i < APR_LENGTH(ways); i++) {
+        struct apr_side side = { 0 };
+        struct apr_draft d = { 0 };
+        struct apr_error e = { .at = APR_NOWHERE };
+        struct model m;
+        put(&side, "tokenizer.json", "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1000000000},\"merges\":[]}}");
+        model_begin(&m, "safetensors");
+        struct apr_tokenizer t = { .m = &m.m, .side = &side };
+        assert_int_equal(ways[i](&d, &t, test_run_with(1), &e), APR_ELIMIT);
+        assert_non_null(strstr(e.text, "token \"b\" has id 1000000000, and a vocabulary of at most 4194304"));
+        apr_draft_end(&d);
+        apr_side_end(&side);
+    }
+}
+
+/* Half a million runs of all tokens are a small text and much work, unless each token is of one. */
+static void runs_of_added_tokens_that_lie_over_one_another_are_left_out(void **state)
+{
+    struct apr_model *const m = open_gguf("bpe");
+    struct apr_draft d = { 0 };
+    struct apr_error e;
+    struct test_bytes runs = { 0 };
+    (void)state;
+    test_text(&runs, "{\"model\":{\"type\":\"BPE\",\"vocab\":null},\"added_tokens\":[[1,4294967295,2]");
+    for (unsigned i = 0; i < 500000; i++)
+        test_text(&runs, ",[0,4294967295,0]");
+    test_text(&runs, "]}");
+    for (size_t k = 0; k < m->meta.n; k++)
+        check(apr_draft_put(&d, m->meta.entry[k].key, &m->meta.entry[k].value, &e), &e);
+    const struct apr_value carried = { .type = APR_META_STRING, .text = { runs.at, runs.n } };
+    check(apr_draft_put(&d, apr_text(APR_CARRIED_TOKENIZER), &carried, &e), &e);
+    struct apr_side files = files_of(&d.meta);
+    assert_true(apr_bytes_have(apr_side_get(&files, "tokenizer.json"), "{\"id\":1,\"content\""));
+    assert_false(apr_bytes_have(apr_side_get(&files, "tokenizer.json"), "{\"id\":0,\"content\""));
+    test_free(&runs);
+    apr_side_end(&files);
+    apr_draft_end(&d);
+    apr_close(m);
+}
+
 /* What families.md says of special tokens, case by case. */
 static void special_tokens_and_flags_come_from_where_llama_cpp_takes_them(void **state)
 {
@@ -347,8 +392,10 @@ static void pre_tokenizers_are_recognised_by_what_they_do(void **state)
         struct apr_vocabulary v = { 0 }, scratch = { 0 };
         struct apr_error e;
         const char *name;
-        const struct apr_pretoken_facts facts = { &v, apr_text(cases[i].pre_tokenizer), apr_text(cases[i].normalizer),
-                                                  cases[i].ignore_merges, cases[i].bos, cases[i].cls };
+        const struct apr_pretoken_facts facts = {
+            .v = &v, .pre_tokenizer = apr_text(cases[i].pre_tokenizer), .normalizer = apr_text(cases[i].normalizer),
+            .ignore_merges = cases[i].ignore_merges, .bos = cases[i].bos, .cls = cases[i].cls,
+        };
         check(apr_pretoken_name(&facts, &scratch, &name, &e), &e);
         if ((name == NULL) != (cases[i].name == NULL) || (name != NULL && strcmp(name, cases[i].name) != 0))
             fail_msg("%s: %s instead of %s", cases[i].pre_tokenizer, name, cases[i].name);
@@ -580,6 +627,8 @@ int main(void)
         cmocka_unit_test(files_become_the_tokens_of_the_gguf_beside_them),
         cmocka_unit_test(tokens_have_texts_and_types_of_llama_cpp),
         cmocka_unit_test(a_token_beyond_the_vocabulary_is_named_with_the_option_that_helps),
+        cmocka_unit_test(a_token_of_an_id_beyond_all_vocabularies_is_named),
+        cmocka_unit_test(runs_of_added_tokens_that_lie_over_one_another_are_left_out),
         cmocka_unit_test(special_tokens_and_flags_come_from_where_llama_cpp_takes_them),
         cmocka_unit_test(templates_have_their_order_and_their_names),
         cmocka_unit_test(pre_tokenizers_are_recognised_by_what_they_do),

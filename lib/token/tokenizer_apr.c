@@ -206,6 +206,8 @@ static enum apr_code from_files(struct apr_draft *d, struct apr_tokenizer *t, st
     const bool same_ids = files.v != NULL && !files.realigned;
     const struct flat f = { d, v, same_ids ? files.v : NULL, &words.meta, e };
     if (code == APR_OK && v != NULL)
+        code = apr_tokens_bounded(v, e);
+    if (code == APR_OK && v != NULL)
         code = put_model(d, &files, e);
     if (code == APR_OK && v != NULL)
         code = put_flat(&f);

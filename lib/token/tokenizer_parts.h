@@ -51,6 +51,9 @@ APR_MUST_CHECK enum apr_code apr_tokens_of_files(struct apr_token_list *l, const
                                                  struct apr_error *e);
 void apr_token_list_end(struct apr_token_list *l);
 
+/* APR_ELIMIT names the last token where its id asks for more padding than any vocabulary has tokens. */
+APR_MUST_CHECK enum apr_code apr_tokens_bounded(const struct apr_vocabulary *v, struct apr_error *e);
+
 /* ---- special tokens, flags, templates (tokenizer_special.c) ---------------------------------------------------------- */
 
 /* Writes ids, add_*_token, chat templates and what the normalizer does to letters. most: ids from here on are left out. */

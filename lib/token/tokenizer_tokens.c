@@ -237,6 +237,15 @@ static enum apr_code fill_unigram(struct apr_token_list *l, const struct apr_tok
 
 /* ---- all of them ----------------------------------------------------------------------------------------------------- */
 
+enum apr_code apr_tokens_bounded(const struct apr_vocabulary *v, struct apr_error *e)
+{
+    if (v->size <= APR_MOST_TOKENS || v->ntoken == 0)
+        return APR_OK;
+    const struct apr_token *const last = &v->token[v->ntoken - 1];
+    return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "token %s has id %u, and a vocabulary of at most %llu tokens is written; there are %llu",
+                    APR_QUOTED(last->text), (unsigned)last->id, (unsigned long long)APR_MOST_TOKENS, (unsigned long long)v->ntoken);
+}
+
 /* A token that has no room. SentencePiece's are dropped there, as llama.cpp does. */
 static enum apr_code fits(const struct apr_tokenizer_files *f, uint64_t n, uint64_t rows, struct apr_error *e)
 {
@@ -259,6 +268,8 @@ enum apr_code apr_tokens_of_files(struct apr_token_list *l, const struct apr_tok
         n = f->v->size;
     if (rows != 0 && n > rows)
         n = rows;
+    if (n >= f->v->size)
+        APR_TRY(apr_tokens_bounded(f->v, e));
     const bool scores = f->as == APR_SPM_MODEL || f->as == APR_SPM_JSON || f->as == APR_UNIGRAM;
     APR_TRY(begin(l, n, scores ? PADDING_SCORE : 0, e));
     switch (f->as) {
