@@ -86,8 +86,8 @@ static void add_by_types(struct apr_hf_writing *w)
     }
 }
 
-/* [first, how many, flags] or [id, 1, flags, "text"] */
-static enum apr_code add_run(struct apr_hf_writing *w, const struct apr_value *run)
+/* [first, how many, flags] or [id, 1, flags, "text"]; *next: behind the last of those before, which rise. */
+static enum apr_code add_run(struct apr_hf_writing *w, const struct apr_value *run, uint64_t *next)
 {
     struct apr_walk walk;
     struct apr_item item;
@@ -103,8 +103,11 @@ static enum apr_code add_run(struct apr_hf_writing *w, const struct apr_value *r
     for (uint64_t i = 0; i < 3; i++)
         if (field[i].type != APR_META_U64)
             return APR_OK;
-    for (uint64_t i = 0; i < field[1].u && i < w->v.size; i++) {
-        struct apr_token *const t = field[0].u >= w->v.size ? NULL : token_of(w, field[0].u + i);
+    if (field[0].u < *next || field[0].u >= w->v.size)
+        return APR_OK; /* each token is of one run: they take no more steps than there are tokens */
+    *next = field[0].u + apr_min(field[1].u, w->v.size - field[0].u);
+    for (uint64_t id = field[0].u; id < *next; id++) {
+        struct apr_token *const t = token_of(w, id);
         if (t == NULL)
             continue;
         t->flags = (uint8_t)(field[2].u | APR_TOKEN_ADDED);
@@ -121,6 +124,7 @@ static enum apr_code add_by_runs(struct apr_hf_writing *w, const struct apr_valu
     struct apr_walk walk;
     struct apr_item item;
     bool more = true;
+    uint64_t next = 0;
     for (size_t i = 0; i < w->v.ntoken; i++)
         w->v.token[i].flags = 0;
     APR_TRY(apr_walk_in(&walk, runs->text, 0, '[', w->e));
@@ -130,7 +134,7 @@ static enum apr_code add_by_runs(struct apr_hf_writing *w, const struct apr_valu
         if (!more)
             return APR_OK;
         APR_TRY(apr_json_checked(&w->v.arena, item.value, 0, &run, w->e));
-        APR_TRY(add_run(w, &run));
+        APR_TRY(add_run(w, &run, &next));
     }
 }
 
