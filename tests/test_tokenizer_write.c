@@ -6,6 +6,7 @@
 #include "token/tokenizer_parts.h"
 
 #include "base/bytes.h"
+#include "files/source.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/open.h"
@@ -621,6 +622,54 @@ static void floats_are_spelled_as_short_as_they_read_back(void **state)
     }
 }
 
+/* ---- broken files ---------------------------------------------------------------------------------------------------- */
+
+/* What the way to a GGUF says of the file. */
+static struct apr_error refusal(const struct apr_side *side, enum apr_code code)
+{
+    struct model m;
+    struct apr_draft d = { 0 };
+    struct apr_error e = { .at = APR_NOWHERE };
+    model_begin(&m, "safetensors");
+    struct apr_tokenizer t = { .m = &m.m, .side = side };
+    assert_int_equal(apr_tokenizer_to_gguf(&d, &t, test_run_with(1), &e), code);
+    apr_draft_end(&d);
+    return e;
+}
+
+static void a_broken_file_is_named_by_its_path_or_by_what_carries_it(void **state)
+{
+    static const char *const names[] = { "tokenizer.model", "tokenizer.json", "sentencepiece.bpe.model", "vocab.json" };
+    (void)state;
+    for (size_t i = 0; i < APR_LENGTH(names); i++) {
+        char where[64], path[512], said[512], json[96];
+        snprintf(where, sizeof where, "broken%zu/%s", i, names[i]);
+        test_file(where, "\xff", 1);
+        snprintf(path, sizeof path, "%.*s", (int)(strlen(test_path(where)) - strlen(names[i])), test_path(where));
+        struct apr_side side = folder(path);
+        const struct apr_error e = refusal(&side, APR_ECORRUPT);
+        if (strcmp(e.file, test_path(where)) != 0)
+            fail_msg("%s is called %s", test_path(where), e.file);
+        apr_side_end(&side);
+
+        struct model m;
+        struct apr_error why;
+        struct apr_source apr = { .path = test_path("m.apr") }, *file[] = { &apr };
+        model_begin(&m, "apr");
+        snprintf(json, sizeof json, "{\"%s\":{\"base64\":\"/w==\"}}", names[i]);
+        put_json(&m, "hf.files", json);
+        m.m.file = file;
+        m.m.nfile = 1;
+        check(apr_side_of(&side, &m.m, test_run_with(1), &why), &why);
+        const struct apr_error carried = refusal(&side, APR_ECORRUPT);
+        snprintf(said, sizeof said, "%s: hf.files %s", apr.path, names[i]);
+        if (strcmp(carried.file, said) != 0)
+            fail_msg("%s is called %s", said, carried.file);
+        apr_side_end(&side);
+        model_end(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -639,6 +688,7 @@ int main(void)
         cmocka_unit_test(flat_keys_hold_tokens_by_their_ids),
         cmocka_unit_test(the_keys_of_a_gguf_are_restored_with_their_types),
         cmocka_unit_test(flat_keys_alone_become_those_of_a_gguf),
+        cmocka_unit_test(a_broken_file_is_named_by_its_path_or_by_what_carries_it),
         cmocka_unit_test(floats_are_spelled_as_short_as_they_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -395,9 +395,7 @@ static enum apr_code put_sampling(struct apr_draft *d, const struct apr_side *si
         if (apr_hf_config_number(c, apr_text(settings[i].from), &v))
             code = put_number(d, settings[i].key, settings[i].whole, v, e);
     apr_hf_config_free(c);
-    if (code != APR_OK)
-        apr_error_in(e, "generation_config.json");
-    return code;
+    return side == NULL ? code : apr_side_in(side, "generation_config.json", code, e);
 }
 
 enum apr_code apr_general_put(struct apr_draft *d, const struct apr_translation *t, struct apr_error *e)

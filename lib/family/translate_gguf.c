@@ -108,11 +108,9 @@ static enum apr_code put_pooling(struct apr_draft *d, const struct apr_side *sid
     struct apr_hf_config *c;
     if (text.n == 0)
         return APR_OK;
-    enum apr_code code = apr_hf_config_new(&c, text, e);
-    if (code != APR_OK) {
-        apr_error_in(e, "1_Pooling/config.json");
+    enum apr_code code = apr_side_in(side, "1_Pooling/config.json", apr_hf_config_new(&c, text, e), e);
+    if (code != APR_OK)
         return code;
-    }
     for (uint32_t i = 1; i < APR_LENGTH(mode); i++) {
         double on;
         if (apr_hf_config_number(c, apr_text(mode[i]), &on) && on != 0) {

@@ -285,7 +285,9 @@ static enum apr_code ask_family(const struct work *w, struct apr_bytes config, b
     *yes = false;
     if (w->t->b == NULL)
         return APR_OK;
-    APR_TRY(apr_hf_config_new(&c, config, w->e));
+    const enum apr_code code = apr_hf_config_new(&c, config, w->e);
+    if (code != APR_OK)
+        return w->t->side == NULL ? code : apr_side_in(w->t->side, "config.json", code, w->e);
     *yes = is_of_family(apr_binding_family(w->t->b), c);
     apr_hf_config_free(c);
     return APR_OK;

@@ -106,7 +106,24 @@ enum apr_code apr_side_put(struct apr_side *s, const char *name, struct apr_byte
         s->n++;
     }
     f->text = text;
+    f->path = NULL;
     return APR_OK;
+}
+
+/* The same with its path, which stays. */
+static enum apr_code put_from(struct apr_side *s, const char *name, const char *path, struct apr_bytes text, struct apr_error *e)
+{
+    APR_TRY(apr_side_put(s, name, text, e));
+    find(s, name)->path = path;
+    return APR_OK;
+}
+
+enum apr_code apr_side_in(const struct apr_side *s, const char *name, enum apr_code code, struct apr_error *e)
+{
+    const struct apr_side_file *const f = find(s, name);
+    if (code != APR_OK)
+        apr_error_in(e, f == NULL || f->path == NULL ? name : f->path);
+    return code;
 }
 
 void apr_side_remove(struct apr_side *s, const char *name)
@@ -158,7 +175,7 @@ static enum apr_code add_file(struct apr_side *s, const char *folder, const char
     if (file == NULL)
         return APR_OK;
     s->source[s->nsource++] = file;
-    return apr_side_put(s, name, file->map, e);
+    return put_from(s, name, (const char *)path.at, file->map, e);
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
@@ -202,7 +219,7 @@ enum apr_code apr_side_folder(struct apr_side *s, const char *folder, bool token
 /* ---- of an APR ------------------------------------------------------------------------------------------------------ */
 
 /* {"base64": "..."}; anything else is left out. */
-static enum apr_code add_binary(struct apr_side *s, const char *name, const struct apr_value *object, struct apr_error *e)
+static enum apr_code add_binary(struct apr_side *s, const char *name, const char *path, const struct apr_value *object, struct apr_error *e)
 {
     struct apr_elements w = apr_elements_of(object);
     struct apr_value v;
@@ -210,11 +227,11 @@ static enum apr_code add_binary(struct apr_side *s, const char *name, const stru
     enum apr_code code = APR_OK;
     if (apr_elements_next(&w, &v) && apr_bytes_is(w.key, "base64") && v.type == APR_META_STRING)
         code = !apr_base64_decode(&s->arena, v.text, &bytes) ? apr_fail(e, APR_ECORRUPT, APR_NOWHERE, APR_SIDE_KEY ": %s cannot be decoded", name)
-                                                             : apr_side_put(s, name, bytes, e);
+                                                             : put_from(s, name, path, bytes, e);
     return apr_elements_done(&w, code, e);
 }
 
-static enum apr_code add_carried(struct apr_side *s, const struct apr_value *files, struct apr_error *e)
+static enum apr_code add_carried(struct apr_side *s, const char *model, const struct apr_value *files, struct apr_error *e)
 {
     struct apr_elements w = apr_elements_of(files);
     struct apr_value v;
@@ -224,11 +241,14 @@ static enum apr_code add_carried(struct apr_side *s, const struct apr_value *fil
         if (!apr_side_known(w.key))
             continue;
         snprintf(name, sizeof name, "%.*s", APR_PRINTED(w.key));
-        if (v.type == APR_META_STRING) {
+        const char *const path = (const char *)apr_arena_format(&s->arena, "%s: " APR_SIDE_KEY " %s", model, name).at;
+        if (path == NULL) {
+            code = apr_no_memory(e);
+        } else if (v.type == APR_META_STRING) {
             const struct apr_bytes own = apr_arena_copy(&s->arena, v.text);
-            code = own.at == NULL ? apr_no_memory(e) : apr_side_put(s, name, own, e);
+            code = own.at == NULL ? apr_no_memory(e) : put_from(s, name, path, own, e);
         } else if (v.type == APR_META_OBJECT) {
-            code = add_binary(s, name, &v, e);
+            code = add_binary(s, name, path, &v, e);
         }
     }
     return apr_elements_done(&w, code, e);
@@ -288,7 +308,7 @@ enum apr_code apr_side_of(struct apr_side *s, const struct apr_model *m, const s
     APR_TRY(carried_files(m, &carried, e));
     const char *const path = m->nfile == 0 ? "-" : m->file[0]->path, *const slash = strrchr(path, '/');
     if (carried.type == APR_META_OBJECT && m->config == NULL)
-        return add_carried(s, &carried, e);
+        return add_carried(s, path, &carried, e);
     if (!m->format->config)
         return APR_OK;
     if (strcmp(path, "-") == 0)

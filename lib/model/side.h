@@ -9,10 +9,12 @@
 #define APR_SIDE_KEY "hf.files"
 #define APR_FLAT_KEY "apr.metadata" /* a string of a SafeTensors file: an APR's metadata, as JSON */
 
-/* Begin with zeros, end with apr_side_end. Texts are views into open files, the model or the arena. */
+/* Begin with zeros, end with apr_side_end. Texts are views into open files, the model or the arena.
+ *   path  as the user would know it: that of the file, or "MODEL.apr: hf.files tokenizer.json"; NULL: it was put there */
 struct apr_side {
     struct apr_side_file {
         struct apr_bytes name, text;
+        const char      *path;
     }                  *file;
     size_t              n, room;
     struct apr_source **source; /* private, as all below */
@@ -37,6 +39,9 @@ void apr_side_forget(struct apr_side *s, bool tokenizer);
 
 /* The text of that name; at is NULL when there is none. */
 struct apr_bytes apr_side_get(const struct apr_side *s, const char *name);
+
+/* Returns code; a failure is said to be about the file of that name, by its path where it has one. */
+enum apr_code apr_side_in(const struct apr_side *s, const char *name, enum apr_code code, struct apr_error *e);
 
 /* The text of a file that the model itself carries, as above or in what it carries of an APR's metadata; in the arena. at is NULL when
  * there is none. */

@@ -69,10 +69,7 @@ static enum apr_code read_config(struct apr_tokenizer_files *f, struct apr_error
     const struct apr_bytes text = apr_side_get(f->side, "tokenizer_config.json");
     if (text.at == NULL)
         return APR_OK;
-    const enum apr_code code = apr_take_object(&f->scratch, text, &f->config, e);
-    if (code != APR_OK)
-        apr_error_in(e, "tokenizer_config.json");
-    return code;
+    return apr_side_in(f->side, "tokenizer_config.json", apr_take_object(&f->scratch, text, &f->config, e), e);
 }
 
 /* ---- the vocabulary -------------------------------------------------------------------------------------------------- */
@@ -80,12 +77,9 @@ static enum apr_code read_config(struct apr_tokenizer_files *f, struct apr_error
 /* Tokens that are added go by other ids than its own. */
 static enum apr_code read_realigned(struct apr_tokenizer_files *f, struct apr_error *e)
 {
-    const enum apr_code code = apr_read_sentencepiece(&f->of_other, apr_side_get(f->side, REALIGNED), e);
-    if (code != APR_OK)
-        apr_error_in(e, REALIGNED);
     f->v = &f->of_other;
     f->realigned = true;
-    return code;
+    return apr_side_in(f->side, REALIGNED, apr_read_sentencepiece(&f->of_other, apr_side_get(f->side, REALIGNED), e), e);
 }
 
 /* Takes the first way that leads to one of this kind. */

@@ -271,7 +271,8 @@ static enum apr_code charsmap_in(const struct writing *w, const struct apr_value
     struct apr_item item;
     APR_TRY(apr_take_members(&w->f->scratch, normalizer, m, 2, w->e));
     if (m[0].value.type == APR_META_STRING && !apr_base64_decode(&w->f->scratch.arena, m[0].value.text, map))
-        return apr_fail(w->e, APR_ECORRUPT, APR_NOWHERE, "tokenizer.json: precompiled_charsmap is no base64");
+        return apr_side_in(w->f->side, "tokenizer.json",
+                           apr_fail(w->e, APR_ECORRUPT, APR_NOWHERE, "precompiled_charsmap is no base64"), w->e);
     bool more = m[1].value.type == APR_META_ARRAY && levels > 0 && map->n == 0;
     if (more)
         APR_TRY(apr_walk_in(&walk, m[1].value.text, 0, '[', w->e));

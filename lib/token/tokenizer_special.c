@@ -262,11 +262,7 @@ static enum apr_code take_config_ids(struct specials *s, struct apr_error *e)
     double id;
     if (text.at == NULL)
         return APR_OK;
-    const enum apr_code code = apr_hf_config_new(&config, text, e);
-    if (code != APR_OK) {
-        apr_error_in(e, "config.json");
-        return code;
-    }
+    APR_TRY(apr_side_in(s->f->side, "config.json", apr_hf_config_new(&config, text, e), e));
     for (unsigned i = 0; i < NKINDS; i++) {
         snprintf(key, sizeof key, "%s_token_id", kinds[i].word);
         if (!s->wanted[i] || !apr_hf_config_number(config, apr_text(key), &id) || !(id >= 0 && id < (double)UINT32_MAX))
@@ -344,7 +340,7 @@ static enum apr_code take_templates(struct apr_tokenizer_files *f, struct apr_vo
     }
     if (json.at == NULL)
         return APR_OK;
-    APR_TRY(apr_take_object(into, json, &object, e));
+    APR_TRY(apr_side_in(f->side, "chat_template.json", apr_take_object(into, json, &object, e), e));
     APR_TRY(apr_take_members(into, &object, own, 1, e));
     return apr_read_templates(into, &own[0].value, e);
 }

@@ -121,7 +121,7 @@ APR_MUST_CHECK enum apr_code apr_vocabulary_read(struct apr_vocabulary *v, const
 APR_MUST_CHECK enum apr_code apr_vocabulary_folder(struct apr_vocabulary *v, const char *folder, enum apr_vocabulary_source wanted,
                                                    const struct apr_run *r, struct apr_error *e);
 
-/* The same from files at hand, which stay; messages name them as they are called. */
+/* The same from files at hand, which stay; messages name them as apr_side_in does. */
 APR_MUST_CHECK enum apr_code apr_vocabulary_side(struct apr_vocabulary *v, const struct apr_side *side, enum apr_vocabulary_source wanted,
                                                  struct apr_error *e);
 void apr_vocabulary_end(struct apr_vocabulary *v);

@@ -13,7 +13,7 @@
 #include "model/meta.h"
 
 /* What is read, and from where: files at hand, or a folder of which only those are opened that are wanted.
- *   last  the file under way, as messages name it */
+ *   last  the file under way: its name at hand, its path in a folder */
 struct folder {
     struct apr_vocabulary *v;
     const struct apr_side *side;
@@ -52,6 +52,8 @@ static enum apr_code open_file(struct folder *f, const char *name, uint64_t most
 /* Names the file that was opened last in a failure. */
 static enum apr_code in_last(struct folder *f, enum apr_code code)
 {
+    if (f->side != NULL)
+        return apr_side_in(f->side, f->last, code, f->e);
     if (code != APR_OK)
         apr_error_in(f->e, f->last);
     return code;
