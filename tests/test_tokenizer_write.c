@@ -670,6 +670,39 @@ static void a_broken_file_is_named_by_its_path_or_by_what_carries_it(void **stat
     }
 }
 
+static void a_template_that_is_not_utf8_is_refused_where_it_is_read(void **state)
+{
+    static const char *const names[] = { "chat_template.jinja", "additional_chat_templates/rag.jinja" };
+    (void)state;
+    for (size_t i = 0; i < APR_LENGTH(names); i++) {
+        struct apr_side side = { 0 };
+        put(&side, "tokenizer.json", BPE("null"));
+        put(&side, "tokenizer_config.json", "{}");
+        put(&side, "chat_template.jinja", "{{ messages }}");
+        put(&side, names[i], "{{ m\xc3\xbc }}\xe2\x82");
+        const struct apr_error e = refusal(&side, APR_ECORRUPT);
+        assert_string_equal(e.file, names[i]);
+        assert_true(e.at == 9);
+        assert_non_null(strstr(e.text, "not UTF-8"));
+        apr_side_end(&side);
+    }
+}
+
+static void a_template_as_long_as_no_template_is_refused(void **state)
+{
+    struct apr_side side = { 0 };
+    struct apr_error e;
+    const size_t n = APR_MOST_CONFIG + 1;
+    unsigned char *const text = calloc(n, 1);
+    (void)state;
+    put(&side, "tokenizer.json", BPE("null"));
+    put(&side, "tokenizer_config.json", "{}");
+    check(apr_side_put(&side, "chat_template.jinja", (struct apr_bytes){ text, n }, &e), &e);
+    assert_string_equal(refusal(&side, APR_ELIMIT).file, "chat_template.jinja");
+    apr_side_end(&side);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -689,6 +722,8 @@ int main(void)
         cmocka_unit_test(the_keys_of_a_gguf_are_restored_with_their_types),
         cmocka_unit_test(flat_keys_alone_become_those_of_a_gguf),
         cmocka_unit_test(a_broken_file_is_named_by_its_path_or_by_what_carries_it),
+        cmocka_unit_test(a_template_that_is_not_utf8_is_refused_where_it_is_read),
+        cmocka_unit_test(a_template_as_long_as_no_template_is_refused),
         cmocka_unit_test(floats_are_spelled_as_short_as_they_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

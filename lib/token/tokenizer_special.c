@@ -310,15 +310,23 @@ static enum apr_code put_templates(struct apr_draft *d, const struct apr_vocabul
     return code != APR_OK || whole.n == 0 ? code : apr_draft_text(d, "tokenizer.chat_template", whole, e);
 }
 
+static enum apr_code take_file(struct apr_vocabulary *v, const struct apr_side *side, const char *file, struct apr_bytes name,
+                               struct apr_error *e)
+{
+    return apr_side_in(side, file, apr_read_template_file(v, name, apr_side_get(side, file), e), e);
+}
+
 /* "additional_chat_templates/rag.jinja" -> "rag" */
 static enum apr_code take_additional(struct apr_vocabulary *v, const struct apr_side *side, struct apr_error *e)
 {
     static const char before[] = "additional_chat_templates/", after[] = ".jinja";
     for (size_t i = 0; i < side->n; i++) {
         const struct apr_bytes name = side->file[i].name;
+        char file[160];
+        snprintf(file, sizeof file, "%.*s", APR_PRINTED(name));
         if (name.n > sizeof before + sizeof after - 2 && memcmp(name.at, before, sizeof before - 1) == 0)
-            APR_TRY(apr_put_template(v, (struct apr_bytes){ name.at + sizeof before - 1, name.n - sizeof before - sizeof after + 2 },
-                                     side->file[i].text, e));
+            APR_TRY(take_file(v, side, file, (struct apr_bytes){ name.at + sizeof before - 1, name.n - sizeof before - sizeof after + 2 },
+                              e));
     }
     return APR_OK;
 }
@@ -335,7 +343,7 @@ static enum apr_code take_templates(struct apr_tokenizer_files *f, struct apr_vo
         return apr_read_templates(into, &own[0].value, e);
     const struct apr_bytes jinja = apr_side_get(f->side, "chat_template.jinja"), json = apr_side_get(f->side, "chat_template.json");
     if (jinja.at != NULL) {
-        APR_TRY(apr_put_template(into, apr_text("default"), jinja, e));
+        APR_TRY(take_file(into, f->side, "chat_template.jinja", apr_text("default"), e));
         return take_additional(into, f->side, e);
     }
     if (json.at == NULL)

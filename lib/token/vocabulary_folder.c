@@ -146,7 +146,7 @@ static enum apr_code read_chat(struct folder *f, const struct apr_value *config)
     APR_TRY(apr_read_templates(f->v, &chat[0].value, f->e));
     APR_TRY(open_file(f, "chat_template.jinja", APR_MOST_CONFIG, &text));
     if (text.at != NULL)
-        return apr_put_template(f->v, apr_text("default"), text, f->e);
+        return in_last(f, apr_read_template_file(f->v, apr_text("default"), text, f->e));
     if (f->v->nchat > 0)
         return APR_OK;
     APR_TRY(read_object(f, "chat_template.json", &object));

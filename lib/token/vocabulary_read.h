@@ -19,9 +19,11 @@ APR_MUST_CHECK enum apr_code apr_read_metadata(struct apr_vocabulary *v, const s
 
 /* What goes with any of them in a folder: tokens that are added ({"text": id}; {"id": {"content", ...}}), to an indexed vocabulary which is
  * then to be put in order; the flags and the roles of tokenizer_config.json or special_tokens_map.json, as far as none is named yet;
- * templates ("..." or [{"name", "template"}, ...]). */
+ * a template in a file of its own, which is UTF-8 of at most APR_MOST_CONFIG; templates ("..." or [{"name", "template"}, ...]). */
 APR_MUST_CHECK enum apr_code apr_read_added_tokens(struct apr_vocabulary *v, const struct apr_value *object, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_read_roles(struct apr_vocabulary *v, const struct apr_value *config, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_read_template_file(struct apr_vocabulary *v, struct apr_bytes name, struct apr_bytes text,
+                                                   struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_read_templates(struct apr_vocabulary *v, const struct apr_value *templates, struct apr_error *e);
 
 /* What tokenizer.json's normalizer does to letters. */

@@ -1,9 +1,10 @@
-/* Vocabularies of lines: vocab.txt, merges.txt. */
+/* Vocabularies of lines: vocab.txt, merges.txt; templates that are files. */
 #include "token/vocabulary_read.h"
 
 #include <string.h>
 
 #include "base/bytes.h"
+#include "files/source.h"
 
 /* The next line, without its end of LF or CR LF; false behind the last. */
 static bool next_line(struct apr_bytes *rest, struct apr_bytes *line)
@@ -42,4 +43,16 @@ enum apr_code apr_read_merges_txt(struct apr_vocabulary *v, struct apr_bytes tex
         APR_TRY(apr_put_spelled_merge(v, line, e));
     }
     return APR_OK;
+}
+
+enum apr_code apr_read_template_file(struct apr_vocabulary *v, struct apr_bytes name, struct apr_bytes text, struct apr_error *e)
+{
+    if (text.n > APR_MOST_CONFIG)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu bytes of a chat template, at most %zu are read", text.n, (size_t)APR_MOST_CONFIG);
+    for (size_t i = 0, step; i < text.n; i += step) {
+        step = apr_utf8_length(text.at + i, text.n - i);
+        if (step == 0)
+            return apr_found(apr_fail(e, APR_ECORRUPT, i, "is no chat template: it is not UTF-8"), e, "vocab.syntax");
+    }
+    return apr_put_template(v, name, text, e);
 }
