@@ -301,6 +301,42 @@ static void what_one_model_is_told_counts_before_the_defaults_of_the_other(void 
     model_end(&gguf);
 }
 
+/* A classifier alone is cls.output in a GGUF that names its labels, else cls; an APR keeps their key and HuggingFace's name. */
+static void a_classifier_is_called_by_what_a_gguf_said_of_its_labels(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *format, *tensor, *labels, *config, *role;
+    } rows[] = {
+        { "gguf", "cls.weight", NULL, NULL, "cls_bare" },
+        { "gguf", "cls.output.weight", "a", NULL, "cls_plain" },
+        { "apr", "classifier.weight", "a", NULL, "cls_plain" },
+        { "apr", "classifier.weight", NULL, NULL, "cls_bare" },
+        { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"a\"}}", "cls_plain" },
+        { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"LABEL_0\"}}", "cls_bare" },
+        { "safetensors", "classifier.weight", NULL, "{}", "cls_bare" },
+        { "safetensors", "classifier.dense.weight", NULL, "{}", "cls" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct model m;
+        struct apr_meaning meaning;
+        model_begin(&m, rows[i].format);
+        if (rows[i].config != NULL)
+            model_config(&m, rows[i].config);
+        else
+            model_string(&m, "general.architecture", "bert");
+        if (rows[i].labels != NULL)
+            model_string(&m, "bert.classifier.output_labels", rows[i].labels);
+        model_tensor(&m, rows[i].tensor, 3, 32, 0);
+        struct apr_binding *const b = bind("bert", &m, NULL);
+        assert_true(apr_binding_meaning(b, m.m.tensor, 0, &meaning));
+        if (!apr_bytes_is(meaning.role->name, rows[i].role))
+            fail_msg("%zu: %s is %.*s", i, rows[i].tensor, APR_PRINTED(meaning.role->name));
+        apr_binding_free(b);
+        model_end(&m);
+    }
+}
+
 static void formulas_come_before_shapes_and_rows_tell_their_number(void **state)
 {
     (void)state;
@@ -570,6 +606,7 @@ int main(void)
         cmocka_unit_test(sizes_come_from_what_the_model_says),
         cmocka_unit_test(a_bare_file_learns_from_its_shapes_and_from_the_other),
         cmocka_unit_test(what_one_model_is_told_counts_before_the_defaults_of_the_other),
+        cmocka_unit_test(a_classifier_is_called_by_what_a_gguf_said_of_its_labels),
         cmocka_unit_test(formulas_come_before_shapes_and_rows_tell_their_number),
         cmocka_unit_test(conditions_see_tensors_metadata_and_configuration),
         cmocka_unit_test(hostile_values_are_not_known),

@@ -597,6 +597,47 @@ static void a_gguf_becomes_a_config_with_numbers_as_people_write_them(void **sta
     subject_end(&s);
 }
 
+/* Expected: what transformers loads without a tensor that it finds of another shape, or in no place. */
+static void a_classifier_gets_the_class_that_has_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *family;
+        struct {
+            const char *name;
+            uint64_t    rows;
+        } tensor[2];
+        const char *member[5][2];
+    } rows[] = {
+        { "bert", { { NULL, 0 } }, { { "architectures", "[\"BertModel\"]" }, { "model_type", "\"bert\"" }, { "type_vocab_size", "3" }, { "pad_token_id", "7" } } },
+        { "bert", { { "cls.weight", 5 } },
+          { { "architectures", "[\"BertForSequenceClassification\"]" }, { "model_type", "\"bert\"" }, { "num_labels", "5" }, { "pad_token_id", "7" } } },
+        { "bert", { { "cls.output.weight", 5 } }, { { "architectures", "[\"BertForSequenceClassification\"]" }, { "model_type", "\"bert\"" } } },
+        { "bert", { { "cls.weight", 32 }, { "cls.output.weight", 5 } },
+          { { "architectures", "[\"RobertaForSequenceClassification\"]" }, { "model_type", "\"roberta\"" }, { "pad_token_id", "-1" } } },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct subject s = { 0 };
+        struct apr_draft meta = { 0 };
+        struct apr_side files = { 0 };
+        struct apr_error e;
+        model_begin(&s.m, "gguf");
+        model_string(&s.m, "general.architecture", "bert");
+        model_number(&s.m, "tokenizer.ggml.padding_token_id", 7);
+        model_tensor(&s.m, "token_embd.weight", 90, 32, 0);
+        model_tensor(&s.m, "token_types.weight", 3, 32, 0);
+        for (size_t k = 0; k < 2 && rows[i].tensor[k].name != NULL; k++)
+            model_tensor(&s.m, rows[i].tensor[k].name, rows[i].tensor[k].rows, 32, 0);
+        subject_bind(&s, rows[i].family);
+        fine(apr_translate_to_hf(&meta, &files, &s.t, &e), &e);
+        for (size_t k = 0; k < 5 && rows[i].member[k][0] != NULL; k++)
+            member_is(apr_side_get(&files, "config.json"), rows[i].member[k][0], rows[i].member[k][1]);
+        apr_draft_end(&meta);
+        apr_side_end(&files);
+        subject_end(&s);
+    }
+}
+
 static void a_config_that_a_gguf_carries_changes_only_where_its_keys_say_otherwise(void **state)
 {
     (void)state;
@@ -719,6 +760,7 @@ int main(void)
         cmocka_unit_test(a_key_that_nothing_gives_is_named),
         cmocka_unit_test(an_apr_has_one_spelling_of_each_size_and_the_files),
         cmocka_unit_test(a_gguf_becomes_a_config_with_numbers_as_people_write_them),
+        cmocka_unit_test(a_classifier_gets_the_class_that_has_it),
         cmocka_unit_test(a_config_that_a_gguf_carries_changes_only_where_its_keys_say_otherwise),
         cmocka_unit_test(a_gguf_survives_an_apr_and_its_flat_keys_can_be_edited),
         cmocka_unit_test(a_big_endian_file_gives_the_keys_of_its_twin),

@@ -222,16 +222,17 @@ static void learn(struct apr_binding *b, const struct apr_expr *x, uint64_t size
 {
     struct apr_bytes name;
     const struct apr_dim *d = apr_expr_is_name(x, &name) ? apr_family_dim(b->family, name) : NULL;
-    if (d == NULL || b->told[d - b->family->dim])
+    if (d == NULL || b->value[d - b->family->dim].known)
         return;
     b->told[d - b->family->dim] = true;
     b->value[d - b->family->dim] = (struct apr_result){ true, (double)size, { 0 } };
 }
 
-/* Sizes that stand alone in the shape of a tensor whose role is clear; on the GGUF side of `rows` the number of them. */
-static void learn_shape(struct apr_binding *b, const struct apr_tensor *t)
+/* Sizes that stand alone in the shape of a tensor whose role is clear; on the GGUF side of `rows` the number of them. ordered: the first
+ * of several roles is the one whose condition holds. */
+static void learn_shape(struct apr_binding *b, const struct apr_tensor *t, bool ordered)
 {
-    const struct apr_meaning *s = apr_names_of(b->names, t) == 1 ? apr_names_get(b->names, t, 0) : NULL;
+    const struct apr_meaning *s = ordered || apr_names_of(b->names, t) == 1 ? apr_names_get(b->names, t, 0) : NULL;
     if (s == NULL || s->role->generated || s->dialect == APR_REFERENCE)
         return;
     const struct apr_role *r = s->role;
@@ -284,7 +285,7 @@ static enum apr_code find_sizes(struct apr_binding *b, const struct apr_binding 
     if (b->told == NULL || b->value == NULL)
         return apr_no_memory(e);
     for (size_t i = 0; i < b->model->ntensor; i++)
-        learn_shape(b, &b->model->tensor[i]);
+        learn_shape(b, &b->model->tensor[i], false);
     for (size_t i = 0; i < n; i++)
         APR_TRY(find_size(b, i, other != NULL && other->family == b->family ? other : NULL, e));
     return APR_OK;
@@ -586,6 +587,8 @@ enum apr_code apr_bind(struct apr_binding **out, const struct apr_family *f, con
     if (code == APR_OK)
         code = apr_names_order(b->names, &scope, e);
     if (code == APR_OK) {
+        for (size_t i = 0; i < m->ntensor; i++)
+            learn_shape(b, &m->tensor[i], true);
         find_order(b);
         return APR_OK;
     }

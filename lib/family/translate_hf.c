@@ -372,12 +372,20 @@ static bool token_id(const struct work *w, const char *name, uint64_t *id)
     return false;
 }
 
+/* What the contract has set stays. */
+static bool has_member(const struct work *w, const char *name)
+{
+    char quoted[64];
+    snprintf(quoted, sizeof quoted, "\"%s\":", name);
+    return apr_bytes_have(w->text, quoted);
+}
+
 static enum apr_code put_tokens(struct work *w)
 {
     static const char *const tokens[][2] = { { "bos", "bos_token_id" }, { "eos", "eos_token_id" }, { "padding", "pad_token_id" } };
     uint64_t id;
     for (size_t i = 0; i < APR_LENGTH(tokens); i++)
-        if (token_id(w, tokens[i][0], &id))
+        if (!has_member(w, tokens[i][1]) && token_id(w, tokens[i][0], &id))
             APR_TRY(put_value(w, tokens[i][1], &(struct apr_value){ .type = APR_META_U64, .u = id }));
     return APR_OK;
 }
