@@ -52,6 +52,34 @@ static void a_model_says_its_family(void **state)
     }
 }
 
+/* Both are "bert" in a GGUF, and in an APR that was made of one. */
+static void a_bert_without_token_types_is_a_distilbert(void **state)
+{
+    (void)state;
+    static const struct { const char *format, *tensor[2], *family; } rows[] = {
+        { "gguf", { "token_embd.weight", "token_types.weight" }, "bert" },
+        { "gguf", { "token_embd.weight", "blk.0.attn_q.weight" }, "distilbert" },
+        { "gguf", { NULL, NULL }, "bert" },
+        { "apr", { "embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight" }, "bert" },
+        { "apr", { "embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight" }, "bert" },
+        { "apr", { "embeddings.word_embeddings.weight", "transformer.layer.0.attention.q_lin.weight" }, "distilbert" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const struct apr_family *f;
+        struct apr_error e;
+        struct model m;
+        char what[32];
+        snprintf(what, sizeof what, "row %zu", i);
+        model_begin(&m, rows[i].format);
+        model_string(&m, "general.architecture", "bert");
+        for (size_t k = 0; k < 2 && rows[i].tensor[k] != NULL; k++)
+            model_tensor(&m, rows[i].tensor[k], 2, 2, 0);
+        assert_int_equal(apr_family_said(all, &m.m, &f, &e), APR_OK);
+        family_is(what, f, rows[i].family);
+        model_end(&m);
+    }
+}
+
 static void a_broken_configuration_is_named(void **state)
 {
     (void)state;
@@ -144,6 +172,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_says_its_family),
+        cmocka_unit_test(a_bert_without_token_types_is_a_distilbert),
         cmocka_unit_test(a_broken_configuration_is_named),
         cmocka_unit_test(names_tell_the_family_where_they_leave_no_doubt),
         cmocka_unit_test(a_class_that_nobody_knows_is_no_other_family),

@@ -615,6 +615,9 @@ static void a_classifier_gets_the_class_that_has_it(void **state)
         { "bert", { { "cls.output.weight", 5 } }, { { "architectures", "[\"BertForSequenceClassification\"]" }, { "model_type", "\"bert\"" } } },
         { "bert", { { "cls.weight", 32 }, { "cls.output.weight", 5 } },
           { { "architectures", "[\"RobertaForSequenceClassification\"]" }, { "model_type", "\"roberta\"" }, { "pad_token_id", "-1" } } },
+        { "distilbert", { { NULL, 0 } }, { { "architectures", "[\"DistilBertModel\"]" }, { "model_type", "\"distilbert\"" } } },
+        { "distilbert", { { "cls.weight", 32 }, { "cls.output.weight", 5 } },
+          { { "architectures", "[\"DistilBertForSequenceClassification\"]" }, { "model_type", "\"distilbert\"" }, { "pad_token_id", "7" } } },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct subject s = { 0 };

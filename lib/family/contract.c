@@ -194,10 +194,10 @@ static enum apr_code check_paths(const struct apr_contract *c)
 
 static enum apr_code read_detect(const struct apr_contract *c, const struct apr_yaml *detect)
 {
-    static const char *const key[] = { "architectures", "model_types", "gguf", "tensors" }; /* as enum apr_detect */
+    static const char *const key[] = { "architectures", "model_types", "gguf", "tensors", "without" }; /* as enum apr_detect */
     if (detect == NULL)
         return APR_OK;
-    APR_TRY(apr_contract_keys(c, detect, "architectures model_types gguf tensors"));
+    APR_TRY(apr_contract_keys(c, detect, "architectures model_types gguf tensors without"));
     for (unsigned i = 0; i < APR_NDETECT; i++)
         APR_TRY(apr_contract_words(c, apr_yaml_get(detect, key[i]), &c->f->detect[i]));
     return APR_OK;

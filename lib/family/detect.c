@@ -17,15 +17,15 @@ static enum apr_code family_of_config(struct apr_families *all, const struct apr
     struct apr_bytes word;
     char class[128];
     if (apr_hf_config_string(c, apr_text("architectures.0"), &word))
-        return apr_families_find(all, APR_DETECT_ARCHITECTURES, word, f, e);
+        return apr_families_find(all, APR_DETECT_ARCHITECTURES, word, NULL, f, e);
     if (apr_hf_config_has(c, apr_text("ssm_cfg"))) {
         if (!apr_hf_config_string(c, apr_text("ssm_cfg.layer"), &word))
             word = apr_text("Mamba");
         snprintf(class, sizeof class, "%.*sForCausalLM", (int)apr_min(word.n, 64), (const char *)word.at);
-        return apr_families_find(all, APR_DETECT_ARCHITECTURES, apr_text(class), f, e);
+        return apr_families_find(all, APR_DETECT_ARCHITECTURES, apr_text(class), NULL, f, e);
     }
     if (apr_hf_config_string(c, apr_text("model_type"), &word))
-        return apr_families_find(all, APR_DETECT_MODEL_TYPES, word, f, e);
+        return apr_families_find(all, APR_DETECT_MODEL_TYPES, word, NULL, f, e);
     return APR_OK;
 }
 
@@ -50,7 +50,7 @@ enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *
     for (size_t i = 0; code == APR_OK && *f == NULL && i < 2 * APR_LENGTH(words); i++) {
         const struct apr_bytes word = apr_meta_string(i % 2 == 0 ? &m->meta : &carried.meta, words[i / 2].key);
         if (word.n > 0)
-            code = apr_families_find(all, words[i / 2].list, word, f, e);
+            code = apr_families_find(all, words[i / 2].list, word, m, f, e);
     }
     apr_draft_end(&carried);
     return code;

@@ -220,17 +220,31 @@ enum apr_code apr_families_get(struct apr_families *all, size_t i, const struct 
     return APR_OK;
 }
 
-enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word, const struct apr_family **f,
-                                struct apr_error *e)
+/* Has the model tensors, and none of those that the family is without? */
+static bool lacks_them(const struct apr_model *m, const struct apr_words *without)
 {
-    for (size_t i = 0; i < all->n; i++) {
+    for (size_t i = 0; m != NULL && i < m->ntensor; i++)
+        if (apr_words_hold(without, m->tensor[i].name))
+            return false;
+    return m != NULL && m->ntensor > 0;
+}
+
+enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word, const struct apr_model *m,
+                                const struct apr_family **f, struct apr_error *e)
+{
+    *f = NULL;
+    for (size_t i = 0; i < all->n && (*f == NULL || (detect == APR_DETECT_GGUF && i >= all->nown)); i++) {
+        const struct apr_family *one;
         const char *text = i < all->nown ? NULL : apr_embedded_families[i - all->nown].text;
         if (text != NULL && memmem(text, strlen(text), word.at, word.n) == NULL) /* it need not be parsed to see that */
             continue;
-        APR_TRY(apr_families_get(all, i, f, e));
-        if (apr_words_hold(&(*f)->detect[detect], word))
+        APR_TRY(apr_families_get(all, i, &one, e));
+        const struct apr_words *const without = &one->detect[APR_DETECT_WITHOUT];
+        const bool doubtful = detect == APR_DETECT_GGUF && without->n > 0, holds = apr_words_hold(&one->detect[detect], word);
+        if (holds && (doubtful ? lacks_them(m, without) : *f == NULL))
+            *f = one;
+        if (*f == one && (doubtful || i < all->nown))
             return APR_OK;
     }
-    *f = NULL;
     return APR_OK;
 }

@@ -163,8 +163,11 @@ struct apr_vector {
 
 /* ---- contracts ------------------------------------------------------------------------------------------------------ */
 
-/* The words by which a model names its family; TENSORS: HuggingFace names, one of which must be there before the family is guessed. */
-enum apr_detect { APR_DETECT_ARCHITECTURES, APR_DETECT_MODEL_TYPES, APR_DETECT_GGUF, APR_DETECT_TENSORS, APR_NDETECT };
+/* The words by which a model names its family; TENSORS: HuggingFace names, one of which must be there before the family is guessed.
+ * WITHOUT: tensors, none of which may be there where the word is one of GGUF: of several families this one has it then. */
+enum apr_detect {
+    APR_DETECT_ARCHITECTURES, APR_DETECT_MODEL_TYPES, APR_DETECT_GGUF, APR_DETECT_TENSORS, APR_DETECT_WITHOUT, APR_NDETECT,
+};
 
 /* A contract, whole: nothing else of its YAML is left. */
 struct apr_family {
@@ -214,9 +217,10 @@ APR_MUST_CHECK enum apr_code apr_families_add(struct apr_families *all, const ch
 /* Number i of them, in order; *f is NULL behind the last. */
 APR_MUST_CHECK enum apr_code apr_families_get(struct apr_families *all, size_t i, const struct apr_family **f, struct apr_error *e);
 
-/* The first whose list `detect` holds `word`; *f is NULL when none does. */
+/* The first whose list `detect` holds `word`, but one that is without tensors where m is before it; *f is NULL when none does. m may be
+ * NULL. */
 APR_MUST_CHECK enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word,
-                                               const struct apr_family **f, struct apr_error *e);
+                                               const struct apr_model *m, const struct apr_family **f, struct apr_error *e);
 
 /* name into `room` bytes with {L} and {X} filled in; the length, or 0 when it does not fit. */
 size_t apr_role_spell(struct apr_bytes pattern, uint64_t layer, uint64_t expert, char *out, size_t room);
