@@ -419,6 +419,8 @@ static enum apr_code from_files(struct apr_draft *d, struct apr_tokenizer *t, st
     if (code == APR_OK)
         code = apr_tokens_of_files(&l, &f, n, t->rows, e);
     if (code == APR_OK)
+        code = apr_take_own_tokens(&f, &l, e);
+    if (code == APR_OK)
         code = put_all(&w, &l);
     apr_token_list_end(&l);
     apr_tokenizer_files_end(&f);

@@ -13,20 +13,17 @@
 
 /* ---- texts ----------------------------------------------------------------------------------------------------------- */
 
-/* "[PAD7]", or with the mark of a word before it: there to fill a GGUF. */
+/* "[PAD7]" of token 7, or with the mark of a word before it: there to fill a GGUF. Of another token it is a text like any. */
 static bool is_padding(const struct apr_token *t)
 {
     struct apr_bytes s = t->text;
+    char padding[32];
     if (t->type != APR_TOKEN_UNUSED)
         return false;
     if (s.n > 3 && memcmp(s.at, "\u2581", 3) == 0)
         s = (struct apr_bytes){ s.at + 3, s.n - 3 };
-    if (s.n < 6 || memcmp(s.at, "[PAD", 4) != 0 || s.at[s.n - 1] != ']')
-        return false;
-    for (size_t i = 4; i < s.n - 1; i++)
-        if (s.at[i] < '0' || s.at[i] > '9')
-            return false;
-    return true;
+    snprintf(padding, sizeof padding, "[PAD%u]", (unsigned)t->id);
+    return apr_bytes_is(s, padding);
 }
 
 /* WordPiece marks what goes on with a word, a GGUF what begins one. */
@@ -355,7 +352,6 @@ static bool is_plain(const struct apr_meta_entry *m, const struct apr_tokenizer 
 static void write_difference(struct apr_out *out, const struct apr_draft *want, const struct apr_draft *got, const struct apr_tokenizer *t,
                              bool *any)
 {
-    apr_out_open(out, NULL, '{');
     apr_out_open(out, "kv", '{');
     for (size_t i = 0; i < want->meta.n; i++) {
         const struct apr_meta_entry *const m = &want->meta.entry[i];
@@ -377,7 +373,19 @@ static void write_difference(struct apr_out *out, const struct apr_draft *want, 
             apr_out_bytes(out, NULL, got->meta.entry[i].key);
         }
     apr_out_close(out, ']');
-    apr_out_close(out, '}');
+}
+
+/* The same for tokens. */
+static enum apr_code write_tokens(struct apr_out *out, const struct apr_hf_writing *w, const struct apr_tokenizer_files *read, bool *any)
+{
+    struct apr_token_list l = { 0 };
+    const struct apr_value *const want = apr_draft_find(&w->keys, apr_text("tokenizer.ggml.tokens"));
+    const uint64_t n = want == NULL ? 0 : want->n;
+    enum apr_code code = n == 0 ? APR_OK : apr_tokens_of_files(&l, read, n, 0, w->e);
+    if (code == APR_OK && n > 0)
+        code = apr_write_own_tokens(out, &w->keys, &l, any, w->e);
+    apr_token_list_end(&l);
+    return code;
 }
 
 /* The member of our own that tells it; empty when a GGUF made of the files would be the same. */
@@ -395,8 +403,13 @@ static enum apr_code find_difference(struct apr_side *files, const struct apr_hf
     if (code == APR_OK && read.v != NULL)
         code = apr_text_begin(&m, w->e);
     if (code == APR_OK && read.v != NULL) {
+        struct apr_error why;
+        apr_out_open(&m.out, NULL, '{');
         write_difference(&m.out, &w->keys, &got, t, &any);
-        code = apr_text_end(&m, &files->arena, own, w->e);
+        code = write_tokens(&m.out, w, &read, &any);
+        apr_out_close(&m.out, '}');
+        if (apr_text_end(&m, &files->arena, own, &why) != APR_OK && code == APR_OK)
+            code = apr_no_memory(w->e);
     }
     if (!any)
         own->n = 0;

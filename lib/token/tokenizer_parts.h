@@ -90,8 +90,15 @@ void        apr_pretoken_write(struct apr_out *out, const char *name);
 #define APR_CARRIED_MAP       "hf.special_tokens_map.json"
 
 /* A member of tokenizer_config.json, of our own, where the files would say otherwise than the GGUF they were made of:
- * {"kv": {"tokenizer.ggml.pre": {"t": "str", "v": "llama-bpe"}}, "unset": ["tokenizer.ggml.add_bos_token"]}. */
+ * {"kv": {"tokenizer.ggml.pre": {"t": "str", "v": "llama-bpe"}}, "unset": ["tokenizer.ggml.add_bos_token"],
+ *  "tokens": [[134, 5, -10000.0, "[PAD133]"]]}: id, type, score, text. */
 #define APR_OWN_MEMBER "gguf"
+
+/* The member "tokens" (tokenizer_own.c): written, and *any set, where some rows of the keys are not those of l, as the files give them;
+ * taken into the list. */
+APR_MUST_CHECK enum apr_code apr_write_own_tokens(struct apr_out *out, const struct apr_draft *keys, const struct apr_token_list *l,
+                                                  bool *any, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_take_own_tokens(struct apr_tokenizer_files *f, struct apr_token_list *l, struct apr_error *e);
 
 /* Puts what a GGUF has no keys for: tokenizer.json without its vocabulary, tokenizer_config.json without what its keys tell. */
 APR_MUST_CHECK enum apr_code apr_carry_tokenizer(struct apr_draft *d, struct apr_tokenizer_files *f, const struct apr_token_list *l,
