@@ -67,6 +67,55 @@ static void of_names_for_one_way_the_family_has_the_word(void **state)
     }
 }
 
+#define SPLIT(re)      "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" re "\"},\"behavior\":\"Isolated\",\"invert\":false}"
+#define REMOVED(re)    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" re "\"},\"behavior\":\"Removed\",\"invert\":true}"
+#define SINGLE_DIGITS  "{\"type\":\"Digits\",\"individual_digits\":true}"
+#define RUNS_OF_DIGITS "{\"type\":\"Digits\",\"individual_digits\":false}"
+#define MARKS_IN_A_ROW "{\"type\":\"Punctuation\",\"behavior\":\"Contiguous\"}"
+#define BYTES          "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":false}"
+#define ALL(...)       "{\"type\":\"Sequence\",\"pretokenizers\":[" __VA_ARGS__ "]}"
+#define UPPER          "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define LOWER          "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define CASED(c)       "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" UPPER "*" LOWER "+" c "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?" UPPER "+" LOWER "*" c "|"
+#define PATHS          "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define O200K          CASED("(?i:'s|'t|'re|'ve|'m|'ll|'d)?") "\\\\p{N}{1,3}" PATHS
+#define MARKED_WORDS   "[!\\\"#$%&'()*+,\\\\-./:;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+"
+#define EAST           SPLIT("[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+")
+
+/* The member pre_tokenizer as published files have it. */
+static void published_pre_tokenizers_are_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *model, *pre_tokenizer, *token, *name;
+    } rows[] = {
+        { "falcon-7b", ALL(MARKS_IN_A_ROW "," BY_WORD "," RUNS_OF_DIGITS "," SPLIT("[0-9][0-9][0-9]")), "x", "falcon" },
+        { "deepseek-coder-6.7b",
+          ALL(SPLIT("[\\r\\n]") "," SPLIT("\\\\s?\\\\p{L}+") "," SPLIT("\\\\s?\\\\p{P}+") "," EAST "," SINGLE_DIGITS "," BYTES), "x",
+          "deepseek-coder" },
+        { "DeepSeek-V2-Lite",
+          ALL(SPLIT("[\\r\\n]") "," SPLIT("\\\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u01bc-\u01bf\uff21-\uff3a\uff41-\uff5a]+")
+              "," SPLIT("\\\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+") "," SPLIT("\\\\s+$") "," EAST
+              "," SINGLE_DIGITS "," BYTES), "x", "deepseek-llm" }, /* of letters it has 70 ranges more */
+        { "DeepSeek-V3",
+          ALL(SPLIT("\\\\p{N}{1,3}") "," SPLIT("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+")
+              "," SPLIT(MARKED_WORDS "|[^\\r\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+| ?[\\\\p{P}\\\\p{S}]+[\\r\\n]*"
+                        "|\\\\s*[\\r\\n]+|\\\\s+(?!\\\\S)|\\\\s+") "," BYTES), "x", "deepseek-v3" },
+        { "Mistral-Nemo", ALL(SPLIT(CASED("") "\\\\p{N}" PATHS) "," BYTES), "x", "tekken" },
+        { "gpt-oss-20b", ALL(SPLIT(O200K) "," BYTES), "x", "gpt-4o" },
+        { "MiniMax-M2", ALL(REMOVED(O200K) "," BYTES), "x", "gpt-4o" },
+        { "Llama-4-Scout", ALL(SPLIT(O200K) "," BYTES), "<|header_start|>", "llama4" },
+        { "OLMo-2", ALL(SPLIT(RE3) "," BYTES), "x", "dbrx" },
+        { "granite-4.1", ALL(REMOVED(RE3) "," BYTES), "x", "dbrx" },
+        { "SmolLM2", ALL(SINGLE_DIGITS "," BY_WORD), "<|im_start|>", "smollm" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const char *const name = name_of(rows[i].pre_tokenizer, rows[i].token, NULL, 0);
+        if (name == NULL || strcmp(name, rows[i].name) != 0)
+            fail_msg("%s: %s, not %s", rows[i].model, name == NULL ? "none" : name, rows[i].name);
+    }
+}
+
 static void every_name_that_a_family_has_is_known(void **state)
 {
     (void)state;
@@ -86,6 +135,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(of_names_for_one_way_the_family_has_the_word),
+        cmocka_unit_test(published_pre_tokenizers_are_known),
         cmocka_unit_test(every_name_that_a_family_has_is_known),
     };
     return cmocka_run_group_tests(tests, open_families, close_families);

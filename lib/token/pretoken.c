@@ -29,7 +29,7 @@
 #define CJK  "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
 #define EAST "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 
-/* What a pre_tokenizer does, in one line: its parts in order, each with what it depends on. */
+/* What a pre_tokenizer does, in one line: its parts in order, each with what it depends on; an end of line in an expression is spelled. */
 #define END       "\x1f" /* which no expression has */
 #define BYTES     "ByteLevel" END
 #define BY_WORD   "ByteLevel+regex" END
@@ -38,9 +38,10 @@
 #define MARKS_IN_A_ROW "Punctuation:Contiguous" END
 #define RUNS_OF_DIGITS "Digits" END
 
-#define DEEPSEEK_CODER SPLIT("[\r\n]") SPLIT("\\s?\\p{L}+") SPLIT("\\s?\\p{P}+") SPLIT(EAST) DIGITS BYTES
+#define LINE_END       "[\\r\\n]"
+#define DEEPSEEK_CODER SPLIT(LINE_END) SPLIT("\\s?\\p{L}+") SPLIT("\\s?\\p{P}+") SPLIT(EAST) DIGITS BYTES
 #define DEEPSEEK_LLM                                                                                                     \
-    SPLIT("[\r\n]") SPLIT("\\s?[\\p{Lu}\\p{Ll}\\p{Lt}]+")                                                                     \
+    SPLIT(LINE_END) SPLIT("\\s?[\\p{Lu}\\p{Ll}\\p{Lt}]+")                                                                     \
     SPLIT("\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+") SPLIT("\\s+$") SPLIT(EAST) DIGITS BYTES
 
 /* ---- names ----------------------------------------------------------------------------------------------------- */
@@ -120,13 +121,19 @@ static struct apr_bytes text_of(const struct apr_value *v) { return v->type == A
 
 enum { TYPE, PARTS, PATTERN, USE_REGEX, INDIVIDUAL, BEHAVIOR, NMEMBERS };
 
-/* {"String": "..."} or {"Regex": "..."} */
+/* {"String": "..."} or {"Regex": "..."}. Published files have "\r" in an expression as it is, or spelled with a backslash. */
 static enum apr_code say_split(struct finding *f, const struct apr_value *pattern, struct apr_error *e)
 {
     struct apr_member m[] = { { .key = "Regex" }, { .key = "String" } };
     APR_TRY(apr_take_members(f->scratch, pattern, m, 2, e));
     const struct apr_bytes re = text_of(&m[m[0].value.type == APR_META_STRING ? 0 : 1].value);
-    fprintf(f->does, "Split:%.*s" END, APR_PRINTED(re));
+    fputs("Split:", f->does);
+    for (size_t i = 0; i < re.n; i++)
+        if (re.at[i] == '\r' || re.at[i] == '\n')
+            fputs(re.at[i] == '\r' ? "\\r" : "\\n", f->does);
+        else
+            putc(re.at[i], f->does);
+    fputs(END, f->does);
     return APR_OK;
 }
 
@@ -171,7 +178,7 @@ static enum apr_code find(struct finding *f, const struct apr_value *part, unsig
 /* DeepSeek's first tokenizer lists letters one by one; what it does beside them tells. */
 static bool is_deepseek_llm(const char *does)
 {
-    static const char before[] = SPLIT("[\r\n]");
+    static const char before[] = SPLIT(LINE_END);
     return strncmp(does, before, sizeof before - 1) == 0 && strstr(does, SPLIT("\\s+$")) != NULL && strstr(does, "A-Za-z") != NULL;
 }
 
