@@ -335,6 +335,44 @@ static void what_is_not_finite_is_refused_with_its_place_or_becomes_0(void **sta
 
 /* ---- nothing by halves ---------------------------------------------------------------------------------------------------- */
 
+/* The largest of a block is named, whichever of its values came back infinite first. F16 and BF16 overflow, as converters have it, and then
+ * there is no number that tells how far off they are. */
+static void what_a_scale_cannot_hold_is_refused_and_what_overflows_is_counted(void **state)
+{
+    (void)state;
+    static const struct { enum apr_dtype_id to; bool wide; double v; const char *words; } rows[] = {
+        { APR_Q8_0, false, 1e9, "is too large for Q8_0; --type bf16" },   { APR_Q4_0, false, -1e9, "is too large for Q4_0" },
+        { APR_APR_Q4, false, 1e9, "is too large for" },
+        { APR_Q8_0, true, 1e9, "is too large for Q8_0" },                 { APR_Q8_0, true, 1e300, "is too large for Q8_0; without --type" },
+        { APR_APR_Q8, true, -1e300, "is too large for" },                 { APR_F32, true, 1e300, "is too large for F32; without --type" },
+        { APR_Q8_0, false, 1e5, NULL },                                   { APR_F32, true, 1e30, NULL },
+        { APR_F16, false, 1e9, "" },                                      { APR_F16, true, 1e300, "" },
+        { APR_BF16, false, 3.4e38, "" },                                  { APR_BF16, true, -1e300, "" },
+    };
+    const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
+    for (size_t i = 0; i < APR_LENGTH(rows); i++)
+        for (unsigned zero = 0; zero < 2; zero++) {
+            static float x[40 * 512];
+            static double wide[40 * 512];
+            struct apr_planned told;
+            struct apr_error e = { .text = "" };
+            for (size_t j = 0; j < APR_LENGTH(x); j++) {
+                wide[j] = (double)((int)(j % 100) - 50) / 8;
+                wide[j] = j == 33 * 512 + 300 ? rows[i].v : wide[j];
+                x[j] = (float)wide[j];
+            }
+            const char *const source = one_tensor("large.safetensors", rows[i].wide ? "F64" : "F32", rows[i].wide ? 8 : 4, 40, 512,
+                                                  rows[i].wide ? (void *)wide : (void *)x);
+            const enum apr_code code = encode(source, rows[i].to, k, false, zero, &told, &e);
+            const bool refused = rows[i].words != NULL && rows[i].words[0] != 0, over = rows[i].words != NULL && !refused;
+            if (code != (refused ? APR_EARG : APR_OK) || (refused && strstr(e.text, rows[i].words) == NULL) ||
+                (refused && strstr(e.text, "row 33, column 300") == NULL))
+                fail_msg("row %zu: %s", i, e.text);
+            if (!refused && (told.overflowed != over || (over ? !isnan(told.rmse) || !isnan(told.cosine) : isnan(told.rmse) || isnan(told.cosine))))
+                fail_msg("row %zu: %llu overflowed, rmse %g, cosine %g", i, (unsigned long long)told.overflowed, told.rmse, told.cosine);
+        }
+}
+
 static void a_byte_that_reads_back_wrong_leaves_no_file(void **state)
 {
     (void)state;
@@ -745,6 +783,7 @@ int main(void)
         cmocka_unit_test(rows_that_are_no_whole_blocks_are_filled_up_with_zeros),
         cmocka_unit_test(one_scale_is_that_of_the_largest_value),
         cmocka_unit_test(what_is_not_finite_is_refused_with_its_place_or_becomes_0),
+        cmocka_unit_test(what_a_scale_cannot_hold_is_refused_and_what_overflows_is_counted),
         cmocka_unit_test(a_byte_that_reads_back_wrong_leaves_no_file),
         cmocka_unit_test(whatever_fails_leaves_nothing_of_a_new_target),
         cmocka_unit_test(ended_at_any_moment_a_new_target_is_whole_or_not_there),

@@ -23,7 +23,9 @@ enum apr_how { APR_COPY, APR_BLOCKS, APR_ENCODE, APR_GENERATE };
  *   values     of GENERATE: count of them
  *   transform  "rope_permute(4)", or NULL
  *   lossy      values are rounded: rmse and cosine are then measured while writing
- *   nan        of ENCODE into blocks: how many non-finite values became 0 (--nan-to-zero) */
+ *              by apr_plan_write: NaN when finite values became infinite
+ *   nan        of ENCODE into blocks: how many non-finite values became 0 (--nan-to-zero)
+ *   overflowed how many finite values became infinite: F16 and BF16 alone, all others are refused */
 struct apr_planned {
     struct apr_bytes        name, from;
     const struct apr_dtype *dtype;
@@ -37,7 +39,7 @@ struct apr_planned {
     const char             *transform;
     bool                    lossy;
     double                  rmse, cosine;
-    uint64_t                nan;
+    uint64_t                nan, overflowed;
 };
 
 /* One file of the target: header, data, tail.

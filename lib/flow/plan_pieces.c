@@ -259,13 +259,30 @@ static bool is_finite(float x)
     return (bits & 0x7F800000u) != 0x7F800000u;
 }
 
-/* What blocks cannot hold: refused, or 0 from here on. */
+static float magnitude(float x) { return x < 0 ? -x : x; }
+
+static bool is_finite_wide(double x) { return x - x == 0; }
+
+/* A value that would come back infinite. */
+static enum apr_code too_large(const struct apr_planned *t, const struct apr_maker *m, uint64_t first, uint64_t i, struct apr_error *e)
+{
+    const uint64_t ncol = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, ": row %llu, column %llu is too large for %s; %s", (unsigned long long)((first + i) / ncol),
+                           (unsigned long long)((first + i) % ncol), t->dtype->name,
+                           is_finite(m->x[i]) ? "--type bf16 and f32 hold it" : "without --type it stays what it is");
+}
+
+/* What the dtype cannot hold: refused or, of what is no number, 0 from here on. */
 static enum apr_code check_finite(const struct apr_plan *p, const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n,
                                   struct apr_rounding *r, struct apr_error *e)
 {
     const uint64_t ncol = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
     for (uint64_t i = 0; i < n; i++) {
         if (is_finite(m->x[i]))
+            continue;
+        if (is_wide(t) && is_finite_wide(m->wide[i]))
+            return too_large(t, m, first, i, e);
+        if (!apr_is_quantized(t->dtype))
             continue;
         if (!p->nan_to_zero)
             return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name,
@@ -310,6 +327,23 @@ static void encode_row(const struct apr_kernels *k, const struct apr_planned *t,
     encode(block, d->block, out + whole / d->block * d->bytes);
 }
 
+/* Elements [i, i + n) of a batch were finite. In a block whose scale is not, all are lost: its largest is to blame. */
+static enum apr_code check_scales(const struct apr_kernels *k, const struct apr_planned *t, const struct apr_maker *m, uint64_t first, uint64_t i,
+                                  uint64_t n, const unsigned char *blocks, struct apr_error *e)
+{
+    const struct apr_dtype *const d = t->dtype;
+    for (const uint64_t end = i + n; i < end; i += d->block, blocks += d->bytes) {
+        uint64_t largest = i;
+        if (apr_bad_scale(k, d, blocks) == NULL)
+            continue;
+        for (uint64_t j = i; j < apr_min(end, i + d->block); j++)
+            if (magnitude(m->x[j]) > magnitude(m->x[largest]))
+                largest = j;
+        return too_large(t, m, first, largest, e);
+    }
+    return APR_OK;
+}
+
 static enum apr_code encode(const struct apr_kernels *k, const struct apr_planned *t, const struct apr_maker *m, uint64_t first,
                             uint64_t n, float scale, unsigned char *out, struct apr_error *e)
 {
@@ -328,6 +362,8 @@ static enum apr_code encode(const struct apr_kernels *k, const struct apr_planne
     for (uint64_t i = 0, now; i < n; i += now) {
         now = left_of_row(t, first, i, n);
         encode_row(k, t, m->x + i, (size_t)now, out);
+        if (apr_is_quantized(d))
+            APR_TRY(check_scales(k, t, m, first, i, now, out, e));
         out += (now / d->block + (now % d->block != 0)) * d->bytes;
     }
     return APR_OK;
@@ -370,6 +406,7 @@ static void measure(const struct apr_kernels *k, const struct apr_planned *t, st
     r->bb += apr_fold(d.bb);
     r->dd += apr_fold(d.dd);
     r->n += n - d.nonfinite;
+    r->overflowed += d.nonfinite;
 }
 
 /* Elements of a batch: whole rows where they are read by tiles or padded. */
@@ -403,7 +440,7 @@ static enum apr_code encode_range(const struct apr_plan *p, const struct apr_ker
         n = next_batch(t, first, end);
         unsigned char *const to = out + (bytes_before(t, first) - origin);
         read_values(t, m, first, n);
-        if (apr_is_quantized(t->dtype))
+        if (apr_is_quantized(t->dtype) || (is_wide(t) && t->dtype == &apr_dtypes[APR_F32]))
             APR_TRY(check_finite(p, t, m, first, n, r, e));
         APR_TRY(encode(k, t, m, first, n, scale, to, e));
         if (t->lossy)
@@ -479,7 +516,7 @@ enum apr_code apr_piece_largest(const struct apr_plan *p, const struct apr_segme
         read_values(t, m, first, n);
         APR_TRY(check_finite(p, t, m, first, n, &ignored, e));
         for (uint64_t j = 0; j < n; j++) {
-            const float x = m->x[j] < 0 ? -m->x[j] : m->x[j];
+            const float x = magnitude(m->x[j]);
             *largest = x > *largest ? x : *largest;
         }
     }

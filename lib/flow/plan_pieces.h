@@ -48,11 +48,11 @@ struct apr_maker {
     double            wide_line[APR_STRETCH];
 };
 
-/* What rounding did to the finite values of one piece: sums of products, of squares, of squared differences, of values; and how many
- * others became 0. */
+/* What rounding did to the finite values of one piece: sums of products, of squares, of squared differences, of values; how many others
+ * became 0, and how many finite ones became infinite, of which the sums know nothing. */
 struct apr_rounding {
     double   ab, aa, bb, dd;
-    uint64_t n, nan;
+    uint64_t n, nan, overflowed;
 };
 
 /* Fills m->out with piece i. scale: of each tensor of the plan whose dtype has one for all of it. Any thread with an m of its own. */

@@ -208,6 +208,7 @@ static void note_rounding(struct apr_writing *w, const struct apr_segment *s, co
     sum->dd += x->dd;
     sum->n += x->n;
     sum->nan += x->nan;
+    sum->overflowed += x->overflowed;
 }
 
 static enum apr_code take(void *ctx, const struct apr_pieces *p, const void *result, struct apr_error *e)
@@ -506,10 +507,11 @@ static void tell_rounding(struct apr_writing *w)
         struct apr_planned *const t = &w->p->tensor[i];
         const struct apr_rounding *const x = &w->rounding[i];
         t->nan = x->nan;
+        t->overflowed = x->overflowed;
         if (!t->lossy)
             continue;
-        t->rmse = x->n == 0 ? 0 : sqrt(x->dd / (double)x->n);
-        t->cosine = cosine_of(x);
+        t->rmse = x->overflowed > 0 ? NAN : x->n == 0 ? 0 : sqrt(x->dd / (double)x->n);
+        t->cosine = x->overflowed > 0 ? NAN : cosine_of(x);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "values/dtype.h"
 #include "values/kernels/init.h"
 
 static struct apr_kernels table[APR_NISA];
@@ -34,4 +35,23 @@ double apr_fold(const double lane[APR_LANES])
         for (unsigned i = 0; i < half; i++)
             s[i] += s[i + half];
     return s[0];
+}
+
+/* A float whose exponent has all its bits: in an f16 there are 5 of them, in an f32 8, below the sign. */
+static bool is_bad(const unsigned char *block, const struct apr_field *f)
+{
+    const unsigned char *const end = block + f->at + apr_field_width(f->kind);
+    const unsigned high = (unsigned)end[-1] << 8 | end[-2], exponent = f->kind == APR_FIELD_F16 ? 0x7C00 : 0x7F80;
+    return (high & exponent) == exponent;
+}
+
+const char *apr_bad_scale(const struct apr_kernels *k, const struct apr_dtype *d, const unsigned char *block)
+{
+    apr_bad_scale_fn *const own = k->bad_scale[apr_dtype_id(d)];
+    if (own != NULL)
+        return own(block);
+    for (const struct apr_field *f = d->field; f < d->field + APR_MAX_FIELDS && f->n > 0; f++)
+        if ((f->kind == APR_FIELD_F16 || f->kind == APR_FIELD_F32) && is_bad(block, f))
+            return f->name;
+    return NULL;
 }

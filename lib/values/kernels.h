@@ -110,6 +110,9 @@ struct apr_kernels {
 /* The table for a level; the CPU must have it (apr_isa_has). Valid forever, the same at every call. */
 const struct apr_kernels *apr_kernels_for(enum apr_isa isa);
 
+/* The name of the first field of a block that makes a scale NaN or infinite, or NULL: what decoding it may hide. */
+const char *apr_bad_scale(const struct apr_kernels *k, const struct apr_dtype *d, const unsigned char *block);
+
 /* 16 lanes to one sum: 8+8, 4+4, 2+2, 1+1. */
 double apr_fold(const double lane[APR_LANES]);
 

@@ -59,6 +59,8 @@ static void write_row(struct apr_report *r, const struct conversion *c, const st
         apr_out_real(r->out, "rmse", t->rmse);
         apr_out_real(r->out, "cosine", t->cosine);
     }
+    if (t->overflowed > 0)
+        apr_out_count(r->out, "overflowed", t->overflowed);
     if (t->nan > 0)
         apr_out_count(r->out, "nan_to_zero", t->nan);
     apr_report_row_end(r);

@@ -6,26 +6,6 @@
 
 #define MOST_BLOCK_BYTES 320
 
-/* A float whose exponent has all its bits: in an f16 there are 5 of them, in an f32 8, below the sign. */
-static bool is_bad(const unsigned char *block, const struct apr_field *f)
-{
-    const unsigned char *const end = block + f->at + apr_field_width(f->kind);
-    const unsigned high = (unsigned)end[-1] << 8 | end[-2], exponent = f->kind == APR_FIELD_F16 ? 0x7C00 : 0x7F80;
-    return (high & exponent) == exponent;
-}
-
-/* The first scale of the block that is NaN or infinite, or NULL. */
-static const char *bad_scale(const struct apr_kernels *k, const struct apr_dtype *d, const unsigned char *block)
-{
-    apr_bad_scale_fn *const own = k->bad_scale[apr_dtype_id(d)];
-    if (own != NULL)
-        return own(block);
-    for (const struct apr_field *f = d->field; f < d->field + APR_MAX_FIELDS && f->n > 0; f++)
-        if ((f->kind == APR_FIELD_F16 || f->kind == APR_FIELD_F32) && is_bad(block, f))
-            return f->name;
-    return NULL;
-}
-
 uint64_t block_count(const struct apr_tensor *t)
 {
     const bool has_fields = t->dtype->field[0].n > 0;
@@ -44,7 +24,7 @@ void tally_blocks(const struct apr_tensor *t, uint64_t first, uint64_t end, stru
             apr_turn_blocks(t, (struct apr_bytes){ block, t->dtype->bytes }, turned);
             now = turned;
         }
-        const char *const field = bad_scale(k, t->dtype, now);
+        const char *const field = apr_bad_scale(k, t->dtype, now);
         const enum apr_codes codes = field == NULL && codes_of != NULL ? codes_of(now) : APR_CODES_SOUND;
         const struct block_tally one = { field != NULL, i, codes == APR_CODES_FOREIGN, i, codes == APR_CODES_LOOSE, i, field };
         if (field != NULL || codes != APR_CODES_SOUND)
