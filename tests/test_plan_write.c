@@ -672,6 +672,41 @@ static void a_source_that_changes_meanwhile_leaves_no_file(void **state)
     apr_close(m);
 }
 
+/* The source shrinks when all of it has been read; what is verified then has the names of the source, which are zeros by now. */
+static void a_source_that_is_cut_off_meanwhile_is_named_and_not_the_target(void **state)
+{
+    (void)state;
+    static const char *const change[] = { "shrinks", "its values are no numbers any more" };
+    for (unsigned i = 0; i < APR_LENGTH(change); i++) {
+        const char *const source = big("shrinks.safetensors");
+        struct test_bytes b = test_load(source);
+        struct apr_model *const m = opened(source);
+        struct apr_plan p = { .force = true };
+        struct apr_error e = { .text = "" };
+        assert_int_equal(carry(&p, m, "apr", test_path("shrunk.apr"), &e), APR_OK);
+        assert_int_equal(apr_plan_place(&p, &e), APR_OK);
+        bool verified;
+        if (i == 0)
+            p.tensor[0].name = apr_text("another"); /* as it reads where the pages are lost */
+        else
+            p.tensor[0].dtype = &apr_dtypes[APR_Q8_0];
+        if (i == 1) {
+            p.tensor[0].how = APR_ENCODE;
+            memset(b.at + b.n / 2, 0xFF, 64);
+        }
+        const int fd = open(source, O_WRONLY | (i == 0 ? O_APPEND : 0));
+        assert_int_equal(syscall(SYS_write, fd, b.at, b.n), b.n);
+        close(fd);
+        assert_int_equal(apr_plan_write(&p, test_run_with(1), true, &verified, &e), APR_EIO);
+        if (strstr(e.file, "shrinks.safetensors") == NULL)
+            fail_msg("%s: %s: %s", change[i], e.file, e.text);
+        assert_int_not_equal(access(test_path("shrunk.apr"), F_OK), 0);
+        apr_plan_end(&p);
+        apr_close(m);
+        test_free(&b);
+    }
+}
+
 /* ---- going on ------------------------------------------------------------------------------------------------------------- */
 
 static enum apr_code go_on(const char *source, const char *out)
@@ -794,6 +829,7 @@ int main(void)
         cmocka_unit_test(small_files_of_a_replaced_model_go_with_it),
         cmocka_unit_test(an_input_is_never_written),
         cmocka_unit_test(a_source_that_changes_meanwhile_leaves_no_file),
+        cmocka_unit_test(a_source_that_is_cut_off_meanwhile_is_named_and_not_the_target),
         cmocka_unit_test(a_run_that_ended_is_gone_on_with_and_nobody_sees_a_difference),
         cmocka_unit_test(what_is_of_another_plan_is_begun_anew),
         cmocka_unit_test(what_no_run_left_is_not_gone_on_with),
