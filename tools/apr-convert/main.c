@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@
 static const struct apr_format *format_named(const char *name)
 {
     for (size_t i = 0; apr_formats[i] != NULL; i++)
-        if (apr_formats[i]->rule != NULL && strcmp(apr_formats[i]->name, name) == 0)
+        if (apr_formats[i]->rule != NULL && strcasecmp(apr_formats[i]->name, name) == 0)
             return apr_formats[i];
     return NULL;
 }
@@ -30,7 +31,7 @@ static const struct apr_format *format_of_suffix(const char *path)
     const size_t n = strlen(path);
     for (size_t i = 0; apr_formats[i] != NULL; i++) {
         const size_t suffix = apr_formats[i]->rule == NULL ? n + 1 : strlen(apr_formats[i]->suffix);
-        if (suffix < n && strcmp(path + n - suffix, apr_formats[i]->suffix) == 0)
+        if (suffix < n && strcasecmp(path + n - suffix, apr_formats[i]->suffix) == 0)
             return apr_formats[i];
     }
     return NULL;
@@ -75,6 +76,8 @@ static int choose_target(struct conversion *c)
         return apr_cli_usage(&o->cli, "standard output takes one file, no shards");
     if (stream && o->cli.json && !o->dry_run)
         return apr_cli_usage(&o->cli, "the file and --json would share standard output");
+    if (stream && !o->dry_run && isatty(STDOUT_FILENO))
+        return apr_cli_usage(&o->cli, "standard output is a terminal, which is no place for a model");
     o->cli.taken = stream && !o->dry_run;
     return -1;
 }
@@ -265,6 +268,23 @@ static void tell_recovery(const struct options *o, enum apr_recovery done)
         printf("%s\n", words[done]);
 }
 
+static void write_in_place(const struct options *o, const struct in_place *done)
+{
+    static const char *const words[] = { NULL, "finished", "undone" };
+    struct apr_out out = { .to = stdout };
+    struct apr_report r = { .out = &out, .schema = "apr-convert/1" };
+    apr_report_begin(&r);
+    apr_report_sum(&r);
+    apr_out_text(&out, "input", o->cli.operand[0]);
+    apr_out_text(&out, "recovered", words[done->recovered]);
+    if (!o->recover) {
+        apr_out_bool(&out, "written", done->written);
+        apr_out_count(&out, "header_bytes", done->header);
+        apr_out_count(&out, "inserted_bytes", done->inserted);
+    }
+    apr_report_end(&r, NULL);
+}
+
 static int fail_in_place(const struct options *o, struct apr_error *e)
 {
     struct conversion c = { .o = (struct options *)(uintptr_t)o };
@@ -285,7 +305,10 @@ static int change_in_place(const struct options *o)
     } else if (edit_in_place(path, &o->edits, &o->cli.run, &done, &e) != APR_OK) {
         return fail_in_place(o, &e);
     }
-    tell_recovery(o, done.recovered);
+    if (o->cli.json)
+        write_in_place(o, &done);
+    else
+        tell_recovery(o, done.recovered);
     return APR_EXIT_YES;
 }
 

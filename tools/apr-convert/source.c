@@ -37,6 +37,9 @@ static enum apr_code named_family(const struct conversion *c, const struct apr_f
 static enum apr_code no_family(const struct source *s, const struct apr_family *const either[2], struct apr_error *e)
 {
     const struct apr_bytes word = apr_class_said(s->m, s->config);
+    if (s->m->format->config && s->m->config == NULL)
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "there is no config.json beside it, which says what model it is: --config FILE gives one, "
+                        "--family NAME tells the family, --keep-names carries tensors as they are");
     if (either[1] != NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "its names fit the families %.*s and %.*s, which order rows differently, and it does not say which: "
                         "--family NAME tells", APR_PRINTED(either[0]->name), APR_PRINTED(either[1]->name));
@@ -60,21 +63,30 @@ static bool needs_translation(const struct conversion *c, const struct source *s
     return s->m->format->own_names != (c->dialect == APR_GGUF);
 }
 
-static enum apr_code check_kind(const struct source *s, struct apr_error *e)
+/* Codes are no values: they go as they are or not at all. */
+static enum apr_code check_packing(const struct source *s, struct apr_error *e)
 {
-    const enum apr_model_kind kind = apr_model_kind(s->m);
     struct apr_packing *packing = NULL;
-    if (kind != APR_KIND_MODEL)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it is %s, which no family's contract describes: --keep-names carries its tensors as they are",
-                        apr_model_kind_text(kind));
+    const char *method;
     APR_TRY(apr_packing_of(&packing, s->m, s->config, e));
     if (packing == NULL)
         return APR_OK;
-    const char *method;
     const size_t n = apr_packing_count(packing, &method);
     apr_packing_free(packing);
-    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%zu of its weights are stored by %s, which has no place in the other dialect: --keep-names carries "
+    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%zu of its weights are stored by %s, which is not undone here: --keep-names without --type carries "
                     "codes and scales as they are", n, method);
+}
+
+static enum apr_code check_kind(const struct source *s, struct apr_error *e)
+{
+    const enum apr_model_kind kind = apr_model_kind(s->m);
+    for (size_t i = 0; i < s->m->nnote; i++)
+        if (strcmp(s->m->note[i].code, "index.beside") == 0)
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: give the folder or the index", s->m->note[i].text);
+    if (kind != APR_KIND_MODEL)
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it is %s, which no family's contract describes: --keep-names carries its tensors as they are",
+                        apr_model_kind_text(kind));
+    return check_packing(s, e);
 }
 
 static enum apr_code find_family(struct conversion *c, struct source *s, struct apr_error *e)
@@ -93,7 +105,9 @@ static enum apr_code find_family(struct conversion *c, struct source *s, struct 
     if (s->family != NULL)
         APR_TRY(apr_bind(&s->binding, s->family, s->m, c->source.binding, e));
     s->translated = needs_translation(c, s);
-    return s->translated ? check_kind(s, e) : APR_OK;
+    if (s->translated)
+        return check_kind(s, e);
+    return c->o->dtype != NULL ? check_packing(s, e) : APR_OK;
 }
 
 /* ---- which tensors -------------------------------------------------------------------------------------------------- */
