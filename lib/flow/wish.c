@@ -33,6 +33,9 @@ struct wishing {
     const struct apr_tensor **part;
 };
 
+/* What the model says of one of its family's sizes. */
+static bool number(const struct wishing *g, const char *name, double *v) { return apr_binding_number(g->b, apr_text(name), v); }
+
 static struct apr_bytes family_name(const struct wishing *g) { return apr_binding_family(g->b)->name; }
 
 void apr_wishes_end(struct apr_wishes *w)
@@ -283,6 +286,13 @@ static enum apr_code count_part(struct wishing *g, const struct apr_meaning *s, 
     return APR_OK;
 }
 
+/* Is it of a layer that a GGUF would not have, by what the checkpoint says of itself? */
+static bool is_beyond(const struct wishing *g, const struct apr_meaning *s)
+{
+    double layers;
+    return s->role->layered && g->to == APR_GGUF && s->dialect != APR_GGUF && number(g, "N", &layers) && (double)s->layer >= layers;
+}
+
 /* Is it, byte for byte, the tensor that the contract lets it stand for? */
 static bool is_copy(const struct wishing *g, const struct apr_meaning *s, const struct apr_tensor *t)
 {
@@ -323,7 +333,7 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
         return unknown_tensor(g, t);
     if (s.role->generated)
         return as_it_is(g, t);
-    if (s.role->known[g->to].n == 0)
+    if (s.role->known[g->to].n == 0 || is_beyond(g, &s))
         return unknown_tensor(g, t);
     if (is_copy(g, &s, t))
         return leave_out(g, t->name, "equal to the embedding");
@@ -356,8 +366,6 @@ static enum apr_code take_fallbacks(struct wishing *g)
 }
 
 /* ---- generated ones ------------------------------------------------------------------------------------------------- */
-
-static bool number(const struct wishing *g, const char *name, double *v) { return apr_binding_number(g->b, apr_text(name), v); }
 
 /* Llama 3's scaling of the rotary frequencies (families.md 3), in f32. */
 static enum apr_code llama3_factors(struct wishing *g, float *out, uint64_t n)

@@ -89,6 +89,26 @@ static enum apr_code put_spec(struct apr_hf_writing *w, FILE *to, unsigned field
     return APR_OK;
 }
 
+/* A piece has U+2581 where a GGUF has the blanks of a token that users defined. */
+static enum apr_code piece_text(struct apr_hf_writing *w, const struct apr_token *t, struct apr_bytes *out)
+{
+    static const char blank[] = "\xE2\x96\x81";
+    size_t n = 0;
+    *out = t->text;
+    if (t->type != APR_TOKEN_USER || t->text.n == 0 || memchr(t->text.at, ' ', t->text.n) == NULL)
+        return APR_OK;
+    unsigned char *const text = apr_arena_alloc(&w->v.arena, 3 * t->text.n);
+    if (text == NULL)
+        return apr_no_memory(w->e);
+    for (size_t i = 0; i < t->text.n; i++) {
+        const bool is_blank = t->text.at[i] == ' ';
+        memcpy(text + n, is_blank ? blank : (const char *)&t->text.at[i], is_blank ? 3 : 1);
+        n += is_blank ? 3 : 1;
+    }
+    *out = (struct apr_bytes){ text, n };
+    return APR_OK;
+}
+
 enum apr_code apr_write_sentencepiece(struct apr_hf_writing *w)
 {
     FILE *const to = w->out->to;
@@ -97,12 +117,15 @@ enum apr_code apr_write_sentencepiece(struct apr_hf_writing *w)
     apr_vocabulary_special(&w->v, APR_UNK, &unknown);
     for (uint64_t id = 0; id < n; id++) {
         const struct apr_token *const t = apr_vocabulary_token(&w->v, id);
+        struct apr_bytes text;
         char padding[32];
+        if (t != NULL)
+            APR_TRY(piece_text(w, t, &text));
         snprintf(padding, sizeof padding, "[PAD%llu]", (unsigned long long)id);
         if (t == NULL)
             put_piece(to, apr_text(padding), -10000, APR_TOKEN_UNUSED);
         else
-            put_piece(to, t->text, t->score, id == unknown ? APR_TOKEN_UNKNOWN : t->type);
+            put_piece(to, text, t->score, id == unknown ? APR_TOKEN_UNKNOWN : t->type);
     }
     APR_TRY(put_spec(w, to, 2, n));
     return put_spec(w, to, 3, n);

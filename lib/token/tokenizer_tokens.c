@@ -246,12 +246,16 @@ enum apr_code apr_tokens_bounded(const struct apr_vocabulary *v, struct apr_erro
                     APR_QUOTED(last->text), (unsigned)last->id, (unsigned long long)APR_MOST_TOKENS, (unsigned long long)v->ntoken);
 }
 
-/* A token that has no room. SentencePiece's are dropped there, as llama.cpp does. */
+/* A token that has no room. Those that are added to a SentencePiece's own are dropped there, as llama.cpp does. */
 static enum apr_code fits(const struct apr_tokenizer_files *f, uint64_t n, uint64_t rows, struct apr_error *e)
 {
-    const struct apr_token *const last = f->v->ntoken == 0 ? NULL : &f->v->token[f->v->ntoken - 1];
+    const bool pieces = f->as == APR_SPM_MODEL || f->v->from == APR_FROM_SENTENCEPIECE;
     const uint64_t room = rows != 0 && rows < n ? rows : n;
-    if (last == NULL || last->id < room || f->as == APR_SPM_MODEL || f->v->from == APR_FROM_SENTENCEPIECE)
+    size_t own = f->v->ntoken;
+    while (pieces && own > 0 && (f->v->token[own - 1].flags & APR_TOKEN_ADDED) != 0)
+        own--;
+    const struct apr_token *const last = own == 0 ? NULL : &f->v->token[own - 1];
+    if (last == NULL || last->id < room)
         return APR_OK;
     return apr_fail(e, APR_EARG, APR_NOWHERE, "token %s has id %u, and %s %llu: the tokenizer is of another model "
                     "(--tokenizer DIR takes that of DIR)", APR_QUOTED(last->text), (unsigned)last->id,
