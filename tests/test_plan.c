@@ -91,14 +91,14 @@ static void what_a_format_does_not_hold_is_refused_by_name(void **state)
         const char *format; enum apr_dtype_id dtype; const char *name; unsigned ndim; uint64_t dim[6]; const char *words;
     } rows[] = {
         { "gguf", APR_F8_E4M3, "w", 1, { 4 }, "F8_E4M3 [4], cannot be written: GGUF has no such type; --type" },
-        { "gguf", APR_U8, "w", 1, { 4 }, "--type" },
+        { "gguf", APR_U8, "w", 1, { 4 }, "--drop" },
         { "gguf", APR_F32, "w", 5, { 1, 1, 1, 1, 1 }, "at most 4 dimensions" },
         { "gguf", APR_F32, long_name, 1, { 4 }, "63 bytes" },
         { "gguf", APR_Q8_0, "w", 2, { 2, 33 }, "whole blocks" },
         { "gguf", APR_APR_Q4, "w", 1, { 32 }, "APR_Q4" },
         { "apr", APR_Q8_K, "w", 1, { 256 }, "Q8_K [256], cannot be written: no reader of APR knows that type; --type" },
         { "apr", APR_F8_E5M2, "w", 1, { 4 }, "--type" },
-        { "apr", APR_U16, "w", 1, { 4 }, "--type" },
+        { "apr", APR_U16, "w", 1, { 4 }, "--drop" },
         { "safetensors", APR_Q4_K, "w", 1, { 256 }, "Q4_K [256], cannot be written: SafeTensors has no such type; --type" },
         { "safetensors", APR_F32, "__metadata__", 1, { 4 }, "--rename" },
         { "safetensors", APR_F32, "w", 2, { UINT64_MAX, 2 }, "no file holds" },

@@ -274,7 +274,6 @@ static void write_in_place(const struct options *o, const struct in_place *done)
     struct apr_out out = { .to = stdout };
     struct apr_report r = { .out = &out, .schema = "apr-convert/1" };
     apr_report_begin(&r);
-    apr_report_sum(&r);
     apr_out_text(&out, "input", o->cli.operand[0]);
     apr_out_text(&out, "recovered", words[done->recovered]);
     if (!o->recover) {
