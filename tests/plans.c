@@ -34,8 +34,11 @@ enum apr_code carry(struct apr_plan *p, const struct apr_model *m, const char *t
         APR_TRY(apr_draft_put(&p->meta, m->meta.entry[i].key, &m->meta.entry[i].value, e));
     for (size_t i = 0; i < m->ntensor; i++) {
         const struct apr_tensor *const t = &m->tensor[i];
+        const struct apr_input in = apr_input_of(apr_kernels_for(APR_SCALAR), m, t);
         struct apr_planned one = { .name = t->name, .from = t->name, .dtype = t->dtype, .ndim = t->ndim, .how = APR_COPY,
-                                   .in = apr_input_of(apr_kernels_for(APR_SCALAR), m, t) };
+                                   .in = apr_input_keep(&p->arena, &in) };
+        if (one.in == NULL)
+            return apr_no_memory(e);
         memcpy(one.dim, t->dim, sizeof one.dim);
         APR_TRY(apr_plan_add(p, &one, e));
     }

@@ -220,6 +220,27 @@ static void gibibytes_are_converted_in_bounded_memory(void **state)
         }
 }
 
+/* 300 MiB is what 200,000 tensors may take, where they are read, wished for, planned, written and read back. */
+static void very_many_tensors_are_converted_in_bounded_memory(void **state)
+{
+    (void)state;
+    if (strcmp(APR_BUILD, "build/release") != 0)
+        skip();
+    static const struct { const char *in, *out; } rows[] = {
+        { "very.safetensors", "very.apr" }, { "very.safetensors", "very.gguf" }, { "very.apr", "back.safetensors" }, { "very.apr", "back.gguf" },
+        { "very.gguf", "back.safetensors" }, { "very.gguf", "back.apr" },
+    };
+    many(rows[0].in, 200000);
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_answer got = test_tool("apr-convert", "--json", "--force", "--keep-names", "--threads=2", test_path(rows[i].in), test_path(rows[i].out), NULL);
+        if (got.exit != 0)
+            fail_msg("%s to %s: exit %d: %s", rows[i].in, rows[i].out, got.exit, (const char *)got.err.at);
+        if (got.peak > 300 * MIB)
+            fail_msg("%s to %s: %llu MiB resident", rows[i].in, rows[i].out, (unsigned long long)(got.peak / MIB));
+        test_answer_free(&got);
+    }
+}
+
 static void patch(int number, siginfo_t *info, void *context)
 {
     (void)context;
@@ -263,6 +284,7 @@ int main(void)
         cmocka_unit_test(gibibytes_are_compared_in_64_mebibytes),
         cmocka_unit_test(gibibytes_are_inspected_in_64_mebibytes),
         cmocka_unit_test(gibibytes_are_converted_in_bounded_memory),
+        cmocka_unit_test(very_many_tensors_are_converted_in_bounded_memory),
         cmocka_unit_test(a_file_that_shrinks_under_its_reader_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

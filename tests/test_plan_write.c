@@ -190,9 +190,10 @@ static void transposed_elements_keep_every_bit(void **state)
         struct apr_error e;
         assert_int_equal(apr_view_back(&v, &turn, 1, m->tensor[0].dim, 2, &e), APR_OK);
         struct apr_plan p = { .format = format("safetensors"), .out = test_path("turned.safetensors"), .force = true };
+        const struct apr_input in = apr_input_through(apr_kernels_for(APR_SCALAR), m, &v, (const uint64_t[]){ w, h }, 2);
         const struct apr_planned t = { .name = apr_text("w"), .dtype = &apr_dtypes[rows[i].id], .ndim = 2, .dim = { w, h },
                                        .how = APR_BLOCKS,
-                                       .in = apr_input_through(apr_kernels_for(APR_SCALAR), m, &v, (const uint64_t[]){ w, h }, 2) };
+                                       .in = &in };
         assert_int_equal(apr_plan_add(&p, &t, &e), APR_OK);
         if (write_plan(&p, test_run_with(2), &e) != APR_OK)
             fail_msg("%s", e.text);
@@ -238,9 +239,10 @@ static enum apr_code encode(const char *source, enum apr_dtype_id id, const stru
     struct apr_plan p = { .format = format("apr"), .out = test_path("encoded.apr"), .force = true, .nan_to_zero = nan_to_zero };
     r.kernels = k;
     enum apr_code code = turned ? apr_view_back(&v, &turn, 1, m->tensor[0].dim, 2, e) : APR_OK;
+    const struct apr_input in = apr_input_through(k, m, &v, dim, 2);
     const struct apr_planned t = { .name = apr_text("w"), .dtype = &apr_dtypes[id], .ndim = 2, .dim = { dim[0], dim[1] },
                                    .how = APR_ENCODE, .lossy = true,
-                                   .in = apr_input_through(k, m, &v, dim, 2) };
+                                   .in = &in };
     if (code == APR_OK)
         code = apr_plan_add(&p, &t, e);
     if (code == APR_OK)

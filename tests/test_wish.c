@@ -133,7 +133,7 @@ static void is(const struct asked *x, const char *name, const char *want)
 /* Element e of the wish lies there. */
 static void lies(const struct asked *x, const char *name, uint64_t e, uint64_t part, uint64_t index)
 {
-    const struct apr_place p = apr_view_place(&find(x, name)->in.view, e);
+    const struct apr_place p = apr_view_place(&find(x, name)->in->view, e);
     if (p.part != part || p.index != index)
         fail_msg("element %llu of %s is %llu of part %llu, not %llu of %llu", (unsigned long long)e, name, (unsigned long long)p.index,
                  (unsigned long long)p.part, (unsigned long long)index, (unsigned long long)part);
@@ -431,7 +431,7 @@ static void without_a_family_all_is_as_it_is(void **state)
     assert_int_equal(x.w.n, 12);
     for (size_t i = 0; i < x.w.n; i++) {
         assert_true(apr_bytes_equal(x.w.wish[i].name, m.m.tensor[i].name));
-        assert_true(x.w.wish[i].in.plain && x.w.wish[i].transform == NULL);
+        assert_true(x.w.wish[i].in->plain && x.w.wish[i].transform == NULL);
     }
     end(&x);
     model_end(&m);

@@ -50,11 +50,11 @@ struct apr_step {
  * the value ops, last to first. The view borrows part. */
 struct apr_view {
     unsigned                        nstep, nvalue;
-    struct apr_step                 step[APR_MAX_STEPS];
-    struct { enum apr_op op; bool forward; double value; } value[APR_MAX_VALUES];
     const struct apr_tensor *const *part;
     size_t                          npart;
     uint64_t                        first; /* the part number to begin with: which expert, which part of a split */
+    struct { enum apr_op op; bool forward; double value; } value[APR_MAX_VALUES];
+    struct apr_step                 step[APR_MAX_STEPS];
 };
 
 /* The tensors themselves, in their order. */

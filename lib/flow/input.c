@@ -66,6 +66,17 @@ struct apr_input apr_input_through(const struct apr_kernels *k, const struct apr
     return in;
 }
 
+struct apr_input *apr_input_keep(struct apr_arena **a, const struct apr_input *in)
+{
+    const struct apr_view *const v = &in->view;
+    const size_t n = v->nstep > 0 ? offsetof(struct apr_input, view.step) + v->nstep * sizeof *v->step
+                                  : offsetof(struct apr_input, view.value) + v->nvalue * sizeof *v->value;
+    struct apr_input *const kept = apr_arena_alloc(a, n);
+    if (kept != NULL)
+        memcpy((void *)kept, in, n);
+    return kept;
+}
+
 /* ---- runs ----------------------------------------------------------------------------------------------------------- */
 
 static void touch(const struct apr_input *in, struct apr_window *w, const struct apr_tensor *t, struct apr_bytes b)

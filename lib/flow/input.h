@@ -2,6 +2,7 @@
 #ifndef APR_INPUT_H
 #define APR_INPUT_H
 
+#include "base/arena.h"
 #include "family/rows.h"
 #include "flow/window.h"
 #include "values/chunk.h"
@@ -17,12 +18,12 @@
 struct apr_input {
     const struct apr_kernels *k;
     const struct apr_model   *m;
-    struct apr_view           view;
     struct apr_tensor         one;
     unsigned                  ndim;
     uint64_t                  dim[APR_MAX_DIMS];
     uint64_t                  count, nrow, ncol;
     bool                      decodable, wide, whole, plain, strided, half;
+    struct apr_view           view; /* last, for apr_input_keep */
 };
 
 /* A tensor as it is stored. */
@@ -31,6 +32,10 @@ struct apr_input apr_input_of(const struct apr_kernels *k, const struct apr_mode
 /* The tensors of a view, in the order and of the shape that it gives them. Borrows the view's array of parts if there are several. */
 struct apr_input apr_input_through(const struct apr_kernels *k, const struct apr_model *m, const struct apr_view *v, const uint64_t *dim,
                                    unsigned ndim);
+
+/* As much of it as it has, for one of very many: steps and value ops that it has not are not there, so it is read through the pointer and
+ * never copied whole. NULL when memory is out. */
+struct apr_input *apr_input_keep(struct apr_arena **a, const struct apr_input *in);
 
 /* Gives it another shape of as many elements. */
 void apr_input_reshape(struct apr_input *in, const uint64_t *dim, unsigned ndim);

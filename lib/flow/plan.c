@@ -37,7 +37,7 @@ void apr_plan_end(struct apr_plan *p)
 /* Rows of a matrix that are no whole blocks are padded, but of a tensor that is copied they are as they were. */
 static uint64_t row_of(const struct apr_planned *t)
 {
-    const struct apr_tensor *const from = &t->in.one;
+    const struct apr_tensor *const from = &t->in->one;
     if (t->how == APR_COPY)
         return from->row != from->count ? from->row : 0;
     return !t->dtype->flat && t->ndim == 2 && t->dim[1] % t->dtype->block != 0 ? t->dim[1] : 0;
@@ -52,10 +52,13 @@ static enum apr_code refuse(const struct apr_planned *t, const char *why, struct
 
 enum apr_code apr_plan_add(struct apr_plan *p, const struct apr_planned *given, struct apr_error *e)
 {
+    static const struct apr_input none;
     struct apr_planned t = *given;
-    struct apr_tensor shape = { .dtype = t.dtype, .ndim = t.ndim, .row = row_of(&t) };
+    struct apr_tensor shape = { .dtype = t.dtype, .ndim = t.ndim };
     const char *why;
     bool fresh;
+    t.in = t.in == NULL ? &none : t.in;
+    shape.row = row_of(&t);
     memcpy(shape.dim, t.dim, sizeof shape.dim);
     if (!apr_tensor_measure(&shape, &t.bytes) || t.bytes > INT64_MAX)
         return apr_fail_tensor(e, APR_ELIMIT, APR_NOWHERE, t.name, ": no file holds so many elements");
@@ -65,8 +68,8 @@ enum apr_code apr_plan_add(struct apr_plan *p, const struct apr_planned *given, 
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t.name, ": such a name is not UTF-8, or has a NUL");
     if (!p->format->rule->holds(&t, &why))
         return refuse(&t, why, e);
-    if (t.how == APR_COPY && t.in.one.data.n != t.bytes)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t.name, ": %zu bytes are stored, %" PRIu64 " would be written", t.in.one.data.n,
+    if (t.how == APR_COPY && t.in->one.data.n != t.bytes)
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t.name, ": %zu bytes are stored, %" PRIu64 " would be written", t.in->one.data.n,
                                t.bytes);
     struct apr_planned *const grown = apr_grown(p->tensor, &p->room, p->ntensor, 256, sizeof *grown);
     if (grown == NULL)
@@ -278,9 +281,9 @@ static uint64_t wanted_at(const struct apr_plan *p, const struct apr_planned_fil
     memset(vote, 0, PAGE * sizeof *vote);
     for (size_t i = 0; i < f->n; i++) {
         const struct apr_planned *const t = &p->tensor[f->first + i];
-        const struct apr_source *const s = t->how == APR_COPY && t->bytes >= WORTH ? t->in.m->file[t->in.one.file] : NULL;
+        const struct apr_source *const s = t->how == APR_COPY && t->bytes >= WORTH ? t->in->m->file[t->in->one.file] : NULL;
         if (s != NULL && s->stored == s->map.n)
-            vote[(apr_tensor_offset(t->in.m, &t->in.one) - t->at) % PAGE] += t->bytes;
+            vote[(apr_tensor_offset(t->in->m, &t->in->one) - t->at) % PAGE] += t->bytes;
     }
     for (uint64_t i = 0; i < PAGE; i++)
         if (vote[i] > (best == APR_NOWHERE ? 0 : vote[best]))

@@ -19,7 +19,7 @@ enum apr_how { APR_COPY, APR_BLOCKS, APR_ENCODE, APR_GENERATE };
  *   row        elements after which a fresh block begins, as in apr_tensor
  *   bytes      as stored in the target, without padding
  *   shard, at  its file, and where it begins behind that file's header: set by apr_plan_place
- *   in         what it is read from; all zero for one that is generated
+ *   in         what it is read from, borrowed; all zero or NULL for one that is generated
  *   values     of GENERATE: count of them
  *   transform  "rope_permute(4)", or NULL
  *   lossy      values are rounded: rmse and cosine are then measured while writing
@@ -34,7 +34,7 @@ struct apr_planned {
     unsigned                shard;
     uint64_t                at;
     enum apr_how            how;
-    struct apr_input        in;
+    const struct apr_input *in;
     const float            *values;
     const char             *transform;
     bool                    lossy;

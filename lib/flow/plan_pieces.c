@@ -8,7 +8,7 @@
 
 bool apr_is_verbatim(const struct apr_planned *t)
 {
-    return t->how == APR_COPY && t->in.plain && !t->in.one.swapped && t->in.one.data.n == t->bytes;
+    return t->how == APR_COPY && t->in->plain && !t->in->one.swapped && t->in->one.data.n == t->bytes;
 }
 
 bool apr_is_quantized(const struct apr_dtype *d) { return (d->block > 1 && d->safetensors == NULL) || d->head > 0; }
@@ -159,10 +159,10 @@ static enum apr_code no_blocks(const struct apr_planned *t, struct apr_error *e)
 
 static enum apr_code copy_range(const struct apr_planned *t, struct apr_maker *m, uint64_t from, uint64_t n, unsigned char *out)
 {
-    const struct apr_bytes b = { t->in.one.data.at + from, (size_t)n };
+    const struct apr_bytes b = { t->in->one.data.at + from, (size_t)n };
     if (n == 0)
         return APR_OK;
-    apr_window_touch(&m->window, t->in.m->file[t->in.one.file]->map, b);
+    apr_window_touch(&m->window, t->in->m->file[t->in->one.file]->map, b);
     memcpy(out, b.at, b.n);
     return APR_OK;
 }
@@ -170,7 +170,7 @@ static enum apr_code copy_range(const struct apr_planned *t, struct apr_maker *m
 /* Rows that lie along columns of what is stored, in tiles of which each row is moved to its place. first and n are whole rows. */
 static bool transpose(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n, unsigned char *out)
 {
-    const struct apr_input *const in = &t->in;
+    const struct apr_input *const in = t->in;
     const size_t width = t->dtype->bytes, panel = APR_STRETCH * sizeof(double) / width / APR_TILE;
     unsigned char *const tile = (unsigned char *)m->wide_line;
     for (uint64_t row = 0; row < n / in->ncol; row += APR_TILE) {
@@ -189,7 +189,7 @@ static bool transpose(const struct apr_planned *t, struct apr_maker *m, uint64_t
 static enum apr_code move_blocks(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n, unsigned char *out,
                                  struct apr_error *e)
 {
-    const struct apr_input *const in = &t->in;
+    const struct apr_input *const in = t->in;
     const bool words = t->dtype->block == 1 && t->dtype->head == 0 && t->dtype->bytes <= sizeof(double);
     if (in->strided && words && in->ncol > 0 && first % in->ncol == 0 && n % in->ncol == 0)
         return transpose(t, m, first, n, out) ? APR_OK : no_blocks(t, e);
@@ -205,12 +205,12 @@ static enum apr_code move_blocks(const struct apr_planned *t, struct apr_maker *
 /* ---- values --------------------------------------------------------------------------------------------------------- */
 
 /* As doubles; for what holds no more than floats do, as floats. */
-static bool is_wide(const struct apr_planned *t) { return t->how == APR_ENCODE && t->in.wide; }
+static bool is_wide(const struct apr_planned *t) { return t->how == APR_ENCODE && t->in->wide; }
 
 /* Whole rows of an input that is read by tiles. */
 static void read_rows(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n)
 {
-    const struct apr_input *const in = &t->in;
+    const struct apr_input *const in = t->in;
     const bool wide = is_wide(t);
     const size_t panel = APR_STRETCH / APR_TILE;
     for (uint64_t row = 0; row < n / in->ncol; row += APR_TILE) {
@@ -235,7 +235,7 @@ static void read_rows(const struct apr_planned *t, struct apr_maker *m, uint64_t
 /* Elements [first, first + n), at most APR_BATCH, into m->x, those of a wide input into m->wide as well. */
 static void read_values(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n)
 {
-    const struct apr_input *const in = &t->in;
+    const struct apr_input *const in = t->in;
     if (t->how == APR_GENERATE)
         memcpy(m->x, t->values + first, n * sizeof *m->x);
     else if (in->strided && first % in->ncol == 0 && n % in->ncol == 0)
@@ -428,7 +428,7 @@ static enum apr_code encode_range(const struct apr_plan *p, const struct apr_ker
                                   uint64_t end, float scale, struct apr_maker *m, unsigned char *out, struct apr_rounding *r,
                                   struct apr_error *e)
 {
-    const bool values = t->how == APR_GENERATE || t->in.decodable;
+    const bool values = t->how == APR_GENERATE || t->in->decodable;
     if (!values)
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, ": its values cannot be read");
     if (first == 0 && t->dtype->head > 0) {

@@ -71,9 +71,9 @@ static bool is_same(const struct apr_writing *w, const struct apr_segment *s, ui
     apr_piece_range(w->p, s, i, &x->from, &x->to);
     if (s->n != 1 || s->step != 0 || !apr_is_verbatim(t) || x->to > s->begin + t->bytes)
         return false;
-    x->source = t->in.m->file[t->in.one.file];
+    x->source = t->in->m->file[t->in->one.file];
     x->map = x->source->map;
-    x->bytes = (struct apr_bytes){ t->in.one.data.at + (x->from - s->begin), (size_t)(x->to - x->from) };
+    x->bytes = (struct apr_bytes){ t->in->one.data.at + (x->from - s->begin), (size_t)(x->to - x->from) };
     return true;
 }
 
@@ -479,7 +479,7 @@ static enum apr_code check_sources(const struct apr_plan *p, struct apr_error *e
     const struct apr_model *asked[16];
     size_t n = 0;
     for (size_t i = 0; i < p->ntensor; i++) {
-        const struct apr_model *const m = p->tensor[i].in.m;
+        const struct apr_model *const m = p->tensor[i].in->m;
         size_t k = 0;
         while (k < n && asked[k] != m)
             k++;

@@ -46,7 +46,7 @@ void apr_wishes_end(struct apr_wishes *w)
     *w = (struct apr_wishes){ 0 };
 }
 
-static enum apr_code add(struct wishing *g, const struct apr_wish *x)
+static enum apr_code add(struct wishing *g, const struct apr_wish *x, const struct apr_input *in)
 {
     struct apr_wish *const grown = apr_grown(g->w->wish, &g->w->room, g->w->n, 256, sizeof *grown);
     if (grown == NULL)
@@ -57,6 +57,9 @@ static enum apr_code add(struct wishing *g, const struct apr_wish *x)
     for (unsigned i = 0; i < x->ndim; i++)
         if (!apr_mul(grown[g->w->n].count, x->dim[i], &grown[g->w->n].count))
             return apr_fail_tensor(g->e, APR_ELIMIT, APR_NOWHERE, x->name, ": its shape has more than 2^64 elements");
+    grown[g->w->n].in = apr_input_keep(&g->w->arena, in);
+    if (grown[g->w->n].in == NULL)
+        return apr_no_memory(g->e);
     g->w->n++;
     return APR_OK;
 }
@@ -239,8 +242,8 @@ static enum apr_code wish_part(struct wishing *g, const struct task *t, uint64_t
         return transform_fault(g, t, &why);
     APR_TRY(spell(g, t->role, part, t->layer, (uint32_t)number, &x.name));
     APR_TRY(describe_parts(g, t->part, t->n, &x.from));
-    x.in = apr_input_through(g->k, g->m, &view, x.dim, x.ndim);
-    return add(g, &x);
+    const struct apr_input in = apr_input_through(g->k, g->m, &view, x.dim, x.ndim);
+    return add(g, &x, &in);
 }
 
 static enum apr_code wish_role(struct wishing *g, struct task *t)
@@ -310,8 +313,8 @@ static enum apr_code as_it_is(struct wishing *g, const struct apr_tensor *t)
     *part = t;
     memcpy(x.dim, t->dim, sizeof x.dim);
     const struct apr_view view = apr_view_of(part, 1, 0);
-    x.in = apr_input_through(g->k, g->m, &view, x.dim, x.ndim);
-    return add(g, &x);
+    const struct apr_input in = apr_input_through(g->k, g->m, &view, x.dim, x.ndim);
+    return add(g, &x, &in);
 }
 
 static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
@@ -418,7 +421,7 @@ static enum apr_code generate(struct wishing *g, const struct apr_role *role)
     APR_TRY(role->generated == APR_CONFIG_LIST ? listed_factors(g, role, values, n) : llama3_factors(g, values, n));
     APR_TRY(spell(g, role, 0, 0, 0, &x.name));
     x.values = values;
-    return add(g, &x);
+    return add(g, &x, &(struct apr_input){ 0 });
 }
 
 /* A GGUF that has them keeps its own. */

@@ -8,13 +8,13 @@
 /* One tensor as it is wished for.
  *   from       what it is made of, for people: a name, "experts.{0-7}.w1.weight", "q + k + v"; empty: generated
  *   role       NULL: no family was asked
- *   in         what it is read from; all zero for one that is generated
+ *   in         what it is read from (apr_input_keep); all zero for one that is generated
  *   values     of a generated one, count of them
  *   transform  "rope_permute(4)", "stack(8)", "transpose+split_cols"; NULL: none */
 struct apr_wish {
     struct apr_bytes       name, from;
     const struct apr_role *role;
-    struct apr_input       in;
+    struct apr_input      *in;
     const float           *values;
     unsigned               ndim;
     uint64_t               dim[APR_MAX_DIMS], count;

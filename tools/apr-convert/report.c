@@ -28,9 +28,9 @@ static const char *dtype_from(const struct apr_planned *t, char text[64])
 {
     if (t->how == APR_GENERATE)
         return NULL;
-    snprintf(text, 64, "%s", apr_input_part(&t->in, 0)->dtype->name);
-    for (size_t i = 1; i < t->in.view.npart; i++)
-        if (apr_input_part(&t->in, i)->dtype != apr_input_part(&t->in, 0)->dtype) {
+    snprintf(text, 64, "%s", apr_input_part(t->in, 0)->dtype->name);
+    for (size_t i = 1; i < t->in->view.npart; i++)
+        if (apr_input_part(t->in, i)->dtype != apr_input_part(t->in, 0)->dtype) {
             snprintf(text, 64, "mixed");
             break;
         }

@@ -180,8 +180,8 @@ static enum apr_code is_wanted(const struct conversion *c, const struct apr_wish
     APR_TRY(matches(c->o->drop, x->name, &dropped, e));
     if (!kept)
         APR_TRY(matches(c->o->keep, x->name, &kept, e));
-    for (size_t i = 0; i < x->in.view.npart; i++) {
-        const struct apr_bytes name = apr_input_part(&x->in, i)->name;
+    for (size_t i = 0; i < x->in->view.npart; i++) {
+        const struct apr_bytes name = apr_input_part(x->in, i)->name;
         APR_TRY(matches(c->o->keep, name, &yes, e));
         kept |= yes;
     }

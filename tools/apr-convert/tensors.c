@@ -26,9 +26,9 @@ static bool is_quantized(const struct apr_dtype *d) { return d->block > 1 || d->
 /* The dtype of its parts, NULL when they differ; of a generated one F32. */
 static const struct apr_dtype *stored_dtype(const struct apr_wish *x)
 {
-    const struct apr_dtype *d = x->values != NULL ? f32 : apr_input_part(&x->in, 0)->dtype;
-    for (size_t i = 1; i < x->in.view.npart; i++)
-        if (apr_input_part(&x->in, i)->dtype != d)
+    const struct apr_dtype *d = x->values != NULL ? f32 : apr_input_part(x->in, 0)->dtype;
+    for (size_t i = 1; i < x->in->view.npart; i++)
+        if (apr_input_part(x->in, i)->dtype != d)
             return NULL;
     return d;
 }
@@ -44,7 +44,7 @@ static bool ends(struct apr_bytes name, const char *ending)
 static const struct apr_role *role_of(const struct conversion *c, const struct apr_wish *x)
 {
     struct apr_meaning s;
-    if (x->role != NULL || c->source.binding == NULL || x->in.view.npart != 1)
+    if (x->role != NULL || c->source.binding == NULL || x->in->view.npart != 1)
         return x->role;
     const struct apr_tensor *const t = apr_model_find(c->source.m, x->from);
     return t != NULL && apr_binding_meaning(c->source.binding, t, 0, &s) ? s.role : NULL;
@@ -74,7 +74,7 @@ static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wi
     const struct apr_dtype *const wanted = c->o->dtype;
     const bool gguf = c->dialect == APR_GGUF, numbers = from == NULL || apr_is_real(from);
     *to = from;
-    if (!numbers || !x->in.decodable)
+    if (!numbers || !x->in->decodable)
         return APR_OK;
     if (!c->o->pure && stays_f32(c, x)) {
         *to = gguf || from == NULL || is_quantized(from) || !is_quantized(wanted) ? f32 : from;
@@ -96,9 +96,9 @@ static enum apr_code choose_dtype(const struct conversion *c, const struct apr_w
         return APR_OK;
     if (c->o->dtype != NULL)
         APR_TRY(asked_dtype(c, x, from, to, e));
-    else if (from == NULL || x->in.view.nvalue > 0 || (x->role != NULL && c->dialect == APR_GGUF && is_half(from) && stays_f32(c, x)))
+    else if (from == NULL || x->in->view.nvalue > 0 || (x->role != NULL && c->dialect == APR_GGUF && is_half(from) && stays_f32(c, x)))
         *to = f32;
-    if (*to == NULL || (x->in.view.nvalue > 0 && from != NULL && is_quantized(from) && c->o->dtype == NULL))
+    if (*to == NULL || (x->in->view.nvalue > 0 && from != NULL && is_quantized(from) && c->o->dtype == NULL))
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": its values change on the way, and %s blocks cannot: --type decodes them, --keep-names "
                                "carries them as they are", from == NULL ? "different" : from->name);
     return APR_OK;
@@ -127,7 +127,7 @@ static bool rows_move(const struct apr_input *in)
 static enum apr_code choose_way(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
 {
     const struct apr_dtype *const from = stored_dtype(x);
-    const struct apr_input *const in = &x->in;
+    const struct apr_input *const in = x->in;
     if (x->values != NULL) {
         t->how = APR_GENERATE;
         return APR_OK;
@@ -147,7 +147,7 @@ static enum apr_code choose_way(const struct conversion *c, const struct apr_wis
     if (!in->decodable)
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": values of %s are not decoded", from == NULL ? "its parts" : from->name);
     t->lossy = t->dtype != f32 || in->wide;
-    t->in.half = c->o->dtype != NULL && c->dialect == APR_GGUF && from == f16 && in->view.nvalue > 0;
+    x->in->half = c->o->dtype != NULL && c->dialect == APR_GGUF && from == f16 && in->view.nvalue > 0;
     return APR_OK;
 }
 
@@ -191,8 +191,8 @@ static void narrow(const struct conversion *c, const struct apr_wish *x, struct 
 {
     for (size_t i = 0; i < n; i++) {
         const bool came = x[i].role != NULL || c->o->dtype != NULL; /* from another dialect, or through another dtype */
-        const bool from_f32 = t[i].how != APR_GENERATE && t[i].dtype == f32 && t[i].in.view.npart > 0;
-        if (came && from_f32 && is_exact(c, &t[i].in, half)) {
+        const bool from_f32 = t[i].how != APR_GENERATE && t[i].dtype == f32 && t[i].in->view.npart > 0;
+        if (came && from_f32 && is_exact(c, t[i].in, half)) {
             t[i].dtype = half;
             t[i].how = APR_ENCODE;
             t[i].lossy = false;
