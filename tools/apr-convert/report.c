@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "files/source.h"
 #include "model/format.h"
+#include "model/meta.h"
 
 /* ---- JSON ----------------------------------------------------------------------------------------------------------- */
 
@@ -132,6 +133,19 @@ static uint64_t planned_bytes(const struct conversion *c)
     return n;
 }
 
+static void write_files(struct apr_out *j, const struct conversion *c)
+{
+    apr_out_open(j, "files", '[');
+    for (size_t i = 0; i < c->plan.nfile; i++)
+        if (is_ours(c, i)) {
+            apr_out_open(j, NULL, '{');
+            apr_out_text(j, "path", c->plan.file[i].path);
+            apr_out_count(j, "bytes", c->plan.file[i].size);
+            apr_out_close(j, '}');
+        }
+    apr_out_close(j, ']');
+}
+
 static void write_json(const struct conversion *c, const struct apr_error *why)
 {
     struct apr_out out = { .to = stdout };
@@ -145,6 +159,9 @@ static void write_json(const struct conversion *c, const struct apr_error *why)
         write_dropped(&out, &c->source.wishes);
         write_left(&out, c);
         write_notes(&out, c->source.m);
+        write_files(&out, c);
+        if (c->o->dry_run)
+            apr_out_bool(&out, "dry_run", true);
         apr_out_count(&out, "bytes_in", bytes_in(c));
         apr_out_count(&out, "bytes_out", c->o->dry_run ? planned_bytes(c) : c->plan.bytes_out);
         apr_out_bool(&out, "verified", c->verified);
@@ -196,32 +213,68 @@ static void print_dropped(const struct conversion *c, FILE *to)
         }
 }
 
-/* "21 tensors, 2.7 MB: 12 as stored, 4 rearranged, 5 in another dtype; verified" */
+enum outcome { AS_STORED, REARRANGED, EXACT, ROUNDED, GENERATED, NOUTCOMES };
+
+static enum outcome outcome_of(const struct apr_planned *t)
+{
+    static const enum outcome of[] = { [APR_COPY] = AS_STORED, [APR_BLOCKS] = REARRANGED, [APR_ENCODE] = EXACT, [APR_GENERATE] = GENERATED };
+    return t->how == APR_ENCODE && t->lossy ? ROUNDED : of[t->how];
+}
+
+/* Of the rounded ones the one that suffered most; NULL before they are written. */
+static const struct apr_planned *worst_of(const struct conversion *c)
+{
+    const struct apr_planned *worst = NULL;
+    for (size_t i = 0; i < c->plan.ntensor && !c->o->dry_run; i++) {
+        const struct apr_planned *const t = &c->plan.tensor[i];
+        if (is_ours(c, t->shard) && outcome_of(t) == ROUNDED && isfinite(t->cosine) && (worst == NULL || t->cosine < worst->cosine))
+            worst = t;
+    }
+    return worst;
+}
+
+/* "21 tensors, 2.7 MB: 12 as stored, 4 rearranged, 5 exact in another dtype; verified" */
 static void print_summary(const struct conversion *c)
 {
-    static const char *const words[] = { "as stored", "rearranged", "in another dtype", "generated" };
-    size_t n[APR_LENGTH(words)] = { 0 }, all = 0, parts = 0;
+    static const char *const words[NOUTCOMES] = { "as stored", "rearranged", "exact in another dtype", "rounded", "generated" };
+    const struct apr_planned *const worst = worst_of(c);
+    size_t n[NOUTCOMES] = { 0 }, all = 0, parts = 0;
     char size[32];
     for (size_t i = 0; i < c->plan.ntensor; i++)
         if (is_ours(c, c->plan.tensor[i].shard)) {
-            n[c->plan.tensor[i].how]++;
+            n[outcome_of(&c->plan.tensor[i])]++;
             all++;
         }
     printf("%zu tensor%s, %s", all, all == 1 ? "" : "s", apr_spell_size(c->o->dry_run ? planned_bytes(c) : c->plan.bytes_out, size));
-    for (size_t i = 0; i < APR_LENGTH(words); i++)
+    for (size_t i = 0; i < NOUTCOMES; i++)
         if (n[i] > 0)
             printf("%s%zu %s", parts++ == 0 ? ": " : ", ", n[i], words[i]);
+    if (worst != NULL) {
+        printf(" (lowest cosine %.6g, ", worst->cosine);
+        apr_print_bytes(stdout, worst->name);
+        putchar(')');
+    }
     printf("%s\n", c->o->dry_run ? "; nothing was written" : c->verified ? "; verified" : "");
 }
 
-static void tell_unknown_pre(const struct conversion *c)
+/* A line on stderr about the source. */
+static void tell(const struct conversion *c, const char *what)
 {
     struct apr_error e;
-    if (!c->unknown_pre || c->o->cli.quiet)
+    if (c->o->cli.quiet)
         return;
-    apr_fail(&e, APR_OK, APR_NOWHERE, "its pre-tokenizer is none that llama.cpp has a name for: \"gpt-2\" is written, --pre NAME says otherwise");
+    apr_fail(&e, APR_OK, APR_NOWHERE, "%s", what);
     apr_error_in(&e, c->source.path);
     apr_cli_fail(&c->o->cli, &e);
+}
+
+static void tell_about_tokenizer(const struct conversion *c)
+{
+    const bool made = c->format->own_names && !c->source.m->format->own_names;
+    if (c->unknown_pre)
+        tell(c, "its pre-tokenizer is none that llama.cpp has a name for: \"gpt-2\" is written, --pre NAME says otherwise");
+    if (made && apr_bytes_is(apr_meta_string(&c->plan.meta.meta, "tokenizer.ggml.model"), "none"))
+        tell(c, "there is no tokenizer beside it, so the GGUF takes no text: --tokenizer DIR gives one");
 }
 
 int report(struct conversion *c, const struct apr_error *why)
@@ -230,7 +283,7 @@ int report(struct conversion *c, const struct apr_error *why)
         write_json(c, why);
     if (why != NULL)
         return apr_cli_fail(&c->o->cli, why);
-    tell_unknown_pre(c);
+    tell_about_tokenizer(c);
     if (c->o->cli.json || c->o->cli.taken)
         return APR_EXIT_YES;
     if (c->o->dry_run)

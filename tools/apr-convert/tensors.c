@@ -11,8 +11,20 @@
 
 static const struct apr_dtype *const f32 = &apr_dtypes[APR_F32], *const f16 = &apr_dtypes[APR_F16], *const bf16 = &apr_dtypes[APR_BF16];
 
+/* As PyTorch and others call them. */
+static const char *usual_name(const char *word)
+{
+    static const char *const names[][2] = { { "fp32", "f32" },    { "float32", "f32" }, { "float", "f32" },    { "fp16", "f16" },
+                                            { "float16", "f16" }, { "half", "f16" },    { "bfloat16", "bf16" } };
+    for (size_t i = 0; i < APR_LENGTH(names); i++)
+        if (strcasecmp(word, names[i][0]) == 0)
+            return names[i][1];
+    return word;
+}
+
 const struct apr_dtype *written_dtype(const struct options *o, const char *word)
 {
+    word = usual_name(word);
     for (size_t i = 0; i < APR_NDTYPES; i++)
         if (o->cli.run.kernels->encode[i] != NULL && strcasecmp(apr_dtypes[i].name, word) == 0)
             return &apr_dtypes[i];
