@@ -34,7 +34,8 @@ int apr_follow_links(char **path);
 int apr_sync_folder(int folder);
 
 /* A file being written. `to` is for what comes from front to back; end it with apr_sink_end or apr_sink_drop.
- *   fresh  it replaces nothing, not even what appears while it is under way. To be set after it was begun; else it replaces what is there */
+ *   fresh  it replaces nothing, not even what appears while it is under way: to be set after it was begun. Else it replaces what is
+ *          there */
 struct apr_sink {
     FILE             *to;
     struct apr_target place; /* private, as all below */

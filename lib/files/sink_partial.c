@@ -49,7 +49,8 @@ static enum apr_code open_log(struct apr_sink *s, const char *name, struct apr_e
 static bool is_there(const struct apr_sink *s, const char *name)
 {
     struct stat own, now;
-    return fstat(s->fd, &own) == 0 && fstatat(s->place.folder, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && own.st_dev == now.st_dev && own.st_ino == now.st_ino;
+    return fstat(s->fd, &own) == 0 && fstatat(s->place.folder, name, &now, AT_SYMLINK_NOFOLLOW) == 0 && own.st_dev == now.st_dev &&
+           own.st_ino == now.st_ino;
 }
 
 enum apr_code apr_sink_partial(struct apr_sink *s, const char *name, struct apr_error *e)

@@ -267,8 +267,8 @@ static bool is_finite_wide(double x) { return x - x == 0; }
 static enum apr_code too_large(const struct apr_planned *t, const struct apr_maker *m, uint64_t first, uint64_t i, struct apr_error *e)
 {
     const uint64_t ncol = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
-    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, ": row %llu, column %llu is too large for %s; %s", (unsigned long long)((first + i) / ncol),
-                           (unsigned long long)((first + i) % ncol), t->dtype->name,
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, ": row %llu, column %llu is too large for %s; %s",
+                           (unsigned long long)((first + i) / ncol), (unsigned long long)((first + i) % ncol), t->dtype->name,
                            is_finite(m->x[i]) ? "--type bf16 and f32 hold it" : "without --type it stays what it is");
 }
 
@@ -328,8 +328,8 @@ static void encode_row(const struct apr_kernels *k, const struct apr_planned *t,
 }
 
 /* Elements [i, i + n) of a batch were finite. In a block whose scale is not, all are lost: its largest is to blame. */
-static enum apr_code check_scales(const struct apr_kernels *k, const struct apr_planned *t, const struct apr_maker *m, uint64_t first, uint64_t i,
-                                  uint64_t n, const unsigned char *blocks, struct apr_error *e)
+static enum apr_code check_scales(const struct apr_kernels *k, const struct apr_planned *t, const struct apr_maker *m, uint64_t first,
+                                  uint64_t i, uint64_t n, const unsigned char *blocks, struct apr_error *e)
 {
     const struct apr_dtype *const d = t->dtype;
     for (const uint64_t end = i + n; i < end; i += d->block, blocks += d->bytes) {

@@ -373,9 +373,10 @@ static bool is_old_side(const struct apr_plan *p, const char *name)
     return old;
 }
 
+typedef enum apr_code visit_fn(struct apr_writing *w, const char *name, struct apr_error *e);
+
 /* The name of each file in the folder p->out + sub (of its own, not what a link leads to). */
-static enum apr_code each_name(struct apr_writing *w, const char *sub, enum apr_code (*visit)(struct apr_writing *w, const char *name, struct apr_error *e),
-                               struct apr_error *e)
+static enum apr_code each_name(struct apr_writing *w, const char *sub, visit_fn *visit, struct apr_error *e)
 {
     const struct apr_bytes path = apr_arena_format(&w->p->arena, "%s%s", w->p->out, sub);
     const int fd = path.at == NULL ? -1 : open((const char *)path.at, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (*sub == 0 ? 0 : O_NOFOLLOW));
@@ -413,7 +414,8 @@ static enum apr_code note_side(struct apr_writing *w, const char *name, struct a
     return is_old_side(w->p, name) ? apr_sinks_remove(w->sinks, name, e) : APR_OK;
 }
 
-/* What is of the model that was there: its tokenizer would be taken for the new one's. Of a part of the model nobody knows what others write. */
+/* What is of the model that was there: its tokenizer would be taken for the new one's. Who writes a part of the model does not know what
+ * others write. */
 static enum apr_code note_old(struct apr_writing *w, struct apr_error *e)
 {
     static const char *const folders[] = { "", "1_Pooling", "additional_chat_templates" };
