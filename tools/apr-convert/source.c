@@ -371,18 +371,19 @@ static enum apr_code open_source(struct conversion *c, struct source *s, const c
     return apr_wishes_of(&s->wishes, c->o->cli.run.kernels, s->m, s->translated ? s->binding : NULL, c->dialect, which, c, e);
 }
 
-/* Does a carried tokenizer_config.json say that template? */
-static bool config_has_template(const struct apr_side *side, struct apr_bytes template)
+/* Does a carried tokenizer_config.json say that template? One that cannot be read says nothing, and is told where it is translated. */
+static enum apr_code config_has_template(const struct apr_side *side, struct apr_bytes template, bool *same, struct apr_error *e)
 {
     const struct apr_bytes config = apr_side_get(side, "tokenizer_config.json");
-    struct apr_error ignored;
     json_t *json;
-    if (config.at == NULL || apr_json_load_last(&json, config, 0, &ignored) != APR_OK)
-        return false;
+    *same = false;
+    const enum apr_code code = config.at == NULL ? APR_OK : apr_json_load_last(&json, config, 0, e);
+    if (config.at == NULL || code != APR_OK)
+        return code == APR_ENOMEM ? code : APR_OK;
     const json_t *const said = json_object_get(json, "chat_template");
-    const bool same = json_is_string(said) && json_string_length(said) == template.n && memcmp(json_string_value(said), template.at, template.n) == 0;
+    *same = json_is_string(said) && json_string_length(said) == template.n && memcmp(json_string_value(said), template.at, template.n) == 0;
     json_decref(json);
-    return same;
+    return APR_OK;
 }
 
 /* The template that an APR's own key states counts before those of the files it carries: --chat-template may have set it. */
@@ -393,9 +394,10 @@ static enum apr_code take_template(struct conversion *c, struct apr_error *e)
     const struct apr_bytes template = own.n > 0 ? own : apr_meta_string(&m->meta, "tokenizer.chat_template");
     if (m->format->config || m->format->own_names || template.n == 0)
         return APR_OK;
-    if (file.at != NULL ? apr_bytes_equal(file, template) : config_has_template(&c->side, template))
-        return APR_OK;
-    return apr_side_put(&c->side, "chat_template.jinja", template, e);
+    bool same = file.at != NULL && apr_bytes_equal(file, template);
+    if (file.at == NULL)
+        APR_TRY(config_has_template(&c->side, template, &same, e));
+    return same ? APR_OK : apr_side_put(&c->side, "chat_template.jinja", template, e);
 }
 
 static enum apr_code open_side(struct conversion *c, struct apr_error *e)
