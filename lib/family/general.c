@@ -146,8 +146,9 @@ static bool is_address(struct apr_bytes id)
 static struct apr_bytes hub_name(struct apr_bytes address)
 {
     const struct apr_bytes tls = behind(address, HUB), name = tls.at != NULL ? tls : behind(address, "http://huggingface.co/");
-    const unsigned char *const slash = name.n == 0 ? NULL : memchr(name.at, '/', name.n), *const end = name.at + name.n;
-    const bool one = slash != NULL && slash > name.at && slash + 1 < end && memchr(slash + 1, '/', (size_t)(end - slash) - 1) == NULL;
+    const unsigned char *const slash = name.n == 0 ? NULL : memchr(name.at, '/', name.n);
+    const size_t owner = slash == NULL ? 0 : (size_t)(slash - name.at);
+    const bool one = owner > 0 && owner + 1 < name.n && memchr(slash + 1, '/', name.n - owner - 1) == NULL;
     return one ? name : (struct apr_bytes){ 0 };
 }
 

@@ -246,14 +246,13 @@ void apr_put_bad_merge(struct apr_vocabulary *v, struct apr_bytes spelled)
 
 enum apr_code apr_put_spelled_merge(struct apr_vocabulary *v, struct apr_bytes spelled, struct apr_error *e)
 {
-    const unsigned char *end = spelled.at + spelled.n;
     const unsigned char *blank = spelled.n < 3 ? NULL : memchr(spelled.at + 1, ' ', spelled.n - 2);
     if (blank == NULL) {
         apr_put_bad_merge(v, spelled);
         return APR_OK;
     }
-    return apr_put_merge(v, (struct apr_bytes){ spelled.at, (size_t)(blank - spelled.at) },
-                         (struct apr_bytes){ blank + 1, (size_t)(end - blank) - 1 }, e);
+    const size_t left = (size_t)(blank - spelled.at);
+    return apr_put_merge(v, (struct apr_bytes){ spelled.at, left }, (struct apr_bytes){ blank + 1, spelled.n - left - 1 }, e);
 }
 
 /* ---- special tokens, templates --------------------------------------------------------------------------------------- */
