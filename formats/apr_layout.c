@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <libdeflate.h>
-
 #include "base/bytes.h"
+#include "base/crc.h"
 #include "base/emit.h"
 #include "flow/plan.h"
 #include "model/meta.h"
@@ -147,11 +146,9 @@ static unsigned flags_of(const struct apr_plan *p, size_t file)
 {
     const struct apr_planned_file *const f = &p->file[file];
     unsigned flags = FLAG_ROW_MAJOR | (p->zstd != 0 ? FLAG_ZSTD : 0) | (p->nfile > 1 ? FLAG_SHARDED : 0);
-    for (size_t i = 0; i < f->n; i++) {
-        const struct apr_dtype *const d = p->tensor[f->first + i].dtype;
-        if ((d->block > 1 && d->safetensors == NULL) || d->head > 0)
+    for (size_t i = 0; i < f->n; i++)
+        if (apr_is_quantized(p->tensor[f->first + i].dtype))
             flags |= FLAG_QUANTIZED;
-    }
     return flags;
 }
 
@@ -168,7 +165,7 @@ static void put_header(unsigned char *h, const struct apr_plan *p, size_t file, 
     apr_put_integer(h + 20, s->metadata, 4);
     apr_put_integer(h + 24, s->index, 8);
     apr_put_integer(h + 32, s->data, 8);
-    apr_put_integer(h + 40, libdeflate_crc32(libdeflate_crc32(0, h, 40), h + 44, HEADER - 44), 4);
+    apr_put_integer(h + 40, apr_crc32_of(apr_crc32_of(0, (struct apr_bytes){ h, 40 }), (struct apr_bytes){ h + 44, HEADER - 44 }), 4);
 }
 
 static enum apr_code put_sections(struct apr_emit *m, const struct apr_plan *p, size_t file, uint64_t at, struct sections *s,

@@ -5,13 +5,12 @@
 
 #include "base/bytes.h"
 #include "files/source.h"
+#include "values/dtype.h"
 
 bool apr_is_verbatim(const struct apr_planned *t)
 {
     return t->how == APR_COPY && t->in->plain && !t->in->one.swapped && t->in->one.data.n == t->bytes;
 }
-
-bool apr_is_quantized(const struct apr_dtype *d) { return (d->block > 1 && d->safetensors == NULL) || d->head > 0; }
 
 /* ---- segments ------------------------------------------------------------------------------------------------------- */
 

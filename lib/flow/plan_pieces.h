@@ -34,9 +34,6 @@ void apr_piece_range(const struct apr_plan *p, const struct apr_segment *s, uint
 /* Are the tensor's bytes those of one range of its source? */
 bool apr_is_verbatim(const struct apr_planned *t);
 
-/* Are its values put into blocks, where they lose what they were? */
-bool apr_is_quantized(const struct apr_dtype *d);
-
 /* What a thread makes pieces with. */
 #define APR_BATCH 131072u /* elements that are encoded in one go */
 struct apr_maker {

@@ -5,7 +5,6 @@
 
 #include "base/bytes.h"
 #include "files/source.h"
-#include "flow/pass.h"
 #include "flow/plan_writing.h"
 #include "model/format.h"
 #include "model/meta.h"
@@ -23,14 +22,6 @@ static enum apr_code differs(const struct apr_planned_file *f, const struct apr_
 }
 
 /* ---- pieces --------------------------------------------------------------------------------------------------------- */
-
-static struct apr_cut cut(void *ctx, size_t input, unsigned mode)
-{
-    const struct apr_writing *const w = ctx;
-    const struct apr_segment *const s = &w->segments.at[input];
-    (void)mode;
-    return (struct apr_cut){ .npiece = s->npiece, .run = 1, .elements = APR_ALONE, .bytes = s->end - s->begin };
-}
 
 /* [from, to) of the file, decoded, into out. */
 static enum apr_code read_piece(const struct apr_writing *w, const struct apr_segment *s, uint64_t i, uint64_t from, uint64_t to,
@@ -184,7 +175,7 @@ static enum apr_code check_header(const struct apr_writing *w, size_t file, stru
 
 enum apr_code apr_writing_verify(struct apr_writing *w, struct apr_error *e)
 {
-    const struct apr_job job = { .what = "verifying", .ctx = w, .ninput = w->segments.n, .cut = cut, .make = make, .take = take,
+    const struct apr_job job = { .what = "verifying", .ctx = w, .ninput = w->segments.n, .cut = apr_writing_cut, .make = make, .take = take,
                                  .scratch = sizeof(struct apr_writer), .enter = apr_writer_enter, .leave = apr_writer_leave };
     for (size_t i = 0; i < w->p->nfile; i++)
         if (w->file[i].sink != NULL) {

@@ -7,15 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <libdeflate.h>
-
 #include "base/bytes.h"
 #include "base/crc.h"
 #include "files/source.h"
-#include "flow/pass.h"
 #include "flow/plan_writing.h"
 #include "model/format.h"
 #include "model/model.h"
+#include "values/dtype.h"
 
 /* What becomes of a piece. Of a file that is written from front to back, data are its bytes. */
 struct result {
@@ -47,7 +45,7 @@ void apr_writer_leave(void *writing, void *writer)
 
 static bool is_stream(const struct apr_writing *w, const struct apr_written *f) { return w->p->zstd != 0 || f->sink->stray == NULL; }
 
-static struct apr_cut cut(void *ctx, size_t input, unsigned mode)
+struct apr_cut apr_writing_cut(void *ctx, size_t input, unsigned mode)
 {
     const struct apr_writing *const w = ctx;
     const struct apr_segment *const s = &w->segments.at[input];
@@ -105,7 +103,7 @@ static enum apr_code write_same(const struct apr_writing *w, const struct apr_wr
     if (!shared && !seen && apr_sink_copy_at(f->sink, x->from, file_of(x->source), (uint64_t)(x->bytes.at - x->map.at), x->bytes.n))
         return APR_OK;
     apr_window_touch(&t->maker.window, x->map, x->bytes);
-    r->crc = crc ? libdeflate_crc32(0, x->bytes.at, x->bytes.n) : 0;
+    r->crc = crc ? apr_crc32_of(0, x->bytes) : 0;
     if (w->hashed)
         r->digest = apr_digest_of(x->bytes);
     return shared ? code : apr_sink_write_at(f->sink, x->from, x->bytes.at, x->bytes.n, e);
@@ -128,7 +126,7 @@ static void take_over(const struct apr_writing *w, const struct apr_segment *s, 
     const struct apr_logged *const x = &w->logged[s->base + i];
     uint64_t from, to;
     apr_piece_range(w->p, s, i, &from, &to);
-    r->crc = w->p->format->rule->tail > 0 ? libdeflate_crc32(0, t->maker.out, (size_t)(to - from)) : 0;
+    r->crc = w->p->format->rule->tail > 0 ? apr_crc32_of(0, (struct apr_bytes){ t->maker.out, (size_t)(to - from) }) : 0;
     r->digest = x->digest;
     r->rounding = x->rounding;
     r->kept = true;
@@ -149,7 +147,7 @@ static enum apr_code make_piece(struct apr_writing *w, const struct apr_segment 
     apr_piece_range(w->p, s, i, &from, &to);
     APR_TRY(apr_piece_make(w->p, w->r->kernels, s, i, w->scale, &t->maker, &r->rounding, e));
     const struct apr_bytes b = { t->maker.out, (size_t)(to - from) };
-    r->crc = w->p->format->rule->tail > 0 ? libdeflate_crc32(0, b.at, b.n) : 0;
+    r->crc = w->p->format->rule->tail > 0 ? apr_crc32_of(0, b) : 0;
     if (w->hashed)
         r->digest = apr_digest_of(b);
     if (!is_stream(w, f))
@@ -276,7 +274,7 @@ static enum apr_code write_tensors(struct apr_writing *w, struct apr_error *e)
     for (size_t i = 0; i < w->p->nfile; i++)
         streams |= w->file[i].sink != NULL && is_stream(w, &w->file[i]);
     const struct apr_job job = {
-        .what = "writing", .ctx = w, .ninput = w->segments.n, .cut = cut, .make = make, .take = take, .done = done,
+        .what = "writing", .ctx = w, .ninput = w->segments.n, .cut = apr_writing_cut, .make = make, .take = take, .done = done,
         .result = sizeof(struct result) + (streams ? APR_UNPACKED + apr_frame_most(APR_PIECE) : 0), .scratch = sizeof(struct apr_writer),
         .enter = apr_writer_enter, .leave = apr_writer_leave,
     };
@@ -291,7 +289,7 @@ static struct apr_cut scale_cut(void *ctx, size_t input, unsigned mode)
 {
     const struct apr_writing *const w = ctx;
     const struct apr_segment *const s = &w->segments.at[input];
-    return s->n == 1 && wants_scale(&w->p->tensor[s->first]) ? cut(ctx, input, mode) : (struct apr_cut){ .run = 1, .elements = APR_ALONE };
+    return s->n == 1 && wants_scale(&w->p->tensor[s->first]) ? apr_writing_cut(ctx, input, mode) : (struct apr_cut){ .run = 1, .elements = APR_ALONE };
 }
 
 static enum apr_code scale_make(void *ctx, const struct apr_pieces *p, void *scratch, void *result, struct apr_error *e)

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "files/sinks.h"
 #include "flow/frames.h"
+#include "flow/pass.h"
 #include "flow/plan_pieces.h"
 
 /* One file of the plan.
@@ -49,6 +50,8 @@ struct apr_writer {
     unsigned char      packed[APR_PIECE + APR_PIECE / 128 + 1024]; /* what apr_frame_most says at most */
     struct apr_maker   maker;
 };
+/* Each piece by itself: of writing and of reading back. */
+struct apr_cut apr_writing_cut(void *writing, size_t segment, unsigned mode);
 void apr_writer_enter(void *writing, void *writer);
 void apr_writer_leave(void *writing, void *writer);
 

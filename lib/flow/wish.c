@@ -64,13 +64,13 @@ static enum apr_code add(struct wishing *g, const struct apr_wish *x, const stru
     return APR_OK;
 }
 
-static enum apr_code leave_out(struct wishing *g, struct apr_bytes name, const char *reason)
+enum apr_code apr_wishes_leave_out(struct apr_wishes *w, struct apr_bytes name, const char *reason, struct apr_error *e)
 {
-    struct apr_left_out *const grown = apr_grown(g->w->left, &g->w->left_room, g->w->nleft, 64, sizeof *grown);
+    struct apr_left_out *const grown = apr_grown(w->left, &w->left_room, w->nleft, 64, sizeof *grown);
     if (grown == NULL)
-        return apr_no_memory(g->e);
-    g->w->left = grown;
-    grown[g->w->nleft++] = (struct apr_left_out){ name, reason };
+        return apr_no_memory(e);
+    w->left = grown;
+    grown[w->nleft++] = (struct apr_left_out){ name, reason };
     return APR_OK;
 }
 
@@ -329,7 +329,7 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
     if (reason == NULL && g->b != NULL && g->to == APR_GGUF && apr_binding_skips(g->b, t))
         reason = "skipped by contract";
     if (reason != NULL)
-        return leave_out(g, t->name, reason);
+        return apr_wishes_leave_out(g->w, t->name, reason, g->e);
     if (g->b == NULL)
         return as_it_is(g, t);
     if (!apr_binding_meaning(g->b, t, 0, &s))
@@ -339,7 +339,7 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
     if (s.role->known[g->to].n == 0 || is_beyond(g, &s))
         return unknown_tensor(g, t);
     if (is_copy(g, &s, t))
-        return leave_out(g, t->name, "equal to the embedding");
+        return apr_wishes_leave_out(g->w, t->name, "equal to the embedding", g->e);
     task.role = s.role;
     task.layer = s.layer;
     APR_TRY(count_part(g, &s, &seen));

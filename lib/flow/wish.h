@@ -45,6 +45,8 @@ typedef enum apr_code apr_spare_fn(void *ctx, struct apr_bytes name, const char 
 APR_MUST_CHECK enum apr_code apr_wishes_of(struct apr_wishes *w, const struct apr_kernels *k, const struct apr_model *m,
                                            const struct apr_binding *b, enum apr_dialect dialect, apr_spare_fn *spare, void *ctx,
                                            struct apr_error *e);
+/* Notes a tensor that stays behind; name and reason must outlive the wishes. */
+APR_MUST_CHECK enum apr_code apr_wishes_leave_out(struct apr_wishes *w, struct apr_bytes name, const char *reason, struct apr_error *e);
 void apr_wishes_end(struct apr_wishes *w);
 
 #endif

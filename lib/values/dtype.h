@@ -22,6 +22,9 @@ unsigned apr_field_width(enum apr_field_kind kind);
 /* Integers of 64 bits, which a double may not tell apart. */
 static inline bool apr_is_whole(const struct apr_dtype *d) { return (d->kind == APR_SIGNED || d->kind == APR_UNSIGNED) && d->bytes == 8; }
 
+/* Blocks with scales, or one scale for all: not the small floats that only share bytes. */
+static inline bool apr_is_quantized(const struct apr_dtype *d) { return (d->block > 1 && d->safetensors == NULL) || d->head > 0; }
+
 /* Real numbers, of which a converter makes others: not integers, truth values and complex ones. */
 static inline bool apr_is_real(const struct apr_dtype *d) { return d->kind == APR_REAL && d->pair == NULL; }
 

@@ -163,16 +163,6 @@ static enum apr_code spare(void *ctx, struct apr_bytes name, const char **reason
     return APR_OK;
 }
 
-static enum apr_code leave_out(struct apr_wishes *w, struct apr_bytes name, const char *reason, struct apr_error *e)
-{
-    struct apr_left_out *const grown = apr_grown(w->left, &w->left_room, w->nleft, 64, sizeof *grown);
-    if (grown == NULL)
-        return apr_no_memory(e);
-    w->left = grown;
-    grown[w->nleft++] = (struct apr_left_out){ name, reason };
-    return APR_OK;
-}
-
 /* Is the wish wanted, by its own name and those of what it is made of? */
 static enum apr_code is_wanted(const struct conversion *c, const struct apr_wish *x, const char **reason, struct apr_error *e)
 {
@@ -199,7 +189,7 @@ static enum apr_code select_wishes(struct conversion *c, struct apr_error *e)
         if (reason == NULL)
             w->wish[n++] = w->wish[i];
         else
-            APR_TRY(leave_out(w, w->wish[i].name, reason, e));
+            APR_TRY(apr_wishes_leave_out(w, w->wish[i].name, reason, e));
     }
     w->n = n;
     return APR_OK;
