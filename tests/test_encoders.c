@@ -207,6 +207,42 @@ static void every_level_encodes_to_the_bytes_of_scalar_and_stays_in_its_own(void
 
 /* What was encoded, decoded and is encoded again keeps its values in all types but one whose scale is fitted to all of them. NVFP4 does
  * so where its scales are not subnormal. */
+/* Importance for the columns of rows: any, equal, none, or of any size. */
+static void fill_importance(float *w, size_t n, unsigned kind)
+{
+    const float one = fabsf(uniform());
+    for (size_t i = 0; i < n; i++)
+        w[i] = kind == 0 ? fabsf(uniform()) * 8 : kind == 1 ? one : kind == 2 ? 0 : ldexpf(fabsf(uniform()), (int)(next() % 60) - 30);
+}
+
+static void every_level_weighs_as_scalar_does(void **state)
+{
+    (void)state;
+    enum { COLUMNS = 1024 };
+    unsigned char *const in_end = guarded(8 * COLUMNS * sizeof(float) + 64), *const out_end = guarded(8 * COLUMNS * sizeof(float) + 64);
+    unsigned char *const wanted = malloc(8 * COLUMNS * sizeof(float));
+    seed = 13;
+    FOR_LEVELS(k) FOR_DTYPES(d) {
+        apr_encode_weighted_fn *const weighted = k->encode_weighted[apr_dtype_id(d)];
+        assert_int_equal(!weighted, !apr_kernels_for(APR_SCALAR)->encode_weighted[apr_dtype_id(d)]);
+        for (unsigned run = 0; weighted && run < 200; run++) {
+            float importance[COLUMNS];
+            const size_t nrow = next() % 8 + 1, ncol = (next() % (COLUMNS / d->block) + 1) * d->block;
+            const size_t n = nrow * ncol, bytes = n / d->block * d->bytes, offset = run % 4;
+            unsigned char *const in = in_end - (n + offset) * sizeof(float), *const out = out_end - bytes - offset;
+            fill_importance(importance, ncol, run / 4 % 4);
+            fill_blocks(d, in, n / d->block, false);
+            memset(out - 16, 0x5a, bytes + 16);
+            apr_kernels_for(APR_SCALAR)->encode_weighted[apr_dtype_id(d)]((const float *)(const void *)in, nrow, ncol, importance, wanted);
+            weighted((const float *)(const void *)in, nrow, ncol, importance, out);
+            expect_bytes(k, d, out, wanted, bytes);
+            for (unsigned i = 1; i <= 16; i++)
+                assert_int_equal(out[-(int)i], 0x5a);
+        }
+    }
+    free(wanted);
+}
+
 static void values_that_were_encoded_once_no_longer_change(void **state)
 {
     (void)state;
@@ -269,6 +305,7 @@ int main(void)
         cmocka_unit_test(sixteen_bit_floats_round_to_even_overflow_and_keep_their_nans),
         cmocka_unit_test(every_sixteen_bit_float_comes_back),
         cmocka_unit_test(every_level_encodes_to_the_bytes_of_scalar_and_stays_in_its_own),
+        cmocka_unit_test(every_level_weighs_as_scalar_does),
         cmocka_unit_test(values_that_were_encoded_once_no_longer_change),
         cmocka_unit_test(an_infinity_shows_in_the_scale_and_a_nan_does_not_spoil_the_others),
     };

@@ -24,6 +24,12 @@ typedef void apr_decode_wide_fn(const unsigned char *head, const unsigned char *
 typedef void apr_encode_fn(const float *x, size_t n, unsigned char *out);
 typedef void apr_encode_wide_fn(const double *x, size_t n, unsigned char *out);
 
+/* The same of whole rows, ncol of importance for the columns of each: what llama.cpp's quantizers write with an importance matrix. Some
+ * look at a whole row, others only at a block.
+ *   ncol        a multiple of the dtype's block
+ *   importance  ncol of them, finite and not negative; any alignment; may not overlap out */
+typedef void apr_encode_weighted_fn(const float *x, size_t nrow, size_t ncol, const float *importance, unsigned char *out);
+
 #define APR_MOST_ELEMENTS 256 /* of a block */
 
 /* One block as numbers. Its n values fall into nscale runs of one length, each with a scale, and into nsub sub-blocks of one length, each
@@ -93,8 +99,9 @@ struct apr_kernels {
     enum apr_isa             isa;
     apr_decode_fn           *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
     apr_decode_wide_fn      *decode_wide[APR_NDTYPES]; /* for dtypes marked wide */
-    apr_encode_fn           *encode[APR_NDTYPES];      /* NULL: nothing is written in it, or it is wide */
-    apr_encode_wide_fn      *encode_wide[APR_NDTYPES]; /* for F64 */
+    apr_encode_fn           *encode[APR_NDTYPES];          /* NULL: nothing is written in it so, or it is wide */
+    apr_encode_wide_fn      *encode_wide[APR_NDTYPES];     /* for F64 */
+    apr_encode_weighted_fn  *encode_weighted[APR_NDTYPES]; /* NULL: importance changes nothing; where encode is NULL it is needed */
     apr_unpack_fn           *unpack[APR_NDTYPES];      /* NULL: no blocks, or ones of more than a scale for each integer */
     apr_bad_scale_fn        *bad_scale[APR_NDTYPES];   /* NULL: its scales are its f16 and f32 fields */
     apr_codes_fn            *codes[APR_NDTYPES];       /* NULL: all are sound */
