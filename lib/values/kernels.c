@@ -7,6 +7,22 @@
 
 static struct apr_kernels table[APR_NISA];
 
+/* The bodies of other machines are not there. */
+static void set_encoders(struct apr_kernels *k)
+{
+#if APR_X86
+    if (k->isa == APR_AVX2)
+        apr_encode_avx2(k);
+    if (k->isa == APR_AVX512)
+        apr_encode_avx512(k);
+#elif APR_ARM
+    if (k->isa == APR_NEON)
+        apr_encode_neon(k);
+#else
+    (void)k;
+#endif
+}
+
 static void fill(void)
 {
     for (unsigned isa = 0; isa < APR_NISA; isa++) {
@@ -15,6 +31,7 @@ static void fill(void)
         for (size_t i = 0; i < APR_NDTYPES; i++)
             if (apr_dtypes[i].init)
                 apr_dtypes[i].init(k, k->isa);
+        set_encoders(k);
         apr_difference_init(k, k->isa);
         apr_moments_init(k, k->isa);
     }

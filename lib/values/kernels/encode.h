@@ -35,6 +35,14 @@ static inline float apr_inverse(float d) { return d != 0 ? 1 / d : 0; }
 /* Toward zero, and 0 for what no i32 holds, NaN among it: the low byte of what cvttss2si gives. */
 static inline int apr_truncate(float f) { return fabsf(f) < 0x1p31f ? (int)f : 0; }
 
+/* To the nearest integer, ties to even: a sum with 1.5 * 2^23 has its last place at 1. Of what is beyond 2^22 the low bits of that sum
+ * remain, whatever they mean; a NaN gives 0. */
+#define APR_TO_NEAREST 12582912.0f
+static inline int apr_nearest(float f)
+{
+    return isnan(f) ? 0 : (int)(apr_bits_of_float(f + APR_TO_NEAREST) & 0x7fffff) - 0x400000;
+}
+
 /* To the nearest integer, ties away from zero. The float before 0.5, unlike 0.5 itself, carries no number below a tie over it. */
 #define APR_BEFORE_HALF 0x1.fffffep-2f
 static inline int apr_round(float f) { return apr_truncate(f + copysignf(APR_BEFORE_HALF, f)); }

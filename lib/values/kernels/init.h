@@ -47,6 +47,11 @@ void apr_apr_neon(struct apr_kernels *k);
 void apr_difference_neon(struct apr_kernels *k);
 void apr_moments_neon(struct apr_kernels *k);
 
+/* Those encoders that have one block a lane (lanes.h): set after all others. */
+void apr_encode_avx2(struct apr_kernels *k);
+void apr_encode_avx512(struct apr_kernels *k);
+void apr_encode_neon(struct apr_kernels *k);
+
 /* For small functions of SIMD bodies: a call would be refused where it crosses target attributes, and undo constants. */
 #define INLINE __attribute__((always_inline)) static inline
 
@@ -55,6 +60,7 @@ void apr_moments_neon(struct apr_kernels *k);
 #define APR_MEDIUM 0.01
 
 /* For what SIMD bodies leave over. */
+apr_encode_fn          apr_q1_0_encode;
 apr_difference_fn      apr_difference_scalar;
 apr_difference_wide_fn apr_difference_wide_scalar;
 apr_moments_fn         apr_moments_scalar;

@@ -124,7 +124,7 @@ static enum apr_codes tq1_0_codes(const unsigned char *in)
 }
 
 /* | f16 d | 16: signs, 1 for plus |: d is the mean of |x|, summed in order; either zero is plus. */
-static void q1_0_encode(const float *x, size_t n, unsigned char *out)
+void apr_q1_0_encode(const float *x, size_t n, unsigned char *out)
 {
     for (; n; n -= 128, x += 128, out += 18) {
         float sum = 0;
@@ -208,7 +208,7 @@ void apr_ternary_init(struct apr_kernels *k, enum apr_isa isa)
     k->codes[APR_Q2_0] = q2_0_codes;
     k->codes[APR_TQ1_0] = tq1_0_codes;
     k->codes[APR_TQ2_0] = tq2_0_codes;
-    k->encode[APR_Q1_0] = q1_0_encode;
+    k->encode[APR_Q1_0] = apr_q1_0_encode;
     k->encode[APR_Q2_0] = q2_0_encode;
     k->encode[APR_TQ1_0] = tq1_0_encode;
     k->encode[APR_TQ2_0] = tq2_0_encode;

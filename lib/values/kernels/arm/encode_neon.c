@@ -1,0 +1,10 @@
+/* The encoders of this level: templates over its lanes. */
+#ifdef __aarch64__
+#include "values/kernels/arm/lanes4.h"
+#include "values/kernels/q1_lanes.h"
+
+void apr_encode_neon(struct apr_kernels *k)
+{
+    k->encode[APR_Q1_0] = q1_0_encode;
+}
+#endif

@@ -1,0 +1,10 @@
+/* The encoders of this level: templates over its lanes. */
+#ifdef __x86_64__
+#include "values/kernels/x86/lanes8.h"
+#include "values/kernels/q1_lanes.h"
+
+void apr_encode_avx2(struct apr_kernels *k)
+{
+    k->encode[APR_Q1_0] = q1_0_encode;
+}
+#endif
