@@ -156,4 +156,5 @@ void apr_iq_init(struct apr_kernels *k, enum apr_isa isa)
     k->decode[APR_IQ2_S] = iq2_s;
     k->decode[APR_IQ3_XXS] = iq3_xxs;
     k->decode[APR_IQ3_S] = iq3_s;
+    apr_iq_encode_init(k);
 }
