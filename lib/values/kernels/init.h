@@ -20,6 +20,9 @@ void apr_iq_encode_init(struct apr_kernels *k);                    /* encoders o
 void apr_difference_init(struct apr_kernels *k, enum apr_isa isa); /* of no dtype */
 void apr_moments_init(struct apr_kernels *k, enum apr_isa isa);    /* likewise: moments and bins */
 
+/* The encoders of IQ4_NL and IQ4_XS, which stand apart. */
+void apr_iq4_encoders(struct apr_kernels *k);
+
 /* The same entries set to SIMD bodies, by the functions above: see x86/ and arm/. Each is there on its own machine only. */
 #ifdef __x86_64__
 #define APR_X86 1

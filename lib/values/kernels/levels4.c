@@ -106,64 +106,6 @@ static const char *nvfp4_bad_scale(const unsigned char *in)
     return bad ? "d" : NULL;
 }
 
-/* The code of the level of IQ4_NL nearest to v; of two as near, the upper. Halves the levels, without a branch, down to the last that is
- * not above v, or to the lowest. */
-static inline unsigned nearest_of_iq4(float v)
-{
-    unsigned u = 0;
-    for (unsigned half = 8; half > 0; half /= 2)
-        u += (float)iq4nl_levels[u + half] <= v ? half : 0;
-    return u == 15 || v - (float)iq4nl_levels[u] < (float)iq4nl_levels[u + 1] - v ? u : u + 1;
-}
-
-/* Two sums over a sub-block coded with 1 / scale = per_d: q stands for the level of x, weights are x * x. */
-struct fit {
-    float qx, qq;
-};
-
-static struct fit fit_iq4(const float *x, float per_d)
-{
-    struct fit f = { 0, 0 };
-    for (unsigned i = 0; i < 32; i++) {
-        const float q = (float)iq4nl_levels[nearest_of_iq4(per_d * x[i])], weight = x[i] * x[i];
-        f.qx += weight * q * x[i];
-        f.qq += weight * q * q;
-    }
-    return f;
-}
-
-/* The scale of least squares for 32 values, among those that give the value farthest from 0 a level near the lowest or highest: the
- * first guess puts it on level 0, then fifteen steps to either side are tried. Squares fall with qx * qx / qq. */
-static float scale_of_iq4(const float *x)
-{
-    const float farthest = apr_farthest(x, 32), lowest = (float)iq4nl_levels[0];
-    if (fabsf(farthest) < 1e-15f)
-        return 0;
-    struct fit f = fit_iq4(x, 1 / (-farthest / lowest));
-    float d = f.qq > 0 ? f.qx / f.qq : 0, best = d * f.qx;
-    for (int step = -7; step <= 7; step++) {
-        f = fit_iq4(x, (float)(step + iq4nl_levels[0]) / farthest);
-        if (f.qq > 0 && f.qx * f.qx > best * f.qq) {
-            d = f.qx / f.qq;
-            best = d * f.qx;
-        }
-    }
-    return d;
-}
-
-/* | f16 d | 16: nibbles, which stand for levels | */
-static void iq4_nl_encode(const float *x, size_t n, unsigned char *out)
-{
-    uint8_t code[32];
-    for (; n; n -= 32, x += 32, out += 18) {
-        const float d = scale_of_iq4(x), per_d = apr_inverse(d);
-        apr_store_scale(out, d);
-        for (unsigned i = 0; i < 32; i++)
-            code[i] = (uint8_t)nearest_of_iq4(per_d * x[i]);
-        apr_store_nibbles(code, 32, out + 2);
-    }
-}
-
 /* Codes of the levels, times scale, nearest to n values, the first of several; then as nibbles. */
 static void store_nearest_fp4(const float *x, unsigned n, float scale, unsigned char *out)
 {
@@ -242,9 +184,9 @@ void apr_levels4_init(struct apr_kernels *k, enum apr_isa isa)
     k->unpack[APR_NVFP4] = nvfp4_unpack;
     k->bad_scale[APR_MXFP4] = mxfp4_bad_scale;
     k->bad_scale[APR_NVFP4] = nvfp4_bad_scale;
-    k->encode[APR_IQ4_NL] = iq4_nl_encode;
     k->encode[APR_MXFP4] = mxfp4_encode;
     k->encode[APR_NVFP4] = nvfp4_encode;
+    apr_iq4_encoders(k);
     if (APR_X86 && isa >= APR_AVX2)
         apr_levels4_x86(k);
     if (APR_ARM && isa == APR_NEON)
