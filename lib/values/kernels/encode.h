@@ -77,4 +77,15 @@ static inline void apr_store_nibbles(const uint8_t *code, unsigned n, unsigned c
         q[j] = (unsigned char)((code[j] & 15) | code[j + n / 2] << 4);
 }
 
+/* | u32: fifth bits, bit i for element i | 16: nibbles | */
+static inline void apr_store_fives(const uint8_t code[32], unsigned char *out)
+{
+    uint32_t high = 0;
+    for (unsigned i = 0; i < 32; i++)
+        high |= (uint32_t)(code[i] >> 4) << i;
+    apr_store16(out, (uint16_t)high);
+    apr_store16(out + 2, (uint16_t)(high >> 16));
+    apr_store_nibbles(code, 32, out + 4);
+}
+
 #endif

@@ -63,6 +63,10 @@ void apr_encode_neon(struct apr_kernels *k);
 #define APR_SMALL  0.001
 #define APR_MEDIUM 0.01
 
+/* The encoders of dtypes whose init function is in another file: plain ones of K types, and weighted ones. */
+void apr_k_encode_init(struct apr_kernels *k);
+void apr_legacy_weighted_init(struct apr_kernels *k);
+
 /* For what SIMD bodies leave over. */
 apr_encode_fn          apr_q1_0_encode;
 apr_difference_fn      apr_difference_scalar;
@@ -123,6 +127,19 @@ static inline float apr_flip(float f, unsigned negative) { return apr_float_of_b
 static inline float apr_e8m0_half(unsigned e) { return apr_float_of_bits(e < 2 ? 0x200000u << e : (e - 1) << 23); }
 
 static inline float apr_load_half(const unsigned char *p) { return apr_half(apr_load16(p)); }
+
+/* Scale and min j of the eight pairs in 12 bytes:
+ *   | 4: scales 0-3 | 4: mins 0-3 | 4: scales 4-7 low nibble, mins 4-7 high nibble |, their upper two bits in those of the first 8 */
+static inline void apr_six_bits(const unsigned char *b, unsigned j, unsigned *scale, unsigned *min)
+{
+    if (j < 4) {
+        *scale = b[j] & 63u;
+        *min = b[j + 4] & 63u;
+    } else {
+        *scale = (b[j + 4] & 15u) | (unsigned)b[j - 4] >> 6 << 4;
+        *min = b[j + 4] >> 4 | (unsigned)b[j] >> 6 << 4;
+    }
+}
 
 /* A block of n values under one scale, without sub-blocks and mins, its quants still to be put. */
 static inline void apr_begin_block(struct apr_unpacked *u, unsigned n, float scale)

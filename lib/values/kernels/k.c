@@ -83,19 +83,6 @@ static void q3_k_unpack(const unsigned char *in, struct apr_unpacked *u)
         u->quant[i] = (int8_t)q3_quant(in, i);
 }
 
-/* Scale and min j of the eight pairs in 12 bytes:
- *   | 4: scales 0-3 | 4: mins 0-3 | 4: scales 4-7 low nibble, mins 4-7 high nibble |, their upper two bits in those of the first 8 */
-static inline void six_bits(const unsigned char *b, unsigned j, unsigned *scale, unsigned *min)
-{
-    if (j < 4) {
-        *scale = b[j] & 63u;
-        *min = b[j + 4] & 63u;
-    } else {
-        *scale = (b[j + 4] & 15u) | (unsigned)b[j - 4] >> 6 << 4;
-        *min = b[j + 4] >> 4 | (unsigned)b[j] >> 6 << 4;
-    }
-}
-
 /* | f16 d | f16 dmin | 12: 6-bit scales, mins | 128: nibbles, 32 low then the same 32 high | */
 static void q4_k(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
@@ -104,7 +91,7 @@ static void q4_k(const unsigned char *head, const unsigned char *in, size_t n, f
         const float d = apr_load_half(in), dmin = apr_load_half(in + 2);
         for (unsigned j = 0; j < 8; j++) {
             unsigned scale, min;
-            six_bits(in + 4, j, &scale, &min);
+            apr_six_bits(in + 4, j, &scale, &min);
             const float dl = d * (float)scale, ml = dmin * (float)min;
             const unsigned char *q = in + 16 + j / 2 * 32;
             for (unsigned i = 0; i < 32; i++)
@@ -117,7 +104,7 @@ static inline void put_six_bits(const unsigned char *in, struct apr_unpacked *u)
 {
     for (unsigned j = 0; j < 8; j++) {
         unsigned scale, min;
-        six_bits(in, j, &scale, &min);
+        apr_six_bits(in, j, &scale, &min);
         u->sub_scale[j] = (int8_t)scale;
         u->sub_min[j] = (int8_t)min;
     }
@@ -143,7 +130,7 @@ static void q5_k(const unsigned char *head, const unsigned char *in, size_t n, f
         const float d = apr_load_half(in), dmin = apr_load_half(in + 2);
         for (unsigned j = 0; j < 8; j++) {
             unsigned scale, min;
-            six_bits(in + 4, j, &scale, &min);
+            apr_six_bits(in + 4, j, &scale, &min);
             const float dl = d * (float)scale, ml = dmin * (float)min;
             const unsigned char *high = in + 16, *q = in + 48 + j / 2 * 32;
             for (unsigned i = 0; i < 32; i++)
@@ -222,6 +209,7 @@ void apr_k_init(struct apr_kernels *k, enum apr_isa isa)
     k->unpack[APR_Q5_K] = q5_k_unpack;
     k->unpack[APR_Q6_K] = q6_k_unpack;
     k->unpack[APR_Q8_K] = q8_k_unpack;
+    apr_k_encode_init(k);
     if (APR_X86 && isa >= APR_AVX2)
         apr_k_x86(k);
     if (APR_ARM && isa == APR_NEON)

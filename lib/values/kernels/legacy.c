@@ -179,17 +179,6 @@ static void code_from_min(const float *x, int largest, unsigned char *out, uint8
         code[i] = (uint8_t)apr_clamp(apr_truncate((x[i] - least) * per_d + 0.5f), 0, largest);
 }
 
-/* | u32: fifth bits, bit i for element i | 16: nibbles | */
-static void store_fives(const uint8_t code[32], unsigned char *out)
-{
-    uint32_t high = 0;
-    for (unsigned i = 0; i < 32; i++)
-        high |= (uint32_t)(code[i] >> 4) << i;
-    apr_store16(out, (uint16_t)high);
-    apr_store16(out + 2, (uint16_t)(high >> 16));
-    apr_store_nibbles(code, 32, out + 4);
-}
-
 /* | f16 d | 16: nibbles, 8 too large | */
 static void q4_0_encode(const float *x, size_t n, unsigned char *out)
 {
@@ -216,7 +205,7 @@ static void q5_0_encode(const float *x, size_t n, unsigned char *out)
     uint8_t code[32];
     for (; n; n -= 32, x += 32, out += 22) {
         code_around(x, 16, out, code);
-        store_fives(code, out + 2);
+        apr_store_fives(code, out + 2);
     }
 }
 
@@ -226,7 +215,7 @@ static void q5_1_encode(const float *x, size_t n, unsigned char *out)
     uint8_t code[32];
     for (; n; n -= 32, x += 32, out += 24) {
         code_from_min(x, 31, out, code);
-        store_fives(code, out + 4);
+        apr_store_fives(code, out + 4);
     }
 }
 
@@ -261,6 +250,7 @@ void apr_legacy_init(struct apr_kernels *k, enum apr_isa isa)
     k->encode[APR_Q5_0] = q5_0_encode;
     k->encode[APR_Q5_1] = q5_1_encode;
     k->encode[APR_Q8_0] = q8_0_encode;
+    apr_legacy_weighted_init(k);
     if (APR_X86 && isa >= APR_AVX2)
         apr_legacy_x86(k);
     if (APR_ARM && isa == APR_NEON)
