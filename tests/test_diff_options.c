@@ -208,8 +208,8 @@ static void a_tolerance_file_is_wrong_at_a_line(void **state)
         { "- {match: [a]}\n", "line 1: expected a plain value for \"match\"" },
         { "- {match: a}\n- {match: 're:('}\n", "line 2: pattern \"re:(\"" },
         { "- {match: ''}\n", "line 1: match is empty" },
-        { "- {match: a\n", "line 2: " },
-        { "- {match: a}\n---\n- {match: b}\n", "line 2: a second document" },
+        { "- {match: a\n", "line 2, column 1: " },
+        { "- {match: a}\n---\n- {match: b}\n", "line 2, column 1: a second document" },
     };
     for (size_t i = 0; i < APR_LENGTH(table); i++) {
         const char *const rules = test_file("rules.yaml", table[i].text, strlen(table[i].text));

@@ -64,7 +64,7 @@ static void documents_become_trees(void **state)
     }
 }
 
-static void nodes_know_their_line_and_maps_their_keys(void **state)
+static void nodes_know_their_place_and_maps_their_keys(void **state)
 {
     (void)state;
     struct apr_yaml_document *d = parse("# a remark\nschema: x\ntensors:\n  - {role: a,\n     hf: b}\n"
@@ -79,6 +79,13 @@ static void nodes_know_their_line_and_maps_their_keys(void **state)
     assert_int_equal(apr_yaml_get(tensors->child, "hf")->line, 5);
     assert_int_equal(apr_yaml_get(tensors->child->next, "shape")->line, 7);
     assert_int_equal(apr_yaml_get(tensors->child->next, "shape")->child->line, 8);
+    const struct apr_yaml *const shape = apr_yaml_get(tensors->child->next, "shape"), *const hf = apr_yaml_get(tensors->child, "hf");
+    assert_int_equal(hf->column, 6);
+    assert_int_equal(hf->value_column, 10);
+    assert_int_equal(shape->column, 5);
+    assert_int_equal(shape->value_line, 8);
+    assert_int_equal(shape->value_column, 7);
+    assert_int_equal(shape->child->column, 8);
     assert_string_equal((const char *)apr_yaml_get(root, "last")->text.at, "e");
     assert_true(apr_yaml_get(root, "last")->quoted);
     assert_false(apr_yaml_get(root, "schema")->quoted);
@@ -136,10 +143,28 @@ static void faults_are_told_with_their_line(void **state)
         struct apr_yaml_document *d;
         struct apr_error e;
         char place[32];
-        const int n = snprintf(place, sizeof place, "line %u: ", rows[i].line);
+        const int n = snprintf(place, sizeof place, "line %u, column ", rows[i].line);
         const enum apr_code code = apr_yaml_parse(&d, (struct apr_bytes){ (const unsigned char *)rows[i].text.at, rows[i].text.n }, &e);
         if (code != APR_EARG || d != NULL || strncmp(e.text, place, (size_t)n) != 0 || strstr(e.text, rows[i].words) == NULL)
             fail_msg("%s\n%d %s", rows[i].text.at, code, code == APR_OK ? "" : e.text);
+    }
+}
+
+static void faults_are_told_with_their_column_in_characters(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *place; } rows[] = {
+        { "a: &x 1\n", "line 1, column 4: anchors" }, { "- a\n- {\xc3\xa4: *x}\n", "line 2, column 7: aliases" },
+        { "{\xc3\xa4: 1, \xc3\xa4: 2}", "line 1, column 8: a second key" }, { "a: b\nc: \xc3\xa4\x01\n", "line 2, column 5: control" },
+        { "a: b\nc: d\xff\n", "line 2, column 5: invalid" }, { "a: b: c\n", "line 1, column 5: mapping" },
+        { "# a\n  %TAG\n%TAG ! x\n", "line 3, column 1: a line begins" }, { "a:\n  !!str b", "line 2, column 3: tags" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_yaml_document *d;
+        struct apr_error e;
+        assert_int_equal(apr_yaml_parse(&d, apr_text(rows[i].text), &e), APR_EARG);
+        if (strncmp(e.text, rows[i].place, strlen(rows[i].place)) != 0)
+            fail_msg("%s\n%s", rows[i].text, e.text);
     }
 }
 
@@ -192,7 +217,7 @@ static void a_map_of_very_many_keys_costs_no_square(void **state)
         struct apr_error e;
         assert_int_equal(apr_yaml_parse(&d, (struct apr_bytes){ b.at, b.n }, &e), twin ? APR_EARG : APR_OK);
         if (twin)
-            assert_string_equal(e.text, "line 100001: a second key \"k00000000\"");
+            assert_string_equal(e.text, "line 100001, column 1: a second key \"k00000000\"");
         apr_yaml_free(d);
         test_free(&b);
     }
@@ -202,9 +227,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(documents_become_trees),
-        cmocka_unit_test(nodes_know_their_line_and_maps_their_keys),
+        cmocka_unit_test(nodes_know_their_place_and_maps_their_keys),
         cmocka_unit_test(the_tree_outlives_its_text),
         cmocka_unit_test(faults_are_told_with_their_line),
+        cmocka_unit_test(faults_are_told_with_their_column_in_characters),
         cmocka_unit_test(bombs_are_refused),
         cmocka_unit_test(a_map_of_very_many_keys_costs_no_square),
     };

@@ -19,6 +19,11 @@ struct apr_yaml_document {
     struct apr_arena *arena;
 };
 
+/* From 1, columns in characters. */
+struct place {
+    unsigned line, column;
+};
+
 /* open: the maps and lists around the next node, and where each one's next child is linked. */
 struct builder {
     yaml_parser_t             parser;
@@ -29,25 +34,31 @@ struct builder {
         struct apr_yaml  *node;
         struct apr_yaml **link;
     } open[MOST_LEVELS];
-    unsigned         depth, key_line;
+    unsigned         depth;
+    struct place     key_place;
     size_t           nodes;
     bool             keyed; /* key is read, its value comes next */
     struct apr_bytes key;
 };
 
-APR_PRINTF(3, 4) static enum apr_code complain(const struct builder *b, unsigned line, const char *format, ...)
+APR_PRINTF(3, 4) static enum apr_code complain(const struct builder *b, struct place at, const char *format, ...)
 {
     char what[512];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(what, sizeof what, format, arguments);
     va_end(arguments);
-    return apr_fail(b->e, APR_EARG, APR_NOWHERE, "line %u: %s", line, what);
+    return apr_fail(b->e, APR_EARG, APR_NOWHERE, "line %u, column %u: %s", at.line, at.column, what);
 }
 
-static unsigned line_of(const struct builder *b)
+static struct place place_of_mark(yaml_mark_t mark)
 {
-    return (unsigned)b->event.start_mark.line + 1;
+    return (struct place){ (unsigned)mark.line + 1, (unsigned)mark.column + 1 };
+}
+
+static struct place here(const struct builder *b)
+{
+    return place_of_mark(b->event.start_mark);
 }
 
 /* ---- nodes --------------------------------------------------------------------------------------------------------- */
@@ -57,7 +68,7 @@ static enum apr_code take_text(struct builder *b, struct apr_bytes *text)
 {
     const size_t n = b->event.data.scalar.length;
     if (memchr(b->event.data.scalar.value, 0, n) != NULL)
-        return complain(b, line_of(b), "a NUL character in a text");
+        return complain(b, here(b), "a NUL character in a text");
     *text = apr_arena_copy(&b->d->arena, (struct apr_bytes){ b->event.data.scalar.value, n });
     return text->at == NULL ? apr_no_memory(b->e) : APR_OK;
 }
@@ -69,11 +80,11 @@ static enum apr_code take_key(struct builder *b, bool *taken)
     if (!*taken)
         return APR_OK;
     if (b->event.type != YAML_SCALAR_EVENT)
-        return complain(b, line_of(b), "a map or a list as a key");
+        return complain(b, here(b), "a map or a list as a key");
     APR_TRY(take_text(b, &b->key));
     if (apr_bytes_is(b->key, "<<") && b->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
-        return complain(b, line_of(b), "merge keys (<<) are not accepted");
-    b->key_line = line_of(b);
+        return complain(b, here(b), "merge keys (<<) are not accepted");
+    b->key_place = here(b);
     b->keyed = true;
     return APR_OK;
 }
@@ -82,11 +93,13 @@ static enum apr_code take_key(struct builder *b, bool *taken)
 static enum apr_code add(struct builder *b, enum apr_yaml_kind kind, struct apr_yaml **node)
 {
     if (++b->nodes > MOST_NODES)
-        return complain(b, line_of(b), "more than %d nodes", MOST_NODES);
+        return complain(b, here(b), "more than %d nodes", MOST_NODES);
     struct apr_yaml *const fresh = apr_arena_alloc(&b->d->arena, sizeof *fresh);
     if (fresh == NULL)
         return apr_no_memory(b->e);
-    *fresh = (struct apr_yaml){ .kind = kind, .line = b->keyed ? b->key_line : line_of(b), .text = apr_text("") };
+    const struct place value = here(b), at = b->keyed ? b->key_place : value;
+    *fresh = (struct apr_yaml){ .kind = kind, .line = at.line, .column = at.column, .value_line = value.line, .value_column = value.column,
+                                .text = apr_text("") };
     if (b->keyed)
         fresh->key = b->key;
     b->keyed = false;
@@ -113,18 +126,23 @@ static enum apr_code open_container(struct builder *b, enum apr_yaml_kind kind)
 {
     struct apr_yaml *node;
     if (b->depth == MOST_LEVELS)
-        return complain(b, line_of(b), "more than %d levels deep", MOST_LEVELS);
+        return complain(b, here(b), "more than %d levels deep", MOST_LEVELS);
     APR_TRY(add(b, kind, &node));
     b->open[b->depth].node = node;
     b->open[b->depth++].link = &node->child;
     return APR_OK;
 }
 
+static bool before(const struct apr_yaml *x, const struct apr_yaml *y)
+{
+    return x->line != y->line ? x->line < y->line : x->column < y->column;
+}
+
 static int compare_keys(const void *a, const void *b)
 {
     const struct apr_yaml *const x = *(const struct apr_yaml *const *)a, *const y = *(const struct apr_yaml *const *)b;
     const int order = apr_bytes_compare(x->key, y->key);
-    return order != 0 ? order : (x->line > y->line) - (x->line < y->line);
+    return order != 0 ? order : before(x, y) ? -1 : before(y, x);
 }
 
 /* By sorting, since a map may have a million keys. */
@@ -140,21 +158,24 @@ static enum apr_code refuse_twins(struct builder *b, const struct apr_yaml *map)
         sorted[n++] = child;
     qsort(sorted, n, sizeof *sorted, compare_keys);
     for (size_t i = 1; i < n; i++)
-        if (apr_bytes_equal(sorted[i - 1]->key, sorted[i]->key) && (second == NULL || sorted[i]->line < second->line))
+        if (apr_bytes_equal(sorted[i - 1]->key, sorted[i]->key) && (second == NULL || before(sorted[i], second)))
             second = sorted[i];
     free(sorted);
-    return second == NULL ? APR_OK : complain(b, second->line, "a second key %s", APR_QUOTED(second->key));
+    return second == NULL ? APR_OK
+                          : complain(b, (struct place){ second->line, second->column }, "a second key %s", APR_QUOTED(second->key));
 }
 
 /* ---- events -------------------------------------------------------------------------------------------------------- */
 
 /* The reader of characters knows the byte where it failed, but not the line. */
-static unsigned line_of_byte(struct apr_bytes text, size_t at)
+static struct place place_of_byte(struct apr_bytes text, size_t at)
 {
-    unsigned line = 1;
-    for (size_t i = 0; i < at && i < text.n; i++)
-        line += text.at[i] == '\n';
-    return line;
+    struct place p = { 1, 1 };
+    for (size_t i = 0; i < at && i < text.n; i++) {
+        const bool ends = text.at[i] == '\n', begins = (text.at[i] & 0xC0) != 0x80; /* a line, a character */
+        p = (struct place){ p.line + ends, ends ? 1 : p.column + begins };
+    }
+    return p;
 }
 
 /* Does a line begin at i? libyaml breaks them at NEL, LS and PS too. */
@@ -174,7 +195,7 @@ static enum apr_code refuse_directives(const struct builder *b, struct apr_bytes
     while (text.n > 0 && (at = memchr(at, '%', text.n - (size_t)(at - text.at))) != NULL) {
         const size_t i = (size_t)(at++ - text.at);
         if (begins_line(text, i))
-            return complain(b, line_of_byte(text, i), "a line begins with %%: directives are not accepted");
+            return complain(b, place_of_byte(text, i), "a line begins with %%: directives are not accepted");
     }
     return APR_OK;
 }
@@ -188,17 +209,17 @@ static enum apr_code next(struct builder *b, struct apr_bytes text)
     const yaml_parser_t *const p = &b->parser;
     if (p->error == YAML_MEMORY_ERROR)
         return apr_no_memory(b->e);
-    const unsigned line = p->error == YAML_READER_ERROR ? line_of_byte(text, p->problem_offset) : (unsigned)p->problem_mark.line + 1;
-    return complain(b, line, "%s", p->problem == NULL ? "is no YAML" : p->problem);
+    const struct place at = p->error == YAML_READER_ERROR ? place_of_byte(text, p->problem_offset) : place_of_mark(p->problem_mark);
+    return complain(b, at, "%s", p->problem == NULL ? "is no YAML" : p->problem);
 }
 
 /* What every node begins with. *key tells that it was a key. */
 static enum apr_code begin(struct builder *b, const yaml_char_t *anchor, const yaml_char_t *tag, bool *key)
 {
     if (anchor != NULL)
-        return complain(b, line_of(b), "anchors are not accepted: &%s", (const char *)anchor);
+        return complain(b, here(b), "anchors are not accepted: &%s", (const char *)anchor);
     if (tag != NULL)
-        return complain(b, line_of(b), "tags are not accepted: %s", (const char *)tag);
+        return complain(b, here(b), "tags are not accepted: %s", (const char *)tag);
     return take_key(b, key);
 }
 
@@ -208,9 +229,9 @@ static enum apr_code handle(struct builder *b)
     bool key = false;
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
-        return b->d->root == NULL ? APR_OK : complain(b, line_of(b), "a second document");
+        return b->d->root == NULL ? APR_OK : complain(b, here(b), "a second document");
     case YAML_ALIAS_EVENT:
-        return complain(b, line_of(b), "aliases are not accepted: *%s", (const char *)event->data.alias.anchor);
+        return complain(b, here(b), "aliases are not accepted: *%s", (const char *)event->data.alias.anchor);
     case YAML_SCALAR_EVENT:
         APR_TRY(begin(b, event->data.scalar.anchor, event->data.scalar.tag, &key));
         return key ? APR_OK : add_scalar(b);
@@ -245,7 +266,7 @@ enum apr_code apr_yaml_parse(struct apr_yaml_document **d, struct apr_bytes text
 {
     *d = NULL;
     if (text.n > MOST_BYTES)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "line 1: a YAML text of more than %zu MiB", MOST_BYTES >> 20);
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "line 1, column 1: a YAML text of more than %zu MiB", MOST_BYTES >> 20);
     struct builder b = { .e = e, .d = calloc(1, sizeof *b.d) };
     if (b.d == NULL)
         return apr_no_memory(e);

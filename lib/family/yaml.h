@@ -7,13 +7,14 @@
 enum apr_yaml_kind { APR_YAML_SCALAR, APR_YAML_LIST, APR_YAML_MAP };
 
 /* One node. Of a map the children are values, each with its key. key and text hold no NUL, but one stands behind them.
- *   line    from 1; that of its key, where it has one
+ *   line, column              from 1, in characters: those of its key, where it has one
+ *   value_line, value_column  where it begins itself
  *   key     {NULL, 0} outside maps
  *   text    "" of maps and lists
  *   quoted  a scalar in quotes, or a block scalar: text, whatever it looks like */
 struct apr_yaml {
     enum apr_yaml_kind kind;
-    unsigned           line;
+    unsigned           line, column, value_line, value_column;
     bool               quoted;
     struct apr_bytes   key, text;
     struct apr_yaml   *child, *next;
@@ -25,7 +26,7 @@ struct apr_yaml_document;
 
 /* Parses one document; an empty text is an empty scalar. Lines that begin with % (directives), anchors, aliases, tags, merge keys, a
  * second document, a key twice in a map, more than 64 levels, 1,000,000 nodes or 16 MiB are refused: APR_EARG, with a text that begins
- * with "line N: ". The caller frees it with apr_yaml_free. The text may go when this returns. */
+ * with "line N, column M: ". The caller frees it with apr_yaml_free. The text may go when this returns. */
 APR_MUST_CHECK enum apr_code apr_yaml_parse(struct apr_yaml_document **d, struct apr_bytes text, struct apr_error *e);
 void apr_yaml_free(struct apr_yaml_document *d); /* NULL is nothing */
 const struct apr_yaml *apr_yaml_root(const struct apr_yaml_document *d);
