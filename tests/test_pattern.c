@@ -53,6 +53,10 @@ static void words_globs_and_expressions_match_as_promised(void **state)
         "a\n", true },
         { "re:(?i)ATTN", "blk.0.attn", true }, { "re:^(?!lm_head)", "lm_head", false }, { "re:q(?=_proj)", "q_proj", true },
         { "re:(?<=\\.)q", ".q", true }, { "re:(?>a+)b", "aab", true }, { "re:\\(\\?R\\)", "(?R)", true }, { "re:[(?R)]", "R", true },
+        { "re:^blk\\.0\\.x$", "blk.0.x", true }, { "re:^blk\\.0\\.x$", "blk.0.xy", false }, { "re:^blk\\.0\\.x$", "ablk.0.x", false },
+        { "re:^blk\\.0$", "blk_0", false }, { "re:^a$", "a\n", false }, { "re:^a\\$", "a$", true }, { "re:^a\\$", "a$b", true },
+        { "re:^\\d$", "7", true }, { "re:^\\d$", "d", false }, { "re:^a\\b$", "a", true }, { "re:^a|b$", "ac", true }, { "re:^a*$", "aa", true },
+        { "re:^\\\\\\_\\-/$", "\\_-/", true }, { "re:^\xc3\xa4\\+$", "\xc3\xa4+", true },
         { "re:a\\(*b", "a((b", true }, { "re:\\\\g", "\\g", true },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++)
@@ -260,11 +264,31 @@ static void expressions_together_take_bounded_memory(void **state)
     apr_patterns_free(p);
 }
 
+/* A tenth of them as expressions would take too much memory, and too many steps. */
+static void names_spelled_whole_are_as_many_as_a_model_has(void **state)
+{
+    (void)state;
+    struct apr_patterns *p = NULL;
+    struct apr_error e;
+    char text[128];
+    for (unsigned i = 0; i < 90000; i++) {
+        snprintf(text, sizeof text, "re:^model\\.layers\\.%u\\.mlp\\.experts\\.%u\\.up_proj\\.weight$", i / 500, i % 500);
+        assert_int_equal(apr_patterns_add(&p, apr_text(text), &e), APR_OK);
+    }
+    for (unsigned i = 0; i < 90000; i++) {
+        snprintf(text, sizeof text, "model.layers.%u.mlp.experts.%u.up_proj.weight", i / 500, i % 500);
+        assert_int_equal(first(p, apr_text(text)), i);
+    }
+    assert_int_equal(first(p, apr_text("model.layers.0.mlp.experts.0.up_proj.weights")), APR_NO_PATTERN);
+    apr_patterns_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_globs_and_expressions_match_as_promised),
         cmocka_unit_test(names_end_where_they_end),
+        cmocka_unit_test(names_spelled_whole_are_as_many_as_a_model_has),
         cmocka_unit_test(names_of_any_length_are_seen_whole),
         cmocka_unit_test(what_is_wrong_with_a_pattern_is_said),
         cmocka_unit_test(a_match_without_end_is_an_error_that_names_the_pattern),

@@ -1,7 +1,9 @@
-/* Each pattern has a plain part that a name must hold: all of a word, the longest run of a glob, nothing of an expression. The words find
- * the plain parts in a name, and only the patterns that those belong to are tried, in their order. */
+/* Each pattern has a plain part that a name must hold: all of a word, the longest run of a glob, nothing of an expression but all of one
+ * that spells a single name. The words find the plain parts in a name, and only the patterns that those belong to are tried, in their
+ * order. */
 #include "base/pattern.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +21,7 @@
 
 #define TRIAL_WORK 64                  /* of finding out that one must be tried */
 
-enum kind { WORD, GLOB, REGEX };
+enum kind { WORD, GLOB, NAME, REGEX };
 
 struct pattern {
     enum kind         kind;
@@ -42,9 +44,33 @@ struct apr_patterns {
 
 /* ---- making --------------------------------------------------------------------------------------------------------- */
 
+static const char prefix[] = "re:";
+
+/* Makes the expression ^...$ of plain and escaped characters the name that it spells; leaves any other as it is. There may be very many of
+ * these, as no expression may. */
+static enum apr_code make_name(struct apr_patterns *p, struct pattern *x, struct apr_error *e)
+{
+    static const char special[] = "\\^$.[]|()?*+{}";
+    const size_t first = sizeof prefix, last = x->text.n - 1; /* ^ is before the first, $ the last */
+    size_t n = 0;
+    if (x->text.n <= first || x->text.at[first - 1] != '^' || x->text.at[last] != '$' || !apr_is_utf8(x->text))
+        return APR_OK;
+    unsigned char *const name = apr_arena_alloc(&p->arena, x->text.n);
+    if (name == NULL)
+        return apr_no_memory(e);
+    for (size_t i = first; i < last; name[n++] = x->text.at[i++]) {
+        const bool escape = x->text.at[i] == '\\';
+        i += escape;
+        if (escape ? i == last || !ispunct(x->text.at[i]) : memchr(special, x->text.at[i], sizeof special - 1) != NULL)
+            return APR_OK;
+    }
+    x->kind = NAME;
+    x->plain = (struct apr_bytes){ name, n };
+    return APR_OK;
+}
+
 static enum apr_code make(struct apr_patterns *p, struct pattern *x, struct apr_error *e)
 {
-    static const char prefix[] = "re:";
     struct apr_error why;
     x->text = apr_arena_copy(&p->arena, x->text);
     if (x->text.at == NULL)
@@ -56,7 +82,9 @@ static enum apr_code make(struct apr_patterns *p, struct pattern *x, struct apr_
         return APR_OK;
     }
     x->plain = (struct apr_bytes){ x->text.at, x->kind == WORD ? x->text.n : 0 };
-    if (x->kind == WORD)
+    if (x->kind == REGEX)
+        APR_TRY(make_name(p, x, e));
+    if (x->kind != REGEX)
         return APR_OK;
     const size_t skip = sizeof prefix - 1;
     const enum apr_code code = apr_regex_new(&x->regex, (struct apr_bytes){ x->text.at + skip, x->text.n - skip }, &why);
@@ -173,7 +201,9 @@ static enum apr_code matches(struct apr_patterns *p, const struct pattern *x, st
     uint64_t left = most;
     struct apr_error why;
     enum apr_code code = APR_OK;
-    if (x->kind == GLOB) {
+    if (x->kind == NAME) {
+        *yes = apr_bytes_equal(x->plain, name);
+    } else if (x->kind == GLOB) {
         *yes = apr_glob_matches(x->text, name, &left);
     } else {
         code = apr_regex_matches(x->regex, name, &left, yes, &why);

@@ -1,5 +1,5 @@
 /* Name patterns as users write them: a plain word is a substring; with * ? [ a glob over the whole name (base/glob.h); re:... a regular
- * expression (base/regex.h). */
+ * expression (base/regex.h); of those, re:^...$ with nothing but plain and escaped characters is the one name that it spells. */
 #ifndef APR_PATTERN_H
 #define APR_PATTERN_H
 
