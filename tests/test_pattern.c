@@ -55,7 +55,8 @@ static void words_globs_and_expressions_match_as_promised(void **state)
         { "re:(?<=\\.)q", ".q", true }, { "re:(?>a+)b", "aab", true }, { "re:\\(\\?R\\)", "(?R)", true }, { "re:[(?R)]", "R", true },
         { "re:^blk\\.0\\.x$", "blk.0.x", true }, { "re:^blk\\.0\\.x$", "blk.0.xy", false }, { "re:^blk\\.0\\.x$", "ablk.0.x", false },
         { "re:^blk\\.0$", "blk_0", false }, { "re:^a$", "a\n", false }, { "re:^a\\$", "a$", true }, { "re:^a\\$", "a$b", true },
-        { "re:^\\d$", "7", true }, { "re:^\\d$", "d", false }, { "re:^a\\b$", "a", true }, { "re:^a|b$", "ac", true }, { "re:^a*$", "aa", true },
+        { "re:^\\d$", "7", true }, { "re:^\\d$", "d", false }, { "re:^a\\b$", "a", true }, { "re:^a|b$", "ac", true },
+        { "re:^a*$", "aa", true },
         { "re:^\\\\\\_\\-/$", "\\_-/", true }, { "re:^\xc3\xa4\\+$", "\xc3\xa4+", true },
         { "re:a\\(*b", "a((b", true }, { "re:\\\\g", "\\g", true },
     };

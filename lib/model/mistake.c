@@ -57,7 +57,7 @@ static unsigned long long pointed_bytes(struct apr_bytes file)
     return size == NULL ? 0 : strtoull(size + 6, NULL, 10);
 }
 
-enum apr_code apr_no_model_file(struct apr_bytes file, struct apr_error *e)
+enum apr_code apr_no_such_file(struct apr_bytes file, const char *wanted, struct apr_error *e)
 {
     static const char pointer[] = "version https://git-lfs";
     char start[3 * 8 + 1] = "";
@@ -72,7 +72,12 @@ enum apr_code apr_no_model_file(struct apr_bytes file, struct apr_error *e)
             return apr_fail(e, APR_ECORRUPT, 0, "%s", kinds[i].words);
     for (size_t i = 0; i < file.n && i < 8; i++)
         snprintf(start + 3 * i, 4, " %02x", file.at[i]);
-    return apr_fail(e, APR_ECORRUPT, 0, "is no SafeTensors, GGUF, APR or APRT file: it has %zu bytes and begins with%s", file.n, start);
+    return apr_fail(e, APR_ECORRUPT, 0, "is no %s: it has %zu bytes and begins with%s", wanted, file.n, start);
+}
+
+enum apr_code apr_no_model_file(struct apr_bytes file, struct apr_error *e)
+{
+    return apr_no_such_file(file, "SafeTensors, GGUF, APR or APRT file", e);
 }
 
 /* ---- folders -------------------------------------------------------------------------------------------------------- */

@@ -8,6 +8,9 @@
  * first bytes. Always APR_ECORRUPT. */
 enum apr_code apr_no_model_file(struct apr_bytes file, struct apr_error *e);
 
+/* The same where something else is wanted: "is no <wanted>: it has ..." of one that is nothing known. */
+enum apr_code apr_no_such_file(struct apr_bytes file, const char *wanted, struct apr_error *e);
+
 /* The fault of a folder without a model: what it holds, and what to type. APR_EIO. */
 enum apr_code apr_no_model_folder(const char *folder, struct apr_error *e);
 
