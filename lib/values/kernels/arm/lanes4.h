@@ -48,6 +48,22 @@ LANE floats look_up(sixteen_floats t, ints index)
     return vreinterpretq_f32_u8(vqtbl4q_u8(t, vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(0x03020100)))));
 }
 
+typedef uint8x16_t   four_floats;
+typedef uint8x16x2_t eight_floats;
+LANE four_floats load_four(const float *p) { return vreinterpretq_u8_f32(vld1q_f32(p)); }
+LANE floats look_up_four(four_floats t, ints index)
+{
+    const uint32x4_t first = vmulq_n_u32(vandq_u32(vreinterpretq_u32_s32(index), vdupq_n_u32(3)), 0x04040404);
+    return vreinterpretq_f32_u8(vqtbl1q_u8(t, vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(0x03020100)))));
+}
+LANE eight_floats load_eight(const float *p) { return (eight_floats){ { load_four(p), load_four(p + 4) } }; }
+LANE floats look_up_eight(eight_floats t, ints index)
+{
+    const uint32x4_t first = vmulq_n_u32(vandq_u32(vreinterpretq_u32_s32(index), vdupq_n_u32(7)), 0x04040404);
+    return vreinterpretq_f32_u8(vqtbl2q_u8(t, vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(0x03020100)))));
+}
+LANE ints load_halves(const uint16_t *p) { return vreinterpretq_s32_u32(vmovl_u16(vld1_u16(p))); }
+
 LANE ints plus(ints a, ints b) { return vreinterpretq_s32_u32(vaddq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b))); }
 LANE ints minus(ints a, ints b) { return vreinterpretq_s32_u32(vsubq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b))); }
 LANE ints times(ints a, ints b) { return vreinterpretq_s32_u32(vmulq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b))); }
@@ -73,6 +89,8 @@ LANE floats floats_of(ints v) { return vreinterpretq_f32_s32(v); }
 LANE floats root(floats v) { return vsqrtq_f32(v); }
 LANE floats lesser(floats a, floats b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 LANE floats greater(floats a, floats b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+
+LANE float least_of(floats v) { return vminvq_f32(v); }
 
 LANE which is_less(floats a, floats b) { return vcltq_f32(a, b); }
 LANE which is_at_most(floats a, floats b) { return vcleq_f32(a, b); }

@@ -32,6 +32,14 @@ typedef __m512 sixteen_floats;
 LANE sixteen_floats load_sixteen(const float *p) { return _mm512_loadu_ps(p); }
 LANE floats look_up(sixteen_floats t, ints index) { return _mm512_permutexvar_ps(index, t); }
 
+/* Lanes look up in their own fourth; a table of eight is there twice, as four bits of an index count. */
+typedef __m512 four_floats, eight_floats;
+LANE four_floats load_four(const float *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+LANE floats look_up_four(four_floats t, ints index) { return _mm512_permutevar_ps(t, index); }
+LANE eight_floats load_eight(const float *p) { return _mm512_broadcast_f32x8(_mm256_loadu_ps(p)); }
+LANE floats look_up_eight(eight_floats t, ints index) { return _mm512_permutexvar_ps(index, t); }
+LANE ints load_halves(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
+
 LANE ints plus(ints a, ints b) { return _mm512_add_epi32(a, b); }
 LANE ints minus(ints a, ints b) { return _mm512_sub_epi32(a, b); }
 LANE ints times(ints a, ints b) { return _mm512_mullo_epi32(a, b); }
@@ -52,6 +60,8 @@ LANE floats floats_of(ints v) { return _mm512_castsi512_ps(v); }
 LANE floats root(floats v) { return _mm512_sqrt_ps(v); }
 LANE floats lesser(floats a, floats b) { return _mm512_min_ps(a, b); }
 LANE floats greater(floats a, floats b) { return _mm512_max_ps(a, b); }
+
+LANE float least_of(floats v) { return _mm512_reduce_min_ps(v); }
 
 LANE which is_less(floats a, floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 LANE which is_at_most(floats a, floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }

@@ -46,6 +46,14 @@ LANE floats look_up(sixteen_floats t, ints index)
     return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
 }
 
+/* Tables of 4 and 8 floats; only the low two or three bits of an index count. 16-bit numbers without sign. */
+typedef __m256 four_floats, eight_floats;
+LANE four_floats load_four(const float *p) { return _mm256_broadcast_ps((const __m128 *)(const void *)p); }
+LANE floats look_up_four(four_floats t, ints index) { return _mm256_permutevar_ps(t, index); }
+LANE eight_floats load_eight(const float *p) { return load(p); }
+LANE floats look_up_eight(eight_floats t, ints index) { return _mm256_permutevar8x32_ps(t, index); }
+LANE ints load_halves(const uint16_t *p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)); }
+
 /* Ints, which wrap; shifts by a constant, right ones with zeros or with the sign. */
 LANE ints plus(ints a, ints b) { return _mm256_add_epi32(a, b); }
 LANE ints minus(ints a, ints b) { return _mm256_sub_epi32(a, b); }
@@ -68,6 +76,13 @@ LANE floats floats_of(ints v) { return _mm256_castsi256_ps(v); }
 LANE floats root(floats v) { return _mm256_sqrt_ps(v); }
 LANE floats lesser(floats a, floats b) { return _mm256_min_ps(a, b); }   /* a < b ? a : b */
 LANE floats greater(floats a, floats b) { return _mm256_max_ps(a, b); } /* a > b ? a : b */
+
+/* The least of all lanes, none of them a NaN. */
+LANE float least_of(floats v)
+{
+    const __m128 four = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)), two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)));
+}
 
 /* Comparisons, false where there is a NaN, but is_other, which is true there. */
 LANE which is_less(floats a, floats b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }

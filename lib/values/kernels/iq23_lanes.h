@@ -1,0 +1,296 @@
+/* The search of IQ2's and IQ3's encoders (iq_encode.h) for lanes. What is in a lane differs from step to step:
+ *     trials      where the levels nearest to each value are found, and where fits are summed up: a trial adds in the order of values
+ *     candidates  where the best neighbour of a group is sought: each adds up the errors of its own values
+ * Terms of sums come from tables: a value has 4 (IQ2) or 8 (IQ3) levels, and a tuple's bits say which. */
+#ifndef APR_KERNELS_IQ23_LANES_H
+#define APR_KERNELS_IQ23_LANES_H
+
+#include "values/kernels/iq_encode.h"
+
+enum { TRIALS = 32, CELLS = 32, MOST_VALUES = 32, GROUPS = 8 };
+
+/* The positions of levels, repeated; of IQ2, of IQ3. */
+static const float iq_positions[2][16] = {
+    { 1, 3, 5, 7, 1, 3, 5, 7, 1, 3, 5, 7, 1, 3, 5, 7 },
+    { 1, 3, 5, 7, 9, 11, 13, 15, 1, 3, 5, 7, 9, 11, 13, 15 },
+};
+
+/* A sub-block spread out: each value has a cell for each level, a group 32 cells. */
+struct cells {
+    float x[GROUPS * CELLS + LANES], v[GROUPS * CELLS + LANES]; /* the same in all cells of a value */
+    float a[GROUPS * CELLS + LANES], b[GROUPS * CELLS + LANES]; /* w * x * position, w * position * position */
+};
+
+/* The search of a sub-block while it goes on; `fours` is a constant in every function: 8 values of 4 levels a group, or 4 of 8. */
+struct trial_run {
+    const struct apr_codebook *book;
+    const struct apr_iq_part  *part;
+    unsigned                   n, ntrial;
+    float                      per_scale[TRIALS], scale[TRIALS];
+    int32_t                    tuple[GROUPS][TRIALS], entry[GROUPS][TRIALS];
+    struct cells               cells;
+};
+
+LANE unsigned levels_in(bool fours) { return fours ? 4 : 8; }
+LANE unsigned width_of(bool fours) { return fours ? 8 : 4; }
+LANE int bits_in(bool fours) { return fours ? 2 : 3; }
+
+/* Each cell is written by its value last: stores run over into the cells of values to come. */
+LANE void spread(struct trial_run *r, bool fours)
+{
+    for (unsigned i = 0; i < r->n; i++) {
+        const float x = r->part->x[i], w = r->part->w[i];
+        for (unsigned l = 0; l < levels_in(fours); l += LANES) {
+            const unsigned at = i * levels_in(fours) + l;
+            const floats position = load(iq_positions[!fours] + l);
+            store(r->cells.x + at, all(x));
+            store(r->cells.v + at, all(r->part->v[i]));
+            store(r->cells.a + at, all(w * x) * position);
+            store(r->cells.b + at, all(w) * position * position);
+        }
+    }
+}
+
+/* The entry of a value's table that a tuple says, in each lane. */
+LANE floats cell(const float *table, unsigned i, ints tuple, bool fours)
+{
+    return fours ? look_up_four(load_four(table + 4 * i), right(tuple, 2 * (int)i))
+                 : look_up_eight(load_eight(table + 8 * i), right(tuple, 3 * (int)i));
+}
+
+/* Of LANES trials the tuple of levels nearest to a group's values. No NaN but the default one comes up, whose low bits make 0. */
+LANE ints nearest_tuples(const float *x, floats per_scale, bool fours)
+{
+    ints tuple = all_ints(0);
+    UNROLL
+    for (unsigned i = 0; i < width_of(fours); i++) {
+        const floats v = all(0.5f) * (per_scale * all(x[i]) - all(1));
+        const ints level = minus(and(bits(v + all(APR_TO_NEAREST)), all_ints(0x7fffff)), all_ints(0x400000));
+        tuple = or(tuple, left(clamp_ints(level, 0, fours ? 2 : 7), bits_in(fours) * (int)i));
+    }
+    return tuple;
+}
+
+/* The least error of any entry near a tuple, by LANES of them at a time, and which it is. clear: it is less than all others by more than
+ * margin. Errors that are NaN or infinite do not count; where all are, it is the first. */
+LANE unsigned least_error(const struct trial_run *r, unsigned group, uint32_t at, float scale, float margin, bool *clear, bool fours)
+{
+    const uint16_t *const near = r->book->list + apr_near_first(at);
+    const int count = (int)apr_near_count(at);
+    float term[CELLS];
+    for (unsigned c = 0; c < CELLS; c += LANES) {
+        const floats e = all(scale) * load(iq_positions[!fours] + c % levels_in(fours)) - load(r->cells.x + group * CELLS + c);
+        store(term + c, load(r->cells.v + group * CELLS + c) * e * e);
+    }
+    floats least = all(FLT_MAX), second = all(FLT_MAX);
+    ints place = all_ints(0);
+    for (int k = 0; k < count; k += LANES) {
+        const ints tuple = load_halves(near + k);
+        floats sum = cell(term, 0, tuple, fours);
+        UNROLL
+        for (unsigned i = 1; i < width_of(fours); i++)
+            sum = sum + cell(term, i, tuple, fours);
+        sum = choose(is_less_int(lane_numbers(), all_ints(count - k)), sum, all(FLT_MAX));
+        const which less = is_less(sum, least);
+        second = lesser(choose(less, least, sum), second);
+        least = choose(less, sum, least);
+        place = choose_ints(less, all_ints(k), place);
+    }
+    const float most = least_of(least);
+    const floats bound = all(most + margin);
+    const unsigned close = bits_of(is_at_most(least, bound));
+    *clear = !(close & (close - 1)) && !any(is_at_most(second, bound));
+    int32_t places[LANES];
+    store_ints(places, place);
+    int best = most < FLT_MAX ? INT32_MAX : 0;
+    for (unsigned equal = bits_of(is_equal(least, all(most))); best && equal; equal &= equal - 1) {
+        const int lane = __builtin_ctz(equal);
+        best = places[lane] + lane < best ? places[lane] + lane : best;
+    }
+    return near[best];
+}
+
+/* What two errors of a group may differ by for rounding's sake, eightfold; an infinity where numbers are too large or small to say.
+ * An error is within 14 * 2^-24 of the sum of v * (scale * top + |x|)^2, as each of its few operations rounds once. Where one entry is
+ * better than another by this margin, for two scales, it is in between: the difference over scale is linear in scale, and scales
+ * differ by less than half. */
+static inline float margin_of(const float *x, const float *v, unsigned n, float most_scale)
+{
+    float sum = 0, most = 0;
+    for (unsigned i = 0; i < n; i++) {
+        const float reach = most_scale + fabsf(x[i]);
+        sum += v[i] * reach * reach;
+        most = reach > most ? reach : most;
+    }
+    return most < 0x1p40f && sum > 0x1p-80f && sum < 0x1p80f ? sum * 0x1p-17f : INFINITY;
+}
+
+/* Entries for the trials between two whose entries are known, all of the same tuple. The same entry at both ends, each time by a clear
+ * margin, is that of all between. */
+#define SETTLE(NAME, fours)                                                                                                     \
+    LEVEL static void NAME(struct trial_run *r, unsigned group, unsigned first, bool first_clear, unsigned last, bool last_clear, \
+                           float margin)                                                                                        \
+    {                                                                                                                           \
+        int32_t *const entry = r->entry[group];                                                                                 \
+        if (first_clear && last_clear && entry[first] == entry[last]) {                                                         \
+            for (unsigned k = first + 1; k < last; k++)                                                                         \
+                entry[k] = entry[first];                                                                                        \
+        } else if (last - first > 1) {                                                                                          \
+            const unsigned k = (first + last) / 2;                                                                              \
+            bool clear;                                                                                                         \
+            entry[k] = (int32_t)least_error(r, group, r->book->at[r->tuple[group][k]], r->scale[k], margin, &clear, fours);      \
+            NAME(r, group, first, first_clear, k, clear, margin);                                                               \
+            NAME(r, group, k, clear, last, last_clear, margin);                                                                 \
+        }                                                                                                                       \
+    }
+SETTLE(settle_fours, true)
+SETTLE(settle_eights, false)
+
+/* The entries of all trials of a group: trials with the same tuple follow each other. */
+LANE void pick_group(struct trial_run *r, unsigned group, float most_scale, bool fours)
+{
+    const unsigned w = width_of(fours);
+    const int32_t *const tuple = r->tuple[group];
+    const float margin = margin_of(r->part->x + group * w, r->part->v + group * w, w, most_scale);
+    for (unsigned first = 0, last; first < r->ntrial; first = last + 1) {
+        const uint32_t at = r->book->at[tuple[first]];
+        for (last = first; last + 1 < r->ntrial && tuple[last + 1] == tuple[first]; last++)
+            ;
+        if (!(at & APR_OFF_GRID)) {
+            for (unsigned k = first; k <= last; k++)
+                r->entry[group][k] = tuple[first];
+            continue;
+        }
+        bool first_clear, last_clear;
+        r->entry[group][first] = (int32_t)least_error(r, group, at, r->scale[first], margin, &first_clear, fours);
+        last_clear = first_clear;
+        if (last > first)
+            r->entry[group][last] = (int32_t)least_error(r, group, at, r->scale[last], margin, &last_clear, fours);
+        if (last > first + 1)
+            (fours ? settle_fours : settle_eights)(r, group, first, first_clear, last, last_clear, margin);
+    }
+}
+
+/* The sums of fits of LANES trials. */
+LANE void fit_trials(const struct trial_run *r, unsigned trial, float *a, float *b, bool fours)
+{
+    floats sum_a = all(0), sum_b = all(0);
+    for (unsigned g = 0; g < r->n / width_of(fours); g++) {
+        const ints tuple = load_ints(r->entry[g] + trial);
+        UNROLL
+        for (unsigned i = 0; i < width_of(fours); i++) {
+            sum_a = sum_a + cell(r->cells.a + g * CELLS, i, tuple, fours);
+            sum_b = sum_b + cell(r->cells.b + g * CELLS, i, tuple, fours);
+        }
+    }
+    store(a + trial, sum_a);
+    store(b + trial, sum_b);
+}
+
+/* The groups that are to be picked again, with the scale that was fitted to all, and the scale of these. */
+LANE void pick_again(const struct apr_iq_kind *kind, struct trial_run *r, unsigned off, struct apr_iq_fit *f, bool fours)
+{
+    const unsigned w = width_of(fours), bits_each = (unsigned)bits_in(fours);
+    const float per_scale = 1 / f->scale;
+    float a = 0, b = 0;
+    for (unsigned g = 0; g < r->n / w; g++) {
+        if (kind->again != APR_IQ_OFF_GRID || off >> g & 1) {
+            int32_t tuple[LANES];
+            store_ints(tuple, nearest_tuples(r->part->x + g * w, all(per_scale), fours));
+            const uint32_t at = r->book->at[tuple[0]];
+            bool unused;
+            f->tuple[g] = (uint16_t)(at & APR_OFF_GRID ? least_error(r, g, at, f->scale, 0, &unused, fours) : (unsigned)tuple[0]);
+        }
+        for (unsigned i = 0; i < w; i++) {
+            const unsigned at = g * CELLS + i * levels_in(fours) + ((unsigned)f->tuple[g] >> i * bits_each & (levels_in(fours) - 1));
+            a += r->cells.a[at];
+            b += r->cells.b[at];
+        }
+    }
+    if (b > 0)
+        f->scale = a / b;
+}
+
+/* Takes the trials that are better than those before. Returns which groups are off the grid in the last one taken, bit g for group g. */
+LANE unsigned take_best(const struct apr_iq_kind *kind, const struct trial_run *r, unsigned ngroup, const float *a, const float *b,
+                        struct apr_iq_fit *f)
+{
+    float best = 0;
+    int taken = -1;
+    for (unsigned k = 0; k < r->ntrial; k++)
+        if (b[k] > 0 && a[k] * a[k] > best * b[k]) {
+            f->scale = a[k] / b[k];
+            best = f->scale * a[k];
+            taken = (int)k;
+        }
+    unsigned off = 0;
+    for (unsigned g = 0; g < ngroup && taken >= 0; g++) {
+        f->tuple[g] = (uint16_t)r->entry[g][taken];
+        off |= (unsigned)(r->tuple[g][taken] != r->entry[g][taken]) << g;
+    }
+    return kind->again == APR_IQ_ALL_ALWAYS || (taken < 0 && kind->again == APR_IQ_ALL_IF_ANY) ? ~0u : off;
+}
+
+LANE void search_lanes(const struct apr_iq_kind *kind, const struct apr_codebook *book, const struct apr_iq_part *part, float largest,
+                       float scale, struct apr_iq_fit *f, bool fours)
+{
+    const unsigned ngroup = kind->n / width_of(fours), ntrial = 2 * (unsigned)kind->trials + 1;
+    struct trial_run r;
+    float a[TRIALS], b[TRIALS];
+    r.book = book;
+    r.part = part;
+    r.n = kind->n;
+    r.ntrial = ntrial;
+    spread(&r, fours);
+    for (unsigned k = 0; k < ntrial; k += LANES) {
+        const floats step = floats_of_ints(plus(lane_numbers(), all_ints((int)k - kind->trials)));
+        const floats per_scale = (all((float)kind->top) + step * all(kind->step)) / all(largest);
+        store(r.per_scale + k, per_scale);
+        store(r.scale + k, all(1) / per_scale);
+        for (unsigned g = 0; g < ngroup; g++)
+            store_ints(r.tuple[g] + k, nearest_tuples(part->x + g * width_of(fours), per_scale, fours));
+    }
+    for (unsigned g = 0; g < ngroup; g++)
+        pick_group(&r, g, r.scale[0] * (float)kind->top, fours);
+    for (unsigned k = 0; k < ntrial; k += LANES)
+        fit_trials(&r, k, a, b, fours);
+    *f = (struct apr_iq_fit){ .scale = scale };
+    const unsigned off = take_best(kind, &r, ngroup, a, b, f);
+    if (off && f->scale > 0)
+        pick_again(kind, &r, off, f, fours);
+}
+
+LEVEL static void search_fours(const struct apr_iq_kind *kind, const struct apr_codebook *book, const struct apr_iq_part *part,
+                               float largest, float scale, struct apr_iq_fit *f)
+{
+    search_lanes(kind, book, part, largest, scale, f, true);
+}
+
+LEVEL static void search_eights(const struct apr_iq_kind *kind, const struct apr_codebook *book, const struct apr_iq_part *part,
+                                float largest, float scale, struct apr_iq_fit *f)
+{
+    search_lanes(kind, book, part, largest, scale, f, false);
+}
+
+APR_IQ_WEIGHTED(LEVEL, iq2_xxs, search_fours)
+APR_IQ_WEIGHTED(LEVEL, iq2_xs, search_fours)
+APR_IQ_WEIGHTED(LEVEL, iq2_s, search_fours)
+APR_IQ_WEIGHTED(LEVEL, iq3_xxs, search_eights)
+APR_IQ_WEIGHTED(LEVEL, iq3_s, search_eights)
+APR_IQ_PLAIN(LEVEL, iq2_s, search_fours)
+APR_IQ_PLAIN(LEVEL, iq3_xxs, search_eights)
+APR_IQ_PLAIN(LEVEL, iq3_s, search_eights)
+
+static inline void set_iq23_encoders(struct apr_kernels *k)
+{
+    k->encode[APR_IQ2_S] = iq2_s_plain;
+    k->encode[APR_IQ3_XXS] = iq3_xxs_plain;
+    k->encode[APR_IQ3_S] = iq3_s_plain;
+    k->encode_weighted[APR_IQ2_XXS] = iq2_xxs_weighted;
+    k->encode_weighted[APR_IQ2_XS] = iq2_xs_weighted;
+    k->encode_weighted[APR_IQ2_S] = iq2_s_weighted;
+    k->encode_weighted[APR_IQ3_XXS] = iq3_xxs_weighted;
+    k->encode_weighted[APR_IQ3_S] = iq3_s_weighted;
+}
+
+#endif
