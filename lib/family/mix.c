@@ -14,7 +14,8 @@
 static uint32_t number_at(const struct apr_mix *m, const struct apr_meta *meta, const char *key, uint32_t absent)
 {
     char text[256];
-    const int n = snprintf(text, sizeof text, "%.*s.%s", (int)apr_min(m->architecture.n, sizeof text), (const char *)m->architecture.at, key);
+    const struct apr_bytes of = m->architecture;
+    const int n = of.n == 0 ? -1 : snprintf(text, sizeof text, "%.*s.%s", (int)apr_min(of.n, sizeof text), (const char *)of.at, key);
     const struct apr_value *v = n >= 0 && (size_t)n < sizeof text ? apr_meta_find(meta, text) : NULL;
     struct apr_value first;
     double number = absent;
@@ -74,8 +75,8 @@ static const char *const kept_parts[] = {
     "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight", "time_mix_first.weight", "time_mix_w0.weight",
     "time_mix_w1.weight", "time_mix_w2.weight", "time_mix_v0.weight", "time_mix_v1.weight", "time_mix_v2.weight", "time_mix_a0.weight",
     "time_mix_a1.weight", "time_mix_a2.weight", "time_mix_g1.weight", "time_mix_g2.weight", "time_mix_decay_w1.weight",
-    "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight", "attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.", "sam.net_",
-    ".rel_pos", ".patch_embd", ".patch_merger", "a.rvq.codebook", "mm.a.code_embd",
+    "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight", "attn_rel_b.weight", ".position_embd", "sam.pos_embd", "sam.neck.",
+    "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger", "a.rvq.codebook", "mm.a.code_embd",
 };
 
 /* And of the architecture glm5-next. */
@@ -94,7 +95,9 @@ static bool has_one_of(struct apr_bytes name, const char *const *part, size_t n)
 
 static bool may_change(const struct apr_mix *m, const struct apr_mixed *t)
 {
-    if (rank(t) < 2 || !names_a_weight(t->name) || apr_bytes_is(t->name, "position_embd.weight") || apr_bytes_is(t->name, "token_types.weight"))
+    if (rank(t) < 2 || !names_a_weight(t->name))
+        return false;
+    if (apr_bytes_is(t->name, "position_embd.weight") || apr_bytes_is(t->name, "token_types.weight"))
         return false;
     if (m->leave_output && apr_bytes_is(t->name, "output.weight"))
         return false;
@@ -108,10 +111,10 @@ static bool may_change(const struct apr_mix *m, const struct apr_mixed *t)
 static const struct {
     enum apr_dtype_id chosen, instead;
 } smaller_blocks[] = {
-    { APR_IQ1_S, APR_IQ4_NL },   { APR_IQ1_M, APR_IQ4_NL }, { APR_IQ2_XXS, APR_IQ4_NL }, { APR_IQ2_XS, APR_IQ4_NL }, { APR_IQ2_S, APR_IQ4_NL },
-    { APR_IQ3_XXS, APR_IQ4_NL }, { APR_IQ3_S, APR_IQ4_NL }, { APR_IQ4_XS, APR_IQ4_NL },  { APR_Q2_0, APR_Q4_0 },     { APR_Q2_K, APR_Q4_0 },
-    { APR_Q3_K, APR_Q4_0 },      { APR_TQ1_0, APR_Q4_0 },   { APR_TQ2_0, APR_Q4_0 },     { APR_Q4_K, APR_Q5_0 },     { APR_Q5_K, APR_Q5_1 },
-    { APR_Q6_K, APR_Q8_0 },
+    { APR_IQ1_S, APR_IQ4_NL }, { APR_IQ1_M, APR_IQ4_NL },   { APR_IQ2_XXS, APR_IQ4_NL }, { APR_IQ2_XS, APR_IQ4_NL },
+    { APR_IQ2_S, APR_IQ4_NL }, { APR_IQ3_XXS, APR_IQ4_NL }, { APR_IQ3_S, APR_IQ4_NL },   { APR_IQ4_XS, APR_IQ4_NL },
+    { APR_Q2_0, APR_Q4_0 },    { APR_Q2_K, APR_Q4_0 },      { APR_Q3_K, APR_Q4_0 },      { APR_TQ1_0, APR_Q4_0 },
+    { APR_TQ2_0, APR_Q4_0 },   { APR_Q4_K, APR_Q5_0 },      { APR_Q5_K, APR_Q5_1 },      { APR_Q6_K, APR_Q8_0 },
 };
 
 /* The chosen dtype, another that fits the rows, or NULL: of larger blocks than 32 and not in the table. */
@@ -128,7 +131,7 @@ static const struct apr_dtype *fitting(const struct apr_dtype *chosen, uint64_t 
 
 /* ---- importance ----------------------------------------------------------------------------------------------------- */
 
-/* Rows are looked up in an embedding, and its output tensor has none but itself to blame: both do without. */
+/* Of the embedding and of what makes the logits an imatrix may know nothing. */
 static bool needs_importance(const struct apr_mix *m, const struct apr_mixed *t)
 {
     const enum apr_category c = apr_category_of(m, t->name);
@@ -154,7 +157,8 @@ static bool lacks_importance(const struct apr_mix *m, const struct apr_mixed *t)
 
 /* ---- one tensor after the other ------------------------------------------------------------------------------------- */
 
-/* What the mix, an option or a rule says; shapes are not asked by dtypes that an option names for one tensor. */
+/* What an option, a rule or the mix says, in this order; a shape is not asked whether it fits what an option says. A preset of plain floats
+ * knows no rules, and a tensor under a rule is not counted by the mix. */
 static enum apr_code wanted(struct apr_mixture *x, struct apr_mixed *t, struct apr_error *e)
 {
     const struct apr_mix *m = x->mix;
@@ -173,8 +177,9 @@ static enum apr_code wanted(struct apr_mixture *x, struct apr_mixed *t, struct a
         t->dtype = fitting(d, row_length(t));
     }
     if (t->dtype == NULL)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, " has rows of %llu elements, no whole blocks of %s (%u), and there is no dtype "
-                               "in its place (preset %s)", (unsigned long long)row_length(t), d->name, d->block, m->preset->name);
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name,
+                               " has rows of %llu elements, no whole blocks of %s (%u), and there is no dtype in its place (preset %s)",
+                               (unsigned long long)row_length(t), d->name, d->block, m->preset->name);
     return APR_OK;
 }
 
@@ -188,23 +193,13 @@ static enum apr_code choose(struct apr_mixture *x, struct apr_mixed *t, struct a
     APR_TRY(wanted(x, t, e));
     t->needs_importance = needs_importance(m, t);
     if (lacks_importance(m, t))
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, m->imatrix ? " becomes %s (preset %s), and the imatrix has no entry for it"
-                               : " becomes %s (preset %s), which takes an imatrix", t->dtype->name, m->preset->name);
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, " becomes %s (preset %s), %s", t->dtype->name, m->preset->name,
+                               m->imatrix ? "and the imatrix has no entry for it" : "which takes an imatrix");
     if (t->dtype != t->from && rank(t) > 3)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, " has %u dimensions: only matrices and stacks of them become %s (preset %s)",
-                               rank(t), t->dtype->name, m->preset->name);
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name,
+                               " has %u dimensions: only matrices and stacks of them become %s (preset %s)", rank(t), t->dtype->name,
+                               m->preset->name);
     return APR_OK;
-}
-
-/* The number behind a leading "blk.", -1 without one. */
-int64_t apr_mix_block(struct apr_bytes name)
-{
-    int64_t n = -1;
-    if (name.n < 4 || memcmp(name.at, "blk.", 4) != 0)
-        return n;
-    for (size_t i = 4; i < name.n && name.at[i] >= '0' && name.at[i] <= '9' && n < UINT32_MAX; i++)
-        n = 10 * (n < 0 ? 0 : n) + (name.at[i] - '0');
-    return n;
 }
 
 int apr_mix_order(struct apr_bytes a, struct apr_bytes b)

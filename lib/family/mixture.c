@@ -95,7 +95,8 @@ static unsigned facts_of_place(uint64_t i, uint64_t n)
 #define MEDIUM  (P(IQ2_S) | P(IQ2_M))
 #define TINY    (P(IQ1_S) | P(IQ1_M) | P(IQ2_XXS) | P(IQ2_XS))
 #define LOW     (TINY | MEDIUM)
-#define EIGHT_5 (P(Q2_K) | P(Q3_K_S) | P(Q3_K_M) | P(Q4_K_S) | P(Q4_K_M) | P(IQ3_XS) | P(IQ3_XXS) | P(IQ3_S) | P(IQ3_M) | P(IQ4_NL) | P(IQ4_XS))
+#define IQ3     (P(IQ3_XS) | P(IQ3_XXS) | P(IQ3_S) | P(IQ3_M))
+#define EIGHT_5 (P(Q2_K) | P(Q3_K_S) | P(Q3_K_M) | P(Q4_K_S) | P(Q4_K_M) | P(IQ4_NL) | P(IQ4_XS) | IQ3)
 
 #define C(name) (1u << APR_MIX_##name)
 #define FORWARD (C(UP) | C(GATE) | C(DOWN))
@@ -181,28 +182,42 @@ static const struct row {
     { C(GATE) | C(UP), P(IQ3_XS), 0, EIGHTH | LAST, APR_IQ3_XXS },
 };
 
+static bool is_among(const struct apr_mix *m, uint64_t presets) { return presets >> m->preset->file_type & 1; }
+
 static enum apr_dtype_id mixed(const struct apr_mix *m, enum apr_category c, unsigned facts)
 {
-    const uint64_t preset = UINT64_C(1) << m->preset->file_type;
     for (const struct row *r = rows; r < rows + APR_LENGTH(rows); r++)
-        if (r->categories >> c & 1 && r->presets & preset && (facts & r->with) == r->with && (facts & r->without) == 0)
+        if (r->categories >> c & 1 && is_among(m, r->presets) && (facts & r->with) == r->with && (facts & r->without) == 0)
             return r->dtype;
     return m->preset->dtype;
 }
 
 /* ---- the walk ------------------------------------------------------------------------------------------------------- */
 
-/* What the loader of llama.cpp takes for a model of 70 billion weights, whose values are an eighth of its queries. */
+/* What the loader of llama.cpp takes for a model of 70 billion weights, whose values are a small part of it. */
 static bool is_70b(const struct apr_mix *m)
 {
     static const struct {
         const char *architecture;
         uint32_t    nblock;
-    } large[] = { { "qwen2", 80 }, { "deci", 80 }, { "olmo", 80 }, { "jais2", 68 }, { "llama", 80 }, { "llama-embed", 80 } };
+        bool        grouped; /* only with fewer heads of keys and values than of queries, and not with eight experts */
+    } large[] = { { "llama", 80, true }, { "llama-embed", 80, true }, { "qwen2", 80, false }, { "deci", 80, false }, { "olmo", 80, false },
+                  { "jais2", 68, false } };
     for (size_t i = 0; i < APR_LENGTH(large); i++)
         if (apr_bytes_is(m->architecture, large[i].architecture) && (uint64_t)m->npredict + large[i].nblock == m->nblock)
-            return i < 4 || (m->nhead != m->nhead_kv && m->nexpert != 8);
+            return !large[i].grouped || (m->nhead != m->nhead_kv && m->nexpert != 8);
     return false;
+}
+
+/* The number behind a leading "blk.", -1 without one. */
+int64_t apr_mix_block(struct apr_bytes name)
+{
+    int64_t n = -1;
+    if (name.n < 4 || memcmp(name.at, "blk.", 4) != 0)
+        return n;
+    for (size_t i = 4; i < name.n && name.at[i] >= '0' && name.at[i] <= '9' && n < UINT32_MAX; i++)
+        n = 10 * (n < 0 ? 0 : n) + (name.at[i] - '0');
+    return n;
 }
 
 struct apr_mixture apr_mixture_of(const struct apr_mix *m, const struct apr_mixed *t, size_t n)
@@ -216,13 +231,13 @@ struct apr_mixture apr_mixture_of(const struct apr_mix *m, const struct apr_mixe
     return x;
 }
 
-/* Of a feed-forward tensor: how many came before it; with experts, which may stand in any order, its block, where the mix has such a rule. */
+/* How many of its category came before a tensor; of a feed-forward tensor with experts, which may stand in any order, its block. LOW presets
+ * count all the same, and MXFP4_MOE does not ask. */
 static enum apr_code place(const struct apr_mixture *x, const struct apr_mixed *t, enum apr_category c, uint64_t *i, struct apr_error *e)
 {
     const struct apr_mix *m = x->mix;
-    const uint64_t preset = UINT64_C(1) << m->preset->file_type;
     *i = x->seen[c];
-    if ((FORWARD >> c & 1) == 0 || m->nexpert < 2 || (preset & (LOW | P(MXFP4_MOE))) != 0)
+    if ((FORWARD >> c & 1) == 0 || m->nexpert < 2 || is_among(m, LOW | P(MXFP4_MOE)))
         return APR_OK;
     const int64_t block = apr_mix_block(t->name);
     if (block < 0 || block >= m->nblock)
@@ -240,7 +255,7 @@ enum apr_code apr_mixture_next(struct apr_mixture *x, const struct apr_mixed *t,
     APR_TRY(place(x, t, c, &i, e));
     const uint64_t n = c == APR_MIX_VALUES ? x->nvalues : m->nblock;
     enum apr_dtype_id chosen = mixed(m, c, facts_of_model(m) | facts_of_shape(m, t) | facts_of_place(i, n));
-    if (c == APR_MIX_VALUES && (chosen == APR_Q3_K || (chosen == APR_Q4_K && (LOW >> m->preset->file_type & 1) == 0)) && is_70b(m))
+    if (c == APR_MIX_VALUES && (chosen == APR_Q3_K || chosen == APR_Q4_K) && !is_among(m, LOW) && is_70b(m))
         chosen = APR_Q5_K;
     *d = c == APR_MIX_OUTPUT && m->output != NULL ? m->output : &apr_dtypes[chosen];
     x->seen[c]++;

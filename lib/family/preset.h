@@ -22,7 +22,8 @@ struct apr_preset {
 };
 
 /* The preset of that name, alias or number ("q4_k_m", "Q4_K", "15"), letters of either case; NULL when there is none. llama-quantize's COPY
- * is none: it leaves every tensor as it is, which converting does without a preset. NVFP4 has a number and no mix: llama-quantize refuses it. */
+ * is none: it leaves every tensor as it is, which converting does without a preset. NVFP4 is none: it has a number, but llama-quantize has
+ * no mix for it. */
 const struct apr_preset *apr_preset_of(const char *word);
 
 /* The i-th by rising number, NULL behind the last. */
