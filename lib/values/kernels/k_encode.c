@@ -4,11 +4,6 @@
  * of the superblock, and the integers are searched for as well. */
 #include "values/kernels/k_pack.h"
 
-/* The searches' steps, plain and weighted. */
-static const struct apr_steps q2_steps = { 3, -0.5f, 0.1f, 15, true }, q4_steps = { 15, -1.0f, 0.1f, 20, false },
-                              q5_steps = { 31, -0.5f, 0.1f, 15, false }, q2_weighted = { 3, -0.9f, 0.05f, 36, false },
-                              q4_weighted = { 15, -0.9f, 0.05f, 36, false }, q5_weighted = { 31, -0.9f, 0.05f, 36, false };
-
 /* A superblock on its way: of its sub-blocks, what the search found and the sum of the weights. */
 struct found {
     float   scale[16], min[16], weight[16];
@@ -60,12 +55,13 @@ static void q2_k(const float *x, const float *importance, unsigned char *out)
     float weight[256];
     if (importance) {
         weigh(x, importance, 1, 16, weight, &f);
-        fit_from_min(x, weight, 16, &q2_weighted, &f);
+        const struct apr_steps steps = apr_weighted_steps(3);
+        fit_from_min(x, weight, 16, &steps, &f);
         find_positive_shares(&f, 16, 15, &s);
     } else {
         for (unsigned i = 0; i < 256; i++)
             weight[i] = fabsf(x[i]);
-        fit_from_min(x, weight, 16, &q2_steps, &f);
+        fit_from_min(x, weight, 16, &apr_q2_steps, &f);
         apr_q2_k_scales(f.scale, f.min, &s);
     }
     apr_put_q2_k(&s, out, &r);
@@ -97,14 +93,15 @@ static void q3_k(const float *x, const float *importance, unsigned char *out)
 }
 
 /* Q4_K's and Q5_K's scales and levels: a value weighs the root of its sub-block's mean square, and |x|. */
-static void find_q4_k(const float *x, const float *importance, const struct apr_steps *s, unsigned char *out, struct found *f)
+static void find_q4_k(const float *x, const float *importance, const struct apr_steps *plain, unsigned char *out, struct found *f)
 {
+    const struct apr_steps steps = importance ? apr_weighted_steps(plain->largest) : *plain;
     struct apr_k_scales scales;
     struct apr_k_rounded r;
     float weight[256];
     if (importance) {
         weigh(x, importance, 2, 32, weight, f);
-        fit_from_min(x, weight, 32, s, f);
+        fit_from_min(x, weight, 32, &steps, f);
         find_positive_shares(f, 8, 63, &scales);
     } else {
         for (unsigned i = 0; i < 256; i += 32) {
@@ -112,18 +109,18 @@ static void find_q4_k(const float *x, const float *importance, const struct apr_
             for (unsigned j = i; j < i + 32; j++)
                 weight[j] = root + fabsf(x[j]);
         }
-        fit_from_min(x, weight, 32, s, f);
+        fit_from_min(x, weight, 32, &steps, f);
         apr_q4_k_scales(f->scale, f->min, &scales);
     }
     apr_put_q4_k(&scales, out, &r);
-    level_from_min(x, 32, &r, s->largest, f->level);
+    level_from_min(x, 32, &r, steps.largest, f->level);
 }
 
 /* | f16 d | f16 dmin | 12: 6-bit scales, mins | 128: nibbles, 32 low then the same 32 high | */
 static void q4_k(const float *x, const float *importance, unsigned char *out)
 {
     struct found f;
-    find_q4_k(x, importance, importance ? &q4_weighted : &q4_steps, out, &f);
+    find_q4_k(x, importance, &apr_q4_steps, out, &f);
     apr_pack_fours(f.level, out + 16);
 }
 
@@ -131,7 +128,7 @@ static void q4_k(const float *x, const float *importance, unsigned char *out)
 static void q5_k(const float *x, const float *importance, unsigned char *out)
 {
     struct found f;
-    find_q4_k(x, importance, importance ? &q5_weighted : &q5_steps, out, &f);
+    find_q4_k(x, importance, &apr_q5_steps, out, &f);
     apr_pack_bits(f.level, 4, out + 16);
     apr_pack_fours(f.level, out + 48);
 }

@@ -8,14 +8,16 @@
 #ifndef APR_KERNELS_LANES_H
 #define APR_KERNELS_LANES_H
 
+/* Before a loop: four rounds of it at once. */
 #ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
+#define UNROLL4 _Pragma("clang loop unroll_count(4)")
 #else
-#define UNROLL _Pragma("GCC unroll 64")
+#define UNROLL4 _Pragma("GCC unroll 4")
 #endif
 
 /* Of each lane, as C's operators have it on one float; min and max are x < m ? x : m, so of NaNs the second stays. */
 LANE floats magnitude(floats v) { return floats_of(and(bits(v), all_ints(0x7fffffff))); }
+LANE floats square(floats v) { return v * v; }
 LANE floats clamp(floats v, float least, float most) { return lesser(greater(v, all(least)), all(most)); }
 LANE ints clamp_ints(ints v, int least, int most) { return lesser_ints(greater_ints(v, all_ints(least)), all_ints(most)); }
 LANE which is_more(floats a, floats b) { return is_less(b, a); }

@@ -36,7 +36,7 @@ static void q5_0(const float *x, const float *weight, unsigned char *out)
 /* | f16 d | f16 m, which is added | and levels after that */
 static void scale_and_min(const float *x, const float *weight, int largest, unsigned char *out, uint8_t level[32])
 {
-    const struct apr_steps steps = { largest, -0.9f, 0.05f, 36, false };
+    const struct apr_steps steps = apr_weighted_steps(largest);
     float min;
     apr_store_scale(out, apr_fit_from_min(x, 32, weight, &steps, level, &min));
     apr_store_scale(out + 2, -min);

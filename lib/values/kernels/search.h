@@ -28,6 +28,11 @@ struct apr_steps {
     bool     absolute; /* errors count by magnitude, not by square */
 };
 
+/* Those of K types, and of all blocks with importance. */
+static const struct apr_steps apr_q2_steps = { 3, -0.5f, 0.1f, 15, true }, apr_q4_steps = { 15, -1.0f, 0.1f, 20, false },
+                              apr_q5_steps = { 31, -0.5f, 0.1f, 15, false };
+static inline struct apr_steps apr_weighted_steps(int largest) { return (struct apr_steps){ largest, -0.9f, 0.05f, 36, false }; }
+
 /* Values about scale * level - *min, levels 0 .. largest, *min not negative. For each scale that is tried, the line that fits its levels
  * best; what makes the error less than any before is kept, and its min is that of the scales tried next. Returns the scale, 0 when all
  * values are the same and positive ones are none. */

@@ -1,0 +1,326 @@
+/* The searches of search.h, one block a lane (lanes.h): the same operations in the same order, of blocks turned so that x[i] holds element i
+ * of each. Levels are floats here, as sums need them, and are not kept: by what they were taken tells them again (level_as_found). Where all
+ * that is rounded lies within 2^22, which is nearly always, nearest() and a clamp in floats do; else all lanes take the long way. */
+#ifndef APR_KERNELS_SEARCH_LANES_H
+#define APR_KERNELS_SEARCH_LANES_H
+
+#include "values/kernels/search.h"
+
+/* What a search found for each lane: the scale and the min, and by what its levels were taken,
+ *     per_scale * (x - from);    a NaN for levels that are all 0 */
+struct lanes_found {
+    floats scale, min, per_scale, from;
+};
+
+struct lanes_fit {
+    floats a, b;
+};
+
+/* Lanes with a NaN or an infinity. */
+LANE which not_finite(const floats *x, unsigned n)
+{
+    floats zero = all(0);
+    for (unsigned i = 0; i < n; i++)
+        zero = zero + x[i] * all(0);
+    return is_nan(zero);
+}
+
+/* Whether nearest() does. */
+LANE which is_near(floats v) { return is_at_most(magnitude(v), all(0x3fffffp0f)); }
+
+LANE floats level_of(floats v, float least, float most, bool near)
+{
+    return near ? nearest(clamp(v, least, most)) : clamp(nearest_of_any(v), least, most);
+}
+
+/* Fits of levels at two scales. */
+LANE void fits_at(const floats *x, const floats *w, const floats *wx, unsigned n, int half, bool near, const floats per_scale[2],
+                  struct lanes_fit f[2])
+{
+    floats a0 = all(0), b0 = all(0), a1 = all(0), b1 = all(0);
+    UNROLL4
+    for (unsigned i = 0; i < n; i++) {
+        const floats l0 = level_of(per_scale[0] * x[i], (float)-half, (float)(half - 1), near);
+        const floats l1 = level_of(per_scale[1] * x[i], (float)-half, (float)(half - 1), near);
+        a0 = a0 + wx[i] * l0;
+        a1 = a1 + wx[i] * l1;
+        b0 = b0 + w[i] * l0 * l0;
+        b1 = b1 + w[i] * l1 * l1;
+    }
+    f[0] = (struct lanes_fit){ a0, b0 };
+    f[1] = (struct lanes_fit){ a1, b1 };
+}
+
+/* What is kept of a fit that is better than the best one. */
+LANE void keep_better(struct lanes_fit f, floats per_scale, floats *best, struct lanes_found *found)
+{
+    const which better = both(is_more(f.b, all(0)), is_more(f.a * f.a, *best * f.b));
+    const floats scale = f.a / f.b;
+    found->scale = choose(better, scale, found->scale);
+    found->per_scale = choose(better, per_scale, found->per_scale);
+    *best = choose(better, scale * f.a, *best);
+}
+
+/* The first fit is of the farthest value at level 0. The second one at its side is used by no one. */
+LANE struct lanes_found search_around(const floats *x, const floats *w, unsigned n, int half, bool near)
+{
+    static const int8_t slack[18] = { -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+    const floats at = farthest(x, n);
+    struct lanes_found found = { .min = all(0), .per_scale = all((float)-half) / at, .from = all(0) };
+    struct lanes_fit f[2];
+    floats wx[32];
+    for (unsigned i = 0; i < n; i++)
+        wx[i] = w[i] * x[i];
+    fits_at(x, w, wx, n, half, near, (floats[2]){ found.per_scale, found.per_scale }, f);
+    found.scale = choose(is_other(f[0].b, all(0)), f[0].a / f[0].b, all(0));
+    floats best = found.scale * f[0].a;
+    for (unsigned k = 0; k < 18; k += 2) {
+        floats per_scale[2];
+        for (unsigned i = 0; i < 2; i++)
+            per_scale[i] = all(-((float)half + 0.1f * (float)slack[k + i])) / at;
+        fits_at(x, w, wx, n, half, near, per_scale, f);
+        keep_better(f[0], per_scale[0], &best, &found);
+        keep_better(f[1], per_scale[1], &best, &found);
+    }
+    const which nothing = is_less(magnitude(at), all(APR_ALMOST_NOTHING));
+    found.scale = choose(nothing, all(0), found.scale);
+    found.per_scale = choose(nothing, all(NAN), found.per_scale);
+    return found;
+}
+
+/* apr_fit_around(), n at most 32. The farthest value at a level not beyond half + 0.9: near, if all is finite. */
+LANE struct lanes_found fit_around(const floats *x, const floats *w, unsigned n, int half)
+{
+    return any(not_finite(x, n)) ? search_around(x, w, n, half, false) : search_around(x, w, n, half, true);
+}
+
+/* One turn of element i. Where its place would be beyond all levels, lanes take the long way. */
+LANE which take_turn(floats x, int half, floats *level, struct lanes_fit *f)
+{
+    const floats w = x * x, wx = w * x;
+    struct lanes_fit other = { f->a - wx * *level, f->b - w * *level * *level };
+    const which can = is_more(other.a, all(0));
+    const floats place = x * other.b / other.a;
+    const bool near = !any(unless(can, is_near(place)));
+    const floats better = near ? level_of(place, (float)-half, (float)(half - 1), true)
+                               : level_of(place, (float)-half, (float)(half - 1), false);
+    other.a = other.a + wx * better;
+    other.b = other.b + w * better * better;
+    const which fits = both(is_more(other.b, all(0)), is_more(other.a * other.a * f->b, f->a * f->a * other.b));
+    const which changes = both(both(can, fits), is_other(better, *level));
+    *level = choose(changes, better, *level);
+    f->a = choose(changes, other.a, f->a);
+    f->b = choose(changes, other.b, f->b);
+    return changes;
+}
+
+/* apr_fit_by_turns() of TURNS times LANES blocks of 16, since each turn waits for the one before it. Scales only. */
+#define TURNS 4
+LANE void fit_by_turns(floats x[TURNS][16], int half, floats scale[TURNS])
+{
+    floats level[TURNS][16], at[TURNS];
+    struct lanes_fit f[TURNS];
+    which changed = no_lane();
+    for (unsigned t = 0; t < TURNS; t++) {
+        at[t] = farthest(x[t], 16);
+        f[t] = (struct lanes_fit){ all(0), all(0) };
+        for (unsigned i = 0; i < 16; i++) {
+            const floats w = x[t][i] * x[t][i];
+            level[t][i] = level_of(all((float)-half) / at[t] * x[t][i], (float)-half, (float)(half - 1), false);
+            f[t].a = f[t].a + w * x[t][i] * level[t][i];
+            f[t].b = f[t].b + w * level[t][i] * level[t][i];
+        }
+    }
+    for (unsigned round = 0; round < 5; round++) {
+        changed = no_lane();
+        for (unsigned i = 0; i < 16; i++)
+            UNROLL4
+            for (unsigned t = 0; t < TURNS; t++)
+                changed = either(changed, take_turn(x[t][i], half, &level[t][i], &f[t]));
+        if (!any(changed))
+            break;
+    }
+    for (unsigned t = 0; t < TURNS; t++) {
+        const which something = unless(is_more(f[t].b, all(0)), is_less(magnitude(at[t]), all(APR_ALMOST_NOTHING)));
+        scale[t] = choose(something, f[t].a / f[t].b, all(0));
+    }
+}
+
+/* A block's range and the sums of its weights. */
+struct lanes_range {
+    floats least, most, w, wx;
+};
+
+LANE struct lanes_range range_of(const floats *x, const floats *w, unsigned n)
+{
+    struct lanes_range r = { x[0], x[0], w[0], w[0] * x[0] };
+    for (unsigned i = 1; i < n; i++) {
+        r.least = lesser(x[i], r.least);
+        r.most = greater(x[i], r.most);
+        r.w = r.w + w[i];
+        r.wx = r.wx + w[i] * x[i];
+    }
+    return r;
+}
+
+LANE floats error_of(const floats *x, const floats *w, const floats *level, unsigned n, floats scale, floats min, bool absolute)
+{
+    floats error = all(0);
+    UNROLL4
+    for (unsigned i = 0; i < n; i++) {
+        const floats off = scale * level[i] + min - x[i];
+        error = error + w[i] * (absolute ? magnitude(off) : square(off));
+    }
+    return error;
+}
+
+/* The sums of w l, w l l and w l x, and the levels of these. */
+struct lanes_sums {
+    floats wl, wll, wlx;
+};
+LANE struct lanes_sums take_levels(const floats *x, const floats *w, unsigned n, floats per_scale, floats from, int largest, bool near,
+                                   floats *level)
+{
+    struct lanes_sums s = { all(0), all(0), all(0) };
+    UNROLL4
+    for (unsigned i = 0; i < n; i++) {
+        const floats l = level_of(per_scale * (x[i] - from), 0, (float)largest, near), each = w[i] * l;
+        level[i] = l;
+        s.wl = s.wl + each;
+        s.wll = s.wll + each * l;
+        s.wlx = s.wlx + each * x[i];
+    }
+    return s;
+}
+
+/* Whether levels of all that lies in the range are near: they are monotonous in x. Lanes that are done do not count. */
+LANE bool range_is_near(const struct lanes_range *r, floats per_scale, floats from, which done)
+{
+    const which ends = both(is_near(per_scale * (r->least - from)), is_near(per_scale * (r->most - from)));
+    return every(either(ends, done));
+}
+
+/* apr_fit_from_min(), n at most 32. */
+LANE struct lanes_found fit_from_min(const floats *x, const floats *w, unsigned n, const struct apr_steps *s)
+{
+    const struct lanes_range r = range_of(x, w, n);
+    const floats from = lesser(all(0), r.least), largest = all((float)s->largest);
+    const bool finite = !any(not_finite(x, n));
+    const which done = is_equal(r.most, from);
+    struct lanes_found found = { .min = from, .per_scale = largest / (r.most - from), .from = from };
+    floats level[32];
+    found.scale = all(1) / found.per_scale;
+    (void)take_levels(x, w, n, found.per_scale, from, s->largest, false, level);
+    floats least_error = error_of(x, w, level, n, found.scale, from, s->absolute);
+    for (unsigned k = 0; k <= s->nstep; k++) {
+        const floats per_scale = all(s->first + s->step * (float)k + (float)s->largest) / (r.most - found.min);
+        const struct lanes_sums t = finite && range_is_near(&r, per_scale, found.min, done)
+                                        ? take_levels(x, w, n, per_scale, found.min, s->largest, true, level)
+                                        : take_levels(x, w, n, per_scale, found.min, s->largest, false, level);
+        const floats determinant = r.w * t.wll - t.wl * t.wl;
+        floats scale = (r.w * t.wlx - r.wx * t.wl) / determinant, min = (t.wll * r.wx - t.wl * t.wlx) / determinant;
+        const which above = is_more(min, all(0));
+        scale = choose(above, t.wlx / t.wll, scale);
+        min = choose(above, all(0), min);
+        const floats error = error_of(x, w, level, n, scale, min, s->absolute);
+        const which better = both(is_more(determinant, all(0)), is_less(error, least_error));
+        found.from = choose(better, found.min, found.from);
+        found.per_scale = choose(better, per_scale, found.per_scale);
+        found.scale = choose(better, scale, found.scale);
+        found.min = choose(better, min, found.min);
+        least_error = choose(better, error, least_error);
+    }
+    found.scale = choose(done, all(0), found.scale);
+    found.per_scale = choose(done, all(0), found.per_scale);
+    found.from = choose(done, all(0), found.from);
+    found.min = -choose(done, from, found.min);
+    return found;
+}
+
+LANE floats level_at_most(floats v, int largest) { return lesser(all((float)largest), nearest_of_any(v)); }
+LANE floats level_in_byte(floats level) { return floats_of_ints(and(truncated(level), all_ints(255))); }
+
+LANE floats best_of_nine(const floats *x, const floats *w, unsigned n, int largest, floats most)
+{
+    floats per_scale = all((float)largest) / most, scale = all(1) / per_scale, least = all(0);
+    for (unsigned i = 0; i < n; i++) {
+        const floats off = x[i] - scale * level_in_byte(nearest_of_any(per_scale * x[i]));
+        least = least + w[i] * off * off;
+    }
+    for (int k = -4; k <= 4; k++) {
+        const floats now = all(0.1f * (float)k + (float)largest) / most;
+        floats error = all(0);
+        scale = all(1) / now;
+        for (unsigned i = 0; i < n; i++) {
+            const floats off = x[i] - scale * level_at_most(now * x[i], largest);
+            error = error + w[i] * off * off;
+        }
+        const which better = k == 0 ? no_lane() : is_less(error, least);
+        least = choose(better, error, least);
+        per_scale = choose(better, now, per_scale);
+    }
+    return per_scale;
+}
+
+LANE which take_positive_turn(floats x, floats w, int largest, floats *level, struct lanes_fit *f)
+{
+    const floats wx = w * x;
+    struct lanes_fit other = { f->a - wx * *level, f->b - w * *level * *level };
+    const which can = both(is_more(other.a, all(0)), is_more(other.b, all(0)));
+    const floats better = level_at_most(x * other.b / other.a, largest);
+    other.a = other.a + wx * better;
+    other.b = other.b + w * better * better;
+    const which fits = is_more(other.a * other.a * f->b, f->a * f->a * other.b);
+    const which changes = both(both(can, fits), is_other(better, *level));
+    *level = choose(changes, level_in_byte(better), *level);
+    f->a = choose(changes, other.a, f->a);
+    f->b = choose(changes, other.b, f->b);
+    return changes;
+}
+
+/* apr_fit_positive(), levels as floats. */
+LANE floats fit_positive(const floats *x, const floats *w, unsigned n, int largest, floats *level)
+{
+    floats most = all(0);
+    for (unsigned i = 0; i < n; i++)
+        most = greater(most, x[i]);
+    const floats per_scale = best_of_nine(x, w, n, largest, most);
+    struct lanes_fit f = { all(0), all(0) };
+    for (unsigned i = 0; i < n; i++) {
+        const floats l = level_at_most(per_scale * x[i], largest);
+        f.a = f.a + w[i] * x[i] * l;
+        f.b = f.b + w[i] * l * l;
+        level[i] = level_in_byte(l);
+    }
+    for (unsigned round = 0; round < 5; round++) {
+        which changed = no_lane();
+        for (unsigned i = 0; i < n; i++)
+            changed = either(changed, take_positive_turn(x[i], w[i], largest, &level[i], &f));
+        if (!any(changed))
+            break;
+    }
+    const which nothing = is_less(most, all(APR_ALMOST_NOTHING));
+    for (unsigned i = 0; i < n; i++)
+        level[i] = choose(nothing, all(0), level[i]);
+    return choose(unless(is_more(f.b, all(0)), nothing), f.a / f.b, all(0));
+}
+
+/* n levels, contiguous, a multiple of LANES, of one block: those that a search kept, around half or (half 0) from a min; and those of a
+ * rounded scale. */
+LANE void levels_as_found(const float *x, unsigned n, float per_scale, float from, int least, int most, uint8_t *level)
+{
+    for (unsigned i = 0; i < n; i += LANES) {
+        const ints l = clamp_ints(nearest_ints(all(per_scale) * (load(x + i) - all(from))), least, most);
+        store_bytes(level + i, isnan(per_scale) && least < 0 ? all_ints(0) : minus(l, all_ints(least)));
+    }
+}
+
+LANE void levels_of(const float *x, unsigned n, float scale, float min, int least, int most, uint8_t *level)
+{
+    for (unsigned i = 0; i < n; i += LANES) {
+        const ints l = clamp_ints(nearest_ints((load(x + i) + all(min)) / all(scale)), least, most);
+        store_bytes(level + i, minus(l, all_ints(least)));
+    }
+}
+
+#endif
