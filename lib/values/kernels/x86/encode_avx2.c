@@ -2,6 +2,7 @@
 #ifdef __x86_64__
 #include "values/kernels/x86/lanes8.h"
 #include "values/kernels/k_lanes.h"
+#include "values/kernels/legacy_lanes.h"
 #include "values/kernels/q1_lanes.h"
 #include "values/kernels/iq23_lanes.h"
 
@@ -10,5 +11,6 @@ void apr_encode_avx2(struct apr_kernels *k)
     k->encode[APR_Q1_0] = q1_0_encode;
     set_iq23_encoders(k);
     set_k_encoders(k);
+    set_legacy_encoders(k);
 }
 #endif
