@@ -28,27 +28,42 @@ LANE which not_finite(const floats *x, unsigned n)
 /* Whether nearest() does. */
 LANE which is_near(floats v) { return is_at_most(magnitude(v), all(0x3fffffp0f)); }
 
-LANE floats level_of(floats v, float least, float most, bool near)
+/* The nearest level. Of what is near, a sum with 1.5 * 2^23 holds it in its low bits: it is limited there, as integers are, on either side
+ * or on none. */
+enum limits { NONE, UPPER, BOTH };
+LANE floats near_level(floats v, int least, int most, enum limits limits)
 {
-    return near ? nearest(clamp(v, least, most)) : clamp(nearest_of_any(v), least, most);
+    const ints zero = bits(all(APR_TO_NEAREST));
+    ints sum = bits(v + all(APR_TO_NEAREST));
+    if (limits != NONE)
+        sum = lesser_ints(sum, plus(zero, all_ints(most)));
+    if (limits == BOTH)
+        sum = greater_ints(sum, plus(zero, all_ints(least)));
+    return floats_of(sum) - all(APR_TO_NEAREST);
 }
+LANE floats any_level(floats v, int least, int most) { return floats_of_ints(clamp_ints(nearest_ints(v), least, most)); }
 
-/* Fits of levels at two scales. */
-LANE void fits_at(const floats *x, const floats *w, const floats *wx, unsigned n, int half, bool near, const floats per_scale[2],
-                  struct lanes_fit f[2])
+/* Blocks for which levels around half are sought. */
+struct around {
+    const floats *x, *w, *wx;
+    unsigned      n;
+    int           half;
+    bool          near;
+};
+
+/* How levels fit at `count` scales, one or two. */
+LANE void fits_at(const struct around *a, const floats *per_scale, unsigned count, enum limits limits, struct lanes_fit *f)
 {
-    floats a0 = all(0), b0 = all(0), a1 = all(0), b1 = all(0);
+    for (unsigned k = 0; k < count; k++)
+        f[k].a = f[k].b = all(0);
     UNROLL4
-    for (unsigned i = 0; i < n; i++) {
-        const floats l0 = level_of(per_scale[0] * x[i], (float)-half, (float)(half - 1), near);
-        const floats l1 = level_of(per_scale[1] * x[i], (float)-half, (float)(half - 1), near);
-        a0 = a0 + wx[i] * l0;
-        a1 = a1 + wx[i] * l1;
-        b0 = b0 + w[i] * l0 * l0;
-        b1 = b1 + w[i] * l1 * l1;
-    }
-    f[0] = (struct lanes_fit){ a0, b0 };
-    f[1] = (struct lanes_fit){ a1, b1 };
+    for (unsigned i = 0; i < a->n; i++)
+        for (unsigned k = 0; k < count; k++) {
+            const floats place = per_scale[k] * a->x[i];
+            const floats l = a->near ? near_level(place, -a->half, a->half - 1, limits) : any_level(place, -a->half, a->half - 1);
+            f[k].a = f[k].a + a->wx[i] * l;
+            f[k].b = f[k].b + a->w[i] * l * l;
+        }
 }
 
 /* What is kept of a fit that is better than the best one. */
@@ -61,27 +76,33 @@ LANE void keep_better(struct lanes_fit f, floats per_scale, floats *best, struct
     *best = choose(better, scale * f.a, *best);
 }
 
-/* The first fit is of the farthest value at level 0. The second one at its side is used by no one. */
-LANE struct lanes_found search_around(const floats *x, const floats *w, unsigned n, int half, bool near)
+/* Two of the fits that follow the first, at slack and one more than that, or at -1 and 1. */
+LANE void try_slack(const struct around *a, floats at, int slack, enum limits limits, floats *best, struct lanes_found *found)
 {
-    static const int8_t slack[18] = { -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9 };
-    const floats at = farthest(x, n);
-    struct lanes_found found = { .min = all(0), .per_scale = all((float)-half) / at, .from = all(0) };
+    const int second = slack == -1 ? 1 : slack + 1;
+    const floats per_scale[2] = { all(-((float)a->half + 0.1f * (float)slack)) / at, all(-((float)a->half + 0.1f * (float)second)) / at };
     struct lanes_fit f[2];
-    floats wx[32];
-    for (unsigned i = 0; i < n; i++)
-        wx[i] = w[i] * x[i];
-    fits_at(x, w, wx, n, half, near, (floats[2]){ found.per_scale, found.per_scale }, f);
-    found.scale = choose(is_other(f[0].b, all(0)), f[0].a / f[0].b, all(0));
-    floats best = found.scale * f[0].a;
-    for (unsigned k = 0; k < 18; k += 2) {
-        floats per_scale[2];
-        for (unsigned i = 0; i < 2; i++)
-            per_scale[i] = all(-((float)half + 0.1f * (float)slack[k + i])) / at;
-        fits_at(x, w, wx, n, half, near, per_scale, f);
-        keep_better(f[0], per_scale[0], &best, &found);
-        keep_better(f[1], per_scale[1], &best, &found);
-    }
+    fits_at(a, per_scale, 2, limits, f);
+    keep_better(f[0], per_scale[0], best, found);
+    keep_better(f[1], per_scale[1], best, found);
+}
+
+/* The first fit is of the farthest value at level 0. With a slack of -6 or less no value lies beyond the levels, of 4 or less only on the
+ * other side of 0. */
+LANE struct lanes_found search_around(const struct around *a)
+{
+    const floats at = farthest(a->x, a->n);
+    struct lanes_found found = { .min = all(0), .per_scale = all((float)-a->half) / at, .from = all(0) };
+    struct lanes_fit first;
+    fits_at(a, &found.per_scale, 1, UPPER, &first);
+    found.scale = choose(is_other(first.b, all(0)), first.a / first.b, all(0));
+    floats best = found.scale * first.a;
+    for (int slack = -9; slack < -5; slack += 2)
+        try_slack(a, at, slack, NONE, &best, &found);
+    for (int slack = -5; slack < 4; slack += slack == -1 ? 3 : 2)
+        try_slack(a, at, slack, UPPER, &best, &found);
+    for (int slack = 4; slack < 9; slack += 2)
+        try_slack(a, at, slack, BOTH, &best, &found);
     const which nothing = is_less(magnitude(at), all(APR_ALMOST_NOTHING));
     found.scale = choose(nothing, all(0), found.scale);
     found.per_scale = choose(nothing, all(NAN), found.per_scale);
@@ -91,7 +112,11 @@ LANE struct lanes_found search_around(const floats *x, const floats *w, unsigned
 /* apr_fit_around(), n at most 32. The farthest value at a level not beyond half + 0.9: near, if all is finite. */
 LANE struct lanes_found fit_around(const floats *x, const floats *w, unsigned n, int half)
 {
-    return any(not_finite(x, n)) ? search_around(x, w, n, half, false) : search_around(x, w, n, half, true);
+    floats wx[32];
+    for (unsigned i = 0; i < n; i++)
+        wx[i] = w[i] * x[i];
+    const struct around near = { x, w, wx, n, half, true }, far = { x, w, wx, n, half, false };
+    return any(not_finite(x, n)) ? search_around(&far) : search_around(&near);
 }
 
 /* One turn of element i. Where its place would be beyond all levels, lanes take the long way. */
@@ -102,8 +127,7 @@ LANE which take_turn(floats x, int half, floats *level, struct lanes_fit *f)
     const which can = is_more(other.a, all(0));
     const floats place = x * other.b / other.a;
     const bool near = !any(unless(can, is_near(place)));
-    const floats better = near ? level_of(place, (float)-half, (float)(half - 1), true)
-                               : level_of(place, (float)-half, (float)(half - 1), false);
+    const floats better = near ? near_level(place, -half, half - 1, BOTH) : any_level(place, -half, half - 1);
     other.a = other.a + wx * better;
     other.b = other.b + w * better * better;
     const which fits = both(is_more(other.b, all(0)), is_more(other.a * other.a * f->b, f->a * f->a * other.b));
@@ -126,7 +150,7 @@ LANE void fit_by_turns(floats x[TURNS][16], int half, floats scale[TURNS])
         f[t] = (struct lanes_fit){ all(0), all(0) };
         for (unsigned i = 0; i < 16; i++) {
             const floats w = x[t][i] * x[t][i];
-            level[t][i] = level_of(all((float)-half) / at[t] * x[t][i], (float)-half, (float)(half - 1), false);
+            level[t][i] = any_level(all((float)-half) / at[t] * x[t][i], -half, half - 1);
             f[t].a = f[t].a + w * x[t][i] * level[t][i];
             f[t].b = f[t].b + w * level[t][i] * level[t][i];
         }
@@ -174,17 +198,18 @@ LANE floats error_of(const floats *x, const floats *w, const floats *level, unsi
     return error;
 }
 
-/* The sums of w l, w l l and w l x, and the levels of these. */
+/* The sums of w l, w l l and w l x of levels, which are kept too. */
 struct lanes_sums {
     floats wl, wll, wlx;
 };
-LANE struct lanes_sums take_levels(const floats *x, const floats *w, unsigned n, floats per_scale, floats from, int largest, bool near,
-                                   floats *level)
+LANE struct lanes_sums sum_levels(const floats *x, const floats *w, unsigned n, floats per_scale, floats from, int largest, bool near,
+                                  floats *level)
 {
     struct lanes_sums s = { all(0), all(0), all(0) };
     UNROLL4
     for (unsigned i = 0; i < n; i++) {
-        const floats l = level_of(per_scale * (x[i] - from), 0, (float)largest, near), each = w[i] * l;
+        const floats place = per_scale * (x[i] - from);
+        const floats l = near ? near_level(place, 0, largest, BOTH) : any_level(place, 0, largest), each = w[i] * l;
         level[i] = l;
         s.wl = s.wl + each;
         s.wll = s.wll + each * l;
@@ -193,35 +218,52 @@ LANE struct lanes_sums take_levels(const floats *x, const floats *w, unsigned n,
     return s;
 }
 
-/* Whether levels of all that lies in the range are near: they are monotonous in x. Lanes that are done do not count. */
-LANE bool range_is_near(const struct lanes_range *r, floats per_scale, floats from, which done)
+/* Blocks for which levels from a min are sought. Lanes that are done have but one value. */
+struct from_min {
+    const floats      *x, *w;
+    unsigned           n, largest;
+    struct lanes_range range;
+    which              done;
+    bool               finite;
+};
+
+/* Levels are monotonous in x: where those of the range's ends are near, all are. */
+LANE struct lanes_sums take_levels(const struct from_min *b, floats per_scale, floats from, floats *level)
 {
-    const which ends = both(is_near(per_scale * (r->least - from)), is_near(per_scale * (r->most - from)));
-    return every(either(ends, done));
+    const which ends = both(is_near(per_scale * (b->range.least - from)), is_near(per_scale * (b->range.most - from)));
+    return b->finite && every(either(ends, b->done)) ? sum_levels(b->x, b->w, b->n, per_scale, from, (int)b->largest, true, level)
+                                                     : sum_levels(b->x, b->w, b->n, per_scale, from, (int)b->largest, false, level);
+}
+
+/* The line that is nearest to values of levels with these sums, where the determinant is not 0. */
+LANE void line_of(const struct lanes_range *r, const struct lanes_sums *s, floats determinant, floats *scale, floats *min)
+{
+    *scale = (r->w * s->wlx - r->wx * s->wl) / determinant;
+    *min = (s->wll * r->wx - s->wl * s->wlx) / determinant;
+    const which above = is_more(*min, all(0));
+    if (any(above)) {
+        *scale = choose(above, s->wlx / s->wll, *scale);
+        *min = choose(above, all(0), *min);
+    }
 }
 
 /* apr_fit_from_min(), n at most 32. */
 LANE struct lanes_found fit_from_min(const floats *x, const floats *w, unsigned n, const struct apr_steps *s)
 {
-    const struct lanes_range r = range_of(x, w, n);
-    const floats from = lesser(all(0), r.least), largest = all((float)s->largest);
-    const bool finite = !any(not_finite(x, n));
-    const which done = is_equal(r.most, from);
-    struct lanes_found found = { .min = from, .per_scale = largest / (r.most - from), .from = from };
+    struct from_min b = { x, w, n, (unsigned)s->largest, range_of(x, w, n), no_lane(), !any(not_finite(x, n)) };
+    const floats from = lesser(all(0), b.range.least), most = b.range.most;
+    struct lanes_found found = { .min = from, .per_scale = all((float)s->largest) / (most - from), .from = from };
     floats level[32];
+    b.done = is_equal(most, from);
     found.scale = all(1) / found.per_scale;
-    (void)take_levels(x, w, n, found.per_scale, from, s->largest, false, level);
+    (void)take_levels(&b, found.per_scale, from, level);
     floats least_error = error_of(x, w, level, n, found.scale, from, s->absolute);
     for (unsigned k = 0; k <= s->nstep; k++) {
-        const floats per_scale = all(s->first + s->step * (float)k + (float)s->largest) / (r.most - found.min);
-        const struct lanes_sums t = finite && range_is_near(&r, per_scale, found.min, done)
-                                        ? take_levels(x, w, n, per_scale, found.min, s->largest, true, level)
-                                        : take_levels(x, w, n, per_scale, found.min, s->largest, false, level);
-        const floats determinant = r.w * t.wll - t.wl * t.wl;
-        floats scale = (r.w * t.wlx - r.wx * t.wl) / determinant, min = (t.wll * r.wx - t.wl * t.wlx) / determinant;
-        const which above = is_more(min, all(0));
-        scale = choose(above, t.wlx / t.wll, scale);
-        min = choose(above, all(0), min);
+        floats scale, min;
+        const floats per_scale = all(s->first + s->step * (float)k + (float)s->largest) / (most - found.min);
+        const struct lanes_sums sums = take_levels(&b, per_scale, found.min, level);
+        const floats determinant = b.range.w * sums.wll - sums.wl * sums.wl;
+        line_of(&b.range, &sums, determinant, &scale, &min);
         const floats error = error_of(x, w, level, n, scale, min, s->absolute);
         const which better = both(is_more(determinant, all(0)), is_less(error, least_error));
         found.from = choose(better, found.min, found.from);
@@ -230,10 +272,10 @@ LANE struct lanes_found fit_from_min(const floats *x, const floats *w, unsigned 
         found.min = choose(better, min, found.min);
         least_error = choose(better, error, least_error);
     }
-    found.scale = choose(done, all(0), found.scale);
-    found.per_scale = choose(done, all(0), found.per_scale);
-    found.from = choose(done, all(0), found.from);
-    found.min = -choose(done, from, found.min);
+    found.scale = choose(b.done, all(0), found.scale);
+    found.per_scale = choose(b.done, all(0), found.per_scale);
+    found.from = choose(b.done, all(0), found.from);
+    found.min = -choose(b.done, from, found.min);
     return found;
 }
 
