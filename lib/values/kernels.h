@@ -20,8 +20,8 @@ typedef void apr_decode_wide_fn(const unsigned char *head, const unsigned char *
  * of its payload. Blocks are those of llama.cpp's quantizers without an importance matrix, APR_Q4 those of the reference:
  *   NaN       is lost: passed over when the scale is chosen, then given a code (Q1_0: the scale is NaN; IQ4_NL: it is 0)
  *   infinity  and what is too large for the scale's type make the scale infinite or NaN (MXFP4: 255), which whoever must not write it
- *             finds in the block, by bad_scale or in its f16 fields (NVFP4: lost, as its scales saturate; K types: lost with its
- *             sub-block, so that who must not lose it looks for it first) */
+ *             finds in the block, by bad_scale or in its f16 fields (NVFP4: lost, as its scales saturate; K types, IQ4_XS: lost
+ *             with its sub-block, as is what overflows when squared, so that who must not lose it looks for it first) */
 typedef void apr_encode_fn(const float *x, size_t n, unsigned char *out);
 typedef void apr_encode_wide_fn(const double *x, size_t n, unsigned char *out);
 

@@ -33,8 +33,8 @@ static struct fit fit(const float x[SUB], const float weight[SUB], float per_d)
     return f;
 }
 
-/* The scale of least squares for a sub-block, among those that give the value farthest from 0 a level near the lowest or highest: the
- * first guess puts it on level 0, then seven steps to either side of it are tried. Squares fall with qx * qx / qq. */
+/* The scale of least squares for a sub-block, among those that take the value farthest from 0 to a number near that of the lowest level:
+ * a first guess to 127, then fifteen steps to -134 ... -120. Squares fall with qx * qx / qq. */
 static float scale_of(const float x[SUB], const float weight[SUB])
 {
     const float farthest = apr_farthest(x, SUB), lowest = (float)iq4nl_levels[0];

@@ -1,6 +1,5 @@
 /* Four-bit codes that stand for levels of a table. */
-#include "values/kernels/encode.h"
-#include "values/kernels/grids.h"
+#include "values/kernels/fp4.h"
 
 /* n bytes of nibbles: low ones first, then high ones. */
 static inline void put(const int8_t levels[16], const unsigned char *q, unsigned n, float scale, float *out)
@@ -106,60 +105,37 @@ static const char *nvfp4_bad_scale(const unsigned char *in)
     return bad ? "d" : NULL;
 }
 
-/* Codes of the levels, times scale, nearest to n values, the first of several; then as nibbles. */
+/* The code of the level nearest to x, the first of several, 0 for NaN. Levels of the other sign are farther than that of code 0. */
+static uint8_t nearest_fp4(float x, const float level[8])
+{
+    const float far = fabsf(x);
+    float least = far;
+    unsigned code = 0;
+    for (unsigned c = 1; c < 8; c++) {
+        const float distance = fabsf(level[c] - far);
+        code = distance < least ? c : code;
+        least = distance < least ? distance : least;
+    }
+    return (uint8_t)(code > 0 && x < 0 ? code + 8 : code);
+}
+
 static void store_nearest_fp4(const float *x, unsigned n, float scale, unsigned char *out)
 {
     uint8_t code[32];
-    float level[16];
-    for (unsigned c = 0; c < 16; c++)
-        level[c] = (float)fp4_doubled[c] * scale;
-    for (unsigned i = 0; i < n; i++) {
-        float least = fabsf(level[0] - x[i]);
-        unsigned at = 0;
-        for (unsigned c = 1; c < 16; c++) {
-            const float distance = fabsf(level[c] - x[i]);
-            at = distance < least ? c : at;
-            least = distance < least ? distance : least;
-        }
-        code[i] = (uint8_t)at;
-    }
+    float level[8];
+    apr_fp4_levels(scale, level);
+    for (unsigned i = 0; i < n; i++)
+        code[i] = nearest_fp4(x[i], level);
     apr_store_nibbles(code, n, out);
-}
-
-/* floor(log2(most)) + 125, where the logarithm is rounded to f32 before: it is whole for numbers a little below a power of two as well,
- * 2^K less up to 11/16 of the power of two in |K|, in last places. Not below 0; 255, which is invalid, for infinity. */
-static unsigned mxfp4_exponent(float most)
-{
-    const uint32_t bits = apr_bits_of_float(most), fraction = bits & 0x7fffffu;
-    const int exponent = (int)(bits >> 23) - 127;
-    if (exponent == 128)
-        return 255;
-    const unsigned away = (unsigned)(exponent < 0 ? -(exponent + 1) : exponent);
-    unsigned power = 64;
-    while (power > away)
-        power /= 2;
-    return (unsigned)apr_clamp(exponent + (fraction >= 0x800000u - power * 11 / 16) + 125, 0, 254);
 }
 
 /* | exponent | 16: nibbles |: the exponent gives the largest |x| a level of 8 or 12. */
 static void mxfp4_encode(const float *x, size_t n, unsigned char *out)
 {
     for (; n; n -= 32, x += 32, out += 17) {
-        const float most = apr_largest(x, 32);
-        out[0] = (unsigned char)(most > 0 ? mxfp4_exponent(most) : 0);
+        out[0] = apr_mxfp4_exponent(apr_largest(x, 32));
         store_nearest_fp4(x, 32, apr_e8m0_half(out[0]), out + 1);
     }
-}
-
-/* An unsigned float of | exponent, bias 7: 4 | fraction: 3 |, rounded half up on the bit after, at most 448. v is not negative. */
-static unsigned to_ue4m3(float v)
-{
-    const uint32_t bits = apr_bits_of_float(v > 448 ? 448 : v);
-    const int exponent = (int)(bits >> 23) - 127 + 7;
-    if (exponent <= 0)
-        return (unsigned)apr_clamp(apr_truncate(v * 512 + 0.5f), 0, 7);
-    const unsigned code = (unsigned)exponent << 3 | (bits >> 20 & 7), rounded = code + (bits >> 19 & 1);
-    return rounded < 15u << 3 ? rounded : 0x7e;
 }
 
 /* | 4: scales | 32: nibbles, 8 low then the same 8 high |; a scale is for 16 elements: max|x| / 6. */
@@ -167,7 +143,7 @@ static void nvfp4_encode(const float *x, size_t n, unsigned char *out)
 {
     for (; n; n -= 64, out += 36)
         for (unsigned g = 0; g < 4; g++, x += 16) {
-            out[g] = (unsigned char)to_ue4m3(apr_largest(x, 16) / 6);
+            out[g] = apr_to_ue4m3(apr_largest(x, 16) / 6);
             store_nearest_fp4(x, 16, apr_float_of_bits(ue4m3_half[out[g]]), out + 4 + 8 * g);
         }
 }

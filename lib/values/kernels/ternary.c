@@ -146,12 +146,16 @@ static float ternary(const float *x, unsigned n, uint8_t *level)
     return d;
 }
 
-/* | f16 d | 16: 2-bit codes, in order |; the fourth is not used. */
+/* | f16 d | 16: 2-bit codes, in order |; the fourth is not used. Where d, 0 as f16, is so small that 1 / d is infinite, the reference has
+ * no integers to round to: as on x86, all its codes are 0. */
 static void q2_0_encode(const float *x, size_t n, unsigned char *out)
 {
     uint8_t level[64];
     for (; n; n -= 64, x += 64, out += 18) {
-        apr_store_scale(out, ternary(x, 64, level));
+        const float d = ternary(x, 64, level);
+        apr_store_scale(out, d);
+        if (isinf(apr_inverse(d)))
+            memset(level, 0, sizeof level);
         for (unsigned i = 0; i < 16; i++)
             out[2 + i] = (unsigned char)(level[4 * i] | level[4 * i + 1] << 2 | level[4 * i + 2] << 4 | level[4 * i + 3] << 6);
     }

@@ -3,6 +3,8 @@
 #include "values/kernels/x86/lanes8.h"
 #include "values/kernels/k_lanes.h"
 #include "values/kernels/legacy_lanes.h"
+#include "values/kernels/fp4_lanes.h"
+#include "values/kernels/iq4_lanes.h"
 #include "values/kernels/q1_lanes.h"
 #include "values/kernels/iq23_lanes.h"
 
@@ -12,5 +14,7 @@ void apr_encode_avx2(struct apr_kernels *k)
     set_iq23_encoders(k);
     set_k_encoders(k);
     set_legacy_encoders(k);
+    fp4_set(k);
+    iq4_set(k);
 }
 #endif
