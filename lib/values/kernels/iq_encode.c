@@ -4,6 +4,8 @@
  * the best of the entries around them is taken. */
 #include "values/kernels/iq_encode.h"
 
+#include "values/kernels/search.h"
+
 enum { SUPER = 256, MOST_PARTS = 16 };
 
 /* ---- the search for the scale and the tuples of a sub-block ------------------------------------------------------------ */
@@ -163,73 +165,6 @@ static float largest_of(const float *x, unsigned n)
     return most;
 }
 
-/* The first scale for IQ2_XXS: fits levels 0 to 4 to values that are not negative, but for a few. Out of nine scales the one with the
- * least error, levels being the nearest; then each level in turn goes where it is best for the scale that the others have, for five
- * rounds at most. The level of a negative value is kept in a byte, and counts as that byte. */
-enum { TOP_LEVEL = 4 };
-
-static int level_at(float v)
-{
-    const int level = apr_nearest(v);
-    return level < TOP_LEVEL ? level : TOP_LEVEL;
-}
-
-static float error_of(const struct apr_iq_part *p, unsigned n, float per_scale, bool first)
-{
-    const float scale = 1 / per_scale;
-    float sum = 0;
-    for (unsigned i = 0; i < n; i++) {
-        const int level = first ? (uint8_t)apr_nearest(per_scale * p->x[i]) : level_at(per_scale * p->x[i]);
-        const float e = p->x[i] - scale * (float)level;
-        sum += p->w[i] * e * e;
-    }
-    return sum;
-}
-
-/* Moves the levels that a fit gains by; s are its sums. Returns whether there was one. */
-static bool move_levels(const struct apr_iq_part *p, unsigned n, uint8_t *level, struct sums *s)
-{
-    bool moved = false;
-    for (unsigned i = 0; i < n; i++) {
-        const float w = p->w[i], x = p->x[i];
-        float a = s->a - w * x * level[i], b = s->b - w * level[i] * level[i];
-        if (!(a > 0 && b > 0))
-            continue;
-        const int to = level_at(x * b / a);
-        a += w * x * (float)to;
-        b += w * (float)to * (float)to;
-        if (to != level[i] && a * a * s->b > s->a * s->a * b) {
-            level[i] = (uint8_t)to;
-            *s = (struct sums){ a, b };
-            moved = true;
-        }
-    }
-    return moved;
-}
-
-static float first_scale(const struct apr_iq_part *p, unsigned n, float largest)
-{
-    float per_scale = TOP_LEVEL / largest, least = error_of(p, n, per_scale, true);
-    for (int k = -4; k <= 4; k++) {
-        const float trial = (0.1f * (float)k + TOP_LEVEL) / largest, error = k ? error_of(p, n, trial, false) : INFINITY;
-        if (error < least) {
-            least = error;
-            per_scale = trial;
-        }
-    }
-    uint8_t level[32];
-    struct sums s = { 0, 0 };
-    for (unsigned i = 0; i < n; i++) {
-        const int l = level_at(per_scale * p->x[i]);
-        level[i] = (uint8_t)l;
-        s.a += p->w[i] * p->x[i] * (float)l;
-        s.b += p->w[i] * (float)l * (float)l;
-    }
-    for (unsigned round = 0; round < 5 && move_levels(p, n, level, &s); round++)
-        ;
-    return s.b > 0 ? s.a / s.b : 0;
-}
-
 /* Sub-block number `at` of a super-block; returns its scale. */
 static float encode_part(const struct apr_iq_kind *k, const struct apr_codebook *b, apr_iq_search_fn *search, const float *x,
                          const float *importance, float sigma2, unsigned at, struct super *s)
@@ -243,7 +178,8 @@ static float encode_part(const struct apr_iq_kind *k, const struct apr_codebook 
     float largest = largest_of(p.x, k->n), scale = largest / (float)k->top;
     s->skipped[at] = largest < k->least;
     if (!s->skipped[at] && k->again == APR_IQ_ALL_ALWAYS) {
-        scale = first_scale(&p, k->n, largest);
+        uint8_t unused[32];
+        scale = apr_fit_positive(p.x, k->n, 4, p.w, unused);
         largest = scale * 3;
         s->skipped[at] = !(largest > 0);
     }
