@@ -17,6 +17,7 @@ void apr_levels4_init(struct apr_kernels *k, enum apr_isa isa);      /* IQ4_NL I
 void apr_ternary_init(struct apr_kernels *k, enum apr_isa isa);        /* Q1_0 Q2_0 TQ1_0 TQ2_0 */
 void apr_apr_init(struct apr_kernels *k, enum apr_isa isa);        /* APR_Q4 APR_Q8 */
 void apr_iq_encode_init(struct apr_kernels *k);                    /* encoders of IQ2 IQ3, by apr_iq_init */
+void apr_iq1_encode_init(struct apr_kernels *k);                   /* of IQ1, likewise */
 void apr_difference_init(struct apr_kernels *k, enum apr_isa isa); /* of no dtype */
 void apr_moments_init(struct apr_kernels *k, enum apr_isa isa);    /* likewise: moments and bins */
 

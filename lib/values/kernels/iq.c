@@ -157,4 +157,5 @@ void apr_iq_init(struct apr_kernels *k, enum apr_isa isa)
     k->decode[APR_IQ3_XXS] = iq3_xxs;
     k->decode[APR_IQ3_S] = iq3_s;
     apr_iq_encode_init(k);
+    apr_iq1_encode_init(k);
 }

@@ -56,6 +56,8 @@ LANE floats look_up_four(four_floats t, ints index)
     const uint32x4_t first = vmulq_n_u32(vandq_u32(vreinterpretq_u32_s32(index), vdupq_n_u32(3)), 0x04040404);
     return vreinterpretq_f32_u8(vqtbl1q_u8(t, vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(0x03020100)))));
 }
+LANE floats again_and_again(four_floats t) { return vreinterpretq_f32_u8(t); }
+LANE four_floats first_four(floats v) { return vreinterpretq_u8_f32(v); }
 LANE eight_floats load_eight(const float *p) { return (eight_floats){ { load_four(p), load_four(p + 4) } }; }
 LANE floats look_up_eight(eight_floats t, ints index)
 {
@@ -87,6 +89,11 @@ LANE floats floats_of(ints v) { return vreinterpretq_f32_s32(v); }
 
 /* FMIN and FMAX would keep NaNs. */
 LANE floats root(floats v) { return vsqrtq_f32(v); }
+LANE floats rough_inverse(floats v)
+{
+    const floats first = vrecpeq_f32(v);
+    return vmulq_f32(first, vrecpsq_f32(v, first));
+}
 LANE floats lesser(floats a, floats b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 LANE floats greater(floats a, floats b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 

@@ -6,11 +6,13 @@
 #include "values/kernels/fp4_lanes.h"
 #include "values/kernels/iq4_lanes.h"
 #include "values/kernels/q1_lanes.h"
+#include "values/kernels/iq1_lanes.h"
 #include "values/kernels/iq23_lanes.h"
 
 void apr_encode_avx512(struct apr_kernels *k)
 {
     k->encode[APR_Q1_0] = q1_0_encode;
+    set_iq1_encoders(k);
     set_iq23_encoders(k);
     set_k_encoders(k);
     set_legacy_encoders(k);

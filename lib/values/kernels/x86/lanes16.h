@@ -36,6 +36,8 @@ LANE floats look_up(sixteen_floats t, ints index) { return _mm512_permutexvar_ps
 typedef __m512 four_floats, eight_floats;
 LANE four_floats load_four(const float *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
 LANE floats look_up_four(four_floats t, ints index) { return _mm512_permutevar_ps(t, index); }
+LANE floats again_and_again(four_floats t) { return t; }
+LANE four_floats first_four(floats v) { return v; }
 LANE eight_floats load_eight(const float *p) { return _mm512_broadcast_f32x8(_mm256_loadu_ps(p)); }
 LANE floats look_up_eight(eight_floats t, ints index) { return _mm512_permutexvar_ps(index, t); }
 LANE ints load_halves(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
@@ -58,6 +60,7 @@ LANE ints bits(floats v) { return _mm512_castps_si512(v); }
 LANE floats floats_of(ints v) { return _mm512_castsi512_ps(v); }
 
 LANE floats root(floats v) { return _mm512_sqrt_ps(v); }
+LANE floats rough_inverse(floats v) { return _mm512_rcp14_ps(v); }
 LANE floats lesser(floats a, floats b) { return _mm512_min_ps(a, b); }
 LANE floats greater(floats a, floats b) { return _mm512_max_ps(a, b); }
 

@@ -50,6 +50,8 @@ LANE floats look_up(sixteen_floats t, ints index)
 typedef __m256 four_floats, eight_floats;
 LANE four_floats load_four(const float *p) { return _mm256_broadcast_ps((const __m128 *)(const void *)p); }
 LANE floats look_up_four(four_floats t, ints index) { return _mm256_permutevar_ps(t, index); }
+LANE floats again_and_again(four_floats t) { return t; }
+LANE four_floats first_four(floats v) { return v; }
 LANE eight_floats load_eight(const float *p) { return load(p); }
 LANE floats look_up_eight(eight_floats t, ints index) { return _mm256_permutevar8x32_ps(t, index); }
 LANE ints load_halves(const uint16_t *p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)); }
@@ -74,6 +76,7 @@ LANE ints bits(floats v) { return _mm256_castps_si256(v); }
 LANE floats floats_of(ints v) { return _mm256_castsi256_ps(v); }
 
 LANE floats root(floats v) { return _mm256_sqrt_ps(v); }
+LANE floats rough_inverse(floats v) { return _mm256_rcp_ps(v); } /* to 2^-11; machines differ: for bounds, not for results */
 LANE floats lesser(floats a, floats b) { return _mm256_min_ps(a, b); }   /* a < b ? a : b */
 LANE floats greater(floats a, floats b) { return _mm256_max_ps(a, b); } /* a > b ? a : b */
 
