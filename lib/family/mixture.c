@@ -231,8 +231,8 @@ struct apr_mixture apr_mixture_of(const struct apr_mix *m, const struct apr_mixe
     return x;
 }
 
-/* How many of its category came before a tensor; of a feed-forward tensor with experts, which may stand in any order, its block. LOW presets
- * count all the same, and MXFP4_MOE does not ask. */
+/* How many of its category came before a tensor; of a feed-forward tensor with experts, which may stand in any order, its block. LOW
+ * presets count all the same, and MXFP4_MOE does not ask. */
 static enum apr_code place(const struct apr_mixture *x, const struct apr_mixed *t, enum apr_category c, uint64_t *i, struct apr_error *e)
 {
     const struct apr_mix *m = x->mix;
