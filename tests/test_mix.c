@@ -261,6 +261,25 @@ static void a_refusal_names_the_tensor_the_dtype_the_preset_and_what_is_missing(
     }
 }
 
+/* llama-quantize writes such blocks and then finds them broken. */
+static void an_option_whose_blocks_do_not_fit_is_refused(void **state)
+{
+    (void)state;
+    struct apr_error e;
+    const uint64_t dim[] = { 3, 288 };
+    struct apr_mix m = { .preset = apr_preset_of("Q4_K_M"), .architecture = apr_text("llama"), .nblock = 1 };
+    struct apr_mixed t[] = { { .name = apr_text("output.weight"), .ndim = 2, .dim = dim, .from = &apr_dtypes[APR_F32] },
+                             { .name = apr_text("token_embd.weight"), .ndim = 2, .dim = dim, .from = &apr_dtypes[APR_F32] } };
+    m.output = m.embedding = &apr_dtypes[APR_Q5_1];
+    assert_int_equal(apr_mix_choose(&m, t, 2, &e), APR_OK);
+    m.embedding = &apr_dtypes[APR_Q4_K];
+    assert_int_equal(apr_mix_choose(&m, t, 2, &e), APR_EARG);
+    assert_non_null(strstr(e.text, "tensor \"token_embd.weight\" has rows of 288 elements, no whole blocks of Q4_K (256)"));
+    m.output = &apr_dtypes[APR_Q4_K];
+    assert_int_equal(apr_mix_choose(&m, t, 2, &e), APR_EARG);
+    assert_non_null(strstr(e.text, "tensor \"output.weight\""));
+}
+
 static void blocks_that_are_carried_over_want_an_imatrix_but_no_entry(void **state)
 {
     (void)state;
@@ -320,6 +339,7 @@ int main(void)
         cmocka_unit_test(every_tensor_gets_the_dtype_that_llama_quantize_gives_it),
         cmocka_unit_test(names_stand_by_block_then_by_bytes),
         cmocka_unit_test(a_refusal_names_the_tensor_the_dtype_the_preset_and_what_is_missing),
+        cmocka_unit_test(an_option_whose_blocks_do_not_fit_is_refused),
         cmocka_unit_test(blocks_that_are_carried_over_want_an_imatrix_but_no_entry),
         cmocka_unit_test(what_a_mix_asks_of_a_model_stands_in_its_keys),
     };

@@ -157,22 +157,27 @@ static bool lacks_importance(const struct apr_mix *m, const struct apr_mixed *t)
 
 /* ---- one tensor after the other ------------------------------------------------------------------------------------- */
 
-/* What an option, a rule or the mix says, in this order; a shape is not asked whether it fits what an option says. A preset of plain floats
- * knows no rules, and a tensor under a rule is not counted by the mix. */
+/* The dtype that an option has for this one tensor, or NULL. A rule that names the embeddings of layers goes before. */
+static const struct apr_dtype *by_option(const struct apr_mix *m, const struct apr_mixed *t)
+{
+    const enum apr_category c = apr_category_of(m, t->name);
+    const bool own_rule = t->ruled != NULL && apr_bytes_is(t->name, "per_layer_token_embd.weight");
+    return c == APR_MIX_EMBEDDING && !own_rule ? m->embedding : c == APR_MIX_OUTPUT ? m->output : NULL;
+}
+
+/* What an option, a rule or the mix says, in this order; nothing takes the place of what an option says. A preset of plain floats knows no
+ * rules, and a tensor under a rule is not counted by the mix. */
 static enum apr_code wanted(struct apr_mixture *x, struct apr_mixed *t, struct apr_error *e)
 {
     const struct apr_mix *m = x->mix;
-    const enum apr_category c = apr_category_of(m, t->name);
-    const bool own_rule = t->ruled != NULL && apr_bytes_is(t->name, "per_layer_token_embd.weight");
-    const struct apr_dtype *d = t->dtype = &apr_dtypes[m->preset->dtype];
-    if (c == APR_MIX_EMBEDDING && m->embedding != NULL && !own_rule)
-        t->dtype = m->embedding;
-    else if (c == APR_MIX_OUTPUT && m->output != NULL)
-        t->dtype = m->output;
-    else if (apr_is_quantized(d)) {
-        if (t->ruled != NULL)
+    const struct apr_dtype *d = by_option(m, t);
+    if (d != NULL)
+        t->dtype = row_length(t) % d->block == 0 ? d : NULL;
+    else {
+        d = &apr_dtypes[m->preset->dtype];
+        if (t->ruled != NULL && apr_is_quantized(d))
             d = t->ruled;
-        else if (!m->pure)
+        else if (!m->pure && apr_is_quantized(d))
             APR_TRY(apr_mixture_next(x, t, &d, e));
         t->dtype = fitting(d, row_length(t));
     }
