@@ -39,7 +39,7 @@ HEADERS := $(wildcard lib/*/*.h)
 PAGES   := lib/ui/page.css lib/ui/page.js $(wildcard tools/*/page.js)
 TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-DIFF    := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)))
+FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) tools/apr-convert/recipe.c)
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair
 LIBRARY := $(BUILD)/libaprtools.a
@@ -68,10 +68,11 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(BUILD)/tests/support.o $(LIBRAR
 $(BUILD)/tests/test_fmath: LIBS += -lmpfr
 $(BUILD)/tests/fuzz/%.o: ALL_CFLAGS += $(if $(filter-out fuzz,$(MODE)),-DLLVMFuzzerTestOneInput=fuzz_$(notdir $*))
 $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
-$(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(DIFF)
+$(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(FUZZED)
 $(addprefix $(BUILD)/tests/test_,bind detect packing pretoken translate tokenizer_write wish): $(BUILD)/tests/bare_model.o
 $(BUILD)/tests/test_plan $(BUILD)/tests/test_plan_write: $(BUILD)/tests/plans.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
+$(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)
 $(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)
 $(addprefix $(BUILD)/tests/test_,faults outputs in_place convert_targets): $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c
@@ -107,7 +108,7 @@ fuzz:
 	$(MAKE) MODE=fuzz CC=clang $(FUZZ:%=build/fuzz/%)
 	for t in $(FUZZ); do mkdir -p build/fuzz/corpus/$$t && echo "FUZZ $$t" && build/fuzz/$$t -max_total_time=$(or $(FUZZ_SECONDS),60) \
 	-timeout=30 -rss_limit_mb=1024 -artifact_prefix=build/fuzz/$$t- build/fuzz/corpus/$$t tests/fuzz/$$t || exit; done
-$(FUZZ:%=build/fuzz/%): build/fuzz/%: build/fuzz/tests/fuzz/%.o $(DIFF) build/fuzz/libaprtools.a
+$(FUZZ:%=build/fuzz/%): build/fuzz/%: build/fuzz/tests/fuzz/%.o $(FUZZED) build/fuzz/libaprtools.a
 	$(link) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 install: all

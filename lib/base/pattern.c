@@ -13,7 +13,6 @@
 #include "base/regex.h"
 #include "base/words.h"
 
-#define MOST_TEXT  16384            /* bytes of a pattern */
 #define MOST_CODE  ((size_t)16 << 20)  /* bytes of all expressions */
 #define FIRST_WORK ((uint64_t)1 << 30) /* steps, of a nanosecond or so, that all matching may take, ... */
 #define NAME_WORK  ((uint64_t)1 << 15) /* with as many more for each name, ... */
@@ -75,8 +74,8 @@ static enum apr_code make(struct apr_patterns *p, struct pattern *x, struct apr_
     x->text = apr_arena_copy(&p->arena, x->text);
     if (x->text.at == NULL)
         return apr_no_memory(e);
-    if (x->text.n > MOST_TEXT)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "pattern %s: it has %zu bytes, more than %d", APR_QUOTED(x->text), x->text.n, MOST_TEXT);
+    if (x->text.n > APR_PATTERN_MOST)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "pattern %s: it has %zu bytes, more than %d", APR_QUOTED(x->text), x->text.n, APR_PATTERN_MOST);
     if (x->kind == GLOB) {
         x->plain = apr_glob_literal(x->text);
         return APR_OK;

@@ -10,7 +10,8 @@
 struct apr_patterns;
 
 /* Adds one at the end; of a glob the text is a glob even without * ? [. APR_EARG names the pattern and says what is wrong with it: more
- * than 16 KiB, or what regex.h refuses. The caller frees them all with apr_patterns_free. */
+ * than APR_PATTERN_MOST bytes, or what regex.h refuses. The caller frees them all with apr_patterns_free. */
+#define APR_PATTERN_MOST 16384
 APR_MUST_CHECK enum apr_code apr_patterns_add(struct apr_patterns **p, struct apr_bytes text, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_patterns_add_glob(struct apr_patterns **p, struct apr_bytes text, struct apr_error *e);
 void apr_patterns_free(struct apr_patterns *p);

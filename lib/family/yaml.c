@@ -10,7 +10,6 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 
-#define MOST_BYTES  ((size_t)16 << 20)
 #define MOST_LEVELS 64
 #define MOST_NODES  1000000
 
@@ -265,8 +264,8 @@ static enum apr_code build(struct builder *b, struct apr_bytes text)
 enum apr_code apr_yaml_parse(struct apr_yaml_document **d, struct apr_bytes text, struct apr_error *e)
 {
     *d = NULL;
-    if (text.n > MOST_BYTES)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "line 1, column 1: a YAML text of more than %zu MiB", MOST_BYTES >> 20);
+    if (text.n > APR_YAML_MOST)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "line 1, column 1: a YAML text of more than %zu MiB", APR_YAML_MOST >> 20);
     struct builder b = { .e = e, .d = calloc(1, sizeof *b.d) };
     if (b.d == NULL)
         return apr_no_memory(e);

@@ -25,8 +25,9 @@ struct apr_yaml {
 struct apr_yaml_document;
 
 /* Parses one document; an empty text is an empty scalar. Lines that begin with % (directives), anchors, aliases, tags, merge keys, a
- * second document, a key twice in a map, more than 64 levels, 1,000,000 nodes or 16 MiB are refused: APR_EARG, with a text that begins
- * with "line N, column M: ". The caller frees it with apr_yaml_free. The text may go when this returns. */
+ * second document, a key twice in a map, more than 64 levels, 1,000,000 nodes or APR_YAML_MOST bytes are refused: APR_EARG, with a text
+ * that begins with "line N, column M: ". The caller frees it with apr_yaml_free. The text may go when this returns. */
+#define APR_YAML_MOST ((size_t)16 << 20)
 APR_MUST_CHECK enum apr_code apr_yaml_parse(struct apr_yaml_document **d, struct apr_bytes text, struct apr_error *e);
 void apr_yaml_free(struct apr_yaml_document *d); /* NULL is nothing */
 const struct apr_yaml *apr_yaml_root(const struct apr_yaml_document *d);

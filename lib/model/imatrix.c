@@ -105,14 +105,13 @@ static enum apr_code corrupt_entry(struct apr_bytes name, uint64_t at, const cha
     return apr_fail(e, APR_ECORRUPT, at, "entry %s: %s", APR_QUOTED(name), what);
 }
 
-static enum apr_code add_entry(struct apr_imatrix *im, struct apr_imatrix_entry **x, struct apr_error *e)
+static enum apr_code add_entry(struct apr_imatrix *im, struct apr_imatrix_entry x, struct apr_error *e)
 {
     struct apr_imatrix_entry *const more = apr_grown(im->entry, &im->room, im->nentry, 64, sizeof *more);
     if (more == NULL)
         return apr_no_memory(e);
     im->entry = more;
-    *x = &more[im->nentry++];
-    **x = (struct apr_imatrix_entry){ 0 };
+    im->entry[im->nentry++] = x;
     return APR_OK;
 }
 
@@ -199,12 +198,11 @@ static enum apr_code take_tensor(struct apr_imatrix *im, struct apr_table *place
     union apr_table_value *const index = apr_table_put(place, name, &fresh);
     if (index == NULL)
         return apr_no_memory(e);
-    struct apr_imatrix_entry *x = &im->entry[index->number];
     if (fresh) {
         index->number = im->nentry;
-        APR_TRY(add_entry(im, &x, e));
-        *x = (struct apr_imatrix_entry){ .name = name, .swapped = t->swapped };
+        APR_TRY(add_entry(im, (struct apr_imatrix_entry){ .name = name, .swapped = t->swapped }, e));
     }
+    struct apr_imatrix_entry *const x = &im->entry[index->number];
     *(sums ? &x->sum : &x->count) = t->data.at;
     *(sums ? &x->n : &x->ncount) = t->count;
     return APR_OK;
@@ -305,10 +303,7 @@ static enum apr_code read_dat_entry(struct apr_imatrix *im, struct apr_cursor *c
         return corrupt_entry(x.name, at, "its values reach past the end of the file", e);
     if (x.n == 0)
         return corrupt_entry(x.name, at, "it has no values", e);
-    struct apr_imatrix_entry *to;
-    APR_TRY(add_entry(im, &to, e));
-    *to = x;
-    return APR_OK;
+    return add_entry(im, x, e);
 }
 
 /* What stands behind the entries: nothing, chunks, or chunks and a dataset. */
