@@ -8,10 +8,12 @@
 #ifndef APR_KERNELS_LANES_H
 #define APR_KERNELS_LANES_H
 
-/* Before a loop: four rounds of it at once. */
+/* Before a loop: all of its rounds at once, or four. */
 #ifdef __clang__
+#define UNROLL  _Pragma("clang loop unroll(full)")
 #define UNROLL4 _Pragma("clang loop unroll_count(4)")
 #else
+#define UNROLL  _Pragma("GCC unroll 64")
 #define UNROLL4 _Pragma("GCC unroll 4")
 #endif
 
