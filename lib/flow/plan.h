@@ -22,7 +22,9 @@ enum apr_how { APR_COPY, APR_BLOCKS, APR_ENCODE, APR_GENERATE };
  *   in         what it is read from, borrowed; all zero or NULL for one that is generated
  *   values     of GENERATE: count of them
  *   transform  "rope_permute(4)", or NULL
- *   lossy      values are rounded: rmse and cosine are then measured while writing
+ *   importance of ENCODE into blocks, or NULL: of each column (dim[ndim - 1]) of each matrix (dim[ndim - 2] rows), one matrix after the
+ *              other, where a matrix has fewer rows than the tensor; borrowed
+ *   lossy      values are rounded: rmse, cosine and the largest error are then measured while writing
  *              by apr_plan_write: NaN when finite values became infinite
  *   nan        of ENCODE into blocks: how many non-finite values became 0 (--nan-to-zero)
  *   overflowed how many finite values became infinite: F16 and BF16 alone, all others are refused */
@@ -35,12 +37,21 @@ struct apr_planned {
     uint64_t                at;
     enum apr_how            how;
     const struct apr_input *in;
-    const float            *values;
+    const float            *values, *importance;
     const char             *transform;
     bool                    lossy;
-    double                  rmse, cosine;
+    double                  rmse, cosine, max_error;
     uint64_t                nan, overflowed;
 };
+
+/* How many numbers are the importance of a tensor of that shape. */
+static inline uint64_t apr_planned_importance(const struct apr_planned *t)
+{
+    uint64_t n = t->ndim == 0 ? 0 : t->dim[t->ndim - 1];
+    for (unsigned i = 0; i + 2 < t->ndim; i++)
+        n *= t->dim[i];
+    return n;
+}
 
 /* One file of the target: header, data, tail.
  *   path    where it goes, "-" is stdout

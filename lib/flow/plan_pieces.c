@@ -313,6 +313,22 @@ static void encode_q8(const float *x, size_t n, float scale, unsigned char *out)
     }
 }
 
+/* Rows, or a run of one row, from element `first` on, with the importance of its columns: a run where the tensor's rows are longer than
+ * a batch. */
+static void encode_weighted(const struct apr_kernels *k, const struct apr_planned *t, const float *x, uint64_t first, uint64_t n,
+                            unsigned char *out)
+{
+    const struct apr_dtype *const d = t->dtype;
+    const uint64_t ncol = t->dim[t->ndim - 1], nrow = t->ndim < 3 ? t->count / ncol : t->dim[t->ndim - 2];
+    for (uint64_t now; n > 0; n -= now, first += now, x += now) {
+        const uint64_t row = first / ncol, matrix = row / nrow, col = first % ncol;
+        const uint64_t rows = apr_min(n / ncol, nrow - row % nrow);
+        now = rows > 0 && col == 0 ? rows * ncol : apr_min(n, ncol - col);
+        k->encode_weighted[d - apr_dtypes](x, now > ncol ? now / ncol : 1, now > ncol ? ncol : now, t->importance + matrix * ncol + col, out);
+        out += now / d->block * d->bytes;
+    }
+}
+
 static void encode_row(const struct apr_kernels *k, const struct apr_planned *t, const float *x, size_t n, unsigned char *out)
 {
     const struct apr_dtype *const d = t->dtype;
@@ -356,11 +372,15 @@ static enum apr_code encode(const struct apr_kernels *k, const struct apr_planne
             memcpy(out + i * sizeof(double), is_wide(t) ? &m->wide[i] : &(double){ m->x[i] }, sizeof(double));
         return APR_OK;
     }
-    if (k->encode[d - apr_dtypes] == NULL)
+    const bool weighted = t->importance != NULL && k->encode_weighted[d - apr_dtypes] != NULL;
+    if (k->encode[d - apr_dtypes] == NULL && !weighted)
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, ": nothing is encoded as %s", d->name);
     for (uint64_t i = 0, now; i < n; i += now) {
         now = left_of_row(t, first, i, n);
-        encode_row(k, t, m->x + i, (size_t)now, out);
+        if (weighted)
+            encode_weighted(k, t, m->x + i, first + i, now, out);
+        else
+            encode_row(k, t, m->x + i, (size_t)now, out);
         if (apr_is_quantized(d))
             APR_TRY(check_scales(k, t, m, first, i, now, out, e));
         out += (now / d->block + (now % d->block != 0)) * d->bytes;
@@ -404,6 +424,7 @@ static void measure(const struct apr_kernels *k, const struct apr_planned *t, st
     r->aa += apr_fold(d.aa);
     r->bb += apr_fold(d.bb);
     r->dd += apr_fold(d.dd);
+    r->max = d.max > r->max ? d.max : r->max;
     r->n += n - d.nonfinite;
     r->overflowed += d.nonfinite;
 }

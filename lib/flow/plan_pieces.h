@@ -45,10 +45,10 @@ struct apr_maker {
     double            wide_line[APR_STRETCH];
 };
 
-/* What rounding did to the finite values of one piece: sums of products, of squares, of squared differences, of values; how many others
- * became 0, and how many finite ones became infinite, of which the sums know nothing. */
+/* What rounding did to the finite values of one piece: sums of products, of squares, of squared differences, the largest difference, how
+ * many values; how many others became 0, and how many finite ones became infinite, of which the sums know nothing. */
 struct apr_rounding {
-    double   ab, aa, bb, dd;
+    double   ab, aa, bb, dd, max;
     uint64_t n, nan, overflowed;
 };
 

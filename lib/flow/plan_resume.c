@@ -64,6 +64,8 @@ static struct apr_digest digest_of_plan(const struct apr_plan *p, const struct a
             add(&d, t->values, t->count * sizeof *t->values);
             continue;
         }
+        if (t->importance != NULL)
+            add(&d, t->importance, apr_planned_importance(t) * sizeof *t->importance);
         add_view(&d, &t->in->view);
         for (size_t k = 0; k < t->in->view.npart; k++)
             add_part(&d, t->in, k);

@@ -204,6 +204,7 @@ static void note_rounding(struct apr_writing *w, const struct apr_segment *s, co
     sum->aa += x->aa;
     sum->bb += x->bb;
     sum->dd += x->dd;
+    sum->max = x->max > sum->max ? x->max : sum->max;
     sum->n += x->n;
     sum->nan += x->nan;
     sum->overflowed += x->overflowed;
@@ -512,6 +513,7 @@ static void tell_rounding(struct apr_writing *w)
             continue;
         t->rmse = x->overflowed > 0 ? NAN : x->n == 0 ? 0 : sqrt(x->dd / (double)x->n);
         t->cosine = x->overflowed > 0 ? NAN : cosine_of(x);
+        t->max_error = x->overflowed > 0 ? NAN : x->max;
     }
 }
 

@@ -5,32 +5,40 @@
 #include "base/pattern.h"
 #include "edits.h"
 #include "family/bind.h"
+#include "family/mix.h"
 #include "flow/plan.h"
 #include "flow/selection.h"
 #include "flow/wish.h"
 #include "model/hf_config.h"
+#include "model/imatrix.h"
 #include "model/model.h"
 #include "model/side.h"
+#include "recipe.h"
 #include "ui/cli.h"
 #include "ui/report.h"
 
 /* The command line.
  *   to, type ...   as given, NULL when not
  *   dtype          what `type` names; NULL: each keeps its own, or `automatic`: the first 16-bit type met
+ *   preset         what `quantize` names, where it is a mix; APR's own schemes are a dtype
+ *   recipe         rules of --tensor-type and of the file that --recipe names
+ *   output_dtype, embedding_dtype  of --output-tensor-type, --token-embedding-type
  *   partial        of --keep-going-from
  *   sized, counted --shard-size, --shards were given
  *   part, nparts   of --partition K/N; 0: not given */
 struct options {
     struct apr_cli          cli;
     struct apr_selection    selection;
-    const char             *to, *type, *quantize, *compress, *tokenizer, *config, *family, *pre, *partition,
-                           *partial;
-    struct apr_texts        drops, keeps, grafts;
+    const char             *to, *type, *quantize, *imatrix, *recipe_path, *output_type, *embedding_type, *compress, *tokenizer, *config, *family,
+                           *pre, *partition, *partial;
+    struct apr_texts        drops, keeps, grafts, tensor_types;
     struct edits            edits;
     uint64_t                shard_size, shards, part, nparts;
-    bool                    no_shard, pure, keep_names, dry_run, force, no_verify, resume, nan_to_zero, allow_requantize, in_place, recover,
+    bool                    no_shard, pure, keep_names, dry_run, force, no_verify, resume, nan_to_zero, allow_requantize, leave_output, in_place, recover,
                             sized, counted;
-    const struct apr_dtype *dtype;
+    const struct apr_dtype *dtype, *output_dtype, *embedding_dtype;
+    const struct apr_preset *preset;
+    struct recipe           recipe;
     bool                    automatic;
     int                     zstd;
     struct apr_patterns    *drop, *keep;
@@ -61,6 +69,7 @@ struct conversion {
     struct source            source, *graft;
     size_t                   ngraft;
     struct apr_side          side;
+    struct apr_imatrix      *imatrix;
     struct apr_plan          plan;
     const struct apr_dtype  *main;
     uint64_t                 bytes, elements, expert_elements, nexpert;
@@ -74,6 +83,18 @@ void close_sources(struct conversion *c);
 
 /* Puts the wished tensors into the plan: which dtype each gets, and how it comes about. */
 APR_MUST_CHECK enum apr_code plan_tensors(struct conversion *c, struct apr_error *e);
+
+/* The dtype of the parts of a wish, NULL when they differ; of a generated one F32. */
+const struct apr_dtype *stored_dtype(const struct apr_wish *x);
+
+/* Are dtypes chosen tensor by tensor: by a preset, by rules? */
+bool is_quantizing(const struct options *o);
+
+/* Gives the planned tensors, one for each wish, the dtypes of preset and rules, and the importance of their columns. */
+APR_MUST_CHECK enum apr_code quantize_tensors(struct conversion *c, struct apr_planned *t, struct apr_error *e);
+
+/* What a preset asks of the model: by the keys that a GGUF of it has. */
+APR_MUST_CHECK enum apr_code read_mix(struct conversion *c, struct apr_mix *mix, struct apr_error *e);
 
 /* Puts metadata, tokenizer and the files beside into the plan, with the edits of the command line. */
 APR_MUST_CHECK enum apr_code plan_metadata(struct conversion *c, struct apr_error *e);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/nearest.h"
 #include "convert.h"
 #include "files/sink.h"
 #include "files/source.h"
@@ -12,6 +13,7 @@
 #include "ui/progress.h"
 #include "model/format.h"
 #include "model/inputs.h"
+#include "values/dtype.h"
 
 #define MOST_SHARDS 65535u
 #define BEST_LEVEL 19 /* of zstd, above which decoders need much memory */
@@ -102,7 +104,7 @@ static enum apr_code refused(const char *path, const char *why, struct apr_error
 /* Is the file one that an option names? */
 static bool is_read(const struct options *o, const struct stat *file)
 {
-    const char *const path[] = { o->config, o->edits.chat_template };
+    const char *const path[] = { o->config, o->edits.chat_template, o->imatrix, o->recipe_path };
     struct stat st;
     for (size_t i = 0; i < APR_LENGTH(path); i++)
         if (path[i] != NULL && stat(path[i], &st) == 0 && st.st_dev == file->st_dev && st.st_ino == file->st_ino)
@@ -161,19 +163,54 @@ static int unknown_type(const struct options *o, const char *option, const char 
     char text[512];
     size_t n = 0;
     for (size_t i = 0; i < APR_NDTYPES; i++)
-        if (o->cli.run.kernels->encode[i] != NULL && n < sizeof text)
+        if (written_dtype(o, apr_dtypes[i].name) != NULL && n < sizeof text)
             n += (size_t)snprintf(text + n, sizeof text - n, " %s", apr_dtypes[i].name);
     return apr_cli_usage(&o->cli, "%s: %s is none of those that are written:%s", option, APR_QUOTED(apr_text(word)), text);
 }
 
-static int read_type(struct options *o)
+static int unknown_preset(const struct options *o)
 {
-    const char *const word = o->type != NULL ? o->type : o->quantize;
-    if (word == NULL)
-        return -1;
-    o->automatic = o->type != NULL && strcmp(word, "auto") == 0;
-    o->dtype = o->automatic ? &apr_dtypes[APR_F16] : written_dtype(o, word);
-    return o->dtype != NULL ? -1 : unknown_type(o, o->type != NULL ? "--type" : "--quantize", word);
+    struct apr_nearest near = apr_nearest_to(apr_text(o->quantize));
+    char text[64] = "";
+    for (size_t i = 0; apr_preset_at(i) != NULL; i++)
+        apr_nearest_try(&near, apr_text(apr_preset_at(i)->name));
+    if (near.best.n > 0)
+        snprintf(text, sizeof text, "did you mean %.*s? ", APR_PRINTED(near.best));
+    return apr_cli_usage(&o->cli, "--quantize: %s is no preset of llama-quantize, nor apr_q4 or apr_q8 (%s--type T gives all matrices one dtype)",
+                         APR_QUOTED(apr_text(o->quantize)), text);
+}
+
+/* A preset, or one of APR's own schemes. */
+static int read_preset(struct options *o)
+{
+    const struct apr_dtype *const own = written_dtype(o, o->quantize);
+    if (own == &apr_dtypes[APR_APR_Q4] || own == &apr_dtypes[APR_APR_Q8])
+        o->dtype = own;
+    else
+        o->preset = apr_preset_of(o->quantize);
+    return o->dtype != NULL || o->preset != NULL ? -1 : unknown_preset(o);
+}
+
+/* The dtype that an option names, if it is given. */
+static int read_dtype(const struct options *o, const char *option, const char *word, const struct apr_dtype **d)
+{
+    *d = word == NULL ? NULL : written_dtype(o, word);
+    return word == NULL || *d != NULL ? -1 : unknown_type(o, option, word);
+}
+
+static int read_types(struct options *o)
+{
+    int exit_code = -1;
+    o->automatic = o->type != NULL && strcmp(o->type, "auto") == 0;
+    if (o->quantize != NULL)
+        exit_code = read_preset(o);
+    else if (!o->automatic)
+        exit_code = read_dtype(o, "--type", o->type, &o->dtype);
+    else
+        o->dtype = &apr_dtypes[APR_F16];
+    if (exit_code < 0)
+        exit_code = read_dtype(o, "--output-tensor-type", o->output_type, &o->output_dtype);
+    return exit_code < 0 ? read_dtype(o, "--token-embedding-type", o->embedding_type, &o->embedding_dtype) : exit_code;
 }
 
 static int check_usage(struct options *o)
@@ -190,7 +227,7 @@ static int check_usage(struct options *o)
         return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, and the N of --shards, not %s", APR_QUOTED(apr_text(o->partition)));
     if (o->shards > MOST_SHARDS)
         return apr_cli_usage(&o->cli, "--shards goes up to %u", MOST_SHARDS);
-    return read_type(o);
+    return read_types(o);
 }
 
 static int add_patterns(struct options *o, struct apr_patterns **p, const struct apr_texts *texts, const char *option, struct apr_error *e)
@@ -201,6 +238,24 @@ static int add_patterns(struct options *o, struct apr_patterns **p, const struct
             return code == APR_EARG ? apr_cli_usage(&o->cli, "%s: %s", option, e->text) : apr_cli_fail(&o->cli, e);
     }
     return -1;
+}
+
+static const struct apr_dtype *type_of_rule(const void *ctx, const char *word) { return written_dtype(ctx, word); }
+
+/* The rules of the command line, then those of the file. */
+static int add_rules(struct options *o, struct apr_error *e)
+{
+    o->recipe.type = type_of_rule;
+    o->recipe.ctx = o;
+    for (size_t i = 0; i < o->tensor_types.n; i++) {
+        const enum apr_code code = recipe_add(&o->recipe, o->tensor_types.text[i], e);
+        if (code != APR_OK)
+            return code == APR_EARG ? apr_cli_usage(&o->cli, "%s", e->text) : apr_cli_fail(&o->cli, e);
+    }
+    if (o->recipe_path == NULL || recipe_open(&o->recipe, o->recipe_path, &o->cli.run, e) == APR_OK)
+        return -1;
+    struct conversion none = { .o = o };
+    return report(&none, e);
 }
 
 /* ---- converting ----------------------------------------------------------------------------------------------------- */
@@ -225,11 +280,22 @@ static enum apr_code begin_plan(struct conversion *c, struct apr_error *e)
     return p->out == NULL ? apr_no_memory(e) : APR_OK;
 }
 
+static enum apr_code open_imatrix(struct conversion *c, struct apr_error *e)
+{
+    if (c->o->imatrix == NULL)
+        return APR_OK;
+    const enum apr_code code = apr_imatrix_open(&c->imatrix, c->o->imatrix, &c->o->cli.run, e);
+    if (code != APR_OK)
+        apr_error_in(e, c->o->imatrix);
+    return code;
+}
+
 static enum apr_code convert(struct conversion *c, struct apr_error *e)
 {
     APR_TRY(check_target(c, e));
     APR_TRY(open_sources(c, e));
     APR_TRY(begin_plan(c, e));
+    APR_TRY(open_imatrix(c, e));
     APR_TRY(plan_tensors(c, e));
     APR_TRY(plan_metadata(c, e));
     APR_TRY(apr_plan_place(&c->plan, e));
@@ -255,6 +321,7 @@ static int convert_model(struct options *o)
         apr_error_in(&e, o->cli.operand[0]);
     exit_code = report(&c, code == APR_OK ? NULL : &e);
     apr_plan_end(&c.plan);
+    apr_imatrix_close(c.imatrix);
     close_sources(&c);
     return exit_code;
 }
@@ -332,6 +399,8 @@ static int run(struct options *o)
         exit_code = add_patterns(o, &o->drop, &o->drops, "--drop", &e);
     if (exit_code < 0)
         exit_code = add_patterns(o, &o->keep, &o->keeps, "--keep", &e);
+    if (exit_code < 0)
+        exit_code = add_rules(o, &e);
     if (exit_code >= 0)
         return exit_code;
     enum apr_code code = check_outputs(o, &e);
@@ -344,7 +413,8 @@ static int run(struct options *o)
 
 #define NOT_IN_PLACE                                                                                                                       \
     "--to --type --quantize --compress --shard-size --shards --no-shard --partition --drop --keep --graft --tokenizer --config --family "  \
-    "--keep-names --dry-run --force --no-verify --resume --keep-going-from --pure --pre --nan-to-zero --allow-requantize"
+    "--keep-names --dry-run --force --no-verify --resume --keep-going-from --pure --pre --nan-to-zero --allow-requantize --imatrix --tensor-type "  \
+    "--recipe --leave-output --output-tensor-type --token-embedding-type"
 
 int main(int argc, char **argv)
 {
@@ -352,12 +422,18 @@ int main(int argc, char **argv)
     const struct apr_option option[] = {
         { "--to", APR_OPTION_TEXT, &o.to, "FORMAT", "apr, safetensors or gguf; default: as the target's suffix says" },
         { "--type", APR_OPTION_TEXT, &o.type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ..., auto for the first 16-bit one met" },
-        { "--pure", APR_OPTION_FLAG, &o.pure, NULL, "--type holds of vectors and norms too", .needs = "--type --quantize" },
-        { "--quantize", APR_OPTION_TEXT, &o.quantize, "PRESET", "as llama-quantize: of its presets those that are one type", .against = "--type" },
+        { "--pure", APR_OPTION_FLAG, &o.pure, NULL, "--type holds of vectors and norms too; --quantize gives all matrices one dtype", .needs = "--type --quantize" },
+        { "--quantize", APR_OPTION_TEXT, &o.quantize, "PRESET", "a mix of llama-quantize: Q4_K_M IQ4_XS ...; apr_q4, apr_q8 of APR's own", .against = "--type" },
+        { "--imatrix", APR_OPTION_INPUT, &o.imatrix, "FILE", "importance of columns (GGUF or legacy .dat), for blocks that take it" },
+        { "--tensor-type", APR_OPTION_LIST, &o.tensor_types, "PATTERN=T", "dtype of the tensors whose name matches; the first that matches counts; repeatable" },
+        { "--recipe", APR_OPTION_INPUT, &o.recipe_path, "FILE", "YAML: a list of {match: PATTERN, type: T}, after those of --tensor-type" },
+        { "--leave-output", APR_OPTION_FLAG, &o.leave_output, NULL, "output.weight stays what it is", .needs = "--quantize" },
+        { "--output-tensor-type", APR_OPTION_TEXT, &o.output_type, "T", "dtype of output.weight", .needs = "--quantize" },
+        { "--token-embedding-type", APR_OPTION_TEXT, &o.embedding_type, "T", "dtype of token_embd.weight", .needs = "--quantize" },
         { "--allow-requantize", APR_OPTION_FLAG, &o.allow_requantize, NULL, "quantized tensors may be quantized again",
-          .needs = "--type --quantize" },
+          .needs = "--type --quantize --tensor-type --recipe" },
         { "--nan-to-zero", APR_OPTION_FLAG, &o.nan_to_zero, NULL, "values that are not finite become 0 in blocks; else they are refused",
-          .needs = "--type --quantize" },
+          .needs = "--type --quantize --tensor-type --recipe" },
         { "--compress", APR_OPTION_TEXT, &o.compress, "zstd[:LEVEL]", "APR: independent frames with a seek table" },
         { "--shard-size", APR_OPTION_SIZE, &o.shard_size, "N", "shards of at most N bytes of tensors", .given = &o.sized,
           .against = "--shards --partition" },
@@ -404,5 +480,6 @@ int main(int argc, char **argv)
     apr_selection_free(&o.selection);
     apr_patterns_free(o.drop);
     apr_patterns_free(o.keep);
+    recipe_free(&o.recipe);
     return apr_cli_finish(&o.cli, exit_code);
 }

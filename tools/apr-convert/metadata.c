@@ -11,17 +11,18 @@
 #include "token/tokenizer_write.h"
 #include "values/dtype.h"
 
-/* general.file_type of a model whose matrices are of that dtype; -1 where there is no word for it. */
+/* general.file_type of a model whose matrices are of that dtype, as a loader guesses it; -1 where there is no number for it. */
 static int64_t file_type_of(const struct apr_dtype *d)
 {
-    static const struct {
-        enum apr_dtype_id id;
-        int               type;
-    } known[] = { { APR_F32, 0 }, { APR_F16, 1 }, { APR_Q4_0, 2 }, { APR_Q4_1, 3 }, { APR_Q8_0, 7 }, { APR_Q5_0, 8 }, { APR_Q5_1, 9 },
-                  { APR_IQ4_NL, 25 }, { APR_BF16, 32 }, { APR_TQ1_0, 36 }, { APR_TQ2_0, 37 }, { APR_NVFP4, 39 }, { APR_Q1_0, 40 }, { APR_Q2_0, 41 } };
-    for (size_t i = 0; i < APR_LENGTH(known); i++)
-        if (&apr_dtypes[known[i].id] == d)
-            return known[i].type;
+    static const enum apr_file_type usual[APR_NDTYPES] = { [APR_Q3_K] = APR_MIX_Q3_K_M, [APR_Q4_K] = APR_MIX_Q4_K_M, [APR_Q5_K] = APR_MIX_Q5_K_M,
+                                                           [APR_IQ2_XS] = APR_MIX_IQ2_XS, [APR_IQ2_S] = APR_MIX_IQ2_S, [APR_IQ3_S] = APR_MIX_IQ3_S };
+    if (d == &apr_dtypes[APR_NVFP4])
+        return 39;
+    if (usual[apr_dtype_id(d)] != 0)
+        return usual[apr_dtype_id(d)];
+    for (size_t i = 0; apr_preset_at(i) != NULL; i++)
+        if (&apr_dtypes[apr_preset_at(i)->dtype] == d)
+            return apr_preset_at(i)->file_type;
     return -1;
 }
 
@@ -69,6 +70,24 @@ static struct apr_translation translation_of(const struct conversion *c)
         t.nrope_freqs = (size_t)freqs->count;
     }
     return t;
+}
+
+enum apr_code read_mix(struct conversion *c, struct apr_mix *mix, struct apr_error *e)
+{
+    struct apr_draft keys = { 0 };
+    const struct apr_translation t = translation_of(c);
+    if (c->source.m->format->own_names) {
+        apr_mix_read(mix, &c->source.m->meta);
+        return APR_OK;
+    }
+    enum apr_code code = apr_translate_to_gguf(&keys, &t, e);
+    if (code == APR_OK) {
+        apr_mix_read(mix, &keys.meta);
+        mix->architecture = apr_arena_copy(&c->plan.arena, mix->architecture);
+        code = mix->architecture.at == NULL ? apr_no_memory(e) : APR_OK;
+    }
+    apr_draft_end(&keys);
+    return code;
 }
 
 /* Of the embedding as it is written, which a vocabulary must not exceed; 0: there is none. */
@@ -129,6 +148,38 @@ static enum apr_code to_hf(struct conversion *c, const struct apr_translation *t
     return files == NULL ? APR_OK : apr_tokenizer_to_hf(files, tokenizer, &c->o->cli.run, e);
 }
 
+/* As much of a text as llama-quantize keeps in a key, in whole characters. */
+#define MOST_TEXT 127u
+static struct apr_bytes cut(struct apr_bytes text)
+{
+    size_t n = text.n < MOST_TEXT ? text.n : MOST_TEXT;
+    while (n < text.n && n > 0 && (text.at[n] & 0xC0) == 0x80)
+        n--;
+    return (struct apr_bytes){ text.at, n };
+}
+
+static enum apr_code tell_imatrix(struct apr_draft *d, const struct apr_imatrix *im, const char *path, struct apr_error *e)
+{
+    APR_TRY(apr_draft_text(d, "quantize.imatrix.file", cut(apr_text(path)), e));
+    if (im->ndataset > 0)
+        APR_TRY(apr_draft_text(d, "quantize.imatrix.dataset", cut(im->dataset[0]), e));
+    APR_TRY(apr_draft_u32(d, "quantize.imatrix.entries_count", (uint32_t)im->nentry, e));
+    return im->chunks == 0 ? APR_OK : apr_draft_u32(d, "quantize.imatrix.chunks_count", im->chunks, e);
+}
+
+/* What llama-quantize puts behind all other keys. */
+static enum apr_code tell_quantization(struct conversion *c, struct apr_error *e)
+{
+    struct apr_draft *const d = &c->plan.meta;
+    if (c->dialect != APR_GGUF || c->o->preset == NULL)
+        return APR_OK;
+    apr_draft_remove(d, apr_text("general.quantization_version"));
+    apr_draft_remove(d, apr_text("general.file_type"));
+    APR_TRY(apr_draft_u32(d, "general.quantization_version", 2, e));
+    APR_TRY(apr_draft_u32(d, "general.file_type", c->o->preset->file_type, e));
+    return c->imatrix == NULL ? APR_OK : tell_imatrix(d, c->imatrix, c->o->imatrix, e);
+}
+
 /* In a folder the template is a file of its own. */
 static enum apr_code edit(struct conversion *c, struct apr_error *e)
 {
@@ -151,6 +202,7 @@ static enum apr_code all_of_it(struct conversion *c, struct apr_error *e)
     struct apr_tokenizer tokenizer = { .m = c->source.m, .b = c->source.binding, .side = &c->side, .pre = c->o->pre, .rows = embedding_rows(c) };
     APR_TRY(c->format->own_names ? to_gguf(c, &t, &tokenizer, e) : c->format->config ? to_hf(c, &t, &tokenizer, e) : to_apr(c, &t, &tokenizer, e));
     c->unknown_pre = tokenizer.unknown_pre;
+    APR_TRY(tell_quantization(c, e));
     return edit(c, e);
 }
 

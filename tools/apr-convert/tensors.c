@@ -22,21 +22,24 @@ static const char *usual_name(const char *word)
     return word;
 }
 
+/* Is there an encoder, with importance or without? What has one scale for all of a tensor needs none. */
+static bool is_written(const struct apr_kernels *k, size_t id)
+{
+    return k->encode[id] != NULL || k->encode_weighted[id] != NULL || apr_dtypes[id].head > 0;
+}
+
 const struct apr_dtype *written_dtype(const struct options *o, const char *word)
 {
     word = usual_name(word);
     for (size_t i = 0; i < APR_NDTYPES; i++)
-        if (o->cli.run.kernels->encode[i] != NULL && strcasecmp(apr_dtypes[i].name, word) == 0)
+        if (is_written(o->cli.run.kernels, i) && strcasecmp(apr_dtypes[i].name, word) == 0)
             return &apr_dtypes[i];
     return NULL;
 }
 
 static bool is_half(const struct apr_dtype *d) { return d == f16 || d == bf16; }
 
-static bool is_quantized(const struct apr_dtype *d) { return d->block > 1 || d->head > 0; }
-
-/* The dtype of its parts, NULL when they differ; of a generated one F32. */
-static const struct apr_dtype *stored_dtype(const struct apr_wish *x)
+const struct apr_dtype *stored_dtype(const struct apr_wish *x)
 {
     const struct apr_dtype *d = x->values != NULL ? f32 : apr_input_part(x->in, 0)->dtype;
     for (size_t i = 1; i < x->in->view.npart; i++)
@@ -89,13 +92,13 @@ static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wi
     if (!numbers || !x->in->decodable)
         return APR_OK;
     if (!c->o->pure && stays_f32(c, x)) {
-        *to = gguf || from == NULL || is_quantized(from) || !is_quantized(wanted) ? f32 : from;
+        *to = gguf || from == NULL || apr_is_quantized(from) || !apr_is_quantized(wanted) ? f32 : from;
         return APR_OK;
     }
-    *to = is_quantized(wanted) && x->dim[x->ndim == 0 ? 0 : x->ndim - 1] % wanted->block != 0 ? f16 : wanted;
-    if (x->ndim == 0 && is_quantized(wanted))
+    *to = apr_is_quantized(wanted) && !wanted->flat && x->dim[x->ndim == 0 ? 0 : x->ndim - 1] % wanted->block != 0 ? f16 : wanted;
+    if (x->ndim == 0 && apr_is_quantized(wanted))
         *to = f32;
-    if (from != NULL && is_quantized(from) && is_quantized(*to) && from != *to && !c->o->allow_requantize)
+    if (from != NULL && apr_is_quantized(from) && apr_is_quantized(*to) && from != *to && !c->o->allow_requantize)
         return refuse_again(x, from, *to, e);
     return APR_OK;
 }
@@ -107,13 +110,20 @@ static enum apr_code choose_dtype(const struct conversion *c, const struct apr_w
     if (x->values != NULL)
         return APR_OK;
     if (c->o->dtype != NULL)
-        APR_TRY(asked_dtype(c, x, from, to, e));
-    else if (from == NULL || x->in->view.nvalue > 0 || (x->role != NULL && c->dialect == APR_GGUF && is_half(from) && stays_f32(c, x)))
+        return asked_dtype(c, x, from, to, e);
+    if (from == NULL || x->in->view.nvalue > 0 || (x->role != NULL && c->dialect == APR_GGUF && is_half(from) && stays_f32(c, x)))
         *to = f32;
-    if (*to == NULL || (x->in->view.nvalue > 0 && from != NULL && is_quantized(from) && c->o->dtype == NULL))
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": its values change on the way, and %s blocks cannot: --type decodes them, --keep-names "
-                               "carries them as they are", from == NULL ? "different" : from->name);
     return APR_OK;
+}
+
+/* Blocks are decoded because a dtype was asked for, never by chance. */
+static enum apr_code check_blocks(const struct conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_error *e)
+{
+    const struct apr_dtype *const from = stored_dtype(x);
+    if (x->values != NULL || x->in->view.nvalue == 0 || from == NULL || !apr_is_quantized(from) || c->o->dtype != NULL || t->dtype != f32)
+        return APR_OK;
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": its values change on the way, and %s blocks cannot: --type decodes them, "
+                           "--keep-names carries them as they are", from->name);
 }
 
 /* ---- how ------------------------------------------------------------------------------------------------------------ */
@@ -136,10 +146,28 @@ static bool rows_move(const struct apr_input *in)
     return true;
 }
 
+/* Are there blocks of d, with the importance that is there? */
+static enum apr_code check_written(const struct conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_error *e)
+{
+    const struct apr_kernels *const k = c->o->cli.run.kernels;
+    const enum apr_dtype_id id = apr_dtype_id(t->dtype);
+    const struct apr_dtype *const from = stored_dtype(x);
+    if (k->encode[id] == NULL && k->encode_weighted[id] != NULL && t->importance == NULL)
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": %s is only made with an importance matrix, which %s: --imatrix FILE gives one",
+                               t->dtype->name, c->imatrix == NULL ? "is not given" : "does not have it");
+    if (!is_written(k, id) || (from == t->dtype && from->block > 1 && c->o->dtype == NULL))
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is %s, whose blocks do not go through %s: --type decodes them, --keep-names carries "
+                               "them as they are", from == NULL ? t->dtype->name : from->name, x->transform == NULL ? "this" : x->transform);
+    if (!x->in->decodable)
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": values of %s are not decoded", from == NULL ? "its parts" : from->name);
+    return APR_OK;
+}
+
 static enum apr_code choose_way(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
 {
     const struct apr_dtype *const from = stored_dtype(x);
     const struct apr_input *const in = x->in;
+    APR_TRY(check_blocks(c, x, t, e));
     if (x->values != NULL) {
         t->how = APR_GENERATE;
         return APR_OK;
@@ -153,11 +181,7 @@ static enum apr_code choose_way(const struct conversion *c, const struct apr_wis
     t->how = moves ? APR_BLOCKS : APR_ENCODE;
     if (moves)
         return APR_OK;
-    if (c->o->cli.run.kernels->encode[apr_dtype_id(t->dtype)] == NULL || (from == t->dtype && from->block > 1 && c->o->dtype == NULL))
-        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is %s, whose blocks do not go through %s: --type decodes them, --keep-names carries "
-                               "them as they are", from == NULL ? t->dtype->name : from->name, x->transform == NULL ? "this" : x->transform);
-    if (!in->decodable)
-        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": values of %s are not decoded", from == NULL ? "its parts" : from->name);
+    APR_TRY(check_written(c, x, t, e));
     t->lossy = t->dtype != f32 || in->wide;
     x->in->half = c->o->dtype != NULL && c->dialect == APR_GGUF && from == f16 && in->view.nvalue > 0;
     return APR_OK;
@@ -230,14 +254,13 @@ static enum apr_code plan_one(const struct conversion *c, const struct apr_wish 
     *t = (struct apr_planned){ .name = x->name, .from = x->from, .ndim = x->ndim, .count = x->count, .row = x->count, .in = x->in,
                                .values = x->values, .transform = x->transform };
     memcpy(t->dim, x->dim, sizeof t->dim);
-    APR_TRY(choose_dtype(c, x, &t->dtype, e));
-    return choose_way(c, x, t, e);
+    return choose_dtype(c, x, &t->dtype, e);
 }
 
 static void count_elements(struct conversion *c, const struct apr_wish *x, const struct apr_planned *t)
 {
     const struct apr_bytes role = x->role == NULL ? (struct apr_bytes){ 0 } : x->role->name;
-    c->quantized |= is_quantized(t->dtype);
+    c->quantized |= apr_is_quantized(t->dtype);
     c->head |= apr_bytes_is(role, "output") || apr_bytes_is(x->name, "output.weight") || apr_bytes_is(x->name, "lm_head.weight");
     c->elements += t->count;
     if (apr_bytes_have(role, "_exps")) {
@@ -260,17 +283,31 @@ static enum apr_code rename_all(const struct conversion *c, struct apr_planned *
     return code;
 }
 
+/* As llama-quantize writes them. */
+static int in_order(const void *a, const void *b)
+{
+    const struct apr_planned *const x = a, *const y = b;
+    return apr_mix_order(x->name, y->name);
+}
+
 static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct apr_error *e)
 {
     const struct apr_wishes *const w = &c->source.wishes;
-    for (size_t i = 0; i < w->n; i++) {
+    for (size_t i = 0; i < w->n; i++)
         APR_TRY(plan_one(c, &w->wish[i], &t[i], e));
+    c->main = main_dtype(t, w->n);
+    if (is_quantizing(c->o) || c->imatrix != NULL)
+        APR_TRY(quantize_tensors(c, t, e));
+    for (size_t i = 0; i < w->n; i++) {
+        APR_TRY(choose_way(c, &w->wish[i], &t[i], e));
         count_elements(c, &w->wish[i], &t[i]);
     }
     c->main = main_dtype(t, w->n);
     if (c->dialect == APR_HF && is_half(c->main))
         narrow(c, w->wish, t, w->n, c->main);
     APR_TRY(rename_all(c, t, w->n, e));
+    if (c->o->preset != NULL && c->dialect == APR_GGUF)
+        qsort(t, w->n, sizeof *t, in_order);
     for (size_t i = 0; i < w->n; i++)
         APR_TRY(apr_plan_add(&c->plan, &t[i], e));
     for (size_t i = 0; i < c->plan.ntensor; i++)

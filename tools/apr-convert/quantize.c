@@ -1,0 +1,197 @@
+/* Which dtype each tensor gets where a preset, a rule or a target says so, and the importance of its columns. */
+#include "convert.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "family/mix.h"
+#include "model/format.h"
+#include "values/dtype.h"
+
+bool is_quantizing(const struct options *o)
+{
+    return o->preset != NULL || o->recipe.n > 0;
+}
+
+/* ---- names ---------------------------------------------------------------------------------------------------------- */
+
+/* What a tensor is for, by what it is made of. */
+static bool meaning_of(const struct conversion *c, const struct apr_wish *x, struct apr_meaning *s)
+{
+    const bool own = c->source.binding != NULL && x->values == NULL && x->in->m == c->source.m;
+    const struct apr_tensor *const t = !own ? NULL : apr_model_find(c->source.m, apr_input_part(x->in, 0)->name);
+    return t != NULL && apr_binding_meaning(c->source.binding, t, 0, s);
+}
+
+/* The name that the tensor has in a GGUF, or its values are part of; its own where no family tells. */
+static enum apr_code gguf_name(struct conversion *c, const struct apr_wish *x, struct apr_bytes *name, struct apr_error *e)
+{
+    char text[APR_NAME_ROOM];
+    struct apr_meaning s;
+    *name = x->name;
+    if (c->dialect == APR_GGUF || !meaning_of(c, x, &s))
+        return APR_OK;
+    if (s.dialect == APR_GGUF) {
+        *name = apr_input_part(x->in, 0)->name;
+        return APR_OK;
+    }
+    if (s.role->known[APR_GGUF].n == 0 || apr_role_spell(s.role->known[APR_GGUF].word[0], s.layer, 0, text, sizeof text) == 0)
+        return APR_OK;
+    *name = apr_arena_copy(&c->plan.arena, apr_text(text));
+    return name->at == NULL ? apr_no_memory(e) : APR_OK;
+}
+
+/* ---- importance ----------------------------------------------------------------------------------------------------- */
+
+/* Do rows of the target run along columns of the GGUF? */
+static enum apr_code is_turned(const struct conversion *c, const struct apr_meaning *s, bool *turned, struct apr_error *e)
+{
+    struct apr_transform step[APR_MAX_STEPS];
+    size_t n;
+    *turned = false;
+    APR_TRY(apr_binding_chain(c->source.binding, s->role, APR_GGUF, step, &n, e));
+    for (size_t i = 0; i < n; i++)
+        *turned |= step[i].op == APR_OP_TRANSPOSE;
+    return APR_OK;
+}
+
+/* Which matrix of the GGUF's stack the tensor is: of a GGUF by where it begins, of a checkpoint by its name. */
+static uint64_t expert_of(const struct apr_wish *x, const struct apr_meaning *s)
+{
+    return s->dialect != APR_GGUF ? s->expert : x->count == 0 ? 0 : x->in->view.first / x->count;
+}
+
+/* Weights [first, first + n) of an entry, into the plan's memory. */
+static enum apr_code keep_weights(struct conversion *c, const struct apr_imatrix_entry *x, uint64_t first, uint64_t n, const float **kept,
+                                  struct apr_error *e)
+{
+    float *const w = n > SIZE_MAX / sizeof *w ? NULL : apr_arena_alloc(&c->plan.arena, (size_t)n * sizeof *w);
+    if (w == NULL)
+        return apr_no_memory(e);
+    apr_imatrix_weights(x, first, n, w);
+    *kept = w;
+    return APR_OK;
+}
+
+/* The weights of the columns of a tensor that the GGUF calls `name`; *kept stays NULL where there are none. */
+static enum apr_code importance_of(struct conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_bytes name,
+                                   const float **kept, struct apr_error *e)
+{
+    const uint64_t ncol = t->ndim == 0 ? 1 : t->dim[t->ndim - 1], all = apr_planned_importance(t);
+    const struct apr_imatrix_entry *entry = c->imatrix == NULL ? NULL : apr_imatrix_find(c->imatrix, name);
+    struct apr_meaning s;
+    bool turned;
+    if (entry == NULL || t->ndim < 2 || t->count == 0)
+        return APR_OK;
+    if (c->dialect != APR_GGUF && meaning_of(c, x, &s)) {
+        APR_TRY(is_turned(c, &s, &turned, e));
+        if (turned)
+            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, ": importance is of the columns of a GGUF, which are its rows here");
+        const uint64_t first = expert_of(x, &s) * ncol;
+        if (entry->n != all && first + ncol <= entry->n && entry->n % ncol == 0)
+            return keep_weights(c, entry, first, ncol, kept, e);
+    }
+    APR_TRY(apr_imatrix_of(c->imatrix, name, ncol, all / ncol, &entry, e));
+    return entry == NULL ? APR_OK : keep_weights(c, entry, 0, all, kept, e);
+}
+
+/* ---- the mix -------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code refuse_again(const struct apr_planned *t, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e)
+{
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, " is %s already: --allow-requantize quantizes it again, to %s", from->name,
+                           to->name);
+}
+
+static enum apr_code take_dtype(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, const struct apr_dtype *to,
+                                struct apr_error *e)
+{
+    const struct apr_dtype *const from = stored_dtype(x);
+    if (to == t->dtype)
+        return APR_OK;
+    if (from != NULL && from != to && apr_is_quantized(from) && !c->o->allow_requantize)
+        return refuse_again(t, from, to, e);
+    t->dtype = to;
+    return APR_OK;
+}
+
+/* What the mix asks of each tensor. */
+static enum apr_code look_at(struct conversion *c, const struct apr_planned *t, struct apr_mixed *mixed, const float **importance,
+                             struct apr_error *e)
+{
+    for (size_t i = 0; i < c->source.wishes.n; i++) {
+        const struct apr_wish *const x = &c->source.wishes.wish[i];
+        const struct apr_dtype *const kept = stored_dtype(x);
+        const struct recipe_rule *rule;
+        struct apr_mixed *const m = &mixed[i];
+        *m = (struct apr_mixed){ .ndim = t[i].ndim, .dim = t[i].dim, .from = t[i].dtype };
+        APR_TRY(gguf_name(c, x, &m->name, e));
+        if (x->values != NULL)
+            continue;
+        APR_TRY(recipe_find(&c->o->recipe, t[i].name, m->name, &rule, e));
+        if (rule != NULL)
+            m->ruled = rule->dtype != NULL ? rule->dtype : kept;
+        APR_TRY(importance_of(c, x, &t[i], m->name, &importance[i], e));
+        m->has_importance = importance[i] != NULL;
+    }
+    return APR_OK;
+}
+
+/* A rule of the command line that decides nothing is a slip; one of a recipe, which may be for many models, is told. */
+static enum apr_code check_rules(const struct conversion *c, struct apr_error *e)
+{
+    const struct recipe *const r = &c->o->recipe;
+    struct apr_error why;
+    for (size_t i = 0; i < r->n; i++) {
+        if (!recipe_idle(r, i, &why))
+            continue;
+        if (r->rule[i].line == 0) {
+            *e = why;
+            e->code = APR_EARG;
+            return APR_EARG;
+        }
+        if (!c->o->cli.quiet)
+            apr_cli_fail(&c->o->cli, &why);
+    }
+    return APR_OK;
+}
+
+/* Without a preset only rules change anything. */
+static enum apr_code choose(struct conversion *c, struct apr_mixed *mixed, struct apr_error *e)
+{
+    const struct options *const o = c->o;
+    struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
+                           .output = o->output_dtype, .embedding = o->embedding_dtype };
+    if (o->preset == NULL) {
+        for (size_t i = 0; i < c->source.wishes.n; i++)
+            mixed[i].dtype = mixed[i].ruled != NULL ? mixed[i].ruled : mixed[i].from;
+        return APR_OK;
+    }
+    APR_TRY(read_mix(c, &mix, e));
+    return apr_mix_choose(&mix, mixed, c->source.wishes.n, e);
+}
+
+static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const float **importance,
+                                   struct apr_error *e)
+{
+    APR_TRY(look_at(c, t, mixed, importance, e));
+    APR_TRY(check_rules(c, e));
+    APR_TRY(choose(c, mixed, e));
+    for (size_t i = 0; i < c->source.wishes.n; i++) {
+        APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
+        t[i].importance = importance[i];
+    }
+    return APR_OK;
+}
+
+enum apr_code quantize_tensors(struct conversion *c, struct apr_planned *t, struct apr_error *e)
+{
+    const size_t n = c->source.wishes.n;
+    struct apr_mixed *const mixed = calloc(n + 1, sizeof *mixed);
+    const float **const importance = calloc(n + 1, sizeof *importance);
+    const enum apr_code code = mixed == NULL || importance == NULL ? apr_no_memory(e) : quantize_with(c, t, mixed, importance, e);
+    free(mixed);
+    free(importance);
+    return code;
+}
