@@ -103,12 +103,16 @@ LEVEL static void search_batch_by_turns(struct batch *b, int half)
 
 LANE void search_batch_from_min(struct batch *b, unsigned each, enum plain_weight plain, const struct apr_steps *s)
 {
-    for (unsigned at = 0; at < 256 / each * b->count; at += LANES) {
-        floats x[32], w[32];
-        turn(b->x + each * at, each, each, x);
-        weights_of(b, at, each, plain, x, w);
-        const struct lanes_found f = fit_from_min(x, w, each, s);
-        keep_found(&f, b, at);
+    for (unsigned at = 0; at < 256 / each * b->count; at += ABREAST * LANES) {
+        floats x[32 * ABREAST], w[32 * ABREAST];
+        struct lanes_found f[ABREAST];
+        for (unsigned k = 0; k < ABREAST; k++) {
+            turn(b->x + each * (at + k * LANES), each, each, x + each * k);
+            weights_of(b, at + k * LANES, each, plain, x + each * k, w + each * k);
+        }
+        fit_from_min(x, w, each, s, f);
+        for (unsigned k = 0; k < ABREAST; k++)
+            keep_found(&f[k], b, at + k * LANES);
     }
 }
 

@@ -22,10 +22,11 @@ LEVEL static void variances(const float *x, size_t count, size_t ncol, float var
     store(variance, sum / all((float)ncol));
 }
 
-/* LANES blocks, of which `count` are there, and what was found for them. */
+/* ABREAST times LANES blocks, of which `count` are there, and what was found for them. */
+#define BLOCKS (ABREAST * LANES)
 struct blocks {
-    float    x[32 * LANES], weight[32 * LANES];
-    float    scale[LANES], min[LANES], per_scale[LANES], from[LANES];
+    float    x[32 * BLOCKS], weight[32 * BLOCKS];
+    float    scale[BLOCKS], min[BLOCKS], per_scale[BLOCKS], from[BLOCKS];
     unsigned count;
 };
 
@@ -45,15 +46,23 @@ LANE void take_blocks(const float *x, size_t first, size_t ncol, const float *im
 
 LANE void search_blocks(struct blocks *b, int half, int largest)
 {
-    floats x[32], w[32];
+    floats x[32 * ABREAST], w[32 * ABREAST];
+    struct lanes_found f[ABREAST];
     const struct apr_steps steps = apr_weighted_steps(largest);
-    turn(b->x, 32, 32, x);
-    turn(b->weight, 32, 32, w);
-    const struct lanes_found f = half ? fit_around(x, w, 32, half) : fit_from_min(x, w, 32, &steps);
-    store(b->scale, f.scale);
-    store(b->min, f.min);
-    store(b->per_scale, f.per_scale);
-    store(b->from, f.from);
+    for (unsigned k = 0; k < ABREAST; k++) {
+        turn(b->x + 32 * LANES * k, 32, 32, x + 32 * k);
+        turn(b->weight + 32 * LANES * k, 32, 32, w + 32 * k);
+        if (half)
+            f[k] = fit_around(x + 32 * k, w + 32 * k, 32, half);
+    }
+    if (!half)
+        fit_from_min(x, w, 32, &steps, f);
+    for (unsigned k = 0; k < ABREAST; k++) {
+        store(b->scale + k * LANES, f[k].scale);
+        store(b->min + k * LANES, f[k].min);
+        store(b->per_scale + k * LANES, f[k].per_scale);
+        store(b->from + k * LANES, f[k].from);
+    }
 }
 
 /* | f16 d | levels |, or with a min | f16 d | f16 m, which is added | levels |; these are
@@ -85,7 +94,7 @@ LANE void encode_rows(const float *x, size_t nrow, size_t ncol, const float *imp
         const size_t count = nrow - row < LANES ? nrow - row : LANES, nblock = count * ncol / 32;
         variances(x + row * ncol, count, ncol, variance);
         for (size_t i = 0; i < nblock; i += b.count, out += b.count * bytes) {
-            b.count = nblock - i < LANES ? (unsigned)(nblock - i) : LANES;
+            b.count = nblock - i < BLOCKS ? (unsigned)(nblock - i) : BLOCKS;
             take_blocks(x + row * ncol, i, ncol, importance, variance, &b);
             search_blocks(&b, half, largest);
             store_blocks(&b, half, largest, out);

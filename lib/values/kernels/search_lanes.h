@@ -54,10 +54,12 @@ struct around {
 /* How levels fit at `count` scales, one or two. */
 LANE void fits_at(const struct around *a, const floats *per_scale, unsigned count, enum limits limits, struct lanes_fit *f)
 {
+    UNROLL4
     for (unsigned k = 0; k < count; k++)
         f[k].a = f[k].b = all(0);
     UNROLL4
     for (unsigned i = 0; i < a->n; i++)
+        UNROLL4
         for (unsigned k = 0; k < count; k++) {
             const floats place = per_scale[k] * a->x[i];
             const floats l = a->near ? near_level(place, -a->half, a->half - 1, limits) : any_level(place, -a->half, a->half - 1);
@@ -187,96 +189,137 @@ LANE struct lanes_range range_of(const floats *x, const floats *w, unsigned n)
     return r;
 }
 
-LANE floats error_of(const floats *x, const floats *w, const floats *level, unsigned n, floats scale, floats min, bool absolute)
-{
-    floats error = all(0);
-    UNROLL4
-    for (unsigned i = 0; i < n; i++) {
-        const floats off = scale * level[i] + min - x[i];
-        error = error + w[i] * (absolute ? magnitude(off) : square(off));
-    }
-    return error;
-}
-
-/* The sums of w l, w l l and w l x of levels, which are kept too. */
-struct lanes_sums {
-    floats wl, wll, wlx;
-};
-LANE struct lanes_sums sum_levels(const floats *x, const floats *w, unsigned n, floats per_scale, floats from, int largest, bool near,
-                                  floats *level)
-{
-    struct lanes_sums s = { all(0), all(0), all(0) };
-    UNROLL4
-    for (unsigned i = 0; i < n; i++) {
-        const floats place = per_scale * (x[i] - from);
-        const floats l = near ? near_level(place, 0, largest, BOTH) : any_level(place, 0, largest), each = w[i] * l;
-        level[i] = l;
-        s.wl = s.wl + each;
-        s.wll = s.wll + each * l;
-        s.wlx = s.wlx + each * x[i];
-    }
-    return s;
-}
-
-/* Blocks for which levels from a min are sought. Lanes that are done have but one value. */
+/* Blocks, ABREAST times LANES of them, since each step of this search waits for the one before it. w l, w l l and w l x are summed over
+ * levels l. Lanes that are done have but one value. */
+#define ABREAST 2
 struct from_min {
-    const floats      *x, *w;
-    unsigned           n, largest;
-    struct lanes_range range;
-    which              done;
-    bool               finite;
+    const floats      *x[ABREAST], *w[ABREAST];
+    unsigned           n;
+    int                largest;
+    bool               absolute, finite;
+    struct lanes_range range[ABREAST];
+    which              done[ABREAST];
+    floats             wl[ABREAST], wll[ABREAST], wlx[ABREAST], level[32][ABREAST];
 };
+
+LANE void errors_of(const struct from_min *b, const floats *scale, const floats *min, floats *error)
+{
+    UNROLL4
+    for (unsigned k = 0; k < ABREAST; k++)
+        error[k] = all(0);
+    UNROLL4
+    for (unsigned i = 0; i < b->n; i++)
+        UNROLL4
+        for (unsigned k = 0; k < ABREAST; k++) {
+            const floats off = scale[k] * b->level[i][k] + min[k] - b->x[k][i];
+            error[k] = error[k] + b->w[k][i] * (b->absolute ? magnitude(off) : square(off));
+        }
+}
+
+LANE void sum_levels(struct from_min *b, const floats *per_scale, const floats *from, bool near)
+{
+    floats wl[ABREAST], wll[ABREAST], wlx[ABREAST];
+    UNROLL4
+    for (unsigned k = 0; k < ABREAST; k++)
+        wl[k] = wll[k] = wlx[k] = all(0);
+    UNROLL4
+    for (unsigned i = 0; i < b->n; i++)
+        UNROLL4
+        for (unsigned k = 0; k < ABREAST; k++) {
+            const floats place = per_scale[k] * (b->x[k][i] - from[k]);
+            const floats l = near ? near_level(place, 0, b->largest, BOTH) : any_level(place, 0, b->largest), each = b->w[k][i] * l;
+            b->level[i][k] = l;
+            wl[k] = wl[k] + each;
+            wll[k] = wll[k] + each * l;
+            wlx[k] = wlx[k] + each * b->x[k][i];
+        }
+    memcpy(b->wl, wl, sizeof wl);
+    memcpy(b->wll, wll, sizeof wll);
+    memcpy(b->wlx, wlx, sizeof wlx);
+}
 
 /* Levels are monotonous in x: where those of the range's ends are near, all are. */
-LANE struct lanes_sums take_levels(const struct from_min *b, floats per_scale, floats from, floats *level)
+LANE void take_levels(struct from_min *b, const floats *per_scale, const floats *from)
 {
-    const which ends = both(is_near(per_scale * (b->range.least - from)), is_near(per_scale * (b->range.most - from)));
-    return b->finite && every(either(ends, b->done)) ? sum_levels(b->x, b->w, b->n, per_scale, from, (int)b->largest, true, level)
-                                                     : sum_levels(b->x, b->w, b->n, per_scale, from, (int)b->largest, false, level);
+    bool near = b->finite;
+    UNROLL4
+    for (unsigned k = 0; k < ABREAST; k++) {
+        const floats least = per_scale[k] * (b->range[k].least - from[k]), most = per_scale[k] * (b->range[k].most - from[k]);
+        near &= every(either(both(is_near(least), is_near(most)), b->done[k]));
+    }
+    if (near)
+        sum_levels(b, per_scale, from, true);
+    else
+        sum_levels(b, per_scale, from, false);
 }
 
-/* The line that is nearest to values of levels with these sums, where the determinant is not 0. */
-LANE void line_of(const struct lanes_range *r, const struct lanes_sums *s, floats determinant, floats *scale, floats *min)
+/* The line that is nearest to the values, given their levels; it means nothing unless the determinant is more than 0. */
+LANE floats line_of(const struct from_min *b, unsigned k, floats *scale, floats *min)
 {
-    *scale = (r->w * s->wlx - r->wx * s->wl) / determinant;
-    *min = (s->wll * r->wx - s->wl * s->wlx) / determinant;
+    const floats w = b->range[k].w, wx = b->range[k].wx, wl = b->wl[k], wll = b->wll[k], wlx = b->wlx[k];
+    const floats determinant = w * wll - wl * wl;
+    *scale = (w * wlx - wx * wl) / determinant;
+    *min = (wll * wx - wl * wlx) / determinant;
     const which above = is_more(*min, all(0));
     if (any(above)) {
-        *scale = choose(above, s->wlx / s->wll, *scale);
+        *scale = choose(above, wlx / wll, *scale);
         *min = choose(above, all(0), *min);
+    }
+    return determinant;
+}
+
+/* One scale tried. */
+LANE void step_from_min(struct from_min *b, float aim, struct lanes_found *found, floats *least_error)
+{
+    floats per_scale[ABREAST], from[ABREAST], scale[ABREAST], min[ABREAST], determinant[ABREAST], error[ABREAST];
+    UNROLL4
+    for (unsigned k = 0; k < ABREAST; k++) {
+        from[k] = found[k].min;
+        per_scale[k] = all(aim) / (b->range[k].most - from[k]);
+    }
+    take_levels(b, per_scale, from);
+    UNROLL4
+    for (unsigned k = 0; k < ABREAST; k++)
+        determinant[k] = line_of(b, k, &scale[k], &min[k]);
+    errors_of(b, scale, min, error);
+    UNROLL4
+    for (unsigned k = 0; k < ABREAST; k++) {
+        const which better = both(is_more(determinant[k], all(0)), is_less(error[k], least_error[k]));
+        found[k].from = choose(better, from[k], found[k].from);
+        found[k].per_scale = choose(better, per_scale[k], found[k].per_scale);
+        found[k].scale = choose(better, scale[k], found[k].scale);
+        found[k].min = choose(better, min[k], found[k].min);
+        least_error[k] = choose(better, error[k], least_error[k]);
     }
 }
 
-/* apr_fit_from_min(), n at most 32. */
-LANE struct lanes_found fit_from_min(const floats *x, const floats *w, unsigned n, const struct apr_steps *s)
+/* apr_fit_from_min(), n at most 32. Of x and w n for each ABREAST follow one another. */
+LANE void fit_from_min(const floats *x, const floats *w, unsigned n, const struct apr_steps *s, struct lanes_found found[ABREAST])
 {
-    struct from_min b = { x, w, n, (unsigned)s->largest, range_of(x, w, n), no_lane(), !any(not_finite(x, n)) };
-    const floats from = lesser(all(0), b.range.least), most = b.range.most;
-    struct lanes_found found = { .min = from, .per_scale = all((float)s->largest) / (most - from), .from = from };
-    floats level[32];
-    b.done = is_equal(most, from);
-    found.scale = all(1) / found.per_scale;
-    (void)take_levels(&b, found.per_scale, from, level);
-    floats least_error = error_of(x, w, level, n, found.scale, from, s->absolute);
-    for (unsigned k = 0; k <= s->nstep; k++) {
-        floats scale, min;
-        const floats per_scale = all(s->first + s->step * (float)k + (float)s->largest) / (most - found.min);
-        const struct lanes_sums sums = take_levels(&b, per_scale, found.min, level);
-        const floats determinant = b.range.w * sums.wll - sums.wl * sums.wl;
-        line_of(&b.range, &sums, determinant, &scale, &min);
-        const floats error = error_of(x, w, level, n, scale, min, s->absolute);
-        const which better = both(is_more(determinant, all(0)), is_less(error, least_error));
-        found.from = choose(better, found.min, found.from);
-        found.per_scale = choose(better, per_scale, found.per_scale);
-        found.scale = choose(better, scale, found.scale);
-        found.min = choose(better, min, found.min);
-        least_error = choose(better, error, least_error);
+    struct from_min b = { .n = n, .largest = s->largest, .absolute = s->absolute, .finite = !any(not_finite(x, ABREAST * n)) };
+    floats per_scale[ABREAST], from[ABREAST], scale[ABREAST], error[ABREAST];
+    UNROLL4
+    for (unsigned k = 0; k < ABREAST; k++) {
+        b.x[k] = x + k * n;
+        b.w[k] = w + k * n;
+        b.range[k] = range_of(b.x[k], b.w[k], n);
+        from[k] = lesser(all(0), b.range[k].least);
+        b.done[k] = is_equal(b.range[k].most, from[k]);
+        per_scale[k] = all((float)s->largest) / (b.range[k].most - from[k]);
+        scale[k] = all(1) / per_scale[k];
+        found[k] = (struct lanes_found){ scale[k], from[k], per_scale[k], from[k] };
     }
-    found.scale = choose(b.done, all(0), found.scale);
-    found.per_scale = choose(b.done, all(0), found.per_scale);
-    found.from = choose(b.done, all(0), found.from);
-    found.min = -choose(b.done, from, found.min);
-    return found;
+    take_levels(&b, per_scale, from);
+    errors_of(&b, scale, from, error);
+    for (unsigned i = 0; i <= s->nstep; i++)
+        step_from_min(&b, s->first + s->step * (float)i + (float)s->largest, found, error);
+    UNROLL4
+    for (unsigned k = 0; k < ABREAST; k++) {
+        found[k].scale = choose(b.done[k], all(0), found[k].scale);
+        found[k].per_scale = choose(b.done[k], all(0), found[k].per_scale);
+        found[k].from = choose(b.done[k], all(0), found[k].from);
+        found[k].min = -choose(b.done[k], from[k], found[k].min);
+    }
 }
 
 LANE floats level_at_most(floats v, int largest) { return lesser(all((float)largest), nearest_of_any(v)); }
