@@ -269,8 +269,8 @@ static void hostile_names_come_back_as_they_were(void **state)
     static const char *const names[] = {
         "", " ", "a", "A", "a.b", "aXb", "\\", "\\.", "^", "$", "a$", "[b]lk", "re:^a$", "*", "a*", "?", "(?R)", "\\d", "\\Q", "{2}", "a|b",
         "a+", "'", "\"", "it's", "- a", "a: b", "a:", "# a", "a # b", "%TAG", "%YAML 1.1", "---", "...", "&a", "*a", "!!str", "<<", "~",
-        "null", "{", "}", "[", "]", ",", "\t", "a\tb", "\n", "a\n", "\na", "a\n\nb", "\r\n", "a \n b ", "\x01\x1f\x7f", "\xc2\x85", "\xe2\x80\xa8",
-        "\xef\xbb\xbf", "\xef\xbb\xbf" "a", "\xc3\xa4", "\xe4\xb8\xad", "\xf0\x9f\x98\x80", "\xe2\x80\xae" "x",
+        "null", "{", "}", "[", "]", ",", "\t", "a\tb", "\n", "a\n", "\na", "a\n\nb", "\r\n", "a \n b ", "\x01\x1f\x7f",
+        "\xc2\x85", "\xe2\x80\xa8", "\xef\xbb\xbf", "\xef\xbb\xbf" "a", "\xc3\xa4", "\xe4\xb8\xad", "\xf0\x9f\x98\x80", "\xe2\x80\xae" "x",
         "a\xe2\x80\xa9%TAG", " a ", "@", "`", "=", "/", "\x1b[1m",
     };
     struct recipe_line line[APR_LENGTH(names)];
