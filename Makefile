@@ -70,7 +70,7 @@ $(BUILD)/tests/fuzz/%.o: ALL_CFLAGS += $(if $(filter-out fuzz,$(MODE)),-DLLVMFuz
 $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
 $(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(FUZZED)
 $(addprefix $(BUILD)/tests/test_,bind detect packing pretoken translate tokenizer_write wish): $(BUILD)/tests/bare_model.o
-$(BUILD)/tests/test_plan $(BUILD)/tests/test_plan_write: $(BUILD)/tests/plans.o
+$(addprefix $(BUILD)/tests/test_,plan plan_write trial): $(BUILD)/tests/plans.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)
 $(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)
