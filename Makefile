@@ -70,9 +70,10 @@ $(BUILD)/tests/fuzz/%.o: ALL_CFLAGS += $(if $(filter-out fuzz,$(MODE)),-DLLVMFuz
 $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
 $(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(FUZZED)
 $(addprefix $(BUILD)/tests/test_,bind detect packing pretoken translate tokenizer_write wish): $(BUILD)/tests/bare_model.o
-$(addprefix $(BUILD)/tests/test_,plan plan_write trial): $(BUILD)/tests/plans.o
+$(addprefix $(BUILD)/tests/test_,plan plan_write target trial): $(BUILD)/tests/plans.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)
+$(BUILD)/tests/test_target: $(call obj,tools/apr-convert/target.c)
 $(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)
 $(addprefix $(BUILD)/tests/test_,faults outputs in_place convert_targets): $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c

@@ -71,8 +71,8 @@ static void draw(float *x, size_t n)
 }
 
 /* Plainly: a row at a time, one sum in doubles. */
-static struct apr_tried expected(const struct apr_kernels *k, const struct apr_dtype *d, const float *x, size_t nrow, size_t ncol, size_t high,
-                                 const float *importance)
+static struct apr_tried expected(const struct apr_kernels *k, const struct apr_dtype *d, const float *x, size_t nrow, size_t ncol,
+                                 size_t high, const float *importance)
 {
     static unsigned char block[1 << 16];
     static float y[1 << 13];
@@ -104,8 +104,9 @@ static void expect_near(const char *what, double got, double want)
 static void sums_are_those_of_encoding_and_decoding_row_by_row(void **state)
 {
     (void)state;
-    static const struct { uint64_t dim[3]; unsigned ndim; } row[] = { { { 3, 64 }, 2 }, { { 1, 8192 }, 2 }, { { 70, 4128 }, 2 }, { { 3, 50, 256 }, 3 },
-                                                                      { { 5, 1, 32 }, 3 } };
+    static const struct { uint64_t dim[3]; unsigned ndim; } row[] = {
+        { { 3, 64 }, 2 }, { { 1, 8192 }, 2 }, { { 70, 4128 }, 2 }, { { 3, 50, 256 }, 3 }, { { 5, 1, 32 }, 3 },
+    };
     const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
     for (size_t i = 0; i < APR_LENGTH(row) * 2; i++) {
         const uint64_t *const dim = row[i / 2].dim;
@@ -208,8 +209,9 @@ static void a_dtype_that_does_not_hold_the_values_has_no_finite_sum(void **state
 static void a_value_that_is_not_finite_is_told_with_its_place(void **state)
 {
     (void)state;
-    static const struct { float value; const char *words; } row[] = { { NAN, "row 5, column 33 is NaN" }, { INFINITY, "row 5, column 33 is infinite" },
-                                                                      { -INFINITY, "row 5, column 33 is minus infinity" } };
+    static const struct { float value; const char *words; } row[] = {
+        { NAN, "row 5, column 33 is NaN" }, { INFINITY, "row 5, column 33 is infinite" }, { -INFINITY, "row 5, column 33 is minus infinity" },
+    };
     const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
     for (size_t i = 0; i < APR_LENGTH(row); i++) {
         float x[8 * 64];

@@ -163,8 +163,8 @@ static size_t find_steps(const struct apr_budget *b, size_t *choice, size_t *hul
         const size_t nhull = hull_of(o, b->noffer, hull);
         choice[i] = hull[0];
         for (size_t j = 1; j < nhull; j++)
-            step[n++] = (struct step){ .item = i, .at = j, .from = hull[j - 1], .to = hull[j], .bytes = o[hull[j]].bytes - o[hull[j - 1]].bytes,
-                                       .rate = rate_of(&o[hull[j - 1]], &o[hull[j]]) };
+            step[n++] = (struct step){ .item = i, .at = j, .from = hull[j - 1], .to = hull[j],
+                                       .bytes = o[hull[j]].bytes - o[hull[j - 1]].bytes, .rate = rate_of(&o[hull[j - 1]], &o[hull[j]]) };
     }
     qsort(step, n, sizeof *step, by_rate);
     return n;
@@ -259,7 +259,8 @@ static size_t merge_offer(const struct search *s, size_t at, size_t offer, size_
     size_t i = 0, out = 0;
     for (size_t j = 0; j < nnow; j++) {
         const struct state *const from = &s->now[j];
-        const struct state x = { from->bytes + o->bytes, from->error + o->error, from->excess + excess, (uint32_t)(j * s->b->noffer + offer) };
+        const struct state x = { .bytes = from->bytes + o->bytes, .error = from->error + o->error, .excess = from->excess + excess,
+                                 .node = (uint32_t)(j * s->b->noffer + offer) };
         if (x.excess > s->limit || x.bytes + s->rest[at + 1] > s->most || x.bytes + s->reach[at + 1] < s->least)
             continue;
         for (; i < n && is_before(&list[i], &x); i++)

@@ -149,8 +149,8 @@ static void add_weighted_row(const float *restrict x, const float *restrict y, c
 }
 
 /* Encodes n rows of one matrix at x and adds how far they are off. */
-static void try_rows(const struct apr_kernels *k, const struct apr_dtype *d, const float *x, uint64_t n, size_t ncol, const float *importance,
-                     struct bench *b, struct lanes *into)
+static void try_rows(const struct apr_kernels *k, const struct apr_dtype *d, const float *x, uint64_t n, size_t ncol,
+                     const float *importance, struct bench *b, struct lanes *into)
 {
     const enum apr_dtype_id id = apr_dtype_id(d);
     if (importance != NULL && k->encode_weighted[id] != NULL)

@@ -124,9 +124,10 @@ static double bits_of(const struct target *t, double bytes) { return t->elements
 static enum apr_code unreachable(const struct target *t, uint64_t least, uint64_t most, struct apr_error *e)
 {
     if (t->size > 0)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "no choice of types makes a file of at most %llu bytes: the smallest has %llu, the largest %llu",
+        return apr_fail(e, APR_EARG, APR_NOWHERE,
+                        "no choice of types makes a file of at most %llu bytes: the smallest has %llu, the largest has %llu",
                         (unsigned long long)t->size, (unsigned long long)(least + t->overhead), (unsigned long long)(most + t->overhead));
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "no choice of types has %g bits per weight: the least is %.4f, the most %.4f", t->bpw,
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "no choice of types has %g bits per weight: the least is %.4f, the most is %.4f", t->bpw,
                     bits_of(t, (double)least), bits_of(t, (double)most));
 }
 
