@@ -8,8 +8,8 @@
 #include "flow/budget.h"
 #include "values/dtype.h"
 
-/* Who is a candidate: for rows of whole blocks of 256, for others; with importance alone. Types that another of as many bits or fewer beats
- * on about every tensor are not here. */
+/* Who is a candidate: for rows of whole blocks of 256, for others; with importance alone. Types that another of as many bits beats on about
+ * every tensor are not here, as IQ3_S is beaten by Q3_K without importance. */
 enum rows { ANY, LONG, SHORT };
 static const struct candidate {
     enum apr_dtype_id dtype;
@@ -18,7 +18,7 @@ static const struct candidate {
 } candidates[] = {
     { APR_IQ1_S, LONG, true },   { APR_IQ1_M, LONG, true },    { APR_IQ2_XXS, LONG, true }, { APR_IQ2_XS, LONG, true },
     { APR_IQ2_S, LONG, true },   { APR_IQ3_XXS, LONG, true },  { APR_Q2_K, LONG, false },   { APR_Q3_K, LONG, false },
-    { APR_IQ3_S, LONG, false },  { APR_IQ4_XS, LONG, false },  { APR_Q4_K, LONG, false },   { APR_Q5_K, LONG, false },
+    { APR_IQ3_S, LONG, true },   { APR_IQ4_XS, LONG, false },  { APR_Q4_K, LONG, false },   { APR_Q5_K, LONG, false },
     { APR_Q6_K, LONG, false },   { APR_Q2_0, SHORT, false },   { APR_MXFP4, SHORT, false }, { APR_IQ4_NL, SHORT, false },
     { APR_Q4_1, SHORT, false },  { APR_Q5_0, SHORT, false },   { APR_Q5_1, SHORT, false },  { APR_Q8_0, ANY, false },
     { APR_F16, ANY, false },     { APR_BF16, ANY, false },
