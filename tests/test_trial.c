@@ -152,6 +152,44 @@ static void sums_do_not_depend_on_threads_and_cpu(void **state)
         }
 }
 
+/* A matrix of F32 or F64 that lies transposed, and one that does not, have the sums of their values as rows of floats. */
+static void rows_are_read_however_they_lie(void **state)
+{
+    (void)state;
+    enum { HIGH = 300, WIDE = 96 };
+    static const struct apr_transform transpose = { .op = APR_OP_TRANSPOSE };
+    const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
+    static float x[HIGH * WIDE], turned[HIGH * WIDE];
+    static double wide[HIGH * WIDE];
+    const struct apr_tensor *part[1];
+    for (unsigned i = 0; i < 4; i++) {
+        static struct trials t;
+        struct apr_error e;
+        draw(x, HIGH * WIDE);
+        for (size_t j = 0; j < HIGH * WIDE; j++)
+            turned[j % WIDE * HIGH + j / WIDE] = x[j];
+        for (size_t j = 0; j < HIGH * WIDE; j++)
+            wide[j] = (double)(i / 2 == 1 ? turned : x)[j];
+        const uint64_t dim[] = { i / 2 == 1 ? WIDE : HIGH, i / 2 == 1 ? HIGH : WIDE };
+        begin(&t, write_one("lie.gguf", i / 2 == 1 ? turned : x, dim, 2), k);
+        struct apr_tensor stored = t.m->tensor[0];
+        if (i % 2 == 1) {
+            stored.dtype = &apr_dtypes[APR_F64];
+            stored.data = (struct apr_bytes){ (const unsigned char *)wide, sizeof wide };
+        }
+        part[0] = &stored;
+        struct apr_view v = apr_view_of(part, 1, 0);
+        if (i / 2 == 1)
+            assert_int_equal(apr_view_forth(&v, &transpose, 1, (const uint64_t[APR_MAX_DIMS]){ HIGH, WIDE }, 2, &e), APR_OK);
+        t.in[0] = apr_input_through(k, t.m, &v, (const uint64_t[]){ HIGH, WIDE }, 2);
+        assert_true(t.in[0].strided == (i / 2 == 1) && t.in[0].wide == (i % 2 == 1));
+        run(&t, 2, k);
+        const struct apr_tried want = expected(k, dtypes[Q4], x, HIGH, WIDE, HIGH, NULL);
+        expect_near("Q4_0", t.tried[Q4].squares, want.squares);
+        apr_close(t.m);
+    }
+}
+
 /* A sample is of rows evenly spread, scaled up: of rows that are all alike it says what all of them say. */
 static void a_sample_says_what_all_rows_say(void **state)
 {
@@ -210,7 +248,9 @@ static void a_value_that_is_not_finite_is_told_with_its_place(void **state)
 {
     (void)state;
     static const struct { float value; const char *words; } row[] = {
-        { NAN, "row 5, column 33 is NaN" }, { INFINITY, "row 5, column 33 is infinite" }, { -INFINITY, "row 5, column 33 is minus infinity" },
+        { NAN, "row 5, column 33 is NaN" },
+        { INFINITY, "row 5, column 33 is infinite" },
+        { -INFINITY, "row 5, column 33 is minus infinity" },
     };
     const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
     for (size_t i = 0; i < APR_LENGTH(row); i++) {
@@ -237,6 +277,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sums_are_those_of_encoding_and_decoding_row_by_row),
         cmocka_unit_test(sums_do_not_depend_on_threads_and_cpu),
+        cmocka_unit_test(rows_are_read_however_they_lie),
         cmocka_unit_test(a_sample_says_what_all_rows_say),
         cmocka_unit_test(what_cannot_be_or_was_not_asked_for_has_no_sum),
         cmocka_unit_test(a_dtype_that_does_not_hold_the_values_has_no_finite_sum),
