@@ -5,7 +5,7 @@
 
 /* ---- llama-quantize's files ----------------------------------------------------------------------------------------- */
 
-/* One line of fixtures/quantized.txt: XXH3-128 of the file, or "refused". */
+/* One line of fixtures/presets.txt: XXH3-128 of the file, or "refused". */
 struct wanted {
     char preset[16], imatrix[16], hash[33];
 };
@@ -36,7 +36,7 @@ static void every_preset_gives_the_file_that_llama_quantize_gives(void **state)
 {
     (void)state;
     struct wanted w;
-    FILE *const f = fopen("fixtures/quantized.txt", "r");
+    FILE *const f = fopen("fixtures/presets.txt", "r");
     size_t n = 0;
     assert_non_null(f);
     for (; fscanf(f, "%15s %15s %32s", w.preset, w.imatrix, w.hash) == 3; n++)
