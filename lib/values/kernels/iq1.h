@@ -134,7 +134,8 @@ static inline void iq1_store_m(const struct iq1_sub sub[16], const struct iq1_sc
         const unsigned minus = scales->most != 0 ? sub[s].minus : 0;
         out[2 * s] = (unsigned char)sub[s].index[0];
         out[2 * s + 1] = (unsigned char)sub[s].index[1];
-        out[32 + s] = (unsigned char)(sub[s].index[0] >> 8 | (minus & 1) << 3 | sub[s].index[1] >> 8 << 4 | minus >> 1 << 7);
+        const unsigned low = (unsigned)sub[s].index[0] >> 8 | (minus & 1) << 3, high = (unsigned)sub[s].index[1] >> 8 | minus >> 1 << 3;
+        out[32 + s] = (unsigned char)(low | high << 4);
         word[s / 4] |= scales->code[s] << 3 * (s % 4);
     }
     unsigned char half[2] = { 0 };
