@@ -15,10 +15,11 @@
 
 #define SAMPLES        101
 #define SAMPLE_SECONDS 50e-6
-#define MOST_ROWS      (APR_NISA * (2 * APR_NDTYPES + 10))
+#define MOST_ROWS      (APR_NISA * (3 * APR_NDTYPES + 10))
+#define COLUMNS        1024u /* of rows that are encoded with importance */
 
 static unsigned char blocks[APR_STRETCH * 8 + 64];
-static float  a[APR_STRETCH], near_a[APR_STRETCH], far_a[APR_STRETCH], centred[APR_STRETCH];
+static float  a[APR_STRETCH], near_a[APR_STRETCH], far_a[APR_STRETCH], centred[APR_STRETCH], importance[COLUMNS];
 static double wide_a[APR_STRETCH], wide_near[APR_STRETCH], wide_far[APR_STRETCH];
 static int64_t small_whole[APR_STRETCH + 1];
 
@@ -43,7 +44,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* What is timed: a piece decoded, encoded or taken into bins, a chunk compared or summed. */
+/* What is timed: a piece decoded, encoded without importance or with it, or taken into bins, a chunk compared or summed. */
 
 static void decode(const struct apr_kernels *k, size_t id)
 {
@@ -62,6 +63,12 @@ static void encode(const struct apr_kernels *k, size_t id)
         k->encode[id](centred, APR_STRETCH, out);
     else
         k->encode_wide[id](wide_a, APR_STRETCH, out);
+}
+
+static void weighted(const struct apr_kernels *k, size_t id)
+{
+    static unsigned char out[APR_STRETCH * sizeof(float)];
+    k->encode_weighted[id](centred, APR_STRETCH / COLUMNS, COLUMNS, importance, out);
 }
 
 static void difference(const struct apr_kernels *k, size_t far)
@@ -162,6 +169,8 @@ static void add_level(const struct apr_kernels *k)
             add((struct row){ "decode", d->name, k, decode, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
         if (k->encode[id] != NULL || k->encode_wide[id] != NULL)
             add((struct row){ "encode", d->name, k, encode, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
+        if (k->encode_weighted[id] != NULL)
+            add((struct row){ "weighted", d->name, k, weighted, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
     }
     add((struct row){ "difference", "float, near", k, difference, 0, APR_CHUNK, 2 * floats, 0 });
     add((struct row){ "difference", "float, far", k, difference, 1, APR_CHUNK, 2 * floats, 0 });
@@ -181,7 +190,7 @@ static void print(const struct bench_settings *s, const struct bench_job *job)
     const struct bench_summary t = bench_summarize(job->sample, job->n);
     char shape[BENCH_ART];
     bench_histogram(job->sample, job->n, shape);
-    printf("%-10s  %-13s %-7s %7.2f GB/s %7.2f elements/ns  noise %4.1f%%  %s\n", r->job, r->what, apr_isa_word(r->k->isa),
+    printf("%-10s  %-13s %-7s %8.3f GB/s %8.4f elements/ns  noise %4.1f%%  %s\n", r->job, r->what, apr_isa_word(r->k->isa),
            r->bytes / t.median / 1e9, r->elements / t.median / 1e9, 100 * (t.third_quartile - t.quartile) / t.median, shape);
     bench_print_against_baseline(s, job);
 }
@@ -198,6 +207,7 @@ static void fill(void)
         const float step = (float)blocks[2 * i];
         wide_a[i] = a[i] = (float)blocks[2 * i + 1] / 256;
         centred[i] = a[i] - 0.5f + step * 1e-5f;
+        importance[i % COLUMNS] = a[i];
         wide_near[i] = near_a[i] = a[i] + step * 3e-6f;
         wide_far[i] = far_a[i] = a[i] + step * 1e-4f;
         small_whole[i] = (int64_t)i - blocks[i];
