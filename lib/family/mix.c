@@ -93,7 +93,7 @@ static bool has_one_of(struct apr_bytes name, const char *const *part, size_t n)
     return false;
 }
 
-static bool may_change(const struct apr_mix *m, const struct apr_mixed *t)
+bool apr_mix_may_change(const struct apr_mix *m, const struct apr_mixed *t)
 {
     if (rank(t) < 2 || !names_a_weight(t->name))
         return false;
@@ -193,7 +193,7 @@ static enum apr_code choose(struct apr_mixture *x, struct apr_mixed *t, struct a
     const struct apr_mix *m = x->mix;
     t->dtype = t->from;
     t->needs_importance = false;
-    if (!may_change(m, t))
+    if (!apr_mix_may_change(m, t))
         return APR_OK;
     APR_TRY(wanted(x, t, e));
     t->needs_importance = needs_importance(m, t);

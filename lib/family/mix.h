@@ -42,6 +42,10 @@ struct apr_mixed {
     bool                    needs_importance;
 };
 
+/* Is it one that llama-quantize changes at all: a matrix, and none of those that are small or sensitive? By name and dims alone; no preset
+ * is needed. */
+bool apr_mix_may_change(const struct apr_mix *m, const struct apr_mixed *t);
+
 /* Fills in the answers. t is all tensors of the model, in any order. APR_EARG names the first one, in llama-quantize's order, that needs
  * importance weights and has none, whose rows fit neither the dtype nor one in its place, that has four dimensions and would change, or
  * of a model with experts the one whose name has no block. */

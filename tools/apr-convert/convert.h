@@ -14,6 +14,7 @@
 #include "model/model.h"
 #include "model/side.h"
 #include "recipe.h"
+#include "target.h"
 #include "ui/cli.h"
 #include "ui/report.h"
 
@@ -23,13 +24,14 @@
  *   preset         what `quantize` names, where it is a mix; APR's own schemes are a dtype
  *   recipe         rules of --tensor-type and of the file that --recipe names
  *   output_dtype, embedding_dtype  of --output-tensor-type, --token-embedding-type
+ *   target_bpw, target_size  0: not given
  *   partial        of --keep-going-from
  *   sized, counted --shard-size, --shards were given
  *   part, nparts   of --partition K/N; 0: not given */
 struct options {
     struct apr_cli          cli;
     struct apr_selection    selection;
-    const char             *to, *type, *quantize, *imatrix, *recipe_path, *output_type, *embedding_type, *compress, *tokenizer, *config, *family,
+    const char             *to, *type, *quantize, *imatrix, *recipe_path, *write_recipe, *output_type, *embedding_type, *compress, *tokenizer, *config, *family,
                            *pre, *partition, *partial;
     struct apr_texts        drops, keeps, grafts, tensor_types;
     struct edits            edits;
@@ -40,6 +42,9 @@ struct options {
     const struct apr_preset *preset;
     struct recipe           recipe;
     bool                    automatic;
+    double                  target_bpw;
+    uint64_t                target_size;
+    bool                    sized_target, priced;
     int                     zstd;
     struct apr_patterns    *drop, *keep;
 };
@@ -60,6 +65,8 @@ struct source {
 /* A conversion under way.
  *   format, dialect, folder  of the target
  *   main      dtype of most of what is written
+ *   aim       of --target-size, --target-bpw: what was chosen
+ *   overhead  bytes of the file besides its tensors; `plain` while that is found out, with every tensor as it is
  *   shown     the target as messages call it */
 struct conversion {
     struct options          *o;
@@ -70,6 +77,9 @@ struct conversion {
     size_t                   ngraft;
     struct apr_side          side;
     struct apr_imatrix      *imatrix;
+    struct target            aim;
+    uint64_t                 overhead;
+    bool                     plain;
     struct apr_plan          plan;
     const struct apr_dtype  *main;
     uint64_t                 bytes, elements, expert_elements, nexpert;
@@ -84,14 +94,24 @@ void close_sources(struct conversion *c);
 /* Puts the wished tensors into the plan: which dtype each gets, and how it comes about. */
 APR_MUST_CHECK enum apr_code plan_tensors(struct conversion *c, struct apr_error *e);
 
-/* The dtype of the parts of a wish, NULL when they differ; of a generated one F32. */
+/* The dtype of the parts of a wish, NULL when they differ; of a generated one F32. And of an input. */
 const struct apr_dtype *stored_dtype(const struct apr_wish *x);
+const struct apr_dtype *stored_dtype_of(const struct apr_input *in);
 
-/* Are dtypes chosen tensor by tensor: by a preset, by rules? */
+/* Are dtypes chosen tensor by tensor: by a preset, by rules, for a target? */
 bool is_quantizing(const struct options *o);
 
 /* Gives the planned tensors, one for each wish, the dtypes of preset and rules, and the importance of their columns. */
 APR_MUST_CHECK enum apr_code quantize_tensors(struct conversion *c, struct apr_planned *t, struct apr_error *e);
+
+/* Is a size wanted? Gives mixed, one for each planned tensor, dtypes that meet it, those that `mix` lets change; c->aim says what was
+ * chosen. The table of choices as text and JSON; the recipe, where one is asked for. */
+bool has_target(const struct options *o);
+APR_MUST_CHECK enum apr_code choose_towards(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const struct apr_mix *mix,
+                                            struct apr_error *e);
+void print_aim(const struct conversion *c);
+void write_aim(struct apr_out *j, const struct conversion *c);
+APR_MUST_CHECK enum apr_code save_recipe(const struct conversion *c, struct apr_error *e);
 
 /* What a preset asks of the model: by the keys that a GGUF of it has. */
 APR_MUST_CHECK enum apr_code read_mix(struct conversion *c, struct apr_mix *mix, struct apr_error *e);

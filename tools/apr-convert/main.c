@@ -221,6 +221,8 @@ static int check_usage(struct options *o)
         return apr_cli_usage(&o->cli, "needs a model and a target, got %zu", o->cli.noperand);
     if ((o->sized && o->shard_size == 0) || (o->counted && o->shards == 0))
         return apr_cli_usage(&o->cli, "%s takes more than 0", o->sized ? "--shard-size" : "--shards");
+    if ((o->priced && !(o->target_bpw > 0)) || (o->sized_target && o->target_size == 0))
+        return apr_cli_usage(&o->cli, "%s takes more than 0", o->priced ? "--target-bpw" : "--target-size");
     if (o->compress != NULL && !read_compression(o))
         return apr_cli_usage(&o->cli, "--compress takes zstd or zstd:1 to zstd:%d, not %s", BEST_LEVEL, APR_QUOTED(apr_text(o->compress)));
     if (o->partition != NULL && !read_partition(o))
@@ -290,15 +292,45 @@ static enum apr_code open_imatrix(struct conversion *c, struct apr_error *e)
     return code;
 }
 
+/* All that is known before any data is written. */
+static enum apr_code plan_all(struct conversion *c, struct apr_error *e)
+{
+    APR_TRY(begin_plan(c, e));
+    APR_TRY(plan_tensors(c, e));
+    APR_TRY(plan_metadata(c, e));
+    return apr_plan_place(&c->plan, e);
+}
+
+/* How much of the file is no tensor, by a plan in which each stays as it is. */
+static enum apr_code find_overhead(struct conversion *c, struct apr_error *e)
+{
+    const struct apr_plan *const p = &c->plan;
+    c->plain = true;
+    APR_TRY(plan_all(c, e));
+    c->overhead = p->file[0].size;
+    for (size_t i = 0; i < p->ntensor; i++) {
+        uint64_t taken = p->tensor[i].bytes;
+        if (apr_round_up(p->tensor[i].bytes, c->format->rule->align(p), &taken))
+            c->overhead -= apr_min(c->overhead, taken);
+    }
+    apr_plan_end(&c->plan);
+    c->plain = c->head = c->quantized = false;
+    c->bytes = c->elements = c->expert_elements = c->nexpert = 0;
+    return APR_OK;
+}
+
 static enum apr_code convert(struct conversion *c, struct apr_error *e)
 {
     APR_TRY(check_target(c, e));
     APR_TRY(open_sources(c, e));
-    APR_TRY(begin_plan(c, e));
     APR_TRY(open_imatrix(c, e));
-    APR_TRY(plan_tensors(c, e));
-    APR_TRY(plan_metadata(c, e));
-    APR_TRY(apr_plan_place(&c->plan, e));
+    if (c->o->target_size > 0)
+        APR_TRY(find_overhead(c, e));
+    APR_TRY(plan_all(c, e));
+    if (c->o->target_size > 0 && c->plan.file[0].size > c->o->target_size)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "the file would have %llu bytes, not %llu", (unsigned long long)c->plan.file[0].size,
+                        (unsigned long long)c->o->target_size);
+    APR_TRY(save_recipe(c, e));
     if (c->o->dry_run)
         return APR_OK;
     const enum apr_code code = apr_plan_write(&c->plan, &c->o->cli.run, !c->o->no_verify, &c->verified, e);
@@ -322,6 +354,7 @@ static int convert_model(struct options *o)
     exit_code = report(&c, code == APR_OK ? NULL : &e);
     apr_plan_end(&c.plan);
     apr_imatrix_close(c.imatrix);
+    free(c.aim.tensor);
     close_sources(&c);
     return exit_code;
 }
@@ -414,7 +447,7 @@ static int run(struct options *o)
 #define NOT_IN_PLACE                                                                                                                       \
     "--to --type --quantize --compress --shard-size --shards --no-shard --partition --drop --keep --graft --tokenizer --config --family "  \
     "--keep-names --dry-run --force --no-verify --resume --keep-going-from --pure --pre --nan-to-zero --allow-requantize --imatrix --tensor-type "  \
-    "--recipe --leave-output --output-tensor-type --token-embedding-type"
+    "--recipe --write-recipe --target-bpw --target-size --leave-output --output-tensor-type --token-embedding-type"
 
 int main(int argc, char **argv)
 {
@@ -427,13 +460,19 @@ int main(int argc, char **argv)
         { "--imatrix", APR_OPTION_INPUT, &o.imatrix, "FILE", "importance of columns (GGUF or legacy .dat), for blocks that take it" },
         { "--tensor-type", APR_OPTION_LIST, &o.tensor_types, "PATTERN=T", "dtype of the tensors whose name matches; the first that matches counts; repeatable" },
         { "--recipe", APR_OPTION_INPUT, &o.recipe_path, "FILE", "YAML: a list of {match: PATTERN, type: T}, after those of --tensor-type" },
-        { "--leave-output", APR_OPTION_FLAG, &o.leave_output, NULL, "output.weight stays what it is", .needs = "--quantize" },
-        { "--output-tensor-type", APR_OPTION_TEXT, &o.output_type, "T", "dtype of output.weight", .needs = "--quantize" },
-        { "--token-embedding-type", APR_OPTION_TEXT, &o.embedding_type, "T", "dtype of token_embd.weight", .needs = "--quantize" },
+        { "--write-recipe", APR_OPTION_OUTPUT, &o.write_recipe, "FILE", "the dtype of each tensor, for --recipe", .needs = "--target-size --target-bpw --quantize",
+          .against = "--rename" },
+        { "--target-bpw", APR_OPTION_REAL, &o.target_bpw, "F", "types by measured error, so that all tensors have F bits per weight", .given = &o.priced,
+          .against = "--type --quantize --target-size" },
+        { "--target-size", APR_OPTION_SIZE, &o.target_size, "N", "the same, so that the file has at most N bytes", .given = &o.sized_target,
+          .against = "--type --quantize --compress --shards --shard-size --partition" },
+        { "--leave-output", APR_OPTION_FLAG, &o.leave_output, NULL, "output.weight stays what it is", .needs = "--quantize --target-bpw --target-size" },
+        { "--output-tensor-type", APR_OPTION_TEXT, &o.output_type, "T", "dtype of output.weight", .needs = "--quantize --target-bpw --target-size" },
+        { "--token-embedding-type", APR_OPTION_TEXT, &o.embedding_type, "T", "dtype of token_embd.weight", .needs = "--quantize --target-bpw --target-size" },
         { "--allow-requantize", APR_OPTION_FLAG, &o.allow_requantize, NULL, "quantized tensors may be quantized again",
-          .needs = "--type --quantize --tensor-type --recipe" },
+          .needs = "--type --quantize --tensor-type --recipe --target-bpw --target-size" },
         { "--nan-to-zero", APR_OPTION_FLAG, &o.nan_to_zero, NULL, "values that are not finite become 0 in blocks; else they are refused",
-          .needs = "--type --quantize --tensor-type --recipe" },
+          .needs = "--type --quantize --tensor-type --recipe --target-bpw --target-size" },
         { "--compress", APR_OPTION_TEXT, &o.compress, "zstd[:LEVEL]", "APR: independent frames with a seek table" },
         { "--shard-size", APR_OPTION_SIZE, &o.shard_size, "N", "shards of at most N bytes of tensors", .given = &o.sized,
           .against = "--shards --partition" },

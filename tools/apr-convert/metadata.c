@@ -171,12 +171,14 @@ static enum apr_code tell_imatrix(struct apr_draft *d, const struct apr_imatrix 
 static enum apr_code tell_quantization(struct conversion *c, struct apr_error *e)
 {
     struct apr_draft *const d = &c->plan.meta;
-    if (c->dialect != APR_GGUF || c->o->preset == NULL)
+    const int64_t type = c->o->preset != NULL ? (int64_t)c->o->preset->file_type : file_type_of(c->main);
+    if (c->dialect != APR_GGUF || !is_quantizing(c->o))
         return APR_OK;
     apr_draft_remove(d, apr_text("general.quantization_version"));
     apr_draft_remove(d, apr_text("general.file_type"));
     APR_TRY(apr_draft_u32(d, "general.quantization_version", 2, e));
-    APR_TRY(apr_draft_u32(d, "general.file_type", c->o->preset->file_type, e));
+    if (type >= 0)
+        APR_TRY(apr_draft_u32(d, "general.file_type", (uint32_t)type, e));
     return c->imatrix == NULL ? APR_OK : tell_imatrix(d, c->imatrix, c->o->imatrix, e);
 }
 

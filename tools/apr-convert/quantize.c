@@ -11,7 +11,7 @@
 
 bool is_quantizing(const struct options *o)
 {
-    return o->preset != NULL || o->recipe.n > 0;
+    return o->preset != NULL || o->recipe.n > 0 || has_target(o);
 }
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
@@ -157,19 +157,32 @@ static enum apr_code check_rules(const struct conversion *c, struct apr_error *e
     return APR_OK;
 }
 
-/* Without a preset only rules change anything. */
-static enum apr_code choose(struct conversion *c, struct apr_mixed *mixed, struct apr_error *e)
+/* Without a preset only rules and the target change anything, and what the options say of two tensors. */
+static void choose_ruled(const struct apr_mix *mix, struct apr_mixed *m)
+{
+    if (m->ruled == NULL && apr_bytes_is(m->name, "output.weight"))
+        m->ruled = mix->leave_output ? m->from : mix->output;
+    if (m->ruled == NULL && apr_bytes_is(m->name, "token_embd.weight"))
+        m->ruled = mix->embedding;
+    m->dtype = m->ruled != NULL ? m->ruled : m->from;
+}
+
+static enum apr_code choose(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const float **importance, struct apr_error *e)
 {
     const struct options *const o = c->o;
     struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
                            .output = o->output_dtype, .embedding = o->embedding_dtype };
-    if (o->preset == NULL) {
-        for (size_t i = 0; i < c->source.wishes.n; i++)
-            mixed[i].dtype = mixed[i].ruled != NULL ? mixed[i].ruled : mixed[i].from;
-        return APR_OK;
+    if (o->preset != NULL || has_target(o))
+        APR_TRY(read_mix(c, &mix, e));
+    if (o->preset != NULL)
+        return apr_mix_choose(&mix, mixed, c->source.wishes.n, e);
+    for (size_t i = 0; i < c->source.wishes.n; i++) {
+        choose_ruled(&mix, &mixed[i]);
+        t[i].importance = importance[i];
+        if (has_target(o))
+            APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
     }
-    APR_TRY(read_mix(c, &mix, e));
-    return apr_mix_choose(&mix, mixed, c->source.wishes.n, e);
+    return has_target(o) && !c->plain ? choose_towards(c, t, mixed, &mix, e) : APR_OK;
 }
 
 static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const float **importance,
@@ -177,7 +190,7 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
 {
     APR_TRY(look_at(c, t, mixed, importance, e));
     APR_TRY(check_rules(c, e));
-    APR_TRY(choose(c, mixed, e));
+    APR_TRY(choose(c, t, mixed, importance, e));
     for (size_t i = 0; i < c->source.wishes.n; i++) {
         APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
         t[i].importance = importance[i];

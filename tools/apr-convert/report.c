@@ -185,6 +185,8 @@ static void write_json(const struct conversion *c, const struct apr_error *why)
         if (c->o->dry_run)
             apr_out_bool(&out, "dry_run", true);
         apr_out_real(&out, "bits_per_weight", bits_per_weight(c));
+        if (c->aim.tensor != NULL)
+            write_aim(&out, c);
         if (c->o->preset != NULL)
             apr_out_text(&out, "preset", c->o->preset->name);
         if (c->o->nan_to_zero)
@@ -328,6 +330,8 @@ int report(struct conversion *c, const struct apr_error *why)
     tell_about_tokenizer(c);
     if (c->o->cli.json || c->o->cli.taken)
         return APR_EXIT_YES;
+    if (c->aim.tensor != NULL && !c->o->cli.quiet)
+        print_aim(c);
     if (c->o->dry_run)
         print_plan(c);
     else if (is_quantizing(c->o) && !c->o->cli.quiet)

@@ -39,14 +39,16 @@ const struct apr_dtype *written_dtype(const struct options *o, const char *word)
 
 static bool is_half(const struct apr_dtype *d) { return d == f16 || d == bf16; }
 
-const struct apr_dtype *stored_dtype(const struct apr_wish *x)
+const struct apr_dtype *stored_dtype_of(const struct apr_input *in)
 {
-    const struct apr_dtype *d = x->values != NULL ? f32 : apr_input_part(x->in, 0)->dtype;
-    for (size_t i = 1; i < x->in->view.npart; i++)
-        if (apr_input_part(x->in, i)->dtype != d)
+    const struct apr_dtype *const d = apr_input_part(in, 0)->dtype;
+    for (size_t i = 1; i < in->view.npart; i++)
+        if (apr_input_part(in, i)->dtype != d)
             return NULL;
     return d;
 }
+
+const struct apr_dtype *stored_dtype(const struct apr_wish *x) { return x->values != NULL ? f32 : stored_dtype_of(x->in); }
 
 /* ---- the policy (families.md 2) ------------------------------------------------------------------------------------- */
 
@@ -306,7 +308,7 @@ static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct
     if (c->dialect == APR_HF && is_half(c->main))
         narrow(c, w->wish, t, w->n, c->main);
     APR_TRY(rename_all(c, t, w->n, e));
-    if (c->o->preset != NULL && c->dialect == APR_GGUF)
+    if (is_quantizing(c->o) && c->dialect == APR_GGUF)
         qsort(t, w->n, sizeof *t, in_order);
     for (size_t i = 0; i < w->n; i++)
         APR_TRY(apr_plan_add(&c->plan, &t[i], e));
