@@ -195,7 +195,7 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
         APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
         t[i].importance = importance[i];
     }
-    return APR_OK;
+    return c->imatrix == NULL ? APR_OK : apr_imatrix_unchanged(c->imatrix, e);
 }
 
 enum apr_code quantize_tensors(struct conversion *c, struct apr_planned *t, struct apr_error *e)
