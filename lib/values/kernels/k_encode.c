@@ -103,6 +103,8 @@ static void find_q4_k(const float *x, const float *importance, const struct apr_
         weigh(x, importance, 2, 32, weight, f);
         fit_from_min(x, weight, 32, &steps, f);
         find_positive_shares(f, 8, 63, &scales);
+        if (plain->largest == 31)
+            apr_limit_to_six_bits(&scales);
     } else {
         for (unsigned i = 0; i < 256; i += 32) {
             const float root = sqrtf(apr_sum_of_squares(x + i, 32) / 32);

@@ -244,6 +244,8 @@ LANE void q4_k_levels(const struct batch *b, unsigned s, int largest, struct apr
     struct apr_k_rounded r;
     if (!b->weighted)
         apr_q4_k_scales(b->scale + 8 * s, b->min + 8 * s, scales);
+    else if (largest == 31)
+        apr_limit_to_six_bits(scales);
     apr_put_q4_k(scales, out, &r);
     levels_from_min(b, s, 32, &r, largest, level);
 }

@@ -169,14 +169,20 @@ INLINE void apr_q3_k_scales(const float *scale, struct apr_k_scales *s)
         s->scale[j] = (uint8_t)(s->scale[j] + 32);
 }
 
-INLINE void apr_q4_k_scales(const float *scale, const float *min, struct apr_k_scales *s)
+/* Bytes of six bits. Q4_K's, when they were searched for with importance, are not limited: one below 0 spoils those it shares bytes with. */
+INLINE void apr_limit_to_six_bits(struct apr_k_scales *s)
 {
-    s->d = apr_shares_of(scale, 8, 63, s->scale);
-    s->dmin = apr_shares_of(min, 8, 63, s->min);
     for (unsigned j = 0; j < 8; j++) {
         s->scale[j] = s->scale[j] < 63 ? s->scale[j] : 63;
         s->min[j] = s->min[j] < 63 ? s->min[j] : 63;
     }
+}
+
+INLINE void apr_q4_k_scales(const float *scale, const float *min, struct apr_k_scales *s)
+{
+    s->d = apr_shares_of(scale, 8, 63, s->scale);
+    s->dmin = apr_shares_of(min, 8, 63, s->min);
+    apr_limit_to_six_bits(s);
 }
 
 /* False where all scales are next to nothing: the block is all zeros then. */
