@@ -1,4 +1,5 @@
-/* What the kernel files share: their init functions, named by the rows of lib/values/dtype.c, and loads from unaligned little-endian bytes. */
+/* What the kernel files share: their init functions, named by the rows of lib/values/dtype.c, and loads from unaligned little-endian
+ * bytes. */
 #ifndef APR_KERNELS_INIT_H
 #define APR_KERNELS_INIT_H
 

@@ -1,5 +1,5 @@
-/* The encoders of k_encode.c for lanes: LANES superblocks at once, whose sub-blocks are searched LANES at a time, one in each lane, and whose
- * scales, where they are searched for too, have a superblock in each. See lanes.h. */
+/* The encoders of k_encode.c for lanes: LANES superblocks at once, whose sub-blocks are searched LANES at a time, one in each lane, and
+ * whose scales, where they are searched for too, have a superblock in each. See lanes.h. */
 #ifndef APR_KERNELS_K_LANES_H
 #define APR_KERNELS_K_LANES_H
 

@@ -169,7 +169,7 @@ INLINE void apr_q3_k_scales(const float *scale, struct apr_k_scales *s)
         s->scale[j] = (uint8_t)(s->scale[j] + 32);
 }
 
-/* Bytes of six bits. Q4_K's, when they were searched for with importance, are not limited: one below 0 spoils those it shares bytes with. */
+/* To six bits. Q4_K's are not limited when they were searched for with importance: one below 0 spoils those it shares bytes with. */
 INLINE void apr_limit_to_six_bits(struct apr_k_scales *s)
 {
     for (unsigned j = 0; j < 8; j++) {

@@ -1,6 +1,7 @@
-/* The searches of search.h, one block a lane (lanes.h): the same operations in the same order, of blocks turned so that x[i] holds element i
- * of each. Levels are floats here, as sums need them, and are not kept: by what they were taken tells them again (level_as_found). Where all
- * that is rounded lies within 2^22, which is nearly always, nearest() and a clamp in floats do; else all lanes take the long way. */
+/* The searches of search.h, one block a lane (lanes.h): the same operations in the same order, of blocks turned so that x[i] holds
+ * element i of each. Levels are floats here, as sums need them, and are not kept: by what they were taken tells them again
+ * (levels_as_found). Where all that is rounded lies within 2^22, which is nearly always, a sum and a limit do; else all lanes take the
+ * long way. Functions are inlined only where their arguments must be known: all else of it would make the code large. */
 #ifndef APR_KERNELS_SEARCH_LANES_H
 #define APR_KERNELS_SEARCH_LANES_H
 
@@ -111,14 +112,25 @@ LANE struct lanes_found search_around(const struct around *a)
     return found;
 }
 
+LEVEL static struct lanes_found search_near(struct around a)
+{
+    a.near = true;
+    return search_around(&a);
+}
+LEVEL static struct lanes_found search_far(struct around a)
+{
+    a.near = false;
+    return search_around(&a);
+}
+
 /* apr_fit_around(), n at most 32. The farthest value at a level not beyond half + 0.9: near, if all is finite. */
-LANE struct lanes_found fit_around(const floats *x, const floats *w, unsigned n, int half)
+LEVEL static struct lanes_found fit_around(const floats *x, const floats *w, unsigned n, int half)
 {
     floats wx[32];
     for (unsigned i = 0; i < n; i++)
         wx[i] = w[i] * x[i];
-    const struct around near = { x, w, wx, n, half, true }, far = { x, w, wx, n, half, false };
-    return any(not_finite(x, n)) ? search_around(&far) : search_around(&near);
+    const struct around a = { x, w, wx, n, half, false };
+    return any(not_finite(x, n)) ? search_far(a) : search_near(a);
 }
 
 /* One turn of element i. Where its place would be beyond all levels, lanes take the long way. */
@@ -142,7 +154,7 @@ LANE which take_turn(floats x, int half, floats *level, struct lanes_fit *f)
 
 /* apr_fit_by_turns() of TURNS times LANES blocks of 16, since each turn waits for the one before it. Scales only. */
 #define TURNS 4
-LANE void fit_by_turns(floats x[TURNS][16], int half, floats scale[TURNS])
+LEVEL static void fit_by_turns(floats x[TURNS][16], int half, floats scale[TURNS])
 {
     floats level[TURNS][16], at[TURNS];
     struct lanes_fit f[TURNS];
@@ -189,49 +201,66 @@ LANE struct lanes_range range_of(const floats *x, const floats *w, unsigned n)
     return r;
 }
 
-/* Blocks, ABREAST times LANES of them, since each step of this search waits for the one before it. w l, w l l and w l x are summed over
- * levels l. Lanes that are done have but one value. */
+/* Blocks, ABREAST times LANES of them, since each step of this search waits for the one before it. It is passed by value, so that compilers
+ * see that nothing stored changes it. */
 #define ABREAST 2
+struct abreast {
+    const floats *x[ABREAST], *w[ABREAST];
+    unsigned      n;
+    int           largest;
+    bool          absolute, finite;
+};
+
+/* The same on their way: w l, w l l and w l x are summed over levels l. Lanes that are done have but one value. */
 struct from_min {
-    const floats      *x[ABREAST], *w[ABREAST];
-    unsigned           n;
-    int                largest;
-    bool               absolute, finite;
+    struct abreast     v;
     struct lanes_range range[ABREAST];
     which              done[ABREAST];
     floats             wl[ABREAST], wll[ABREAST], wlx[ABREAST], level[32][ABREAST];
 };
 
-LANE void errors_of(const struct from_min *b, const floats *scale, const floats *min, floats *error)
+LANE void sum_errors(struct abreast v, const struct from_min *b, const floats *scale, const floats *min, bool absolute, floats *error)
 {
+    floats sum[ABREAST];
     UNROLL4
     for (unsigned k = 0; k < ABREAST; k++)
-        error[k] = all(0);
+        sum[k] = all(0);
     UNROLL4
-    for (unsigned i = 0; i < b->n; i++)
+    for (unsigned i = 0; i < v.n; i++)
         UNROLL4
         for (unsigned k = 0; k < ABREAST; k++) {
-            const floats off = scale[k] * b->level[i][k] + min[k] - b->x[k][i];
-            error[k] = error[k] + b->w[k][i] * (b->absolute ? magnitude(off) : square(off));
+            const floats off = scale[k] * b->level[i][k] + min[k] - v.x[k][i];
+            sum[k] = sum[k] + v.w[k][i] * (absolute ? magnitude(off) : square(off));
         }
+    memcpy(error, sum, sizeof sum);
 }
 
-LANE void sum_levels(struct from_min *b, const floats *per_scale, const floats *from, bool near)
+LEVEL static void errors_of(const struct from_min *b, const floats *scale, const floats *min, floats *error)
 {
-    floats wl[ABREAST], wll[ABREAST], wlx[ABREAST];
+    if (b->v.absolute)
+        sum_errors(b->v, b, scale, min, true, error);
+    else
+        sum_errors(b->v, b, scale, min, false, error);
+}
+
+LANE void sum_levels(struct abreast v, const floats *per_scale, const floats *from, bool near, struct from_min *b)
+{
+    floats wl[ABREAST], wll[ABREAST], wlx[ABREAST], per[ABREAST], least[ABREAST];
+    memcpy(per, per_scale, sizeof per);
+    memcpy(least, from, sizeof least);
     UNROLL4
     for (unsigned k = 0; k < ABREAST; k++)
         wl[k] = wll[k] = wlx[k] = all(0);
     UNROLL4
-    for (unsigned i = 0; i < b->n; i++)
+    for (unsigned i = 0; i < v.n; i++)
         UNROLL4
         for (unsigned k = 0; k < ABREAST; k++) {
-            const floats place = per_scale[k] * (b->x[k][i] - from[k]);
-            const floats l = near ? near_level(place, 0, b->largest, BOTH) : any_level(place, 0, b->largest), each = b->w[k][i] * l;
+            const floats place = per[k] * (v.x[k][i] - least[k]);
+            const floats l = near ? near_level(place, 0, v.largest, BOTH) : any_level(place, 0, v.largest), each = v.w[k][i] * l;
             b->level[i][k] = l;
             wl[k] = wl[k] + each;
             wll[k] = wll[k] + each * l;
-            wlx[k] = wlx[k] + each * b->x[k][i];
+            wlx[k] = wlx[k] + each * v.x[k][i];
         }
     memcpy(b->wl, wl, sizeof wl);
     memcpy(b->wll, wll, sizeof wll);
@@ -239,18 +268,18 @@ LANE void sum_levels(struct from_min *b, const floats *per_scale, const floats *
 }
 
 /* Levels are monotonous in x: where those of the range's ends are near, all are. */
-LANE void take_levels(struct from_min *b, const floats *per_scale, const floats *from)
+LEVEL static void take_levels(struct from_min *b, const floats *per_scale, const floats *from)
 {
-    bool near = b->finite;
+    bool near = b->v.finite;
     UNROLL4
     for (unsigned k = 0; k < ABREAST; k++) {
         const floats least = per_scale[k] * (b->range[k].least - from[k]), most = per_scale[k] * (b->range[k].most - from[k]);
         near &= every(either(both(is_near(least), is_near(most)), b->done[k]));
     }
     if (near)
-        sum_levels(b, per_scale, from, true);
+        sum_levels(b->v, per_scale, from, true, b);
     else
-        sum_levels(b, per_scale, from, false);
+        sum_levels(b->v, per_scale, from, false, b);
 }
 
 /* The line that is nearest to the values, given their levels; it means nothing unless the determinant is more than 0. */
@@ -269,7 +298,7 @@ LANE floats line_of(const struct from_min *b, unsigned k, floats *scale, floats 
 }
 
 /* One scale tried. */
-LANE void step_from_min(struct from_min *b, float aim, struct lanes_found *found, floats *least_error)
+LEVEL static void step_from_min(struct from_min *b, float aim, struct lanes_found *found, floats *least_error)
 {
     floats per_scale[ABREAST], from[ABREAST], scale[ABREAST], min[ABREAST], determinant[ABREAST], error[ABREAST];
     UNROLL4
@@ -294,15 +323,15 @@ LANE void step_from_min(struct from_min *b, float aim, struct lanes_found *found
 }
 
 /* apr_fit_from_min(), n at most 32. Of x and w n for each ABREAST follow one another. */
-LANE void fit_from_min(const floats *x, const floats *w, unsigned n, const struct apr_steps *s, struct lanes_found found[ABREAST])
+LEVEL static void fit_from_min(const floats *x, const floats *w, unsigned n, const struct apr_steps *s, struct lanes_found found[ABREAST])
 {
-    struct from_min b = { .n = n, .largest = s->largest, .absolute = s->absolute, .finite = !any(not_finite(x, ABREAST * n)) };
+    struct from_min b = { .v = { .n = n, .largest = s->largest, .absolute = s->absolute, .finite = !any(not_finite(x, ABREAST * n)) } };
     floats per_scale[ABREAST], from[ABREAST], scale[ABREAST], error[ABREAST];
     UNROLL4
     for (unsigned k = 0; k < ABREAST; k++) {
-        b.x[k] = x + k * n;
-        b.w[k] = w + k * n;
-        b.range[k] = range_of(b.x[k], b.w[k], n);
+        b.v.x[k] = x + k * n;
+        b.v.w[k] = w + k * n;
+        b.range[k] = range_of(b.v.x[k], b.v.w[k], n);
         from[k] = lesser(all(0), b.range[k].least);
         b.done[k] = is_equal(b.range[k].most, from[k]);
         per_scale[k] = all((float)s->largest) / (b.range[k].most - from[k]);
@@ -364,7 +393,7 @@ LANE which take_positive_turn(floats x, floats w, int largest, floats *level, st
 }
 
 /* apr_fit_positive(), levels as floats. */
-LANE floats fit_positive(const floats *x, const floats *w, unsigned n, int largest, floats *level)
+LEVEL static floats fit_positive(const floats *x, const floats *w, unsigned n, int largest, floats *level)
 {
     floats most = all(0);
     for (unsigned i = 0; i < n; i++)
