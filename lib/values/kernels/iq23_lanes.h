@@ -27,7 +27,7 @@ struct trial_run {
     const struct apr_iq_part  *part;
     unsigned                   n, ntrial;
     float                      per_scale[TRIALS], scale[TRIALS];
-    int32_t                    tuple[GROUPS][TRIALS], entry[GROUPS][TRIALS];
+    int32_t                    tuple[GROUPS][TRIALS + 1], entry[GROUPS][TRIALS + LANES];
     struct cells               cells;
 };
 
@@ -62,7 +62,7 @@ LANE floats cell(const float *table, unsigned i, ints tuple, bool fours)
 LANE ints nearest_tuples(const float *x, floats per_scale, bool fours)
 {
     ints tuple = all_ints(0);
-    UNROLL
+    UNROLL8
     for (unsigned i = 0; i < width_of(fours); i++) {
         const floats v = all(0.5f) * (per_scale * all(x[i]) - all(1));
         const ints level = minus(and(bits(v + all(APR_TO_NEAREST)), all_ints(0x7fffff)), all_ints(0x400000));
@@ -71,49 +71,84 @@ LANE ints nearest_tuples(const float *x, floats per_scale, bool fours)
     return tuple;
 }
 
-/* The least error of any entry near a tuple, by LANES of them at a time, and which it is. clear: it is less than all others by more than
- * margin. Errors that are NaN or infinite do not count; where all are, it is the first. */
-LANE unsigned least_error(const struct trial_run *r, unsigned group, uint32_t at, float scale, float margin, bool *clear, bool fours)
+/* The errors of a group's values at each level, for two scales. */
+LANE void make_terms(const struct trial_run *r, unsigned group, float first_scale, float second_scale, float *first, float *second, bool fours)
+{
+    UNROLL8
+    for (unsigned c = 0; c < CELLS; c += LANES) {
+        const floats position = load(iq_positions[!fours] + c % levels_in(fours));
+        const floats x = load(r->cells.x + group * CELLS + c), v = load(r->cells.v + group * CELLS + c);
+        const floats e = all(first_scale) * position - x, f = all(second_scale) * position - x;
+        store(first + c, v * e * e);
+        store(second + c, v * f * f);
+    }
+}
+
+/* The candidates seen so far: of each lane the least error, the one after it, and where in the list the lane was for the least. */
+struct nearest {
+    floats least, second;
+    ints   place;
+};
+
+LANE struct nearest see(struct nearest n, floats sum, which counts, ints place)
+{
+    const floats error = choose(counts, sum, all(FLT_MAX));
+    const which less = is_less(error, n.least);
+    return (struct nearest){ choose(less, error, n.least), lesser(choose(less, n.least, error), n.second), choose_ints(less, place, n.place) };
+}
+
+/* The place of the least error, the first of several; of the first candidate where no error is a number below the largest float. clear:
+ * all others are more than margin away. */
+LANE unsigned first_least(struct nearest n, float margin, bool *clear)
+{
+    int32_t places[LANES];
+    const float least = least_of(n.least);
+    const floats bound = all(least + margin);
+    const unsigned close = bits_of(is_at_most(n.least, bound)), also_close = bits_of(is_at_most(n.second, bound));
+    unsigned equal = bits_of(is_equal(n.least, all(least)));
+    *clear = ((close & (close - 1)) | also_close) == 0;
+    store_ints(places, n.place);
+    int best = places[__builtin_ctz(equal)];
+    while (__builtin_expect((equal &= equal - 1) != 0, 0))
+        best = places[__builtin_ctz(equal)] < best ? places[__builtin_ctz(equal)] : best;
+    return (unsigned)best;
+}
+
+/* The best entries near a tuple for two scales, by LANES candidates at a time: one stream of work for both. */
+struct neighbours {
+    int32_t entry[2];
+    bool    clear[2];
+};
+LANE struct neighbours best_neighbours(const struct trial_run *r, unsigned group, uint32_t at, float first_scale, float second_scale,
+                                       float margin, bool fours)
 {
     const uint16_t *const near = r->book->list + apr_near_first(at);
     const int count = (int)apr_near_count(at);
-    float term[CELLS];
-    for (unsigned c = 0; c < CELLS; c += LANES) {
-        const floats e = all(scale) * load(iq_positions[!fours] + c % levels_in(fours)) - load(r->cells.x + group * CELLS + c);
-        store(term + c, load(r->cells.v + group * CELLS + c) * e * e);
-    }
-    floats least = all(FLT_MAX), second = all(FLT_MAX);
-    ints place = all_ints(0);
+    float first_term[CELLS], second_term[CELLS];
+    struct nearest a = { all(FLT_MAX), all(FLT_MAX), all_ints(0) }, b = a;
+    struct neighbours found;
+    make_terms(r, group, first_scale, second_scale, first_term, second_term, fours);
     for (int k = 0; k < count; k += LANES) {
-        const ints tuple = load_halves(near + k);
-        floats sum = cell(term, 0, tuple, fours);
-        UNROLL
-        for (unsigned i = 1; i < width_of(fours); i++)
-            sum = sum + cell(term, i, tuple, fours);
-        sum = choose(is_less_int(lane_numbers(), all_ints(count - k)), sum, all(FLT_MAX));
-        const which less = is_less(sum, least);
-        second = lesser(choose(less, least, sum), second);
-        least = choose(less, sum, least);
-        place = choose_ints(less, all_ints(k), place);
+        const ints tuple = load_halves(near + k), place = plus(lane_numbers(), all_ints(k));
+        floats first = cell(first_term, 0, tuple, fours), second = cell(second_term, 0, tuple, fours);
+        UNROLL8
+        for (unsigned i = 1; i < width_of(fours); i++) {
+            first = first + cell(first_term, i, tuple, fours);
+            second = second + cell(second_term, i, tuple, fours);
+        }
+        const which counts = is_less_int(place, all_ints(count));
+        a = see(a, first, counts, place);
+        b = see(b, second, counts, place);
     }
-    const float most = least_of(least);
-    const floats bound = all(most + margin);
-    const unsigned close = bits_of(is_at_most(least, bound));
-    *clear = !(close & (close - 1)) && !any(is_at_most(second, bound));
-    int32_t places[LANES];
-    store_ints(places, place);
-    int best = most < FLT_MAX ? INT32_MAX : 0;
-    for (unsigned equal = bits_of(is_equal(least, all(most))); best && equal; equal &= equal - 1) {
-        const int lane = __builtin_ctz(equal);
-        best = places[lane] + lane < best ? places[lane] + lane : best;
-    }
-    return near[best];
+    found.entry[0] = near[first_least(a, margin, &found.clear[0])];
+    found.entry[1] = near[first_least(b, margin, &found.clear[1])];
+    return found;
 }
 
 /* What two errors of a group may differ by for rounding's sake, eightfold; an infinity where numbers are too large or small to say.
  * An error is within 14 * 2^-24 of the sum of v * (scale * top + |x|)^2, as each of its few operations rounds once. Where one entry is
- * better than another by this margin, for two scales, it is in between: the difference over scale is linear in scale, and scales
- * differ by less than half. */
+ * better than all others by this margin, for two scales, it is in between: the difference of errors over scale is linear in scale, and
+ * scales differ by less than half. */
 static inline float margin_of(const float *x, const float *v, unsigned n, float most_scale)
 {
     float sum = 0, most = 0;
@@ -125,50 +160,84 @@ static inline float margin_of(const float *x, const float *v, unsigned n, float 
     return most < 0x1p40f && sum > 0x1p-80f && sum < 0x1p80f ? sum * 0x1p-17f : INFINITY;
 }
 
-/* Entries for the trials between two whose entries are known, all of the same tuple. The same entry at both ends, each time by a clear
- * margin, is that of all between. */
-#define SETTLE(NAME, fours)                                                                                                     \
-    LEVEL static void NAME(struct trial_run *r, unsigned group, unsigned first, bool first_clear, unsigned last, bool last_clear, \
-                           float margin)                                                                                        \
-    {                                                                                                                           \
-        int32_t *const entry = r->entry[group];                                                                                 \
-        if (first_clear && last_clear && entry[first] == entry[last]) {                                                         \
-            for (unsigned k = first + 1; k < last; k++)                                                                         \
-                entry[k] = entry[first];                                                                                        \
-        } else if (last - first > 1) {                                                                                          \
-            const unsigned k = (first + last) / 2;                                                                              \
-            bool clear;                                                                                                         \
-            entry[k] = (int32_t)least_error(r, group, r->book->at[r->tuple[group][k]], r->scale[k], margin, &clear, fours);      \
-            NAME(r, group, first, first_clear, k, clear, margin);                                                               \
-            NAME(r, group, k, clear, last, last_clear, margin);                                                                 \
-        }                                                                                                                       \
-    }
-SETTLE(settle_fours, true)
-SETTLE(settle_eights, false)
+/* Trials first to last of a group have the same tuple, off the grid, and their own entries are known. Those between have the same unless
+ * the two differ or one of them is not clear. */
+struct span {
+    unsigned first, last, first_clear, last_clear;
+};
 
-/* The entries of all trials of a group: trials with the same tuple follow each other. */
+LANE unsigned is_open(const int32_t *entry, struct span s)
+{
+    return (s.last > s.first + 1) & !(s.first_clear & s.last_clear & (entry[s.first] == entry[s.last]));
+}
+
+/* Trials from one on have an entry, and so have some after the last, whose own are then written. */
+LANE void put_entries(int32_t *entry, unsigned first, unsigned last, int32_t value)
+{
+    for (unsigned k = first; k <= last; k += LANES)
+        store_ints(entry + k, all_ints(value));
+}
+
+/* The trials of a group whose tuple is another than that of the trial before, bit k for trial k. */
+LANE uint32_t starts_of(const int32_t *tuple, unsigned ntrial)
+{
+    uint32_t same = 0;
+    for (unsigned k = 0; k < ntrial; k += LANES)
+        same |= (uint32_t)bits_of(is_equal_int(load_ints(tuple + k), load_ints(tuple + k + 1))) << k;
+    return ~(same << 1) & (uint32_t)((1ull << ntrial) - 1);
+}
+
+/* What lies within a span: thirds of it are sought, then what these leave open. */
+LANE void settle(struct trial_run *r, unsigned group, float margin, struct span span, bool fours)
+{
+    int32_t *const entry = r->entry[group];
+    struct span open[TRIALS] = { span };
+    for (unsigned n = 1; n;) {
+        const struct span s = open[--n];
+        const unsigned third = (s.last - s.first + 1) / 3, low = s.first + third, high = s.last - third;
+        const struct neighbours found =
+            best_neighbours(r, group, r->book->at[r->tuple[group][low]], r->scale[low], r->scale[high], margin, fours);
+        for (unsigned k = low; k < high; k++)
+            entry[k] = found.entry[0];
+        for (unsigned k = high; k < s.last; k++)
+            entry[k] = found.entry[1];
+        const struct span thirds[3] = { { s.first, low, s.first_clear, found.clear[0] },
+                                        { low, high, found.clear[0], found.clear[1] },
+                                        { high, s.last, found.clear[1], s.last_clear } };
+        for (unsigned i = 0; i < 3; i++) {
+            open[n] = thirds[i];
+            n += is_open(entry, thirds[i]);
+        }
+    }
+}
+
+/* The entries of all trials of a group. Those of a tuple on the grid are it; of others the ends of each run of the same tuple are sought,
+ * and between them where they leave that open. */
 LANE void pick_group(struct trial_run *r, unsigned group, float most_scale, bool fours)
 {
     const unsigned w = width_of(fours);
     const int32_t *const tuple = r->tuple[group];
+    int32_t *const entry = r->entry[group];
     const float margin = margin_of(r->part->x + group * w, r->part->v + group * w, w, most_scale);
-    for (unsigned first = 0, last; first < r->ntrial; first = last + 1) {
+    struct span open[TRIALS];
+    unsigned nopen = 0;
+    store_ints(entry + (r->ntrial - 1) / LANES * LANES, all_ints(0));
+    for (uint32_t starts = starts_of(tuple, r->ntrial), rest; starts; starts = rest) {
+        rest = starts & (starts - 1);
+        const unsigned first = (unsigned)__builtin_ctz(starts), last = (rest ? (unsigned)__builtin_ctz(rest) : r->ntrial) - 1;
         const uint32_t at = r->book->at[tuple[first]];
-        for (last = first; last + 1 < r->ntrial && tuple[last + 1] == tuple[first]; last++)
-            ;
         if (!(at & APR_OFF_GRID)) {
-            for (unsigned k = first; k <= last; k++)
-                r->entry[group][k] = tuple[first];
+            put_entries(entry, first, last, tuple[first]);
             continue;
         }
-        bool first_clear, last_clear;
-        r->entry[group][first] = (int32_t)least_error(r, group, at, r->scale[first], margin, &first_clear, fours);
-        last_clear = first_clear;
-        if (last > first)
-            r->entry[group][last] = (int32_t)least_error(r, group, at, r->scale[last], margin, &last_clear, fours);
-        if (last > first + 1)
-            (fours ? settle_fours : settle_eights)(r, group, first, first_clear, last, last_clear, margin);
+        const struct neighbours found = best_neighbours(r, group, at, r->scale[first], r->scale[last], margin, fours);
+        put_entries(entry, first, last, found.entry[0]);
+        entry[last] = found.entry[1];
+        open[nopen] = (struct span){ first, last, found.clear[0], found.clear[1] };
+        nopen += is_open(entry, open[nopen]);
     }
+    while (nopen)
+        settle(r, group, margin, open[--nopen], fours);
 }
 
 /* The sums of fits of LANES trials. */
@@ -177,7 +246,7 @@ LANE void fit_trials(const struct trial_run *r, unsigned trial, float *a, float 
     floats sum_a = all(0), sum_b = all(0);
     for (unsigned g = 0; g < r->n / width_of(fours); g++) {
         const ints tuple = load_ints(r->entry[g] + trial);
-        UNROLL
+        UNROLL8
         for (unsigned i = 0; i < width_of(fours); i++) {
             sum_a = sum_a + cell(r->cells.a + g * CELLS, i, tuple, fours);
             sum_b = sum_b + cell(r->cells.b + g * CELLS, i, tuple, fours);
@@ -198,8 +267,7 @@ LANE void pick_again(const struct apr_iq_kind *kind, struct trial_run *r, unsign
             int32_t tuple[LANES];
             store_ints(tuple, nearest_tuples(r->part->x + g * w, all(per_scale), fours));
             const uint32_t at = r->book->at[tuple[0]];
-            bool unused;
-            f->tuple[g] = (uint16_t)(at & APR_OFF_GRID ? least_error(r, g, at, f->scale, 0, &unused, fours) : (unsigned)tuple[0]);
+            f->tuple[g] = (uint16_t)(at & APR_OFF_GRID ? best_neighbours(r, g, at, f->scale, f->scale, 0, fours).entry[0] : tuple[0]);
         }
         for (unsigned i = 0; i < w; i++) {
             const unsigned at = g * CELLS + i * levels_in(fours) + ((unsigned)f->tuple[g] >> i * bits_each & (levels_in(fours) - 1));
@@ -242,6 +310,8 @@ LANE void search_lanes(const struct apr_iq_kind *kind, const struct apr_codebook
     r.n = kind->n;
     r.ntrial = ntrial;
     spread(&r, fours);
+    for (unsigned g = 0; g < ngroup; g++)
+        r.tuple[g][(ntrial + LANES - 1) / LANES * LANES] = 0;
     for (unsigned k = 0; k < ntrial; k += LANES) {
         const floats step = floats_of_ints(plus(lane_numbers(), all_ints((int)k - kind->trials)));
         const floats per_scale = (all((float)kind->top) + step * all(kind->step)) / all(largest);
