@@ -163,12 +163,15 @@ static inline float margin_of(const float *x, const float *v, unsigned n, float 
 /* Trials first to last of a group have the same tuple, off the grid, and their own entries are known. Those between have the same unless
  * the two differ or one of them is not clear. */
 struct span {
-    unsigned first, last, first_clear, last_clear;
+    unsigned first, last;
+    bool     first_clear, last_clear;
 };
 
-LANE unsigned is_open(const int32_t *entry, struct span s)
+/* Adds a span to the n that are open, unless there is nothing to seek in it. */
+LANE unsigned add_open(struct span *open, unsigned n, const int32_t *entry, unsigned first, unsigned last, bool first_clear, bool last_clear)
 {
-    return (s.last > s.first + 1) & !(s.first_clear & s.last_clear & (entry[s.first] == entry[s.last]));
+    open[n] = (struct span){ first, last, first_clear, last_clear };
+    return n + ((last > first + 1) & !(first_clear & last_clear & (entry[first] == entry[last])));
 }
 
 /* Trials from one on have an entry, and so have some after the last, whose own are then written. */
@@ -191,8 +194,10 @@ LANE uint32_t starts_of(const int32_t *tuple, unsigned ntrial)
 LANE void settle(struct trial_run *r, unsigned group, float margin, struct span span, bool fours)
 {
     int32_t *const entry = r->entry[group];
-    struct span open[TRIALS] = { span };
-    for (unsigned n = 1; n;) {
+    struct span open[TRIALS];
+    unsigned n = 1;
+    open[0] = span;
+    while (n) {
         const struct span s = open[--n];
         const unsigned third = (s.last - s.first + 1) / 3, low = s.first + third, high = s.last - third;
         const struct neighbours found =
@@ -201,13 +206,9 @@ LANE void settle(struct trial_run *r, unsigned group, float margin, struct span 
             entry[k] = found.entry[0];
         for (unsigned k = high; k < s.last; k++)
             entry[k] = found.entry[1];
-        const struct span thirds[3] = { { s.first, low, s.first_clear, found.clear[0] },
-                                        { low, high, found.clear[0], found.clear[1] },
-                                        { high, s.last, found.clear[1], s.last_clear } };
-        for (unsigned i = 0; i < 3; i++) {
-            open[n] = thirds[i];
-            n += is_open(entry, thirds[i]);
-        }
+        n = add_open(open, n, entry, s.first, low, s.first_clear, found.clear[0]);
+        n = add_open(open, n, entry, low, high, found.clear[0], found.clear[1]);
+        n = add_open(open, n, entry, high, s.last, found.clear[1], s.last_clear);
     }
 }
 
@@ -233,8 +234,7 @@ LANE void pick_group(struct trial_run *r, unsigned group, float most_scale, bool
         const struct neighbours found = best_neighbours(r, group, at, r->scale[first], r->scale[last], margin, fours);
         put_entries(entry, first, last, found.entry[0]);
         entry[last] = found.entry[1];
-        open[nopen] = (struct span){ first, last, found.clear[0], found.clear[1] };
-        nopen += is_open(entry, open[nopen]);
+        nopen = add_open(open, nopen, entry, first, last, found.clear[0], found.clear[1]);
     }
     while (nopen)
         settle(r, group, margin, open[--nopen], fours);
@@ -342,14 +342,27 @@ LEVEL static void search_eights(const struct apr_iq_kind *kind, const struct apr
     search_lanes(kind, book, part, largest, scale, f, false);
 }
 
-APR_IQ_WEIGHTED(LEVEL, iq2_xxs, search_fours)
-APR_IQ_WEIGHTED(LEVEL, iq2_xs, search_fours)
-APR_IQ_WEIGHTED(LEVEL, iq2_s, search_fours)
-APR_IQ_WEIGHTED(LEVEL, iq3_xxs, search_eights)
-APR_IQ_WEIGHTED(LEVEL, iq3_s, search_eights)
-APR_IQ_PLAIN(LEVEL, iq2_s, search_fours)
-APR_IQ_PLAIN(LEVEL, iq3_xxs, search_eights)
-APR_IQ_PLAIN(LEVEL, iq3_s, search_eights)
+/* The sub-blocks of a super-block, one a lane. */
+LEVEL static void first_scales(const struct apr_iq_part part[APR_IQ_PARTS], float scale[APR_IQ_PARTS])
+{
+    for (unsigned at = 0; at < 256 / 32; at += LANES) {
+        const size_t stride = sizeof *part / sizeof(float);
+        floats x[32], w[32], level[32];
+        turn(part[at].x, stride, 32, x);
+        turn(part[at].w, stride, 32, w);
+        store(scale + at, fit_positive(x, w, 32, 4, level));
+    }
+}
+
+static const struct apr_iq_level level_fours = { search_fours, first_scales }, level_eights = { search_eights, first_scales };
+APR_IQ_WEIGHTED(iq2_xxs, level_fours)
+APR_IQ_WEIGHTED(iq2_xs, level_fours)
+APR_IQ_WEIGHTED(iq2_s, level_fours)
+APR_IQ_WEIGHTED(iq3_xxs, level_eights)
+APR_IQ_WEIGHTED(iq3_s, level_eights)
+APR_IQ_PLAIN(iq2_s, level_fours)
+APR_IQ_PLAIN(iq3_xxs, level_eights)
+APR_IQ_PLAIN(iq3_s, level_eights)
 
 static inline void set_iq23_encoders(struct apr_kernels *k)
 {

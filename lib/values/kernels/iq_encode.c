@@ -6,7 +6,7 @@
 
 #include "values/kernels/search.h"
 
-enum { SUPER = 256, MOST_PARTS = 16 };
+enum { SUPER = 256 };
 
 /* ---- the search for the scale and the tuples of a sub-block ------------------------------------------------------------ */
 
@@ -117,8 +117,8 @@ static void search_part(const struct apr_iq_kind *kind, const struct apr_codeboo
 /* A super-block as numbers: scales of its sub-blocks as codes of four bits in steps of d; indices of entries; signs of groups of 8. */
 struct super {
     float    d;
-    uint8_t  code[MOST_PARTS];
-    bool     skipped[MOST_PARTS]; /* for having no value of any size */
+    uint8_t  code[APR_IQ_PARTS];
+    bool     skipped[APR_IQ_PARTS]; /* for having no value of any size */
     uint16_t index[64];
     uint8_t  sign[32];
 };
@@ -165,30 +165,34 @@ static float largest_of(const float *x, unsigned n)
     return most;
 }
 
-/* Sub-block number `at` of a super-block; returns its scale. */
-static float encode_part(const struct apr_iq_kind *k, const struct apr_codebook *b, apr_iq_search_fn *search, const float *x,
-                         const float *importance, float sigma2, unsigned at, struct super *s)
+/* Takes signs and weights of a sub-block. */
+static void prepare(const struct apr_iq_kind *k, const float *x, const float *importance, float sigma2, uint8_t *sign,
+                    struct apr_iq_part *p)
 {
-    struct apr_iq_part p;
+    weigh(k, x, importance, sigma2, p);
+    for (unsigned g = 0; g < k->n / 8; g++)
+        sign[g] = take_signs(x + 8 * g, p->w + 8 * g, k->even, p->x + 8 * g);
+}
+
+/* Sub-block number `at` of a super-block; returns its scale. first_scale is for a type that begins with one. */
+static float encode_part(const struct apr_iq_kind *k, const struct apr_codebook *b, const struct apr_iq_level *level,
+                         const struct apr_iq_part *p, float first_scale, unsigned at, struct super *s)
+{
     struct apr_iq_fit f;
     uint8_t *const sign = s->sign + at * k->n / 8;
-    weigh(k, x, importance, sigma2, &p);
-    for (unsigned g = 0; g < k->n / 8; g++)
-        sign[g] = take_signs(x + 8 * g, p.w + 8 * g, k->even, p.x + 8 * g);
-    float largest = largest_of(p.x, k->n), scale = largest / (float)k->top;
+    float largest = largest_of(p->x, k->n), scale = largest / (float)k->top;
     s->skipped[at] = largest < k->least;
-    if (!s->skipped[at] && k->again == APR_IQ_ALL_ALWAYS) {
-        uint8_t unused[32];
-        scale = apr_fit_positive(p.x, k->n, 4, p.w, unused);
+    if (k->again == APR_IQ_ALL_ALWAYS) {
+        scale = first_scale;
         largest = scale * 3;
-        s->skipped[at] = !(largest > 0);
+        s->skipped[at] |= !(largest > 0);
     }
     if (s->skipped[at]) {
         memset(sign, 0, k->n / 8);
         memset(s->index + at * k->n / b->width, 0, k->n / b->width * sizeof *s->index);
         return 0;
     }
-    search(k, b, &p, largest, scale, &f);
+    level->search(k, b, p, largest, scale, &f);
     for (unsigned g = 0; g < k->n / 8 && f.scale < 0; g++)
         sign[g] = (uint8_t)~sign[g] & (k->even ? 127 : 255);
     for (unsigned g = 0; g < k->n / b->width; g++)
@@ -209,16 +213,23 @@ static bool copy_finite(const float *x, float *y)
 
 /* A super-block whose scales are all 0 is one of zeros; types with all signs stored keep the codes that were found. An infinity makes d
  * infinite. */
-static void encode_super(const struct apr_iq_kind *k, const struct apr_codebook *b, apr_iq_search_fn *search, const float *in,
-                         const float *importance, struct super *s)
+static void encode_super(const struct apr_iq_kind *k, const struct apr_codebook *b, const struct apr_iq_level *level,
+                         const float *in, const float *importance, struct super *s)
 {
-    float x[SUPER], scale[MOST_PARTS], sum = 0, most = 0;
+    struct apr_iq_part part[APR_IQ_PARTS];
+    float x[SUPER], scale[APR_IQ_PARTS] = { 0 }, sum = 0, most = 0;
     const bool infinite = copy_finite(in, x);
+    memset(part + SUPER / k->n, 0, sizeof part - SUPER / k->n * sizeof *part);
     for (unsigned i = 0; i < SUPER; i++)
         sum += x[i] * x[i];
     for (unsigned at = 0; at < SUPER / k->n; at++) {
         const float *const w = importance ? importance + at * k->n : NULL;
-        scale[at] = encode_part(k, b, search, x + at * k->n, w, k->sigma * sum / SUPER, at, s);
+        prepare(k, x + at * k->n, w, k->sigma * sum / SUPER, s->sign + at * k->n / 8, &part[at]);
+    }
+    if (k->again == APR_IQ_ALL_ALWAYS)
+        level->first_scales(part, scale);
+    for (unsigned at = 0; at < SUPER / k->n; at++) {
+        scale[at] = encode_part(k, b, level, &part[at], scale[at], at, s);
         most = scale[at] > most ? scale[at] : most;
     }
     const float d = most / 31, per_d = 1 / d;
@@ -315,27 +326,36 @@ static void store_iq3_s(const struct super *s, unsigned char *out)
 
 typedef void store_fn(const struct super *s, unsigned char *out);
 
-static void encode_rows(const struct apr_iq_kind *k, store_fn *put, unsigned bytes, apr_iq_search_fn *find, const float *x, size_t nrow,
-                        size_t ncol, const float *importance, unsigned char *out)
+static void encode_rows(const struct apr_iq_kind *k, store_fn *put, unsigned bytes, const struct apr_iq_level *level,
+                        const float *x, size_t nrow, size_t ncol, const float *importance, unsigned char *out)
 {
     const struct apr_codebook *const b = apr_codebook(k->book);
     for (; nrow; nrow--)
         for (size_t i = 0; i < ncol; i += SUPER, x += SUPER, out += bytes) {
             struct super s;
-            encode_super(k, b, find, x, importance ? importance + i : NULL, &s);
+            encode_super(k, b, level, x, importance ? importance + i : NULL, &s);
             put(&s, out);
         }
 }
 
+static void first_scales(const struct apr_iq_part part[APR_IQ_PARTS], float scale[APR_IQ_PARTS])
+{
+    uint8_t unused[32];
+    for (unsigned at = 0; at < SUPER / 32; at++)
+        scale[at] = apr_fit_positive(part[at].x, 32, 4, part[at].w, unused);
+}
+
+static const struct apr_iq_level scalar = { search_part, first_scales };
+
 /* The encoder of a type and its scalar table entries. */
 #define ENCODER(type, bytes, ...)                                                                                               \
-    void apr_##type##_encode(apr_iq_search_fn *find, const float *x, size_t nrow, size_t ncol, const float *importance,         \
+    void apr_##type##_encode(const struct apr_iq_level *level, const float *x, size_t nrow, size_t ncol, const float *importance, \
                              unsigned char *out)                                                                                \
     {                                                                                                                           \
         static const struct apr_iq_kind kind = { __VA_ARGS__ };                                                                 \
-        encode_rows(&kind, store_##type, bytes, find, x, nrow, ncol, importance, out);                                          \
+        encode_rows(&kind, store_##type, bytes, level, x, nrow, ncol, importance, out);                                          \
     }                                                                                                                           \
-    APR_IQ_WEIGHTED(, type, search_part)
+    APR_IQ_WEIGHTED(type, scalar)
 
 ENCODER(iq2_xxs, 66, .book = APR_BOOK_IQ2XXS, .n = 32, .top = 5, .trials = 6, .step = 0.1f, .again = APR_IQ_ALL_ALWAYS, .even = true,
         .sigma = 1, .least = 1e-15f, .widen = 1)
@@ -347,9 +367,9 @@ ENCODER(iq3_xxs, 98, .book = APR_BOOK_IQ3XXS, .n = 32, .top = 15, .trials = 15, 
         .sigma = 2, .least = 1e-8f, .widen = 1.0125f)
 ENCODER(iq3_s, 110, .book = APR_BOOK_IQ3S, .n = 32, .top = 15, .trials = 9, .step = 0.2f, .again = APR_IQ_ALL_IF_ANY, .sigma = 2,
         .least = 0x1p-149f, .widen = 1.033f)
-APR_IQ_PLAIN(, iq2_s, search_part)
-APR_IQ_PLAIN(, iq3_xxs, search_part)
-APR_IQ_PLAIN(, iq3_s, search_part)
+APR_IQ_PLAIN(iq2_s, scalar)
+APR_IQ_PLAIN(iq3_xxs, scalar)
+APR_IQ_PLAIN(iq3_s, scalar)
 
 void apr_iq_encode_init(struct apr_kernels *k)
 {

@@ -5,6 +5,8 @@
 #include "values/kernels/codebook.h"
 #include "values/kernels/encode.h"
 
+#define APR_IQ_PARTS 16 /* sub-blocks of a super-block, at most */
+
 /* Which groups are fitted again with the scale that was found. */
 enum apr_iq_again {
     APR_IQ_OFF_GRID,    /* those whose levels were off the grid */
@@ -42,25 +44,32 @@ struct apr_iq_fit {
     uint16_t tuple[8];
 };
 
-/* Finds scale and tuples of a sub-block. largest: what is to lie at the top; scale: where no trial is taken. */
+/* What an ISA level has its own bodies for.
+ *   search        finds scale and tuples of a sub-block. largest: what is to lie at the top; scale: where no trial is taken
+ *   first_scales  apr_fit_positive() of the first 8, sub-blocks of 32 values, levels up to 4; the others are zeros */
 typedef void apr_iq_search_fn(const struct apr_iq_kind *kind, const struct apr_codebook *book, const struct apr_iq_part *part,
                               float largest, float scale, struct apr_iq_fit *fit);
+typedef void apr_iq_first_scales_fn(const struct apr_iq_part part[APR_IQ_PARTS], float scale[APR_IQ_PARTS]);
+struct apr_iq_level {
+    apr_iq_search_fn       *search;
+    apr_iq_first_scales_fn *first_scales;
+};
 
-/* Encoders of whole rows by a level's search; importance may be NULL where the type does without. */
-typedef void apr_iq_encode_fn(apr_iq_search_fn *search, const float *x, size_t nrow, size_t ncol, const float *importance,
+/* Encoders of whole rows; importance may be NULL where the type does without. */
+typedef void apr_iq_encode_fn(const struct apr_iq_level *level, const float *x, size_t nrow, size_t ncol, const float *importance,
                               unsigned char *out);
 apr_iq_encode_fn apr_iq2_xxs_encode, apr_iq2_xs_encode, apr_iq2_s_encode, apr_iq3_xxs_encode, apr_iq3_s_encode;
 
 /* The entries of the table. */
-#define APR_IQ_WEIGHTED(ATTRIBUTE, type, search)                                                                                  \
-    ATTRIBUTE static void type##_weighted(const float *x, size_t nrow, size_t ncol, const float *importance, unsigned char *out)  \
-    {                                                                                                                            \
-        apr_##type##_encode(search, x, nrow, ncol, importance, out);                                                             \
+#define APR_IQ_WEIGHTED(type, level)                                                                                    \
+    static void type##_weighted(const float *x, size_t nrow, size_t ncol, const float *importance, unsigned char *out)  \
+    {                                                                                                                   \
+        apr_##type##_encode(&level, x, nrow, ncol, importance, out);                                                    \
     }
-#define APR_IQ_PLAIN(ATTRIBUTE, type, search)                                    \
-    ATTRIBUTE static void type##_plain(const float *x, size_t n, unsigned char *out) \
-    {                                                                            \
-        apr_##type##_encode(search, x, 1, n, NULL, out);                         \
+#define APR_IQ_PLAIN(type, level)                                        \
+    static void type##_plain(const float *x, size_t n, unsigned char *out) \
+    {                                                                    \
+        apr_##type##_encode(&level, x, 1, n, NULL, out);                 \
     }
 
 #endif
