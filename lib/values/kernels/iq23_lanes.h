@@ -354,7 +354,22 @@ LEVEL static void first_scales(const struct apr_iq_part part[APR_IQ_PARTS], floa
     }
 }
 
-static const struct apr_iq_level level_fours = { search_fours, first_scales }, level_eights = { search_eights, first_scales };
+LEVEL static void weigh_part(const struct apr_iq_kind *k, const float *x, const float *importance, float sigma2, struct apr_iq_part *p)
+{
+    for (unsigned i = 0; i < k->n; i += LANES) {
+        const floats squares = square(load(x + i));
+        floats w = squares;
+        if (importance)
+            w = load(importance + i) * root(all(sigma2) + squares);
+        else if (k->share > 0)
+            w = all(k->share * sigma2) + squares;
+        store(p->w + i, w);
+        store(p->v + i, root(w));
+    }
+}
+
+static const struct apr_iq_level level_fours = { weigh_part, search_fours, first_scales },
+                                 level_eights = { weigh_part, search_eights, first_scales };
 APR_IQ_WEIGHTED(iq2_xxs, level_fours)
 APR_IQ_WEIGHTED(iq2_xs, level_fours)
 APR_IQ_WEIGHTED(iq2_s, level_fours)

@@ -147,31 +147,12 @@ static uint8_t take_signs(const float *x, const float *w, bool even, float *magn
     return signs & 127;
 }
 
-/* The weights of n values: importance * sqrt(sigma2 + x^2), or share * sigma2 + x^2 without importance. */
-static void weigh(const struct apr_iq_kind *k, const float *x, const float *importance, float sigma2, struct apr_iq_part *p)
-{
-    for (unsigned i = 0; i < k->n; i++) {
-        const float square = x[i] * x[i];
-        p->w[i] = importance ? importance[i] * sqrtf(sigma2 + square) : k->share > 0 ? k->share * sigma2 + square : square;
-        p->v[i] = sqrtf(p->w[i]);
-    }
-}
-
 static float largest_of(const float *x, unsigned n)
 {
     float most = x[0];
     for (unsigned i = 1; i < n; i++)
         most = x[i] > most ? x[i] : most;
     return most;
-}
-
-/* Takes signs and weights of a sub-block. */
-static void prepare(const struct apr_iq_kind *k, const float *x, const float *importance, float sigma2, uint8_t *sign,
-                    struct apr_iq_part *p)
-{
-    weigh(k, x, importance, sigma2, p);
-    for (unsigned g = 0; g < k->n / 8; g++)
-        sign[g] = take_signs(x + 8 * g, p->w + 8 * g, k->even, p->x + 8 * g);
 }
 
 /* Sub-block number `at` of a super-block; returns its scale. first_scale is for a type that begins with one. */
@@ -224,7 +205,9 @@ static void encode_super(const struct apr_iq_kind *k, const struct apr_codebook 
         sum += x[i] * x[i];
     for (unsigned at = 0; at < SUPER / k->n; at++) {
         const float *const w = importance ? importance + at * k->n : NULL;
-        prepare(k, x + at * k->n, w, k->sigma * sum / SUPER, s->sign + at * k->n / 8, &part[at]);
+        level->weigh(k, x + at * k->n, w, k->sigma * sum / SUPER, &part[at]);
+        for (unsigned g = at * k->n / 8, i = 0; i < k->n; g++, i += 8)
+            s->sign[g] = take_signs(x + 8 * g, part[at].w + i, k->even, part[at].x + i);
     }
     if (k->again == APR_IQ_ALL_ALWAYS)
         level->first_scales(part, scale);
@@ -345,7 +328,16 @@ static void first_scales(const struct apr_iq_part part[APR_IQ_PARTS], float scal
         scale[at] = apr_fit_positive(part[at].x, 32, 4, part[at].w, unused);
 }
 
-static const struct apr_iq_level scalar = { search_part, first_scales };
+static void weigh(const struct apr_iq_kind *k, const float *x, const float *importance, float sigma2, struct apr_iq_part *p)
+{
+    for (unsigned i = 0; i < k->n; i++) {
+        const float square = x[i] * x[i];
+        p->w[i] = importance ? importance[i] * sqrtf(sigma2 + square) : k->share > 0 ? k->share * sigma2 + square : square;
+        p->v[i] = sqrtf(p->w[i]);
+    }
+}
+
+static const struct apr_iq_level scalar = { weigh, search_part, first_scales };
 
 /* The encoder of a type and its scalar table entries. */
 #define ENCODER(type, bytes, ...)                                                                                               \

@@ -45,12 +45,16 @@ struct apr_iq_fit {
 };
 
 /* What an ISA level has its own bodies for.
+ *   weigh         the weights of a sub-block, and their roots: importance * sqrt(sigma2 + x^2), or share * sigma2 + x^2 without any
  *   search        finds scale and tuples of a sub-block. largest: what is to lie at the top; scale: where no trial is taken
  *   first_scales  apr_fit_positive() of the first 8, sub-blocks of 32 values, levels up to 4; the others are zeros */
+typedef void apr_iq_weigh_fn(const struct apr_iq_kind *kind, const float *x, const float *importance, float sigma2,
+                             struct apr_iq_part *part);
 typedef void apr_iq_search_fn(const struct apr_iq_kind *kind, const struct apr_codebook *book, const struct apr_iq_part *part,
                               float largest, float scale, struct apr_iq_fit *fit);
 typedef void apr_iq_first_scales_fn(const struct apr_iq_part part[APR_IQ_PARTS], float scale[APR_IQ_PARTS]);
 struct apr_iq_level {
+    apr_iq_weigh_fn        *weigh;
     apr_iq_search_fn       *search;
     apr_iq_first_scales_fn *first_scales;
 };
