@@ -7,7 +7,7 @@
 
 #include "values/kernels/iq_encode.h"
 
-enum { TRIALS = 32, CELLS = 32, MOST_VALUES = 32, GROUPS = 8 };
+enum { TRIALS = 32, CELLS = 32, GROUPS = 8 };
 
 /* The positions of levels, repeated; of IQ2, of IQ3. */
 static const float iq_positions[2][16] = {
@@ -26,7 +26,7 @@ struct trial_run {
     const struct apr_codebook *book;
     const struct apr_iq_part  *part;
     unsigned                   n, ntrial;
-    float                      per_scale[TRIALS], scale[TRIALS];
+    float                      scale[TRIALS];
     int32_t                    tuple[GROUPS][TRIALS + 1], entry[GROUPS][TRIALS + LANES];
     struct cells               cells;
 };
@@ -72,7 +72,8 @@ LANE ints nearest_tuples(const float *x, floats per_scale, bool fours)
 }
 
 /* The errors of a group's values at each level, for two scales. */
-LANE void make_terms(const struct trial_run *r, unsigned group, float first_scale, float second_scale, float *first, float *second, bool fours)
+LANE void make_terms(const struct trial_run *r, unsigned group, float first_scale, float second_scale, float *first, float *second,
+                     bool fours)
 {
     UNROLL8
     for (unsigned c = 0; c < CELLS; c += LANES) {
@@ -94,7 +95,8 @@ LANE struct nearest see(struct nearest n, floats sum, which counts, ints place)
 {
     const floats error = choose(counts, sum, all(FLT_MAX));
     const which less = is_less(error, n.least);
-    return (struct nearest){ choose(less, error, n.least), lesser(choose(less, n.least, error), n.second), choose_ints(less, place, n.place) };
+    const floats other = choose(less, n.least, error);
+    return (struct nearest){ choose(less, error, n.least), lesser(other, n.second), choose_ints(less, place, n.place) };
 }
 
 /* The place of the least error, the first of several; of the first candidate where no error is a number below the largest float. clear:
@@ -168,7 +170,8 @@ struct span {
 };
 
 /* Adds a span to the n that are open, unless there is nothing to seek in it. */
-LANE unsigned add_open(struct span *open, unsigned n, const int32_t *entry, unsigned first, unsigned last, bool first_clear, bool last_clear)
+LANE unsigned add_open(struct span *open, unsigned n, const int32_t *entry, unsigned first, unsigned last, bool first_clear,
+                       bool last_clear)
 {
     open[n] = (struct span){ first, last, first_clear, last_clear };
     return n + ((last > first + 1) & !(first_clear & last_clear & (entry[first] == entry[last])));
@@ -315,7 +318,6 @@ LANE void search_lanes(const struct apr_iq_kind *kind, const struct apr_codebook
     for (unsigned k = 0; k < ntrial; k += LANES) {
         const floats step = floats_of_ints(plus(lane_numbers(), all_ints((int)k - kind->trials)));
         const floats per_scale = (all((float)kind->top) + step * all(kind->step)) / all(largest);
-        store(r.per_scale + k, per_scale);
         store(r.scale + k, all(1) / per_scale);
         for (unsigned g = 0; g < ngroup; g++)
             store_ints(r.tuple[g] + k, nearest_tuples(part->x + g * width_of(fours), per_scale, fours));

@@ -83,8 +83,8 @@ static void pick_again(const struct apr_iq_kind *kind, const struct apr_codebook
         f->scale = s.a / s.b;
 }
 
-static void search_part(const struct apr_iq_kind *kind, const struct apr_codebook *b, const struct apr_iq_part *p, float largest, float scale,
-                        struct apr_iq_fit *f)
+static void search_part(const struct apr_iq_kind *kind, const struct apr_codebook *b, const struct apr_iq_part *p, float largest,
+                        float scale, struct apr_iq_fit *f)
 {
     const unsigned ngroup = kind->n / b->width;
     bool on_grid[8], off = kind->again != APR_IQ_OFF_GRID;
@@ -340,13 +340,13 @@ static void weigh(const struct apr_iq_kind *k, const float *x, const float *impo
 static const struct apr_iq_level scalar = { weigh, search_part, first_scales };
 
 /* The encoder of a type and its scalar table entries. */
-#define ENCODER(type, bytes, ...)                                                                                               \
+#define ENCODER(type, bytes, ...)                                                                                                 \
     void apr_##type##_encode(const struct apr_iq_level *level, const float *x, size_t nrow, size_t ncol, const float *importance, \
-                             unsigned char *out)                                                                                \
-    {                                                                                                                           \
-        static const struct apr_iq_kind kind = { __VA_ARGS__ };                                                                 \
-        encode_rows(&kind, store_##type, bytes, level, x, nrow, ncol, importance, out);                                          \
-    }                                                                                                                           \
+                             unsigned char *out)                                                                                  \
+    {                                                                                                                             \
+        static const struct apr_iq_kind kind = { __VA_ARGS__ };                                                                   \
+        encode_rows(&kind, store_##type, bytes, level, x, nrow, ncol, importance, out);                                           \
+    }                                                                                                                             \
     APR_IQ_WEIGHTED(type, scalar)
 
 ENCODER(iq2_xxs, 66, .book = APR_BOOK_IQ2XXS, .n = 32, .top = 5, .trials = 6, .step = 0.1f, .again = APR_IQ_ALL_ALWAYS, .even = true,

@@ -83,7 +83,8 @@ LANE floats greater(floats a, floats b) { return _mm256_max_ps(a, b); } /* a > b
 /* The least of all lanes, none of them a NaN. */
 LANE float least_of(floats v)
 {
-    const __m128 four = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1)), two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+    const __m128 four = _mm_min_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 two = _mm_min_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_min_ss(two, _mm_movehdup_ps(two)));
 }
 
