@@ -4,7 +4,7 @@
  * elements at level 0, the next at 1 and the rest at 2: so every pair of places where levels part is tried, with each sign of the shift
  * (of IQ1_M, for each of its two groups), and the pair of the largest a * a / b is kept, the first of equal ones, where
  *     a = sum of weight * value * x    b = sum of weight * value * value    scale = a / b
- * and both sums come out of prefix sums over the sorted elements. Then groups that are not in the codebook become the entry near to them
+ * and both sums, of IQ1_S, come out of prefix sums over the sorted elements. Then groups that are not in the codebook become the entry near to them
  * that fits best, the scale is fitted again, and the sub-blocks' scales are coded in three bits. */
 #include "values/kernels/iq1.h"
 
@@ -68,41 +68,27 @@ static void split_s(const float *x, const float *w, const uint8_t order[32], str
             }
 }
 
-/* The sums of one of the two groups, in the order of the sub-block: those of elements that come before a place, all from there on being
- * at level 2. As the values of levels are 1 apart, each place where levels part takes away what lies before it. */
-struct prefix {
-    float x[17], w[17];
-};
-
-static float sum_x(const struct prefix *p, const float v[4], unsigned first, unsigned second)
+/* Of IQ1_M both sums are taken anew for each pair, over the sorted elements. */
+static void try_m(struct best *best, const float *x, const float *w, const uint8_t order[16], unsigned first, unsigned second)
 {
-    return p->x[16] * v[2] - (p->x[first] + p->x[second]);
-}
-
-static float sum_w(const struct prefix *p, const float v[4], unsigned first, unsigned second)
-{
-    return p->w[16] * v[2] * v[2] + p->w[first] * (v[0] * v[0] - v[1] * v[1]) + p->w[second] * (v[1] * v[1] - v[2] * v[2]);
+    for (unsigned signs = 0; signs < 4; signs++) {
+        float a = 0, b = 0;
+        for (unsigned j = 0; j < 16; j++) {
+            const unsigned i = order[j], minus = i < 8 ? signs >> 1 : signs & 1;
+            const float v = iq1_value[minus][j < first ? 0 : j < second ? 1 : 2];
+            a += w[i] * v * x[i];
+            b += w[i] * v * v;
+        }
+        try(best, a, b, first, second, signs >> 1 | (signs & 1) << 1);
+    }
 }
 
 static void split_m(const float *x, const float *w, const uint8_t order[16], struct iq1_split *split)
 {
     struct best best = { -FLT_MAX, split };
-    struct prefix group[2] = { 0 };
-    for (unsigned j = 0; j < 16; j++) {
-        const unsigned i = order[j];
-        for (unsigned g = 0; g < 2; g++) {
-            group[g].x[j + 1] = i / 8 == g ? group[g].x[j] + w[i] * x[i] : group[g].x[j];
-            group[g].w[j + 1] = i / 8 == g ? group[g].w[j] + w[i] : group[g].w[j];
-        }
-    }
     for (unsigned first = 0; first <= 16; first++)
         for (unsigned second = first; second <= 16; second++)
-            for (unsigned signs = 0; signs < 4; signs++) {
-                const float *const v0 = iq1_value[signs >> 1], *const v1 = iq1_value[signs & 1];
-                const float a = sum_x(&group[0], v0, first, second) + sum_x(&group[1], v1, first, second);
-                const float b = sum_w(&group[0], v0, first, second) + sum_w(&group[1], v1, first, second);
-                try(&best, a, b, first, second, signs >> 1 | (signs & 1) << 1);
-            }
+            try_m(&best, x, w, order, first, second);
 }
 
 static unsigned nearest(const uint16_t *tuple, unsigned n, const float *x, const float *w, float scale, const float value[4])

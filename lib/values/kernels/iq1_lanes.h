@@ -1,12 +1,12 @@
 /* IQ1_S and IQ1_M, one sub-block a lane (see lanes.h, and iq1_encode.c for what is done).
  *
- * Of the pairs of places where levels part, nearly all are far worse than the best. Scores that are right to 2^-11 tell which: a first
- * pass over all pairs finds about the largest one and that of each row of pairs, a second does what the scalar encoder does, but visits
- * the rows alone that come near to it, and takes as the score to beat, from the start, one that is smaller by 2^-9. What comes out
- * is the same. Both ways take, from some pair on, the same ones: the first that both take makes them equal, and the best is taken by both.
- * For as long as no pair was taken by both, a taken one is within a few roundings of the score to beat on either way, which then rises by
- * no more than some roundings for each of 1122 pairs, in all 2^-11. This needs scores, sums and products without overflow and
- * underflow; where they may have one, the score to beat begins as the scalar encoder's does. */
+ * Of the pairs of places where levels part, nearly all are far worse than the best. Scores that are right to 2^-10 tell which: a first
+ * pass over all pairs finds about the largest one, and a second does what the scalar encoder does, but only near to it (of IQ1_S, in
+ * rows of pairs that come near), and takes as the score to beat, from the start, one that is smaller by 2^-9. What comes out is the
+ * same. Both ways take, from some pair on, the same ones: the first that both take makes them equal, and the best is taken by both.
+ * For as long as no pair was taken by both, a taken one is within a few roundings of the score to beat on either way, which then rises
+ * by no more than some roundings for each of 1122 pairs, in all 2^-11. This needs scores, sums and products without overflow and
+ * underflow; where they may have one, the score to beat begins as the scalar encoder's does, and all pairs are near. */
 #ifndef APR_KERNELS_IQ1_LANES_H
 #define APR_KERNELS_IQ1_LANES_H
 
@@ -126,7 +126,7 @@ LANE void iq1_try(struct iq1_search *s, floats a, floats b, int at)
 /* About a * a / b. */
 LANE floats iq1_score(floats a, floats b) { return a * a * rough_inverse(b); }
 
-/* What to beat from the start, where the largest score is about `most`, and what a row must have to be visited. */
+/* What to beat from the start, where the largest score is about `most`; whether a score is near to it, in any lane. */
 LANE which iq1_begin(struct iq1_search *s, floats most, floats weight)
 {
     const floats least = all(0x1p-50f), largest = all(0x1p50f);
@@ -136,9 +136,9 @@ LANE which iq1_begin(struct iq1_search *s, floats most, floats weight)
     s->at = all_ints(-1);
     return sound;
 }
-LANE bool iq1_is_near(floats row, floats most, which sound)
+LANE bool iq1_is_near(floats score, floats most, which sound)
 {
-    return !every(both(sound, is_less(row, most * all(1 - 0x1.5p-9f))));
+    return !every(both(sound, is_less(score, most * all(1 - 0x1.8p-9f))));
 }
 
 /* Sums for IQ1_S: of all before a place, and what those from there on give at level 2, plus and minus. */
@@ -206,8 +206,8 @@ LANE void iq1_search_s(const struct iq1_sorted *sorted, struct iq1_search *s)
     }
 }
 
-/* Sums for IQ1_M: of each group before a place; what that takes from b as `first` and as `second`, plus and minus; what all give at
- * level 2. */
+/* Sums for IQ1_M that are only about right, as the scalar encoder adds up each pair anew: of each group before a place; what that takes
+ * from b as `first` and as `second`, plus and minus; what all give at level 2. The values of levels are 1 apart. */
 struct iq1_sums_m {
     floats x[2][17], w[2][17], first[2][2][17], second[2][2][17], a[2][2], b[2][2];
 };
@@ -218,13 +218,13 @@ LANE void iq1_sum_m(const struct iq1_sorted *s, struct iq1_sums_m *sums)
         sums->x[g][0] = sums->w[g][0] = all(0);
         for (unsigned j = 0; j < 16; j++) {
             const which own = g ? is_less_int(all_ints(7), s->from[j]) : is_less_int(s->from[j], all_ints(8));
-            sums->x[g][j + 1] = choose(own, sums->x[g][j] + s->w[j] * iq1_unkey(s->key[j]), sums->x[g][j]);
-            sums->w[g][j + 1] = choose(own, sums->w[g][j] + s->w[j], sums->w[g][j]);
+            sums->x[g][j + 1] = sums->x[g][j] + choose(own, s->w[j] * iq1_unkey(s->key[j]), all(0));
+            sums->w[g][j + 1] = sums->w[g][j] + choose(own, s->w[j], all(0));
         }
         for (unsigned sign = 0; sign < 2; sign++) {
             const float *const v = iq1_value[sign];
             sums->a[g][sign] = sums->x[g][16] * all(v[2]);
-            sums->b[g][sign] = sums->w[g][16] * all(v[2]) * all(v[2]);
+            sums->b[g][sign] = sums->w[g][16] * all(v[2] * v[2]);
             for (unsigned j = 0; j <= 16; j++) {
                 sums->first[g][sign][j] = sums->w[g][j] * all(v[0] * v[0] - v[1] * v[1]);
                 sums->second[g][sign][j] = sums->w[g][j] * all(v[1] * v[1] - v[2] * v[2]);
@@ -233,46 +233,100 @@ LANE void iq1_sum_m(const struct iq1_sorted *s, struct iq1_sums_m *sums)
     }
 }
 
-/* Sums of one group, plus and minus. */
-LANE struct iq1_pair iq1_group_m(const struct iq1_sums_m *sums, unsigned g, const floats low[2], unsigned first, unsigned second)
+/* About the sums of one group, plus and minus. */
+LANE struct iq1_pair iq1_group_m(const struct iq1_sums_m *sums, unsigned g, unsigned first, unsigned second)
 {
     const floats x = sums->x[g][first] + sums->x[g][second];
     return (struct iq1_pair){ { sums->a[g][0] - x, sums->a[g][1] - x },
-                              { low[0] + sums->second[g][0][second], low[1] + sums->second[g][1][second] } };
+                              { sums->b[g][0] + sums->first[g][0][first] + sums->second[g][0][second],
+                                sums->b[g][1] + sums->first[g][1][first] + sums->second[g][1][second] } };
 }
 
-LANE void iq1_low_m(const struct iq1_sums_m *sums, unsigned first, floats low[2][2])
+enum { IQ1_PAIRS_M = 17 * 18 / 2 };
+
+/* About the scores of all pairs, each with the four signs, and the largest. */
+LANE floats iq1_score_m(const struct iq1_sorted *sorted, floats score[4 * IQ1_PAIRS_M], floats *weight)
 {
-    for (unsigned g = 0; g < 2; g++)
-        for (unsigned sign = 0; sign < 2; sign++)
-            low[g][sign] = sums->b[g][sign] + sums->first[g][sign][first];
+    struct iq1_sums_m sums;
+    floats most = all(0);
+    iq1_sum_m(sorted, &sums);
+    *weight = sums.w[0][16] + sums.w[1][16];
+    for (unsigned first = 0; first <= 16; first++)
+        for (unsigned second = first; second <= 16; second++, score += 4) {
+            const struct iq1_pair p = iq1_group_m(&sums, 0, first, second), q = iq1_group_m(&sums, 1, first, second);
+            UNROLL
+            for (unsigned c = 0; c < 4; c++) {
+                score[c] = iq1_score(p.a[c >> 1] + q.a[c & 1], p.b[c >> 1] + q.b[c & 1]);
+                most = greater(score[c], most);
+            }
+        }
+    return most;
+}
+
+/* What the sorted elements add to a and b: by signs, level and place. */
+struct iq1_terms_m {
+    floats a[4][3][16], b[4][3][16];
+};
+
+LANE void iq1_term_m(const struct iq1_sorted *s, struct iq1_terms_m *terms)
+{
+    for (unsigned j = 0; j < 16; j++) {
+        const which upper = is_less_int(all_ints(7), s->from[j]);
+        const floats x = iq1_unkey(s->key[j]), w = s->w[j];
+        for (unsigned level = 0; level < 3; level++) {
+            const floats p = all(iq1_value[0][level]), m = all(iq1_value[1][level]);
+            const floats ap = w * p * x, am = w * m * x, bp = w * p * p, bm = w * m * m;
+            terms->a[0][level][j] = ap;
+            terms->a[1][level][j] = choose(upper, am, ap);
+            terms->a[2][level][j] = choose(upper, ap, am);
+            terms->a[3][level][j] = am;
+            terms->b[0][level][j] = bp;
+            terms->b[1][level][j] = choose(upper, bm, bp);
+            terms->b[2][level][j] = choose(upper, bp, bm);
+            terms->b[3][level][j] = bm;
+        }
+    }
+}
+
+/* The sums of the elements before a place, of which those before `first` are at level 0, the rest at 1: how far they have come. */
+struct iq1_run_m {
+    unsigned at;
+    floats   a, b;
+};
+
+LANE void iq1_try_m(struct iq1_search *s, const struct iq1_terms_m *terms, struct iq1_run_m *run, unsigned c, unsigned first, unsigned second)
+{
+    for (; run->at < second; run->at++) {
+        run->a = run->a + terms->a[c][1][run->at];
+        run->b = run->b + terms->b[c][1][run->at];
+    }
+    floats a = run->a, b = run->b;
+    for (unsigned j = second; j < 16; j++) {
+        a = a + terms->a[c][2][j];
+        b = b + terms->b[c][2][j];
+    }
+    iq1_try(s, a, b, (int)(first << 8 | second << 16 | (c & 1) << 1 | c >> 1));
 }
 
 LANE void iq1_search_m(const struct iq1_sorted *sorted, struct iq1_search *s)
 {
-    struct iq1_sums_m sums;
-    floats row[17], most = all(0), low[2][2];
-    iq1_sum_m(sorted, &sums);
+    floats score[4 * IQ1_PAIRS_M], weight;
+    struct iq1_terms_m terms;
+    struct iq1_run_m low[4];
+    const floats most = iq1_score_m(sorted, score, &weight);
+    const which sound = iq1_begin(s, most, weight);
+    iq1_term_m(sorted, &terms);
+    for (unsigned c = 0; c < 4; c++)
+        low[c] = (struct iq1_run_m){ 0, all(0), all(0) };
+    unsigned k = 0;
     for (unsigned first = 0; first <= 16; first++) {
-        iq1_low_m(&sums, first, low);
-        row[first] = all(0);
-        for (unsigned second = first; second <= 16; second++) {
-            const struct iq1_pair p = iq1_group_m(&sums, 0, low[0], first, second), q = iq1_group_m(&sums, 1, low[1], first, second);
-            UNROLL
+        struct iq1_run_m run[4] = { low[0], low[1], low[2], low[3] };
+        for (unsigned second = first; second <= 16; second++)
             for (unsigned c = 0; c < 4; c++)
-                row[first] = greater(iq1_score(p.a[c >> 1] + q.a[c & 1], p.b[c >> 1] + q.b[c & 1]), row[first]);
-        }
-        most = greater(row[first], most);
-    }
-    const which sound = iq1_begin(s, most, sums.w[0][16] + sums.w[1][16]);
-    for (unsigned first = 0; first <= 16; first++) {
-        iq1_low_m(&sums, first, low);
-        for (unsigned second = first; iq1_is_near(row[first], most, sound) && second <= 16; second++) {
-            const struct iq1_pair p = iq1_group_m(&sums, 0, low[0], first, second), q = iq1_group_m(&sums, 1, low[1], first, second);
-            UNROLL
-            for (unsigned c = 0; c < 4; c++)
-                iq1_try(s, p.a[c >> 1] + q.a[c & 1], p.b[c >> 1] + q.b[c & 1], (int)(first << 8 | second << 16 | (c & 1) << 1 | c >> 1));
-        }
+                if (iq1_is_near(score[k++], most, sound))
+                    iq1_try_m(s, &terms, &run[c], c, first, second);
+        for (unsigned c = 0; c < 4 && first < 16; c++)
+            low[c] = (struct iq1_run_m){ first + 1, low[c].a + terms.a[c][0][first], low[c].b + terms.b[c][0][first] };
     }
 }
 
