@@ -4,8 +4,8 @@
  * elements at level 0, the next at 1 and the rest at 2: so every pair of places where levels part is tried, with each sign of the shift
  * (of IQ1_M, for each of its two groups), and the pair of the largest a * a / b is kept, the first of equal ones, where
  *     a = sum of weight * value * x    b = sum of weight * value * value    scale = a / b
- * and both sums, of IQ1_S, come out of prefix sums over the sorted elements. Then groups that are not in the codebook become the entry near to them
- * that fits best, the scale is fitted again, and the sub-blocks' scales are coded in three bits. */
+ * Of IQ1_S, both sums come out of prefix sums over the sorted elements. Then groups that are not in the codebook become the entry near to
+ * them that fits best, the scale is fitted again, and the sub-blocks' scales are coded in three bits. */
 #include "values/kernels/iq1.h"
 
 /* w: of an element, its importance times the root of what it and twice the mean of its block are squared, or the square alone. */

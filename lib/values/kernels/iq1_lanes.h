@@ -294,7 +294,8 @@ struct iq1_run_m {
     floats   a, b;
 };
 
-LANE void iq1_try_m(struct iq1_search *s, const struct iq1_terms_m *terms, struct iq1_run_m *run, unsigned c, unsigned first, unsigned second)
+LANE void iq1_try_m(struct iq1_search *s, const struct iq1_terms_m *terms, struct iq1_run_m *run, unsigned c, unsigned first,
+                    unsigned second)
 {
     for (; run->at < second; run->at++) {
         run->a = run->a + terms->a[c][1][run->at];
