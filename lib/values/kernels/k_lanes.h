@@ -129,7 +129,7 @@ LANE void store_shares(const floats *level, unsigned n, uint8_t share[16 * LANES
 
 LANE void find_positive_shares(const struct batch *b, const float *v, unsigned n, int largest, float d[LANES], uint8_t share[16 * LANES])
 {
-    floats x[16], w[16], level[16];
+    floats x[16] = { { 0 } }, w[16] = { { 0 } }, level[16];
     turn(v, n, n, x);
     turn(b->weights, n, n, w);
     store(d, fit_positive(x, w, n, largest, level));
