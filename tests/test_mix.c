@@ -235,8 +235,8 @@ static void a_refusal_names_the_tensor_the_dtype_the_preset_and_what_is_missing(
         uint64_t    dim[4];
         const char *text;
     } rows[] = {
-        { "IQ2_XXS", false, false, { 1, 1, 2, 256 }, "tensor \"blk.0.x.weight\" becomes IQ2_XXS (preset IQ2_XXS), which takes an imatrix" },
-        { "Q2_K_S", false, true, { 1, 1, 2, 256 }, "tensor \"blk.0.x.weight\" becomes Q2_K (preset Q2_K_S), which takes an imatrix" },
+        { "IQ2_XXS", false, false, { 1, 1, 2, 256 }, "tensor \"blk.0.x.weight\" becomes IQ2_XXS (preset IQ2_XXS), which needs an importance matrix: --imatrix FILE gives one" },
+        { "Q2_K_S", false, true, { 1, 1, 2, 256 }, "tensor \"blk.0.x.weight\" becomes Q2_K (preset Q2_K_S), which needs an importance matrix: --imatrix FILE gives one" },
         { "IQ2_S", true, false, { 1, 1, 2, 256 },
           "tensor \"blk.0.x.weight\" becomes IQ2_XS (preset IQ2_S), and the imatrix has no entry for it" },
         { "Q1_0", false, false, { 1, 1, 2, 192 },

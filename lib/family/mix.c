@@ -180,6 +180,7 @@ static enum apr_code wanted(struct apr_mixture *x, struct apr_mixed *t, struct a
         else if (!m->pure && apr_is_quantized(d))
             APR_TRY(apr_mixture_next(x, t, &d, e));
         t->dtype = fitting(d, row_length(t));
+        t->fell_back = t->dtype != NULL && t->dtype != d;
     }
     if (t->dtype == NULL)
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name,
@@ -192,14 +193,14 @@ static enum apr_code choose(struct apr_mixture *x, struct apr_mixed *t, struct a
 {
     const struct apr_mix *m = x->mix;
     t->dtype = t->from;
-    t->needs_importance = false;
+    t->needs_importance = t->fell_back = false;
     if (!apr_mix_may_change(m, t))
         return APR_OK;
     APR_TRY(wanted(x, t, e));
     t->needs_importance = needs_importance(m, t);
     if (lacks_importance(m, t))
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, " becomes %s (preset %s), %s", t->dtype->name, m->preset->name,
-                               m->imatrix ? "and the imatrix has no entry for it" : "which takes an imatrix");
+                               m->imatrix ? "and the imatrix has no entry for it" : "which needs an importance matrix: --imatrix FILE gives one");
     if (t->dtype != t->from && rank(t) > 3)
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name,
                                " has %u dimensions: only matrices and stacks of them become %s (preset %s)", rank(t), t->dtype->name,

@@ -31,7 +31,8 @@ void apr_mix_read(struct apr_mix *m, const struct apr_meta *meta);
  *   has_importance    the imatrix has an entry for it
  * and the answer:
  *   dtype             from, when it stays as it is
- *   needs_importance  blocks of that dtype are worth nothing without importance weights */
+ *   needs_importance  blocks of that dtype are worth nothing without importance weights
+ *   fell_back         the rows are no whole blocks of what was chosen first */
 struct apr_mixed {
     struct apr_bytes        name;
     unsigned                ndim;
@@ -39,7 +40,7 @@ struct apr_mixed {
     const struct apr_dtype *from, *ruled;
     bool                    has_importance;
     const struct apr_dtype *dtype;
-    bool                    needs_importance;
+    bool                    needs_importance, fell_back;
 };
 
 /* Is it one that llama-quantize changes at all: a matrix, and none of those that are small or sensitive? By name and dims alone; no preset

@@ -210,11 +210,15 @@ static bool read_size(const char *text, uint64_t *n)
         { "", 1 }, { "k", 1000 }, { "M", 1000000 }, { "G", 1000000000 }, { "T", 1000000000000 },
         { "Ki", 1ull << 10 }, { "Mi", 1ull << 20 }, { "Gi", 1ull << 30 }, { "Ti", 1ull << 40 },
     };
+    uint64_t part = 0, places = 1;
     if (!read_count(&text, n))
         return false;
+    if (*text == '.')
+        for (text++; *text >= '0' && *text <= '9' && places < 1000000; text++, places *= 10)
+            part = part * 10 + (uint64_t)(*text - '0');
     for (size_t i = 0; i < APR_LENGTH(suffix); i++)
         if (!strcmp(text, suffix[i].word))
-            return apr_mul(*n, suffix[i].unit, n);
+            return part % places == 0 || suffix[i].unit > 1 ? apr_mul(*n, suffix[i].unit, n) && apr_add(*n, part * suffix[i].unit / places, n) : false;
     return false;
 }
 

@@ -2,6 +2,7 @@
 #include "convert.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,19 @@ static struct target_tensor ask(const struct conversion *c, const struct apr_pla
                                    .count = t->count, .fixed = t->values != NULL || m->ruled != NULL || !free || !again };
 }
 
+/* What would let more tensors change, or lets them become less. */
+static enum apr_code tell_what_helps(const struct conversion *c, enum apr_code code, struct apr_error *e)
+{
+    const size_t n = strlen(e->text);
+    bool blocks = false;
+    for (size_t i = 0; i < c->aim.ntensor; i++)
+        blocks |= c->aim.tensor[i].fixed && apr_is_quantized(c->aim.tensor[i].kept);
+    if (code == APR_EARG && strncmp(e->text, "no choice", 9) == 0 && n < sizeof e->text)
+        snprintf(e->text + n, sizeof e->text - n, "%s%s", blocks && !c->o->allow_requantize ? "; --allow-requantize lets quantized tensors change" : "",
+                 c->imatrix == NULL ? "; with --imatrix there are smaller types" : "");
+    return code;
+}
+
 enum apr_code choose_towards(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const struct apr_mix *mix,
                              struct apr_error *e)
 {
@@ -56,7 +70,9 @@ enum apr_code choose_towards(struct conversion *c, struct apr_planned *t, struct
         return apr_no_memory(e);
     for (size_t i = 0; i < n; i++)
         aim->tensor[i] = ask(c, &t[i], &mixed[i], apr_mix_may_change(mix, &mixed[i]));
-    APR_TRY(choose_by_target(aim, &c->o->cli.run, e));
+    const enum apr_code code = choose_by_target(aim, &c->o->cli.run, e);
+    if (code != APR_OK)
+        return tell_what_helps(c, code, e);
     for (size_t i = 0; i < n; i++)
         mixed[i].dtype = aim->tensor[i].chosen.dtype;
     return APR_OK;
@@ -72,28 +88,47 @@ static double bits(const struct target_tensor *x, const struct target_option *o)
 static void print_other(const char *word, const struct target_option *o)
 {
     if (o->dtype != NULL)
-        printf("  %s %s %.4g", word, o->dtype->name, o->error.weighted);
+        printf("  %s %-7s %-10.4g", word, o->dtype->name, o->error.weighted);
 }
 
-/* "blk.0.ffn_up.weight  Q4_K  4.50 bits  error 12.3  smaller Q3_K 30.1  larger Q5_K 4.4" */
+/* In llama-quantize's order, as the tensors lie in a GGUF. */
+static int in_order(const void *a, const void *b)
+{
+    const struct target_tensor *const *const x = a, *const *const y = b;
+    return apr_mix_order((*x)->name, (*y)->name);
+}
+
+/* "blk.0.ffn_up.weight  Q4_K     4.50 bits  error 12.3        smaller Q3_K    30.1        larger Q5_K    4.4" */
+static void print_choices(const struct target *aim, const struct target_tensor **row)
+{
+    size_t n = 0, width = 0;
+    for (size_t i = 0; i < aim->ntensor; i++)
+        if (!aim->tensor[i].fixed) {
+            row[n++] = &aim->tensor[i];
+            width = aim->tensor[i].name.n > width ? aim->tensor[i].name.n : width;
+        }
+    qsort(row, n, sizeof *row, in_order);
+    for (size_t i = 0; i < n; i++) {
+        print_name(row[i]->name, width < NAME_WIDTH ? width : NAME_WIDTH);
+        printf("  %-7s %5.2f bits  error %-10.4g", row[i]->chosen.dtype->name, bits(row[i], &row[i]->chosen), row[i]->chosen.error.weighted);
+        print_other("smaller", &row[i]->less);
+        print_other("larger", &row[i]->more);
+        putchar('\n');
+    }
+}
+
 void print_aim(const struct conversion *c)
 {
     const struct target *const aim = &c->aim;
-    for (size_t i = 0; i < aim->ntensor; i++) {
-        const struct target_tensor *const x = &aim->tensor[i];
-        if (x->fixed)
-            continue;
-        apr_print_bytes(stdout, x->name);
-        printf("  %s  %.2f bits  error %.4g", x->chosen.dtype->name, bits(x, &x->chosen), x->chosen.error.weighted);
-        print_other("smaller", &x->less);
-        print_other("larger", &x->more);
-        putchar('\n');
-    }
+    const struct target_tensor **const row = calloc(aim->ntensor + 1, sizeof *row);
+    if (row != NULL)
+        print_choices(aim, row);
+    free(row);
     if (aim->size > 0)
         printf("target: %.0f of %llu bytes", aim->reached, (unsigned long long)aim->size);
     else
         printf("target: %.4f of %g bits per weight", aim->reached, aim->bpw);
-    printf("; error %.6g, %s (bound %.6g)\n", aim->error, aim->exact ? "the least there is" : "near the least there is", aim->bound);
+    printf("; error %.6g, %s (bound %.6g)\n", aim->error, aim->exact ? "exact: none is smaller" : "near the smallest", aim->bound);
 }
 
 static void write_option(struct apr_out *j, const char *key, const struct target_option *o)
@@ -148,7 +183,7 @@ static enum apr_code recipe_text(const struct conversion *c, struct apr_bytes *t
         if (t->how != APR_GENERATE)
             line[n++] = (struct recipe_line){ t->name, t->how == APR_ENCODE ? t->dtype : NULL };
     }
-    const enum apr_code code = recipe_write(text, "What apr-convert chose by measured error: for --recipe, with the same model and the same --imatrix.",
+    const enum apr_code code = recipe_write(text, "Dtypes as apr-convert chose them: for --recipe, with the same model and the same --imatrix.",
                                             line, n, e);
     free(line);
     return code;
@@ -163,6 +198,7 @@ enum apr_code save_recipe(const struct conversion *c, struct apr_error *e)
     APR_TRY(recipe_text(c, &text, e));
     enum apr_code code = apr_sink_begin(&file, c->o->write_recipe, text.n, e);
     if (code == APR_OK) {
+        file.fresh = !c->o->force;
         if (text.n > 0)
             fwrite(text.at, 1, text.n, file.to);
         code = apr_sink_end(&file, e);

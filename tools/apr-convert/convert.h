@@ -66,6 +66,8 @@ struct source {
  *   format, dialect, folder  of the target
  *   main      dtype of most of what is written
  *   aim       of --target-size, --target-bpw: what was chosen
+ *   weighable, weighed, fell_back  tensors quantized to a dtype that importance has a say in, those that have it, those whose rows were no
+ *             whole blocks of what was meant
  *   overhead  bytes of the file besides its tensors; `plain` while that is found out, with every tensor as it is
  *   shown     the target as messages call it */
 struct conversion {
@@ -80,6 +82,7 @@ struct conversion {
     struct target            aim;
     uint64_t                 overhead;
     bool                     plain;
+    size_t                   weighable, weighed, fell_back;
     struct apr_plan          plan;
     const struct apr_dtype  *main;
     uint64_t                 bytes, elements, expert_elements, nexpert;
@@ -121,6 +124,10 @@ APR_MUST_CHECK enum apr_code plan_metadata(struct conversion *c, struct apr_erro
 
 /* The dtype that a word of the command line names, of those that can be written; NULL for none. */
 const struct apr_dtype *written_dtype(const struct options *o, const char *word);
+
+/* A name and blanks up to `width`, of tables at most NAME_WIDTH. */
+#define NAME_WIDTH 64u
+void print_name(struct apr_bytes name, size_t width);
 
 /* What was done, or with --dry-run what would be; why: or NULL. Returns the exit code. */
 int report(struct conversion *c, const struct apr_error *why);

@@ -80,7 +80,7 @@ static int choose_target(struct conversion *c)
         return apr_cli_usage(&o->cli, "the file and --json would share standard output");
     if (stream && !o->dry_run && isatty(STDOUT_FILENO))
         return apr_cli_usage(&o->cli, "standard output is a terminal, which is no place for a model");
-    o->cli.taken = stream && !o->dry_run;
+    o->cli.taken = (stream && !o->dry_run) || (o->write_recipe != NULL && strcmp(o->write_recipe, "-") == 0);
     return -1;
 }
 
@@ -112,6 +112,21 @@ static bool is_read(const struct options *o, const struct stat *file)
     return false;
 }
 
+/* A recipe in the target's place would be gone, or go before the model. What is there is replaced by --force alone. */
+static enum apr_code check_recipe(const struct options *o, const struct apr_target *place, struct apr_error *e)
+{
+    struct apr_target recipe = { .stream = -1, .folder = -1 };
+    if (o->write_recipe == NULL)
+        return APR_OK;
+    enum apr_code code = apr_target_find(&recipe, o->write_recipe, e);
+    if (code == APR_OK && apr_target_same(&recipe, place))
+        code = refused(o->write_recipe, "cannot be written: it is the target", e);
+    else if (code == APR_OK && recipe.stream < 0 && recipe.exists && S_ISREG(recipe.st.st_mode) && !o->force)
+        code = refused(o->write_recipe, "is there already: --force replaces it", e);
+    apr_target_free(&recipe);
+    return code;
+}
+
 /* Never onto an input, and onto anything else only by --force. */
 static enum apr_code check_target(const struct conversion *c, struct apr_error *e)
 {
@@ -131,6 +146,8 @@ static enum apr_code check_target(const struct conversion *c, struct apr_error *
         code = refused(out, "is there already: --force replaces it", e);
     else if (file)
         code = apr_rewrite_pending(out, e);
+    if (code == APR_OK)
+        code = check_recipe(o, &place, e);
     apr_target_free(&place);
     return code;
 }
@@ -170,14 +187,20 @@ static int unknown_type(const struct options *o, const char *option, const char 
 
 static int unknown_preset(const struct options *o)
 {
-    struct apr_nearest near = apr_nearest_to(apr_text(o->quantize));
-    char text[64] = "";
-    for (size_t i = 0; apr_preset_at(i) != NULL; i++)
+    char upper[32] = "", text[512];
+    size_t n = 0;
+    for (; n + 1 < sizeof upper && o->quantize[n] != 0; n++)
+        upper[n] = (char)(o->quantize[n] >= 'a' && o->quantize[n] <= 'z' ? o->quantize[n] - 'a' + 'A' : o->quantize[n]);
+    struct apr_nearest near = apr_nearest_to(apr_text(upper));
+    n = 0;
+    for (size_t i = 0; apr_preset_at(i) != NULL; i++) {
         apr_nearest_try(&near, apr_text(apr_preset_at(i)->name));
-    if (near.best.n > 0)
-        snprintf(text, sizeof text, "did you mean %.*s? ", APR_PRINTED(near.best));
-    return apr_cli_usage(&o->cli, "--quantize: %s is no preset of llama-quantize, nor apr_q4 or apr_q8 (%s--type T gives all matrices one dtype)",
-                         APR_QUOTED(apr_text(o->quantize)), text);
+        n += n < sizeof text ? (size_t)snprintf(text + n, sizeof text - n, " %s", apr_preset_at(i)->name) : 0;
+    }
+    if (near.best.n > 0 && near.distance <= 1)
+        return apr_cli_usage(&o->cli, "--quantize: there is no preset %s; did you mean %.*s? There are:%s apr_q4 apr_q8",
+                             APR_QUOTED(apr_text(o->quantize)), APR_PRINTED(near.best), text);
+    return apr_cli_usage(&o->cli, "--quantize: there is no preset %s; there are:%s apr_q4 apr_q8", APR_QUOTED(apr_text(o->quantize)), text);
 }
 
 /* A preset, or one of APR's own schemes. */
@@ -457,7 +480,8 @@ int main(int argc, char **argv)
         { "--type", APR_OPTION_TEXT, &o.type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ..., auto for the first 16-bit one met" },
         { "--pure", APR_OPTION_FLAG, &o.pure, NULL, "--type holds of vectors and norms too; --quantize gives all matrices one dtype", .needs = "--type --quantize" },
         { "--quantize", APR_OPTION_TEXT, &o.quantize, "PRESET", "a mix of llama-quantize: Q4_K_M IQ4_XS ...; apr_q4, apr_q8 of APR's own", .against = "--type" },
-        { "--imatrix", APR_OPTION_INPUT, &o.imatrix, "FILE", "importance of columns (GGUF or legacy .dat), for blocks that take it" },
+        { "--imatrix", APR_OPTION_INPUT, &o.imatrix, "FILE", "importance of columns (GGUF or legacy .dat), for blocks that take it",
+          .needs = "--type --quantize --tensor-type --recipe --target-bpw --target-size" },
         { "--tensor-type", APR_OPTION_LIST, &o.tensor_types, "PATTERN=T", "dtype of the tensors whose name matches; the first that matches counts; repeatable" },
         { "--recipe", APR_OPTION_INPUT, &o.recipe_path, "FILE", "YAML: a list of {match: PATTERN, type: T}, after those of --tensor-type" },
         { "--write-recipe", APR_OPTION_OUTPUT, &o.write_recipe, "FILE", "the dtype of each tensor, for --recipe", .needs = "--target-size --target-bpw --quantize",
@@ -466,7 +490,7 @@ int main(int argc, char **argv)
           .against = "--type --quantize --target-size" },
         { "--target-size", APR_OPTION_SIZE, &o.target_size, "N", "the same, so that the file has at most N bytes", .given = &o.sized_target,
           .against = "--type --quantize --compress --shards --shard-size --partition" },
-        { "--leave-output", APR_OPTION_FLAG, &o.leave_output, NULL, "output.weight stays what it is", .needs = "--quantize --target-bpw --target-size" },
+        { "--leave-output", APR_OPTION_FLAG, &o.leave_output, NULL, "output.weight stays what it is", .against = "--output-tensor-type", .needs = "--quantize --target-bpw --target-size" },
         { "--output-tensor-type", APR_OPTION_TEXT, &o.output_type, "T", "dtype of output.weight", .needs = "--quantize --target-bpw --target-size" },
         { "--token-embedding-type", APR_OPTION_TEXT, &o.embedding_type, "T", "dtype of token_embd.weight", .needs = "--quantize --target-bpw --target-size" },
         { "--allow-requantize", APR_OPTION_FLAG, &o.allow_requantize, NULL, "quantized tensors may be quantized again",

@@ -116,43 +116,52 @@ static enum apr_code take_dtype(const struct conversion *c, const struct apr_wis
     return APR_OK;
 }
 
+/* A rule that decides nothing is a slip: what it was for would stay as it is without a word. */
+static enum apr_code check_rules(const struct conversion *c, struct apr_error *e)
+{
+    const struct recipe *const r = &c->o->recipe;
+    for (size_t i = 0; i < r->n; i++)
+        if (recipe_idle(r, i, e)) {
+            e->code = APR_EARG;
+            return APR_EARG;
+        }
+    return APR_OK;
+}
+
+/* The other name by which rules may speak of it: of a GGUF's tensor that of the source, of others that of a GGUF. */
+static struct apr_bytes other_name(const struct conversion *c, const struct apr_wish *x, struct apr_bytes gguf)
+{
+    return c->dialect == APR_GGUF ? apr_input_part(x->in, 0)->name : gguf;
+}
+
+/* What the first rule says. "copy" is what it would be without a rule and --type. Rules are for what a preset may change: the rest no
+ * engine reads in blocks, unless --pure says so. */
+static enum apr_code apply_rule(struct conversion *c, const struct apr_mix *mix, const struct apr_wish *x, const struct apr_dtype *now,
+                                struct apr_mixed *m, struct apr_error *e)
+{
+    const struct recipe_rule *rule;
+    const bool matrix = apr_mix_may_change(mix, m);
+    APR_TRY(recipe_find(&c->o->recipe, x->name, other_name(c, x, m->name), &rule, e));
+    if (rule == NULL || !(matrix || c->o->pure))
+        return APR_OK;
+    m->ruled = rule->dtype != NULL ? rule->dtype : c->o->dtype != NULL && stored_dtype(x) != NULL ? stored_dtype(x) : now;
+    return APR_OK;
+}
+
 /* What the mix asks of each tensor. */
-static enum apr_code look_at(struct conversion *c, const struct apr_planned *t, struct apr_mixed *mixed, const float **importance,
-                             struct apr_error *e)
+static enum apr_code look_at(struct conversion *c, const struct apr_mix *mix, const struct apr_planned *t, struct apr_mixed *mixed,
+                             const float **importance, struct apr_error *e)
 {
     for (size_t i = 0; i < c->source.wishes.n; i++) {
         const struct apr_wish *const x = &c->source.wishes.wish[i];
-        const struct apr_dtype *const kept = stored_dtype(x);
-        const struct recipe_rule *rule;
         struct apr_mixed *const m = &mixed[i];
         *m = (struct apr_mixed){ .ndim = t[i].ndim, .dim = t[i].dim, .from = t[i].dtype };
         APR_TRY(gguf_name(c, x, &m->name, e));
         if (x->values != NULL)
             continue;
-        APR_TRY(recipe_find(&c->o->recipe, t[i].name, m->name, &rule, e));
-        if (rule != NULL)
-            m->ruled = rule->dtype != NULL ? rule->dtype : kept;
+        APR_TRY(apply_rule(c, mix, x, t[i].dtype, m, e));
         APR_TRY(importance_of(c, x, &t[i], m->name, &importance[i], e));
         m->has_importance = importance[i] != NULL;
-    }
-    return APR_OK;
-}
-
-/* A rule of the command line that decides nothing is a slip; one of a recipe, which may be for many models, is told. */
-static enum apr_code check_rules(const struct conversion *c, struct apr_error *e)
-{
-    const struct recipe *const r = &c->o->recipe;
-    struct apr_error why;
-    for (size_t i = 0; i < r->n; i++) {
-        if (!recipe_idle(r, i, &why))
-            continue;
-        if (r->rule[i].line == 0) {
-            *e = why;
-            e->code = APR_EARG;
-            return APR_EARG;
-        }
-        if (!c->o->cli.quiet)
-            apr_cli_fail(&c->o->cli, &why);
     }
     return APR_OK;
 }
@@ -167,33 +176,45 @@ static void choose_ruled(const struct apr_mix *mix, struct apr_mixed *m)
     m->dtype = m->ruled != NULL ? m->ruled : m->from;
 }
 
-static enum apr_code choose(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const float **importance, struct apr_error *e)
+static enum apr_code choose(struct conversion *c, const struct apr_mix *mix, struct apr_planned *t, struct apr_mixed *mixed,
+                            const float **importance, struct apr_error *e)
 {
-    const struct options *const o = c->o;
-    struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
-                           .output = o->output_dtype, .embedding = o->embedding_dtype };
-    if (o->preset != NULL || has_target(o))
-        APR_TRY(read_mix(c, &mix, e));
-    if (o->preset != NULL)
-        return apr_mix_choose(&mix, mixed, c->source.wishes.n, e);
+    const bool aims = has_target(c->o);
+    if (mix->preset != NULL)
+        return apr_mix_choose(mix, mixed, c->source.wishes.n, e);
     for (size_t i = 0; i < c->source.wishes.n; i++) {
-        choose_ruled(&mix, &mixed[i]);
+        choose_ruled(mix, &mixed[i]);
         t[i].importance = importance[i];
-        if (has_target(o))
+        if (aims)
             APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
     }
-    return has_target(o) && !c->plain ? choose_towards(c, t, mixed, &mix, e) : APR_OK;
+    return aims && !c->plain ? choose_towards(c, t, mixed, mix, e) : APR_OK;
+}
+
+/* How many tensors get blocks that importance has a say in, and how many have it; how many another dtype than was meant. */
+static void count_quantized(struct conversion *c, const struct apr_planned *t, const struct apr_mixed *m)
+{
+    const bool weighs = t->dtype != m->from && c->o->cli.run.kernels->encode_weighted[apr_dtype_id(t->dtype)] != NULL;
+    c->weighable += weighs;
+    c->weighed += weighs && t->importance != NULL;
+    c->fell_back += m->fell_back && t->dtype != m->from;
 }
 
 static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const float **importance,
                                    struct apr_error *e)
 {
-    APR_TRY(look_at(c, t, mixed, importance, e));
+    const struct options *const o = c->o;
+    struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
+                           .output = o->output_dtype, .embedding = o->embedding_dtype };
+    APR_TRY(read_mix(c, &mix, e));
+    APR_TRY(look_at(c, &mix, t, mixed, importance, e));
     APR_TRY(check_rules(c, e));
-    APR_TRY(choose(c, t, mixed, importance, e));
+    APR_TRY(choose(c, &mix, t, mixed, importance, e));
+    c->weighable = c->weighed = c->fell_back = 0;
     for (size_t i = 0; i < c->source.wishes.n; i++) {
         APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
         t[i].importance = importance[i];
+        count_quantized(c, &t[i], &mixed[i]);
     }
     return c->imatrix == NULL ? APR_OK : apr_imatrix_unchanged(c->imatrix, e);
 }

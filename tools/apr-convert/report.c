@@ -155,6 +155,17 @@ static double bits_per_weight(const struct conversion *c)
     return 8 * bytes / elements;
 }
 
+/* Of what they are made of. */
+static double bits_before(const struct conversion *c)
+{
+    double bytes = 0, elements = 0;
+    for (size_t i = 0; i < c->source.m->ntensor; i++) {
+        bytes += (double)c->source.m->tensor[i].data.n;
+        elements += (double)c->source.m->tensor[i].count;
+    }
+    return 8 * bytes / elements;
+}
+
 static void write_files(struct apr_out *j, const struct conversion *c)
 {
     apr_out_open(j, "files", '[');
@@ -185,6 +196,15 @@ static void write_json(const struct conversion *c, const struct apr_error *why)
         if (c->o->dry_run)
             apr_out_bool(&out, "dry_run", true);
         apr_out_real(&out, "bits_per_weight", bits_per_weight(c));
+        if (is_quantizing(c->o))
+            apr_out_count(&out, "fallbacks", c->fell_back);
+        if (c->imatrix != NULL) {
+            apr_out_open(&out, "imatrix", '{');
+            apr_out_count(&out, "entries", c->imatrix->nentry);
+            apr_out_count(&out, "tensors", c->weighable);
+            apr_out_count(&out, "weighed", c->weighed);
+            apr_out_close(&out, '}');
+        }
         if (c->aim.tensor != NULL)
             write_aim(&out, c);
         if (c->o->preset != NULL)
@@ -226,17 +246,43 @@ static void print_plan(const struct conversion *c)
         }
 }
 
-/* "blk.0.attn_q.weight  F16 -> Q4_K  rmse 0.0012  cosine 0.9991  largest error 0.0049" */
+void print_name(struct apr_bytes name, size_t width)
+{
+    apr_print_bytes(stdout, name);
+    printf("%*s", apr_columns(name) < width ? (int)(width - apr_columns(name)) : 0, "");
+}
+
+static bool is_rounded(const struct conversion *c, const struct apr_planned *t)
+{
+    return is_ours(c, t->shard) && t->lossy && t->how != APR_GENERATE;
+}
+
+/* "blk.0.attn_q.weight  F16  -> Q4_K    4.50 bits  rmse 0.0012      cosine 0.999100  largest error 0.0049" */
 static void print_rounded(const struct conversion *c)
 {
     char text[64];
+    size_t width = 0;
+    for (size_t i = 0; i < c->plan.ntensor; i++)
+        if (is_rounded(c, &c->plan.tensor[i]) && c->plan.tensor[i].name.n > width)
+            width = c->plan.tensor[i].name.n;
     for (size_t i = 0; i < c->plan.ntensor; i++) {
         const struct apr_planned *const t = &c->plan.tensor[i];
-        if (!is_ours(c, t->shard) || !t->lossy || t->how == APR_GENERATE)
+        if (!is_rounded(c, t))
             continue;
-        apr_print_bytes(stdout, t->name);
-        printf("  %s -> %s  rmse %.4g  cosine %.6f  largest error %.4g\n", dtype_from(t, text), t->dtype->name, t->rmse, t->cosine, t->max_error);
+        print_name(t->name, width < NAME_WIDTH ? width : NAME_WIDTH);
+        printf("  %-4s -> %-7s %5.2f bits  rmse %-10.4g  cosine %.6f  largest error %.4g\n", dtype_from(t, text), t->dtype->name,
+               t->count == 0 ? 0 : 8 * (double)t->bytes / (double)t->count, t->rmse, t->cosine, t->max_error);
     }
+}
+
+/* What was asked for and could not be had everywhere. */
+static void print_shortfalls(const struct conversion *c)
+{
+    if (c->fell_back > 0)
+        printf("%zu tensor%s of rows that are no whole blocks of what the preset says: another dtype took its place\n", c->fell_back,
+               c->fell_back == 1 ? "" : "s");
+    if (c->imatrix != NULL)
+        printf("importance: %zu of %zu tensors that take it have it\n", c->weighed, c->weighable);
 }
 
 static void print_dropped(const struct conversion *c, FILE *to)
@@ -297,7 +343,7 @@ static void print_summary(const struct conversion *c)
         putchar(')');
     }
     if (is_quantizing(c->o))
-        printf("; %.2f bits per weight", bits_per_weight(c));
+        printf("; %.2f bits per weight, %.2f before", bits_per_weight(c), bits_before(c));
     printf("%s\n", c->o->dry_run ? "; nothing was written" : c->verified ? "; verified" : "");
 }
 
@@ -334,10 +380,11 @@ int report(struct conversion *c, const struct apr_error *why)
         print_aim(c);
     if (c->o->dry_run)
         print_plan(c);
-    else if (is_quantizing(c->o) && !c->o->cli.quiet)
+    else if (is_quantizing(c->o) && c->aim.tensor == NULL && !c->o->cli.quiet)
         print_rounded(c);
     if (!c->o->cli.quiet || c->o->dry_run) {
         print_dropped(c, stdout);
+        print_shortfalls(c);
         print_summary(c);
     }
     return APR_EXIT_YES;

@@ -165,11 +165,29 @@ static enum apr_code check_written(const struct conversion *c, const struct apr_
     return APR_OK;
 }
 
+/* A preset or a rule may choose what the target's format does not hold. */
+static enum apr_code check_held(const struct conversion *c, const struct apr_planned *t, struct apr_error *e)
+{
+    char text[512] = "";
+    const char *why;
+    if (!is_quantizing(c->o) || !apr_is_quantized(t->dtype) || c->format->rule->holds(t, &why))
+        return APR_OK;
+    for (size_t i = 0, n = 0; i < APR_NDTYPES; i++) {
+        struct apr_planned other = *t;
+        other.dtype = &apr_dtypes[i];
+        if (is_written(c->o->cli.run.kernels, i) && apr_is_quantized(other.dtype) && c->format->rule->holds(&other, &why) && n < sizeof text)
+            n += (size_t)snprintf(text + n, sizeof text - n, " %s", apr_dtypes[i].name);
+    }
+    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, " would be %s, which %s does not hold%s%s", t->dtype->name, c->format->title,
+                           *text == 0 ? "; a GGUF does" : "; of blocks it holds", text);
+}
+
 static enum apr_code choose_way(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
 {
     const struct apr_dtype *const from = stored_dtype(x);
     const struct apr_input *const in = x->in;
     APR_TRY(check_blocks(c, x, t, e));
+    APR_TRY(check_held(c, t, e));
     if (x->values != NULL) {
         t->how = APR_GENERATE;
         return APR_OK;

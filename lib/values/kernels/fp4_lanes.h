@@ -20,7 +20,7 @@ LANE ints fp4_nearest(floats x, const float level[8])
     const floats far = magnitude(x);
     floats least = far;
     ints code = all_ints(0);
-    UNROLL for (int c = 1; c < 8; c++) {
+    UNROLL4 for (int c = 1; c < 8; c++) {
         const floats distance = magnitude(all(level[c]) - far);
         const which nearer = is_less(distance, least);
         code = choose_ints(nearer, all_ints(c), code);
@@ -57,8 +57,7 @@ LEVEL static void nvfp4_encode(const float *x, size_t n, unsigned char *out)
         }
 }
 
-/* Sets the table's entries. */
-INLINE void fp4_set(struct apr_kernels *k)
+INLINE void set_fp4_encoders(struct apr_kernels *k)
 {
     k->encode[APR_MXFP4] = mxfp4_encode;
     k->encode[APR_NVFP4] = nvfp4_encode;

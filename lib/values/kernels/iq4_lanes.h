@@ -35,7 +35,7 @@ INLINE struct iq4_levels iq4_levels(void)
 LANE ints iq4_place(sixteen_floats rising, floats v)
 {
     ints u = all_ints(0);
-    UNROLL for (int half = 8; half > 0; half /= 2) {
+    UNROLL4 for (int half = 8; half > 0; half /= 2) {
         const ints up = plus(u, all_ints(half));
         u = choose_ints(is_less(v, look_up(rising, up)), u, up);
     }
@@ -142,7 +142,7 @@ LANE void iq4_store_codes(const floats *x, floats d, unsigned char *out, size_t 
     int32_t four[4][LANES];
     for (unsigned i = 0; i < 4; i++) {
         ints codes = all_ints(0);
-        UNROLL for (unsigned j = 0; j < 4; j++) {
+        UNROLL4 for (unsigned j = 0; j < 4; j++) {
             const floats low = per_d * x[4 * i + j], high = per_d * x[16 + 4 * i + j];
             codes = or(codes, left(iq4_place(middle, low), 8 * (int)j));
             codes = or(codes, left(iq4_place(middle, high), 8 * (int)j + 4));
@@ -269,8 +269,7 @@ LEVEL static void iq4_xs_encode_weighted(const float *x, size_t nrow, size_t nco
     iq4_encode(x, nrow * ncol / 256, 256, 136, ncol, importance, out);
 }
 
-/* Sets the table's entries. */
-INLINE void iq4_set(struct apr_kernels *k)
+INLINE void set_iq4_encoders(struct apr_kernels *k)
 {
     k->encode[APR_IQ4_NL] = iq4_nl_encode;
     k->encode[APR_IQ4_XS] = iq4_xs_encode;

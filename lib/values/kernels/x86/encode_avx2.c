@@ -16,7 +16,7 @@ void apr_encode_avx2(struct apr_kernels *k)
     set_iq23_encoders(k);
     set_k_encoders(k);
     set_legacy_encoders(k);
-    fp4_set(k);
-    iq4_set(k);
+    set_fp4_encoders(k);
+    set_iq4_encoders(k);
 }
 #endif
