@@ -52,6 +52,9 @@ bool apr_mix_may_change(const struct apr_mix *m, const struct apr_mixed *t);
  * of a model with experts the one whose name has no block. */
 APR_MUST_CHECK enum apr_code apr_mix_choose(const struct apr_mix *m, struct apr_mixed *t, size_t n, struct apr_error *e);
 
+/* The number behind a leading "blk.", -1 without one. */
+int64_t apr_mix_block(struct apr_bytes name);
+
 /* The order in which llama-quantize looks at tensors and writes them, of two of their names: by block, those outside of blocks first, then
  * by bytes. As memcmp. */
 int apr_mix_order(struct apr_bytes a, struct apr_bytes b);

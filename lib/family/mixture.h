@@ -12,8 +12,6 @@ enum apr_category {
 };
 enum apr_category apr_category_of(const struct apr_mix *m, struct apr_bytes name);
 
-/* The number behind a leading "blk.", -1 without one. */
-int64_t apr_mix_block(struct apr_bytes name);
 
 /* A walk over the tensors.
  *   tied     there is no output.weight

@@ -1,5 +1,6 @@
 #include "flow/plan_pieces.h"
 
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,9 +48,18 @@ static uint64_t step_of(const struct apr_planned *t)
     return blocks * block;
 }
 
-/* A piece is whole rows of those that are padded. */
+/* Do blocks with importance depend on all of their row? */
+static bool by_row(const struct apr_planned *t)
+{
+    const enum apr_dtype_id id = apr_dtype_id(t->dtype);
+    return t->importance != NULL && t->how == APR_ENCODE && (id == APR_Q4_0 || id == APR_Q4_1 || id == APR_Q5_0 || id == APR_Q5_1);
+}
+
+/* A piece is whole rows of those that are padded, a batch of those that are looked at whole. */
 static bool too_long(const struct apr_planned *t)
 {
+    if (by_row(t) && t->dim[t->ndim - 1] > APR_BATCH)
+        return true;
     return t->row != t->count && !apr_is_verbatim(t) && (t->row / t->dtype->block + 1) * t->dtype->bytes > APR_PIECE - MOST_PADDING;
 }
 
@@ -100,7 +110,7 @@ static enum apr_code add_file(struct apr_segments *s, const struct apr_plan *p, 
     for (size_t i = f->first; i < f->first + f->n;) {
         const struct apr_segment next = segment_at(p, file, i);
         if (too_long(&p->tensor[i]))
-            return apr_fail_tensor(e, APR_ELIMIT, APR_NOWHERE, p->tensor[i].name, ": its padded rows are longer than is written");
+            return apr_fail_tensor(e, APR_ELIMIT, APR_NOWHERE, p->tensor[i].name, ": its rows are longer than is written%s", by_row(&p->tensor[i]) ? " with importance" : ", padded");
         APR_TRY(add(s, &next, e));
         i += next.n;
         const uint64_t end = next_of(p, f, i - 1);
@@ -271,14 +281,24 @@ static enum apr_code too_large(const struct apr_planned *t, const struct apr_mak
                            is_finite(m->x[i]) ? "--type bf16 and f32 hold it" : "without --type it stays what it is");
 }
 
+/* No larger magnitude fits blocks of the dtype. Where squares or cubes of it overflow, a search for scales loses a sub-block, and no scale
+ * shows it: the largest of blocks of 256 is 65504 * 128 * 32. NVFP4's scales saturate at 448, its levels at 6. */
+static float most_of(const struct apr_dtype *d)
+{
+    return !apr_is_quantized(d) ? FLT_MAX : d == &apr_dtypes[APR_NVFP4] ? 2688 : d->block == 256 ? 0x1p28f : FLT_MAX;
+}
+
 /* What the dtype cannot hold: refused or, of what is no number, 0 from here on. */
 static enum apr_code check_finite(const struct apr_plan *p, const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n,
                                   struct apr_rounding *r, struct apr_error *e)
 {
     const uint64_t ncol = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
+    const float most = most_of(t->dtype);
     for (uint64_t i = 0; i < n; i++) {
-        if (is_finite(m->x[i]))
+        if (magnitude(m->x[i]) <= most)
             continue;
+        if (is_finite(m->x[i]))
+            return too_large(t, m, first, i, e);
         if (is_wide(t) && is_finite_wide(m->wide[i]))
             return too_large(t, m, first, i, e);
         if (!apr_is_quantized(t->dtype))

@@ -112,21 +112,6 @@ static bool is_read(const struct options *o, const struct stat *file)
     return false;
 }
 
-/* A recipe in the target's place would be gone, or go before the model. What is there is replaced by --force alone. */
-static enum apr_code check_recipe(const struct options *o, const struct apr_target *place, struct apr_error *e)
-{
-    struct apr_target recipe = { .stream = -1, .folder = -1 };
-    if (o->write_recipe == NULL)
-        return APR_OK;
-    enum apr_code code = apr_target_find(&recipe, o->write_recipe, e);
-    if (code == APR_OK && apr_target_same(&recipe, place))
-        code = refused(o->write_recipe, "cannot be written: it is the target", e);
-    else if (code == APR_OK && recipe.stream < 0 && recipe.exists && S_ISREG(recipe.st.st_mode) && !o->force)
-        code = refused(o->write_recipe, "is there already: --force replaces it", e);
-    apr_target_free(&recipe);
-    return code;
-}
-
 /* Never onto an input, and onto anything else only by --force. */
 static enum apr_code check_target(const struct conversion *c, struct apr_error *e)
 {
@@ -146,8 +131,6 @@ static enum apr_code check_target(const struct conversion *c, struct apr_error *
         code = refused(out, "is there already: --force replaces it", e);
     else if (file)
         code = apr_rewrite_pending(out, e);
-    if (code == APR_OK)
-        code = check_recipe(o, &place, e);
     apr_target_free(&place);
     return code;
 }
@@ -207,10 +190,13 @@ static int unknown_preset(const struct options *o)
 static int read_preset(struct options *o)
 {
     const struct apr_dtype *const own = written_dtype(o, o->quantize);
-    if (own == &apr_dtypes[APR_APR_Q4] || own == &apr_dtypes[APR_APR_Q8])
-        o->dtype = own;
-    else
+    if (own != &apr_dtypes[APR_APR_Q4] && own != &apr_dtypes[APR_APR_Q8])
         o->preset = apr_preset_of(o->quantize);
+    else if (o->leave_output || o->output_type != NULL || o->embedding_type != NULL || o->imatrix != NULL)
+        return apr_cli_usage(&o->cli, "--quantize %s is one dtype for all matrices: it knows no imatrix, and no other dtype for output and embedding",
+                             o->quantize);
+    else
+        o->dtype = own;
     return o->dtype != NULL || o->preset != NULL ? -1 : unknown_preset(o);
 }
 
@@ -324,6 +310,36 @@ static enum apr_code plan_all(struct conversion *c, struct apr_error *e)
     return apr_plan_place(&c->plan, e);
 }
 
+static enum apr_code same_place(const char *path, const struct apr_target *recipe, struct apr_error *e)
+{
+    struct apr_target place = { .stream = -1, .folder = -1 };
+    enum apr_code code = apr_target_find(&place, path, e);
+    if (code == APR_OK && apr_target_same(recipe, &place))
+        code = apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: the model goes there");
+    apr_target_free(&place);
+    return code;
+}
+
+/* A recipe in the place of what else is written would be gone. What is there is replaced by --force alone. */
+static enum apr_code check_recipe(const struct conversion *c, struct apr_error *e)
+{
+    const char *const path = c->o->write_recipe;
+    struct apr_target recipe = { .stream = -1, .folder = -1 };
+    if (path == NULL)
+        return APR_OK;
+    enum apr_code code = apr_target_find(&recipe, path, e);
+    for (size_t i = 0; i < c->plan.nfile && code == APR_OK; i++)
+        code = same_place(c->plan.file[i].path, &recipe, e);
+    if (code == APR_OK && c->plan.resume && strncmp(path, c->plan.out, strlen(c->plan.out)) == 0 && strstr(path, ".apr-partial") != NULL)
+        code = apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: an interrupted run would be there");
+    if (code == APR_OK && recipe.stream < 0 && recipe.exists && S_ISREG(recipe.st.st_mode) && !c->o->force)
+        code = apr_fail(e, APR_EARG, APR_NOWHERE, "is there already: --force replaces it");
+    apr_target_free(&recipe);
+    if (code != APR_OK)
+        apr_error_in(e, path);
+    return code;
+}
+
 /* How much of the file is no tensor, by a plan in which each stays as it is. */
 static enum apr_code find_overhead(struct conversion *c, struct apr_error *e)
 {
@@ -353,12 +369,12 @@ static enum apr_code convert(struct conversion *c, struct apr_error *e)
     if (c->o->target_size > 0 && c->plan.file[0].size > c->o->target_size)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "the file would have %llu bytes, not %llu", (unsigned long long)c->plan.file[0].size,
                         (unsigned long long)c->o->target_size);
-    APR_TRY(save_recipe(c, e));
+    APR_TRY(check_recipe(c, e));
     if (c->o->dry_run)
         return APR_OK;
     const enum apr_code code = apr_plan_write(&c->plan, &c->o->cli.run, !c->o->no_verify, &c->verified, e);
     apr_progress_end(c->o->cli.run.progress);
-    return code;
+    return code == APR_OK ? save_recipe(c, e) : code;
 }
 
 static int convert_model(struct options *o)
@@ -485,7 +501,7 @@ int main(int argc, char **argv)
         { "--tensor-type", APR_OPTION_LIST, &o.tensor_types, "PATTERN=T", "dtype of the tensors whose name matches; the first that matches counts; repeatable" },
         { "--recipe", APR_OPTION_INPUT, &o.recipe_path, "FILE", "YAML: a list of {match: PATTERN, type: T}, after those of --tensor-type" },
         { "--write-recipe", APR_OPTION_OUTPUT, &o.write_recipe, "FILE", "the dtype of each tensor, for --recipe", .needs = "--target-size --target-bpw --quantize",
-          .against = "--rename" },
+          .against = "--rename --dry-run" },
         { "--target-bpw", APR_OPTION_REAL, &o.target_bpw, "F", "types by measured error, so that all tensors have F bits per weight", .given = &o.priced,
           .against = "--type --quantize --target-size" },
         { "--target-size", APR_OPTION_SIZE, &o.target_size, "N", "the same, so that the file has at most N bytes", .given = &o.sized_target,

@@ -29,8 +29,9 @@ static enum apr_code gguf_name(struct conversion *c, const struct apr_wish *x, s
 {
     char text[APR_NAME_ROOM];
     struct apr_meaning s;
+    const bool own = c->dialect == APR_GGUF && (c->source.translated || c->source.m->format->own_names);
     *name = x->name;
-    if (c->dialect == APR_GGUF || !meaning_of(c, x, &s))
+    if (own || !meaning_of(c, x, &s))
         return APR_OK;
     if (s.dialect == APR_GGUF) {
         *name = apr_input_part(x->in, 0)->name;
@@ -120,11 +121,15 @@ static enum apr_code take_dtype(const struct conversion *c, const struct apr_wis
 static enum apr_code check_rules(const struct conversion *c, struct apr_error *e)
 {
     const struct recipe *const r = &c->o->recipe;
-    for (size_t i = 0; i < r->n; i++)
+    for (size_t i = 0; i < r->n; i++) {
         if (recipe_idle(r, i, e)) {
             e->code = APR_EARG;
             return APR_EARG;
         }
+        if (r->rule[i].dtype != NULL && r->rule[i].used > 0 && r->rule[i].used == r->rule[i].spared)
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "the rule %s is for tensors that stay as they are alone: vectors, norms, routers; --pure changes them",
+                            APR_QUOTED(apr_patterns_text(r->match, i)));
+    }
     return APR_OK;
 }
 
@@ -142,8 +147,12 @@ static enum apr_code apply_rule(struct conversion *c, const struct apr_mix *mix,
     const struct recipe_rule *rule;
     const bool matrix = apr_mix_may_change(mix, m);
     APR_TRY(recipe_find(&c->o->recipe, x->name, other_name(c, x, m->name), &rule, e));
-    if (rule == NULL || !(matrix || c->o->pure))
+    if (rule == NULL)
         return APR_OK;
+    if (!(matrix || c->o->pure)) {
+        c->o->recipe.rule[rule - c->o->recipe.rule].spared++;
+        return APR_OK;
+    }
     m->ruled = rule->dtype != NULL ? rule->dtype : c->o->dtype != NULL && stored_dtype(x) != NULL ? stored_dtype(x) : now;
     return APR_OK;
 }
@@ -206,9 +215,15 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
     const struct options *const o = c->o;
     struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
                            .output = o->output_dtype, .embedding = o->embedding_dtype };
+    if ((o->preset != NULL || has_target(o)) && c->source.binding == NULL && !c->source.m->format->own_names)
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "what its tensors are for is not known, so there is no telling which may be quantized: --family NAME "
+                        "says whose it is like, --type gives all matrices one dtype");
     APR_TRY(read_mix(c, &mix, e));
     APR_TRY(look_at(c, &mix, t, mixed, importance, e));
     APR_TRY(check_rules(c, e));
+    for (size_t i = 0; i < c->source.wishes.n && c->dialect != APR_GGUF; i++) /* a checkpoint keeps layers that a GGUF leaves out */
+        if (mix.nblock > 0 && apr_mix_block(mixed[i].name) >= (int64_t)mix.nblock)
+            mix.nblock = (uint32_t)apr_mix_block(mixed[i].name) + 1;
     APR_TRY(choose(c, &mix, t, mixed, importance, e));
     c->weighable = c->weighed = c->fell_back = 0;
     for (size_t i = 0; i < c->source.wishes.n; i++) {
@@ -216,6 +231,9 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
         t[i].importance = importance[i];
         count_quantized(c, &t[i], &mixed[i]);
     }
+    if (c->imatrix != NULL && c->weighable > 0 && c->weighed == 0)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "the imatrix has none of the %zu tensors that take importance: it is another model's, or an edited one",
+                        c->weighable);
     return c->imatrix == NULL ? APR_OK : apr_imatrix_unchanged(c->imatrix, e);
 }
 

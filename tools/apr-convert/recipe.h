@@ -14,11 +14,12 @@ typedef const struct apr_dtype *recipe_type_fn(const void *ctx, const char *word
 /* Rule i goes with pattern i.
  *   dtype         NULL: the tensor stays as it is
  *   line, column  in the recipe's file, from 1; 0: it was given by --tensor-type
- *   used          tensors that it decided */
+ *   used          tensors that it decided
+ *   spared        of those, how many were left alone: for the caller to count */
 struct recipe_rule {
     const struct apr_dtype *dtype;
     unsigned                line, column;
-    uint64_t                used;
+    uint64_t                used, spared;
 };
 
 /* Begin with { .type = ..., .ctx = ... }, add rules in the order in which they count, end with recipe_free. One thread at a time.

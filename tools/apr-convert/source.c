@@ -109,7 +109,7 @@ static enum apr_code find_family(struct conversion *c, struct source *s, struct 
     s->translated = needs_translation(c, s);
     if (s->translated)
         return check_kind(s, e);
-    return c->o->dtype != NULL ? check_packing(s, e) : APR_OK;
+    return c->o->dtype != NULL || is_quantizing(c->o) ? check_packing(s, e) : APR_OK;
 }
 
 /* ---- which tensors -------------------------------------------------------------------------------------------------- */

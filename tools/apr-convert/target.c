@@ -141,7 +141,6 @@ static uint64_t part_of(const struct target *t, double part)
 }
 
 #define NEAR 0.01  /* of bits per weight */
-#define LOW 0.97   /* of a file */
 
 static bool is_reachable(const struct target *t, uint64_t least, uint64_t most)
 {
@@ -169,7 +168,7 @@ static enum apr_code spend(struct choosing *c, struct apr_budget *b, struct apr_
     if (!is_reachable(c->t, least, most)) /* as some dtypes did not hold the values */
         return unreachable(c->t, least, most, e);
     b->most = part_of(c->t, 1) < least ? least : part_of(c->t, 1);
-    b->least = part_of(c->t, c->t->size > 0 ? LOW : 1 - NEAR);
+    b->least = c->t->size > 0 ? 0 : part_of(c->t, 1 - NEAR);
     APR_TRY(apr_budget_spend(b, c->choice, s, e));
     if (s->bytes >= b->least || c->t->size > 0 || above <= b->most)
         return APR_OK;
