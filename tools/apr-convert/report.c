@@ -279,8 +279,7 @@ static void print_rounded(const struct conversion *c)
 static void print_shortfalls(const struct conversion *c)
 {
     if (c->fell_back > 0)
-        printf("%zu tensor%s of rows that are no whole blocks of what the preset says: another dtype took its place\n", c->fell_back,
-               c->fell_back == 1 ? "" : "s");
+        printf("%zu tensor%s rows that are no whole blocks of the preset's dtype, and got another\n", c->fell_back, c->fell_back == 1 ? " has" : "s have");
     if (c->imatrix != NULL)
         printf("importance: %zu of %zu tensors that take it have it\n", c->weighed, c->weighable);
 }
