@@ -5,7 +5,9 @@
 #include "diff.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define APR_CONVERT "apr-convert"
@@ -134,5 +136,77 @@ static inline void expect_refused(const char *const *word, const char *folder, c
 }
 #define REFUSED(folder, words, ...) expect_refused((const char *const[])UNPACK words, folder, (const char *const[]){ __VA_ARGS__, NULL })
 #define UNPACK(...) { __VA_ARGS__, NULL }
+
+/* A value of the metadata as apr-inspect prints it. */
+static inline void expect_key(const char *model, const char *key, const char *want)
+{
+    struct test_answer a = test_tool("apr-inspect", "--get", key, model, NULL);
+    char text[1000];
+    snprintf(text, sizeof text, "%s", (const char *)a.out.at);
+    if (a.out.n > 0 && a.out.n < sizeof text && text[a.out.n - 1] == '\n')
+        text[a.out.n - 1] = 0;
+    if (want == NULL ? a.exit == 0 : a.exit != 0 || strcmp(text, want) != 0)
+        fail_msg("%s: %s is \"%s\", not \"%s\"", model, key, text, want == NULL ? "absent" : want);
+    test_answer_free(&a);
+}
+
+/* The report of a run of apr-convert that ended with 0; more: words up to NULL. */
+static inline json_t *reported(const char *in, const char *out, const char *const *more)
+{
+    const char *w[8] = { NULL };
+    for (size_t i = 0; more[i] != NULL; i++)
+        w[i] = more[i];
+    return report_of(test_tool(APR_CONVERT, "--json", in, test_path(out), w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], NULL), 0);
+}
+#define REPORTED(in, out, ...) reported(in, out, (const char *const[]){ __VA_ARGS__, NULL })
+
+/* What a report says of a tensor, by its name in the target. */
+static inline const json_t *row_of(const json_t *report, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(at(report, "tensors")); i++)
+        if (strcmp(text_of(json_array_get(at(report, "tensors"), i), "name_to"), name) == 0)
+            return json_array_get(at(report, "tensors"), i);
+    fail_msg("no tensor \"%s\" in the report", name);
+    return NULL;
+}
+
+/* How many tensors were written in a dtype. */
+static inline void expect_count(const json_t *report, const char *dtype, size_t want)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < json_array_size(at(report, "tensors")); i++)
+        n += strcmp(text_of(json_array_get(at(report, "tensors"), i), "dtype_to"), dtype) == 0;
+    if (n != want)
+        fail_msg("%zu tensors of %s, not %zu", n, dtype, want);
+}
+
+/* A run, of up to five words, that is killed at its n-th write, half of which is written; false when it has not so many. */
+static inline bool killed_at(unsigned n, const char *const *word)
+{
+    char number[16], shim[1200], here[1024], program[300];
+    const char *const mark = test_path("killed");
+    int status;
+    assert_non_null(getcwd(here, sizeof here));
+    unlink(mark);
+    snprintf(number, sizeof number, "%u", n);
+    snprintf(shim, sizeof shim, "%s/%s/faults_shim.so", here, APR_BUILD);
+    snprintf(program, sizeof program, "%s/apr-convert", APR_BUILD);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        setenv("APR_FAULT", "writes", 1);
+        setenv("APR_FAULT_HOW", "killed", 1);
+        setenv("APR_FAULT_AT", number, 1);
+        setenv("APR_FAULT_MARK", mark, 1);
+        setenv("LD_PRELOAD", shim, 1);
+        dup2(open("/dev/null", O_RDWR), 1);
+        alarm(60);
+        execl(program, program, "--threads=1", word[0], word[1], word[2], word[3], word[3] == NULL ? NULL : word[4], NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return access(mark, F_OK) == 0;
+}
+
+static inline bool has_shim(void) { return strcmp(APR_BUILD, "build/release") == 0; }
 
 #endif

@@ -1,9 +1,6 @@
 /* apr-convert: what it does not write onto, what stops it, what an end at any moment leaves. */
 #include "convert.h"
 
-#include <fcntl.h>
-#include <sys/wait.h>
-
 /* ---- usage ---------------------------------------------------------------------------------------------------------- */
 
 static void what_makes_no_sense_is_refused_with_the_word_that_helps(void **state)
@@ -168,35 +165,6 @@ static void a_full_disk_is_an_error_and_a_reader_who_leaves_is_silence(void **st
 
 /* ---- ends ----------------------------------------------------------------------------------------------------------- */
 
-/* A run that is killed at its n-th write, half of which is written; false when it has not so many. */
-static bool killed_at(unsigned n, const char *const *word)
-{
-    char number[16], shim[1200], here[1024], program[300];
-    const char *const mark = test_path("killed");
-    int status;
-    assert_non_null(getcwd(here, sizeof here));
-    unlink(mark);
-    snprintf(number, sizeof number, "%u", n);
-    snprintf(shim, sizeof shim, "%s/%s/faults_shim.so", here, APR_BUILD);
-    snprintf(program, sizeof program, "%s/apr-convert", APR_BUILD);
-    const pid_t pid = fork();
-    if (pid == 0) {
-        setenv("APR_FAULT", "writes", 1);
-        setenv("APR_FAULT_HOW", "killed", 1);
-        setenv("APR_FAULT_AT", number, 1);
-        setenv("APR_FAULT_MARK", mark, 1);
-        setenv("LD_PRELOAD", shim, 1);
-        dup2(open("/dev/null", O_RDWR), 1);
-        alarm(60);
-        execl(program, program, "--threads=1", word[0], word[1], word[2], word[3], NULL);
-        _exit(127);
-    }
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return access(mark, F_OK) == 0;
-}
-
-static bool has_shim(void) { return strcmp(APR_BUILD, "build/release") == 0; }
-
 /* With --resume another run ends what was begun, with the bytes of one that was never interrupted. */
 static void a_kill_at_any_write_leaves_nothing_that_looks_whole_and_resume_goes_on(void **state)
 {
@@ -217,7 +185,7 @@ static void a_kill_at_any_write_leaves_nothing_that_looks_whole_and_resume_goes_
         unsigned n;
         for (n = 1; killed; n++) {
             unlink(out);
-            killed = killed_at(n, (const char *const[]){ rows[i].in, out, "--resume", rows[i].more });
+            killed = killed_at(n, (const char *const[]){ rows[i].in, out, "--resume", rows[i].more, NULL });
             if (access(out, F_OK) == 0)
                 expect_same_bytes(whole, out);
             else if (!killed)
