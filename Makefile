@@ -75,7 +75,7 @@ $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)
 $(BUILD)/tests/test_target: $(call obj,tools/apr-convert/target.c)
 $(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)
-$(addprefix $(BUILD)/tests/test_,faults outputs in_place convert_targets): $(BUILD)/faults_shim.so
+$(addprefix $(BUILD)/tests/test_,faults outputs in_place convert_targets quantize_targets): $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c
 	$(make) $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
 $(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)

@@ -164,7 +164,7 @@ static inline json_t *reported(const char *in, const char *out, const char *cons
 static inline const json_t *row_of(const json_t *report, const char *name)
 {
     for (size_t i = 0; i < json_array_size(at(report, "tensors")); i++)
-        if (strcmp(text_of(json_array_get(at(report, "tensors"), i), "name_to"), name) == 0)
+        if (strcmp(json_string_value(at(json_array_get(at(report, "tensors"), i), "name_to")), name) == 0)
             return json_array_get(at(report, "tensors"), i);
     fail_msg("no tensor \"%s\" in the report", name);
     return NULL;

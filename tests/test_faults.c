@@ -12,14 +12,17 @@
 struct scene {
     const char *tool, *what, *threads, *report, *option, *a, *b;
     bool        stdin_is_b;
+    const char *more[3]; /* options behind b */
 };
 
+#define WIDE  "fixtures/wide.gguf"
 #define SPLIT "fixtures/split/qwen2-00001-of-00003.gguf"
 
 /* Of apr-convert: b is what it writes. */
 static char gguf[256], packed[256], folder[256], spoken[256], carried[256];
 
 static char page_option[256] = "--html=", tolerances_option[256] = "--tolerances=", manifest_option[256] = "--manifest=";
+static char rules_option[256] = "--recipe=", recipe_option[256] = "--write-recipe=";
 
 static const struct scene scenes[] = {
     { "apr-diff", "a compressed APR against shards", "1", "--json", "--top=2", "fixtures/qwen2", "fixtures/qwen2-zstd.apr", false },
@@ -45,6 +48,11 @@ static const struct scene scenes[] = {
     { "apr-convert", "a tokenizer goes into a GGUF", "1", "--json", "--resume", spoken, gguf, false },
     { "apr-convert", "a tokenizer comes out of an APR", "1", "--json", "--no-verify", carried, folder, false },
     { "apr-convert", "a plan", "1", "--color=never", "--dry-run", "fixtures/split/qwen2-00002-of-00003.gguf", packed, false },
+    { "apr-convert", "a mix with importance and rules, on two threads", "2", "--json", "--quantize=Q4_K_M", WIDE, gguf, false,
+      { "--imatrix=fixtures/wide.imatrix.gguf", rules_option, "--tensor-type=attn_k=iq2_s" } },
+    { "apr-convert", "types for a target, of a checkpoint", "1", "--json", "--target-bpw=9", "fixtures/qwen2", gguf, false,
+      { "--imatrix=fixtures/qwen2.imatrix.dat", recipe_option } },
+    { "apr-convert", "types for a size", "1", "--color=never", "--target-size=120k", WIDE, gguf, false, { "--resume" } },
 };
 
 /* Under a sanitizer its runtime must come before the shim, and then answers all allocations itself: only system calls fail
@@ -98,7 +106,8 @@ static struct test_answer run(const struct scene *s)
     clear_target();
     if (s->stdin_is_b)
         in = test_load(s->a);
-    const struct test_answer a = test_tool_in(&in, s->tool, s->report, s->option, "--threads", s->threads, s->a, s->b, NULL);
+    const struct test_answer a = test_tool_in(&in, s->tool, s->report, s->option, "--threads", s->threads, s->a, s->b, s->more[0], s->more[1],
+                                               s->more[2], NULL);
     test_free(&in);
     return a;
 }
@@ -328,6 +337,7 @@ static int make_options(void **state)
 {
     static const char rules[] = "- {match: attn_q, cosine: 0.9, ignore: true}\n- {match: '*norm.weight', max_abs: 1}\n"
                                 "- {match: 're:^(lm|output).*[[:alpha:]]$', rmse: 1}\n";
+    static const char types[] = "- {match: 're:ffn_(up|gate)', type: q5_k}\n- {match: blk.1.ffn_down, type: copy}\n";
     for (unsigned i = 0; i < 2; i++) {
         glob_t files;
         assert_int_equal(glob(i == 0 ? "fixtures/qwen2/*" : "fixtures/vocabulary/wordpiece/*", 0, NULL, &files), 0);
@@ -352,6 +362,8 @@ static int make_options(void **state)
     strcat(page_option, test_path("page.html"));
     strcat(manifest_option, test_path("manifest"));
     strcat(tolerances_option, test_file("rules.yaml", rules, sizeof rules - 1));
+    strcat(rules_option, test_file("types.yaml", types, sizeof types - 1));
+    strcat(recipe_option, test_path("recipe.yaml"));
     return find_shim(state);
 }
 
