@@ -55,21 +55,15 @@ static void vectors_become_no_blocks(void **state)
         }
 }
 
-static void an_idle_rule_of_the_command_line_is_refused_and_one_of_a_recipe_is_told(void **state)
+static void a_rule_that_decides_nothing_is_refused(void **state)
 {
     (void)state;
     text_file("idle/x", "");
     const char *const out = test_path("idle/m.gguf");
     REFUSED("idle", (WIDE, out, "--tensor-type=attn_z=q8_0"), "--tensor-type", "\"attn_z\"");
     REFUSED("idle", (WIDE, out, "--tensor-type=attn=q8_0", "--quantize=Q4_0", "--tensor-type=attn_z=q8_0"), "\"attn_z\"");
-    const char *const rules = recipe("- {match: attn_z, type: q8_0}\n- {match: attn_q, type: q8_0}\n");
-    for (unsigned quiet = 0; quiet < 2; quiet++) {
-        struct test_answer a = test_tool(APR_CONVERT, WIDE, test_path("idle.gguf"), "--force", rules, quiet ? "--quiet" : NULL, NULL);
-        assert_int_equal(a.exit, 0);
-        assert_int_equal(test_says(&a.err, "rules.yaml"), !quiet);
-        assert_int_equal(test_says(&a.err, "line 1") && test_says(&a.err, "\"attn_z\""), !quiet);
-        test_answer_free(&a);
-    }
+    REFUSED("idle", (WIDE, out, recipe("- {match: attn_q, type: q8_0}\n- {match: attn_z, type: q8_0}\n")), "rules.yaml", "line 2", "\"attn_z\"");
+    REFUSED("idle", (WIDE, out, "--quantize=Q4_0", "--tensor-type=attn_norm=q8_0"), "\"attn_norm\"", "--pure");
 }
 
 static void what_is_no_rule_type_or_preset_is_refused_with_the_nearest(void **state)
@@ -133,7 +127,9 @@ static void importance_that_does_not_fit_is_refused(void **state)
     REFUSED("fit", (WIDE, out, "--quantize=Q4_K_M", "--imatrix=fixtures/qwen2-q8_0.gguf"), "qwen2-q8_0.gguf", "is a model");
     REFUSED("fit", (WIDE, out, "--quantize=Q4_K_M", "--imatrix=fixtures/presets.txt"), "presets.txt");
     REFUSED("fit", (WIDE, out, "--quantize=Q4_K_M", "--imatrix=nowhere"), "nowhere");
-    imatrix_of("fits.dat", &(struct importance){ "token_embd.weight", 7, 1 }, 1, imatrix); /* which is not multiplied */
+    const struct importance embedding[] = { { "token_embd.weight", 7, 1 }, { "output.weight", 256, 1 } }; /* which is not multiplied */
+    REFUSED("fit", (WIDE, out, "--quantize=Q4_K_M", imatrix_of("other.dat", embedding, 1, imatrix)), "none of the 23 tensors");
+    imatrix_of("fits.dat", embedding, 2, imatrix);
     json_decref(REPORTED(WIDE, "fits.gguf", "--quantize=Q4_K_M", imatrix));
 }
 
@@ -235,8 +231,8 @@ static void the_report_says_how_far_each_tensor_is_off(void **state)
     json_decref(d);
     json_decref(r);
     struct test_answer a = test_tool(APR_CONVERT, WIDE, out, "--force", "--quantize=Q8_0", NULL);
-    assert_true(test_says(&a.out, "blk.0.attn_k.weight  F16 -> Q8_0  rmse 0.000"));
-    assert_true(test_says(&a.out, "23 rounded (lowest cosine 0.9999") && test_says(&a.out, " bits per weight; verified\n"));
+    assert_true(test_says(&a.out, "blk.0.attn_k.weight       F16  -> Q8_0     8.50 bits  rmse 0.000"));
+    assert_true(test_says(&a.out, "23 rounded (lowest cosine 0.9999") && test_says(&a.out, " bits per weight, 16.23 before; verified\n"));
     test_answer_free(&a);
 }
 
@@ -271,7 +267,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_rule_that_matches_decides),
         cmocka_unit_test(vectors_become_no_blocks),
-        cmocka_unit_test(an_idle_rule_of_the_command_line_is_refused_and_one_of_a_recipe_is_told),
+        cmocka_unit_test(a_rule_that_decides_nothing_is_refused),
         cmocka_unit_test(what_is_no_rule_type_or_preset_is_refused_with_the_nearest),
         cmocka_unit_test(a_preset_that_takes_importance_is_refused_without),
         cmocka_unit_test(importance_that_does_not_fit_is_refused),

@@ -275,8 +275,8 @@ static void no_input_is_written_and_no_recipe_onto_the_target(void **state)
         { matrix, { model, out, "--quantize=Q4_0", "--write-recipe", matrix }, "cannot be written" },
         { rules, { model, out, "--recipe", rules, "--quantize=Q4_0", "--write-recipe=" }, "cannot be written" },
         { model, { model, out, "--target-bpw=5", "--write-recipe", model }, "cannot be written" },
-        { model, { model, out, "--target-bpw=5", "--write-recipe", same }, "cannot be written: it is the target" },
-        { model, { model, "-", "--to=gguf", "--target-bpw=5", "--write-recipe=-" }, "cannot be written: it is the target" },
+        { model, { model, out, "--target-bpw=5", "--write-recipe", same }, "cannot be written: the model goes there" },
+        { model, { model, "-", "--to=gguf", "--target-bpw=5", "--write-recipe=-" }, "cannot be written: the model goes there" },
     };
     char option[300];
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {

@@ -29,7 +29,7 @@ static enum apr_code gguf_name(struct conversion *c, const struct apr_wish *x, s
 {
     char text[APR_NAME_ROOM];
     struct apr_meaning s;
-    const bool own = c->dialect == APR_GGUF && (c->source.translated || c->source.m->format->own_names);
+    const bool own = c->dialect == APR_GGUF && (c->source.translated || c->source.m->format->own_names || apr_mix_block(x->name) >= 0);
     *name = x->name;
     if (own || !meaning_of(c, x, &s))
         return APR_OK;
@@ -126,7 +126,7 @@ static enum apr_code check_rules(const struct conversion *c, struct apr_error *e
             e->code = APR_EARG;
             return APR_EARG;
         }
-        if (r->rule[i].dtype != NULL && r->rule[i].used > 0 && r->rule[i].used == r->rule[i].spared)
+        if (r->rule[i].dtype != NULL && apr_is_quantized(r->rule[i].dtype) && r->rule[i].used > 0 && r->rule[i].used == r->rule[i].spared)
             return apr_fail(e, APR_EARG, APR_NOWHERE, "the rule %s is for tensors that stay as they are alone: vectors, norms, routers; --pure changes them",
                             APR_QUOTED(apr_patterns_text(r->match, i)));
     }
@@ -209,13 +209,22 @@ static void count_quantized(struct conversion *c, const struct apr_planned *t, c
     c->fell_back += m->fell_back && t->dtype != m->from;
 }
 
+/* Does a contract, or its name, tell what a tensor is for? */
+static bool are_known(const struct conversion *c)
+{
+    bool known = c->source.binding != NULL || c->source.m->format->own_names;
+    for (size_t i = 0; i < c->source.wishes.n && !known; i++)
+        known = apr_mix_block(c->source.wishes.wish[i].name) >= 0;
+    return known;
+}
+
 static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const float **importance,
                                    struct apr_error *e)
 {
     const struct options *const o = c->o;
     struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
                            .output = o->output_dtype, .embedding = o->embedding_dtype };
-    if ((o->preset != NULL || has_target(o)) && c->source.binding == NULL && !c->source.m->format->own_names)
+    if ((o->preset != NULL || has_target(o)) && !are_known(c))
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "what its tensors are for is not known, so there is no telling which may be quantized: --family NAME "
                         "says whose it is like, --type gives all matrices one dtype");
     APR_TRY(read_mix(c, &mix, e));

@@ -170,7 +170,8 @@ static enum apr_code check_held(const struct conversion *c, const struct apr_pla
 {
     char text[512] = "";
     const char *why;
-    if (!is_quantizing(c->o) || !apr_is_quantized(t->dtype) || c->format->rule->holds(t, &why))
+    if (!is_quantizing(c->o) || !apr_is_quantized(t->dtype) || t->ndim == 0 || t->dim[t->ndim - 1] % t->dtype->block != 0 ||
+        c->format->rule->holds(t, &why))
         return APR_OK;
     for (size_t i = 0, n = 0; i < APR_NDTYPES; i++) {
         struct apr_planned other = *t;
