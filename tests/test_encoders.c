@@ -241,6 +241,29 @@ static void every_level_weighs_as_scalar_does(void **state)
     free(wanted);
 }
 
+/* Scales of a sub-block are such that values lie on the middles between levels, or a step of f32 beside them. */
+static void every_level_breaks_ties_of_iq4_as_scalar_does(void **state)
+{
+    (void)state;
+    static const float middle[] = { -115.5f, -93.5f, -74, -57, -42, -28.5f, -16, -4.5f, 7, 19, 31.5f, 45.5f, 61, 79, 101 };
+    static const enum apr_dtype_id id[] = { APR_IQ4_NL, APR_IQ4_XS };
+    enum { N = 4096 };
+    float x[N];
+    unsigned char out[N], wanted[N];
+    seed = 21;
+    FOR_LEVELS(k) for (unsigned round = 0; round < 50; round++) {
+        for (unsigned i = 0; i < N; i++) {
+            const float v = middle[next() % 15] / (float)(120 + round % 15), toward = next() & 1 ? 200 : -200;
+            x[i] = i % 32 == 0 ? -1 : next() % 3 ? v : nextafterf(v, toward);
+        }
+        for (size_t i = 0; i < APR_LENGTH(id); i++) {
+            apr_kernels_for(APR_SCALAR)->encode[id[i]](x, N, wanted);
+            k->encode[id[i]](x, N, out);
+            assert_memory_equal(out, wanted, N / apr_dtypes[id[i]].block * apr_dtypes[id[i]].bytes);
+        }
+    }
+}
+
 /* K and IQ types: scales are searched for, to fit all values of a block. */
 static bool is_searched(const struct apr_dtype *d) { return apr_dtype_id(d) >= APR_Q2_K && apr_dtype_id(d) <= APR_IQ4_XS; }
 
@@ -309,6 +332,7 @@ int main(void)
         cmocka_unit_test(every_sixteen_bit_float_comes_back),
         cmocka_unit_test(every_level_encodes_to_the_bytes_of_scalar_and_stays_in_its_own),
         cmocka_unit_test(every_level_weighs_as_scalar_does),
+        cmocka_unit_test(every_level_breaks_ties_of_iq4_as_scalar_does),
         cmocka_unit_test(values_that_were_encoded_once_no_longer_change),
         cmocka_unit_test(an_infinity_shows_in_the_scale_and_a_nan_does_not_spoil_the_others),
     };
