@@ -259,7 +259,7 @@ static void every_level_breaks_ties_of_iq4_as_scalar_does(void **state)
         for (size_t i = 0; i < APR_LENGTH(id); i++) {
             apr_kernels_for(APR_SCALAR)->encode[id[i]](x, N, wanted);
             k->encode[id[i]](x, N, out);
-            assert_memory_equal(out, wanted, N / apr_dtypes[id[i]].block * apr_dtypes[id[i]].bytes);
+            assert_memory_equal(out, wanted, (size_t)N / apr_dtypes[id[i]].block * apr_dtypes[id[i]].bytes);
         }
     }
 }
