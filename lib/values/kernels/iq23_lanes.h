@@ -6,6 +6,7 @@
 #define APR_KERNELS_IQ23_LANES_H
 
 #include "values/kernels/iq_encode.h"
+#include "values/kernels/search_lanes.h"
 
 enum { TRIALS = 32, CELLS = 32, GROUPS = 8 };
 
