@@ -363,7 +363,7 @@ static int make_options(void **state)
     strcat(manifest_option, test_path("manifest"));
     strcat(tolerances_option, test_file("rules.yaml", rules, sizeof rules - 1));
     strcat(rules_option, test_file("types.yaml", types, sizeof types - 1));
-    strcat(recipe_option, test_path("recipe.yaml"));
+    strcat(recipe_option, test_path("made/m.yaml"));
     return find_shim(state);
 }
 
