@@ -17,6 +17,7 @@
 
 #define MOST_SHARDS 65535u
 #define BEST_LEVEL 19 /* of zstd, above which decoders need much memory */
+#define MOST_TRIES 3   /* of a plan for a size */
 
 /* ---- the target ----------------------------------------------------------------------------------------------------- */
 
@@ -340,22 +341,40 @@ static enum apr_code check_recipe(const struct conversion *c, struct apr_error *
     return code;
 }
 
-/* How much of the file is no tensor, by a plan in which each stays as it is. */
-static enum apr_code find_overhead(struct conversion *c, struct apr_error *e)
+/* How much of the one planned file is no tensor. The last tensor is not filled up in every format. */
+static uint64_t overhead_of(const struct apr_plan *p)
 {
-    const struct apr_plan *const p = &c->plan;
+    uint64_t overhead = p->file[0].size;
+    for (size_t i = 0; i < p->ntensor; i++)
+        overhead -= (i + 1 < p->ntensor ? p->tensor[i + 1].at : p->file[0].data) - p->tensor[i].at;
+    return overhead;
+}
+
+static void forget_plan(struct conversion *c)
+{
+    apr_plan_end(&c->plan);
+    free(c->aim.tensor);
+    c->aim.tensor = NULL;
+    c->head = c->quantized = false;
+    c->bytes = c->elements = c->expert_elements = c->nexpert = 0;
+}
+
+/* What is no tensor is known from a plan in which each stays as it is. The header may say more when they do not: then it is planned again. */
+static enum apr_code plan_to_size(struct conversion *c, struct apr_error *e)
+{
     c->plain = true;
     APR_TRY(plan_all(c, e));
-    c->overhead = p->file[0].size;
-    for (size_t i = 0; i < p->ntensor; i++) {
-        uint64_t taken = p->tensor[i].bytes;
-        if (apr_round_up(p->tensor[i].bytes, c->format->rule->align(p), &taken))
-            c->overhead -= apr_min(c->overhead, taken);
+    c->plain = false;
+    for (int tries = 0; tries < MOST_TRIES; tries++) {
+        c->overhead = overhead_of(&c->plan);
+        forget_plan(c);
+        APR_TRY(plan_all(c, e));
+        c->aim.reached = (double)c->plan.file[0].size;
+        if (c->plan.file[0].size <= c->o->target_size)
+            return APR_OK;
     }
-    apr_plan_end(&c->plan);
-    c->plain = c->head = c->quantized = false;
-    c->bytes = c->elements = c->expert_elements = c->nexpert = 0;
-    return APR_OK;
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "the file would have %llu bytes, not %llu", (unsigned long long)c->plan.file[0].size,
+                    (unsigned long long)c->o->target_size);
 }
 
 static enum apr_code convert(struct conversion *c, struct apr_error *e)
@@ -363,12 +382,7 @@ static enum apr_code convert(struct conversion *c, struct apr_error *e)
     APR_TRY(check_target(c, e));
     APR_TRY(open_sources(c, e));
     APR_TRY(open_imatrix(c, e));
-    if (c->o->target_size > 0)
-        APR_TRY(find_overhead(c, e));
-    APR_TRY(plan_all(c, e));
-    if (c->o->target_size > 0 && c->plan.file[0].size > c->o->target_size)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "the file would have %llu bytes, not %llu", (unsigned long long)c->plan.file[0].size,
-                        (unsigned long long)c->o->target_size);
+    APR_TRY(c->o->target_size > 0 ? plan_to_size(c, e) : plan_all(c, e));
     APR_TRY(check_recipe(c, e));
     if (c->o->dry_run)
         return APR_OK;
