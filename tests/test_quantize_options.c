@@ -199,6 +199,23 @@ static void the_file_type_of_rules_is_that_of_most_weights(void **state)
     }
 }
 
+/* Whatever the source said of itself. */
+static void an_apr_says_what_most_of_it_is_quantized_to(void **state)
+{
+    (void)state;
+    static const struct { const char *in, *option, *type; } rows[] = {
+        { "fixtures/qwen2", "--quantize=Q8_0", "q8_0" },     { "fixtures/qwen2.apr", "--quantize=Q8_0", "q8_0" },
+        { "fixtures/qwen2.apr", "--target-bpw=9", "q8_0" },  { "fixtures/qwen2.apr", "--tensor-type=weight=q4_0", "q4_0" },
+        { "said.apr", "--quantize=Q4_0", "q4_0" },           { "said.apr", "--tensor-type=weight=f16", NULL },
+        { "fixtures/qwen2.apr", "--tensor-type=attn_k=q4_0", NULL },
+    };
+    CONVERTED("fixtures/qwen2.apr", "said.apr", "--type=q8_0");
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const char *const in = strcmp(rows[i].in, "said.apr") == 0 ? test_path(rows[i].in) : rows[i].in;
+        expect_key(CONVERTED(in, "says.apr", "--force", rows[i].option, "--allow-requantize"), "quantization.quant_type", rows[i].type);
+    }
+}
+
 /* ---- the report ----------------------------------------------------------------------------------------------------- */
 
 /* Of every tensor that was rounded what apr-diff finds between the two files; of all, their bytes over their elements. */
@@ -274,6 +291,7 @@ int main(void)
         cmocka_unit_test(what_is_quantized_is_quantized_again_only_when_that_is_allowed),
         cmocka_unit_test(keys_tell_how_it_was_quantized),
         cmocka_unit_test(the_file_type_of_rules_is_that_of_most_weights),
+        cmocka_unit_test(an_apr_says_what_most_of_it_is_quantized_to),
         cmocka_unit_test(the_report_says_how_far_each_tensor_is_off),
         cmocka_unit_test(a_value_that_is_not_finite_stops_a_mix_or_becomes_zero),
     };
