@@ -152,7 +152,7 @@ static double bits_per_weight(const struct conversion *c)
             bytes += (double)c->plan.tensor[i].bytes;
             elements += (double)c->plan.tensor[i].count;
         }
-    return 8 * bytes / elements;
+    return elements > 0 ? 8 * bytes / elements : 0;
 }
 
 /* Of what they are made of. */
@@ -163,7 +163,7 @@ static double bits_before(const struct conversion *c)
         bytes += (double)c->source.m->tensor[i].data.n;
         elements += (double)c->source.m->tensor[i].count;
     }
-    return 8 * bytes / elements;
+    return elements > 0 ? 8 * bytes / elements : 0;
 }
 
 static void write_files(struct apr_out *j, const struct conversion *c)
