@@ -64,6 +64,9 @@ static void a_rule_that_decides_nothing_is_refused(void **state)
     REFUSED("idle", (WIDE, out, "--tensor-type=attn=q8_0", "--quantize=Q4_0", "--tensor-type=attn_z=q8_0"), "\"attn_z\"");
     REFUSED("idle", (WIDE, out, recipe("- {match: attn_q, type: q8_0}\n- {match: attn_z, type: q8_0}\n")), "rules.yaml", "line 2", "\"attn_z\"");
     REFUSED("idle", (WIDE, out, "--quantize=Q4_0", "--tensor-type=attn_norm=q8_0"), "\"attn_norm\"", "--pure");
+    REFUSED("idle", (WIDE, out, "--quantize=Q4_0", "--pure", "--tensor-type=attn_norm=q8_0"), "\"attn_norm\"", "--type with --pure");
+    REFUSED("idle", (WIDE, out, "--quantize=F16", "--tensor-type=attn_q=q8_0"), "F16 knows no rules", "--type F16");
+    REFUSED("idle", (WIDE, out, "--quantize=bf16", recipe("- {match: attn_q, type: q8_0}\n")), "BF16 knows no rules");
 }
 
 static void what_is_no_rule_type_or_preset_is_refused_with_the_nearest(void **state)

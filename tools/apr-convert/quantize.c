@@ -127,7 +127,8 @@ static enum apr_code check_rules(const struct conversion *c, struct apr_error *e
             return APR_EARG;
         }
         if (r->rule[i].dtype != NULL && apr_is_quantized(r->rule[i].dtype) && r->rule[i].used > 0 && r->rule[i].used == r->rule[i].spared)
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "the rule %s is for tensors that stay as they are alone: vectors, norms, routers; --pure changes them",
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "the rule %s is for tensors that stay as they are alone: vectors, norms, routers; --type with --pure "
+                            "changes them",
                             APR_QUOTED(apr_patterns_text(r->match, i)));
     }
     return APR_OK;
@@ -140,7 +141,7 @@ static struct apr_bytes other_name(const struct conversion *c, const struct apr_
 }
 
 /* What the first rule says. "copy" is what it would be without a rule and --type. Rules are for what a preset may change: the rest no
- * engine reads in blocks, unless --pure says so. */
+ * engine reads in blocks, unless --pure says so of --type: of a preset, it says that all it may change get one dtype. */
 static enum apr_code apply_rule(struct conversion *c, const struct apr_mix *mix, const struct apr_wish *x, const struct apr_dtype *now,
                                 struct apr_mixed *m, struct apr_error *e)
 {
@@ -149,7 +150,7 @@ static enum apr_code apply_rule(struct conversion *c, const struct apr_mix *mix,
     APR_TRY(recipe_find(&c->o->recipe, x->name, other_name(c, x, m->name), &rule, e));
     if (rule == NULL)
         return APR_OK;
-    if (!(matrix || c->o->pure)) {
+    if (!matrix && (!c->o->pure || mix->preset != NULL)) {
         c->o->recipe.rule[rule - c->o->recipe.rule].spared++;
         return APR_OK;
     }
