@@ -244,6 +244,29 @@ static void a_dtype_that_does_not_hold_the_values_has_no_finite_sum(void **state
     apr_close(t.m);
 }
 
+/* Whose square overflows, so that the search for a scale loses it and no scale shows it. */
+static void a_value_that_is_lost_with_its_block_has_no_finite_sum(void **state)
+{
+    (void)state;
+    static const struct apr_dtype *const blocks[] = { &apr_dtypes[APR_Q3_K], &apr_dtypes[APR_Q6_K], &apr_dtypes[APR_IQ4_XS] };
+    static const float lost[] = { 3e8f, 1e18f, -1e20f, 1e30f };
+    const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
+    for (size_t i = 0; i < APR_LENGTH(lost); i++) {
+        float x[2 * 256];
+        static struct trials t;
+        draw(x, APR_LENGTH(x));
+        x[256 + 7] = lost[i];
+        begin(&t, write_one("lost.gguf", x, (const uint64_t[]){ 2, 256 }, 2), k);
+        t.all.dtype = blocks;
+        t.all.ndtype = APR_LENGTH(blocks);
+        run(&t, 1, k);
+        for (size_t j = 0; j < APR_LENGTH(blocks); j++)
+            if (isfinite(t.tried[j].squares) || isfinite(t.tried[j].weighted))
+                fail_msg("%g in %s: %g", (double)lost[i], blocks[j]->name, t.tried[j].squares);
+        apr_close(t.m);
+    }
+}
+
 static void a_value_that_is_not_finite_is_told_with_its_place(void **state)
 {
     (void)state;
@@ -281,6 +304,7 @@ int main(void)
         cmocka_unit_test(a_sample_says_what_all_rows_say),
         cmocka_unit_test(what_cannot_be_or_was_not_asked_for_has_no_sum),
         cmocka_unit_test(a_dtype_that_does_not_hold_the_values_has_no_finite_sum),
+        cmocka_unit_test(a_value_that_is_lost_with_its_block_has_no_finite_sum),
         cmocka_unit_test(a_value_that_is_not_finite_is_told_with_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

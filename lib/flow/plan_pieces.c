@@ -1,6 +1,5 @@
 #include "flow/plan_pieces.h"
 
-#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -281,19 +280,12 @@ static enum apr_code too_large(const struct apr_planned *t, const struct apr_mak
                            is_finite(m->x[i]) ? "--type bf16 and f32 hold it" : "without --type it stays what it is");
 }
 
-/* No larger magnitude fits blocks of the dtype. Where squares or cubes of it overflow, a search for scales loses a sub-block, and no scale
- * shows it: the largest of blocks of 256 is 65504 * 128 * 32. NVFP4's scales saturate at 448, its levels at 6. */
-static float most_of(const struct apr_dtype *d)
-{
-    return !apr_is_quantized(d) ? FLT_MAX : d == &apr_dtypes[APR_NVFP4] ? 2688 : d->block == 256 ? 0x1p28f : FLT_MAX;
-}
-
 /* What the dtype cannot hold: refused or, of what is no number, 0 from here on. */
 static enum apr_code check_finite(const struct apr_plan *p, const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n,
                                   struct apr_rounding *r, struct apr_error *e)
 {
     const uint64_t ncol = t->ndim == 0 ? 1 : t->dim[t->ndim - 1];
-    const float most = most_of(t->dtype);
+    const float most = apr_largest_held(t->dtype);
     for (uint64_t i = 0; i < n; i++) {
         if (magnitude(m->x[i]) <= most)
             continue;

@@ -1,5 +1,6 @@
 #include "flow/trial.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -14,9 +15,10 @@ struct trying {
     const struct apr_run    *r;
 };
 
-/* What a thread tries with. */
+/* What a thread tries with. largest: the magnitude of what is in x */
 struct bench {
     struct apr_window window;
+    float             largest;
     unsigned char     blocks[APR_LONGEST_TRIED * sizeof(float)];
     float             x[APR_LONGEST_TRIED];
     float             line[APR_STRETCH];
@@ -102,9 +104,13 @@ static enum apr_code check_finite(const struct apr_trials *t, const struct apr_t
                                   struct apr_error *e)
 {
     const struct apr_input *const in = x->in;
+    b->largest = 0;
     for (uint64_t i = 0; i < n * in->ncol; i++) {
-        if (isfinite(b->x[i]))
+        const float magnitude = fabsf(b->x[i]);
+        if (magnitude <= FLT_MAX) {
+            b->largest = magnitude > b->largest ? magnitude : b->largest;
             continue;
+        }
         if (!t->nan_to_zero)
             return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name,
                                    ": row %llu, column %llu is %s, which blocks cannot hold; --nan-to-zero writes 0",
@@ -176,6 +182,8 @@ static struct apr_tried try_dtype(const struct trying *p, const struct apr_trial
     const struct apr_input *const in = x->in;
     const uint64_t looked = rows_of(p->t, in), high = rows_of_matrix(in);
     struct lanes sum = { { 0 }, { 0 } };
+    if (b->largest > apr_largest_held(d))
+        return (struct apr_tried){ INFINITY, INFINITY };
     for (uint64_t row = 0, now; row < n; row += now) {
         const uint64_t matrix = row_at(in, i + row, looked) / high;
         const float *const importance = x->importance == NULL ? NULL : x->importance + matrix * in->ncol;

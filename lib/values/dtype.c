@@ -1,5 +1,6 @@
 #include "values/dtype.h"
 
+#include <float.h>
 #include <string.h>
 
 #include "values/kernels/init.h"
@@ -147,4 +148,9 @@ unsigned apr_field_width(enum apr_field_kind kind)
     case APR_FIELD_F32: return 4;
     }
     return 0;
+}
+
+float apr_largest_held(const struct apr_dtype *d)
+{
+    return !apr_is_quantized(d) ? FLT_MAX : d == &apr_dtypes[APR_NVFP4] ? 2688 : d->block == 256 ? 0x1p28f : FLT_MAX;
 }

@@ -28,6 +28,11 @@ static inline bool apr_is_quantized(const struct apr_dtype *d) { return (d->bloc
 /* Real numbers, of which a converter makes others: not integers, truth values and complex ones. */
 static inline bool apr_is_real(const struct apr_dtype *d) { return d->kind == APR_REAL && d->pair == NULL; }
 
+/* No larger magnitude fits blocks of the dtype; FLT_MAX where the scale alone tells. Where squares or cubes of it overflow, a search for
+ * scales loses a sub-block, and no scale shows it: the largest of blocks of 256 is 65504 * 128 * 32. NVFP4's scales saturate at 448, its
+ * levels at 6. */
+float apr_largest_held(const struct apr_dtype *d);
+
 static inline enum apr_dtype_id apr_dtype_id(const struct apr_dtype *d) { return (enum apr_dtype_id)(d - apr_dtypes); }
 
 #endif
