@@ -186,7 +186,8 @@ static void an_apr_holds_a_mix_with_the_importance_that_its_gguf_has(void **stat
     };
     char imatrix[300];
     imatrix_of("mixtral.dat", x, APR_LENGTH(x), imatrix);
-    const char *const folder = mixtral(), *const plain = CONVERTED(folder, "mixtral.apr", NULL);
+    const char *const folder = mixtral(), *const plain = CONVERTED(folder, "mixtral.apr", NULL),
+                      *const stacked = CONVERTED(folder, "mixtral.gguf", NULL);
     for (size_t i = 0; i < 2; i++) {
         const char *const with = i == 0 ? NULL : imatrix;
         json_t *const r = REPORTED(folder, "mixtral.q.apr", "--force", "--quantize=Q4_K_M", with);
@@ -195,6 +196,7 @@ static void an_apr_holds_a_mix_with_the_importance_that_its_gguf_has(void **stat
         const char *const gguf = CONVERTED(folder, "mixtral.q.gguf", "--force", "--quantize=Q4_K_M", with);
         expect_identical(gguf, test_path("mixtral.q.apr"), 13);
         expect_identical(test_path("mixtral.q.apr"), CONVERTED(plain, "mixtral.of.apr", "--force", "--quantize=Q4_K_M", with), 16);
+        expect_identical(test_path("mixtral.q.apr"), CONVERTED(stacked, "mixtral.of.apr", "--force", "--quantize=Q4_K_M", with), 16);
         json_decref(r);
     }
 }

@@ -60,7 +60,11 @@ static enum apr_code is_turned(const struct conversion *c, const struct apr_mean
 /* Which matrix of the GGUF's stack the tensor is: of a GGUF by where it begins, of a checkpoint by its name. */
 static uint64_t expert_of(const struct apr_wish *x, const struct apr_meaning *s)
 {
-    return s->dialect != APR_GGUF ? s->expert : x->count == 0 ? 0 : x->in->view.first / x->count;
+    if (s->dialect != APR_GGUF)
+        return s->expert;
+    const struct apr_place p = apr_view_place(&x->in->view, 0);
+    const struct apr_tensor *const t = p.part < x->in->view.npart ? apr_input_part(x->in, p.part) : NULL;
+    return t == NULL || t->ndim < 3 ? 0 : p.index / (t->dim[t->ndim - 1] * t->dim[t->ndim - 2]);
 }
 
 /* Weights [first, first + n) of an entry, into the plan's memory. */
