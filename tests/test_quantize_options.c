@@ -134,6 +134,7 @@ static void importance_that_does_not_fit_is_refused(void **state)
     REFUSED("fit", (WIDE, out, "--quantize=Q4_K_M", imatrix_of("other.dat", embedding, 1, imatrix)), "none of the 23 tensors");
     imatrix_of("fits.dat", embedding, 2, imatrix);
     json_decref(REPORTED(WIDE, "fits.gguf", "--quantize=Q4_K_M", imatrix));
+    json_decref(REPORTED(WIDE, "fits.gguf", "--force", "--tensor-type=token_embd=q4_k", WIDE_IMATRIX)); /* it has none */
 }
 
 /* ---- what is quantized already -------------------------------------------------------------------------------------- */

@@ -205,13 +205,21 @@ static enum apr_code choose(struct conversion *c, const struct apr_mix *mix, str
     return aims && !c->plain ? choose_towards(c, t, mixed, mix, e) : APR_OK;
 }
 
-/* How many tensors get blocks that importance has a say in, and how many have it; how many another dtype than was meant. */
-static void count_quantized(struct conversion *c, const struct apr_planned *t, const struct apr_mixed *m)
+/* Of the embedding and of what makes the logits an imatrix of the very model may know nothing. */
+static bool is_outside(struct apr_bytes name)
+{
+    return apr_bytes_is(name, "output.weight") || apr_bytes_is(name, "token_embd.weight") || apr_bytes_is(name, "per_layer_token_embd.weight");
+}
+
+/* How many tensors get blocks that importance has a say in, and how many have it; how many another dtype than was meant. True: it should
+ * have importance and has none. */
+static bool count_quantized(struct conversion *c, const struct apr_planned *t, const struct apr_mixed *m)
 {
     const bool weighs = t->dtype != m->from && c->o->cli.run.kernels->encode_weighted[apr_dtype_id(t->dtype)] != NULL;
     c->weighable += weighs;
     c->weighed += weighs && t->importance != NULL;
     c->fell_back += m->fell_back && t->dtype != m->from;
+    return weighs && t->importance == NULL && !is_outside(m->name);
 }
 
 /* Does a contract, or its name, tell what a tensor is for? */
@@ -227,6 +235,7 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
                                    struct apr_error *e)
 {
     const struct options *const o = c->o;
+    bool lacking = false;
     struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
                            .output = o->output_dtype, .embedding = o->embedding_dtype };
     if ((o->preset != NULL || has_target(o)) && !are_known(c))
@@ -243,9 +252,9 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
     for (size_t i = 0; i < c->source.wishes.n; i++) {
         APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
         t[i].importance = importance[i];
-        count_quantized(c, &t[i], &mixed[i]);
+        lacking |= count_quantized(c, &t[i], &mixed[i]);
     }
-    if (c->imatrix != NULL && c->weighable > 0 && c->weighed == 0)
+    if (c->imatrix != NULL && lacking && c->weighed == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "the imatrix has none of the %zu tensors that take importance: it is another model's, or an edited one",
                         c->weighable);
     return c->imatrix == NULL ? APR_OK : apr_imatrix_unchanged(c->imatrix, e);
