@@ -55,6 +55,21 @@ static void vectors_become_no_blocks(void **state)
         }
 }
 
+static void what_is_said_of_an_output_is_said_of_a_tied_embedding(void **state)
+{
+    (void)state;
+    static const struct { const char *how, *more, *dtype; } rows[] = {
+        { "--quantize=Q4_K_M", NULL, "Q5_1" }, { "--target-bpw=9", NULL, "Q5_1" },
+        { "--quantize=Q4_K_M", "--token-embedding-type=q5_0", "Q5_0" }, { "--target-bpw=9", "--token-embedding-type=q5_0", "Q5_0" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        json_t *const r = REPORTED(WIDE, "tied.gguf", "--force", "--drop=re:^output\\.weight$", rows[i].how, "--output-tensor-type=q5_1",
+                                   rows[i].more);
+        expect_text(rows[i].how, row_of(r, "token_embd.weight"), "dtype_to", rows[i].dtype);
+        json_decref(r);
+    }
+}
+
 static void a_rule_that_decides_nothing_is_refused(void **state)
 {
     (void)state;
@@ -288,6 +303,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_rule_that_matches_decides),
         cmocka_unit_test(vectors_become_no_blocks),
+        cmocka_unit_test(what_is_said_of_an_output_is_said_of_a_tied_embedding),
         cmocka_unit_test(a_rule_that_decides_nothing_is_refused),
         cmocka_unit_test(what_is_no_rule_type_or_preset_is_refused_with_the_nearest),
         cmocka_unit_test(a_preset_that_takes_importance_is_refused_without),

@@ -101,6 +101,9 @@ APR_MUST_CHECK enum apr_code plan_tensors(struct conversion *c, struct apr_error
 const struct apr_dtype *stored_dtype(const struct apr_wish *x);
 const struct apr_dtype *stored_dtype_of(const struct apr_input *in);
 
+/* APR_EARG: it is quantized already, and --allow-requantize is not given. */
+enum apr_code refuse_again(struct apr_bytes name, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e);
+
 /* Are dtypes chosen tensor by tensor: by a preset, by rules, for a target? */
 bool is_quantizing(const struct options *o);
 

@@ -103,10 +103,10 @@ static enum apr_code importance_of(struct conversion *c, const struct apr_wish *
 
 /* ---- the mix -------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code refuse_again(const struct apr_planned *t, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e)
+/* Of the embedding and of what makes the logits an imatrix of the very model may know nothing. */
+static bool is_outside(struct apr_bytes name)
 {
-    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, " is %s already: --allow-requantize quantizes it again, to %s", from->name,
-                           to->name);
+    return apr_bytes_is(name, "output.weight") || apr_bytes_is(name, "token_embd.weight") || apr_bytes_is(name, "per_layer_token_embd.weight");
 }
 
 static enum apr_code take_dtype(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, const struct apr_dtype *to,
@@ -116,7 +116,7 @@ static enum apr_code take_dtype(const struct conversion *c, const struct apr_wis
     if (to == t->dtype)
         return APR_OK;
     if (from != NULL && from != to && apr_is_quantized(from) && !c->o->allow_requantize)
-        return refuse_again(t, from, to, e);
+        return refuse_again(t->name, from, to, e);
     t->dtype = to;
     return APR_OK;
 }
@@ -180,13 +180,15 @@ static enum apr_code look_at(struct conversion *c, const struct apr_mix *mix, co
     return APR_OK;
 }
 
-/* Without a preset only rules and the target change anything, and what the options say of two tensors. */
-static void choose_ruled(const struct apr_mix *mix, struct apr_mixed *m)
+/* Without a preset only rules and the target change anything, and what the options say of output and embeddings: as with a preset, what
+ * is said of an output that is tied is said of the embedding. */
+static void choose_ruled(const struct apr_mix *mix, bool tied, struct apr_mixed *m)
 {
-    if (m->ruled == NULL && apr_bytes_is(m->name, "output.weight"))
+    const bool output = apr_bytes_is(m->name, "output.weight");
+    if (m->ruled == NULL && output)
         m->ruled = mix->leave_output ? m->from : mix->output;
-    if (m->ruled == NULL && apr_bytes_is(m->name, "token_embd.weight"))
-        m->ruled = mix->embedding;
+    if (m->ruled == NULL && !output && is_outside(m->name))
+        m->ruled = mix->embedding != NULL || !tied ? mix->embedding : mix->output;
     m->dtype = m->ruled != NULL ? m->ruled : m->from;
 }
 
@@ -194,21 +196,18 @@ static enum apr_code choose(struct conversion *c, const struct apr_mix *mix, str
                             const float **importance, struct apr_error *e)
 {
     const bool aims = has_target(c->o);
+    bool tied = true;
     if (mix->preset != NULL)
         return apr_mix_choose(mix, mixed, c->source.wishes.n, e);
+    for (size_t i = 0; i < c->source.wishes.n; i++)
+        tied = tied && !apr_bytes_is(mixed[i].name, "output.weight");
     for (size_t i = 0; i < c->source.wishes.n; i++) {
-        choose_ruled(mix, &mixed[i]);
+        choose_ruled(mix, tied, &mixed[i]);
         t[i].importance = importance[i];
         if (aims)
             APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
     }
     return aims && !c->plain ? choose_towards(c, t, mixed, mix, e) : APR_OK;
-}
-
-/* Of the embedding and of what makes the logits an imatrix of the very model may know nothing. */
-static bool is_outside(struct apr_bytes name)
-{
-    return apr_bytes_is(name, "output.weight") || apr_bytes_is(name, "token_embd.weight") || apr_bytes_is(name, "per_layer_token_embd.weight");
 }
 
 /* How many tensors get blocks that importance has a say in, and how many have it; how many another dtype than was meant. True: it should

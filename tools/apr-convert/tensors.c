@@ -79,9 +79,9 @@ static bool stays_f32(const struct conversion *c, const struct apr_wish *x)
     return stays;
 }
 
-static enum apr_code refuse_again(const struct apr_wish *x, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e)
+enum apr_code refuse_again(struct apr_bytes name, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e)
 {
-    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, " is %s already: --allow-requantize quantizes it again, to %s", from->name, to->name);
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, name, " is %s already: --allow-requantize quantizes it again, to %s", from->name, to->name);
 }
 
 /* What --type makes of it. */
@@ -101,7 +101,7 @@ static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wi
     if (x->ndim == 0 && apr_is_quantized(wanted))
         *to = f32;
     if (from != NULL && apr_is_quantized(from) && apr_is_quantized(*to) && from != *to && !c->o->allow_requantize)
-        return refuse_again(x, from, *to, e);
+        return refuse_again(x->name, from, *to, e);
     return APR_OK;
 }
 
