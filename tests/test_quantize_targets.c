@@ -82,6 +82,14 @@ static void the_table_names_the_choices_and_what_was_beside_them(void **state)
     test_answer_free(&a);
 }
 
+static void choices_go_by_the_names_that_are_written(void **state)
+{
+    (void)state;
+    json_t *const r = REPORTED(WIDE, "renamed.gguf", "--target-bpw=5", "--rename=blk.1.ffn_up.weight=blk.1.ffn_over.weight");
+    expect_choices(r, false);
+    json_decref(r);
+}
+
 static void a_target_that_nothing_reaches_is_refused_with_what_can_be_had(void **state)
 {
     (void)state;
@@ -307,6 +315,7 @@ int main(void)
         cmocka_unit_test(bits_per_weight_are_met),
         cmocka_unit_test(a_file_is_no_larger_than_its_target),
         cmocka_unit_test(the_table_names_the_choices_and_what_was_beside_them),
+        cmocka_unit_test(choices_go_by_the_names_that_are_written),
         cmocka_unit_test(a_target_that_nothing_reaches_is_refused_with_what_can_be_had),
         cmocka_unit_test(a_recipe_that_was_written_gives_the_file_again),
         cmocka_unit_test(a_dry_run_writes_no_model_and_tells_what_a_run_does),

@@ -199,7 +199,8 @@ static int read_preset(struct options *o)
     else
         o->dtype = own;
     if (o->preset != NULL && !apr_is_quantized(&apr_dtypes[o->preset->dtype]) && (o->tensor_types.n > 0 || o->recipe_path != NULL))
-        return apr_cli_usage(&o->cli, "--quantize %s knows no rules, as llama-quantize has it; --type %s does", o->preset->name, o->preset->name);
+        return apr_cli_usage(&o->cli, "--quantize %s knows no rules, as llama-quantize has it; --type %s does", o->preset->name,
+                             o->preset->name);
     return o->dtype != NULL || o->preset != NULL ? -1 : unknown_preset(o);
 }
 

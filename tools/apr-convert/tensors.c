@@ -327,6 +327,8 @@ static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct
     if (c->dialect == APR_HF && is_half(c->main))
         narrow(c, w->wish, t, w->n, c->main);
     APR_TRY(rename_all(c, t, w->n, e));
+    for (size_t i = 0; i < w->n && c->aim.tensor != NULL; i++)
+        c->aim.tensor[i].name = t[i].name;
     if (is_quantizing(c->o) && c->dialect == APR_GGUF)
         qsort(t, w->n, sizeof *t, in_order);
     for (size_t i = 0; i < w->n; i++)
