@@ -139,6 +139,25 @@ static void every_container_of_a_model_gives_the_same_tensors(void **state)
     }
 }
 
+/* Whatever its names were. */
+static void a_graft_of_the_same_tensors_changes_nothing(void **state)
+{
+    (void)state;
+    static const char *const graft[] = { "--graft=fixtures/qwen2-bf16.gguf:ffn_down", "--graft=fixtures/qwen2.apr:down_proj" };
+    static const char *const out[] = { "grafted.apr", "grafted.gguf" };
+    for (size_t i = 0; i < APR_LENGTH(out); i++) {
+        char plain[512];
+        snprintf(plain, sizeof plain, "%s",
+                 CONVERTED("fixtures/qwen2", i == 0 ? "ungrafted.apr" : "ungrafted.gguf", "--quantize=Q4_K_M", OWN_IMATRIX));
+        for (size_t k = 0; k < APR_LENGTH(graft); k++) {
+            json_t *const r = REPORTED("fixtures/qwen2", out[i], "--force", "--quantize=Q4_K_M", OWN_IMATRIX, graft[k]);
+            expect_text(graft[k], r, "imatrix.weighed", "13");
+            expect_identical(plain, test_path(out[i]), 27);
+            json_decref(r);
+        }
+    }
+}
+
 /* A Mixtral of one layer, with rows of 256; returns its folder. */
 static const char *mixtral(void)
 {
@@ -222,6 +241,7 @@ int main(void)
         cmocka_unit_test(both_forms_of_an_importance_matrix_give_the_same_file),
         cmocka_unit_test(each_expert_of_a_stack_has_its_own_importance),
         cmocka_unit_test(every_container_of_a_model_gives_the_same_tensors),
+        cmocka_unit_test(a_graft_of_the_same_tensors_changes_nothing),
         cmocka_unit_test(an_apr_holds_a_mix_with_the_importance_that_its_gguf_has),
         cmocka_unit_test(an_apr_takes_no_type_that_its_readers_do_not_know),
     };

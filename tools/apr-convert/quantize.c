@@ -16,12 +16,21 @@ bool is_quantizing(const struct options *o)
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
 
+/* What the model that a tensor comes from, the source or a graft, tells of its names; NULL: nothing. */
+static const struct apr_binding *binding_of(const struct conversion *c, const struct apr_wish *x)
+{
+    const struct apr_binding *b = x->in->m == c->source.m ? c->source.binding : NULL;
+    for (size_t i = 0; i < c->ngraft && b == NULL; i++)
+        b = x->in->m == c->graft[i].m ? c->graft[i].binding : NULL;
+    return b;
+}
+
 /* What a tensor is for, by what it is made of. */
 static bool meaning_of(const struct conversion *c, const struct apr_wish *x, struct apr_meaning *s)
 {
-    const bool own = c->source.binding != NULL && x->values == NULL && x->in->m == c->source.m;
-    const struct apr_tensor *const t = !own ? NULL : apr_model_find(c->source.m, apr_input_part(x->in, 0)->name);
-    return t != NULL && apr_binding_meaning(c->source.binding, t, 0, s);
+    const struct apr_binding *const b = x->values != NULL ? NULL : binding_of(c, x);
+    const struct apr_tensor *const t = b == NULL ? NULL : apr_model_find(x->in->m, apr_input_part(x->in, 0)->name);
+    return t != NULL && apr_binding_meaning(b, t, 0, s);
 }
 
 /* The name that the tensor has in a GGUF, or its values are part of; its own where no family tells. */
@@ -46,12 +55,12 @@ static enum apr_code gguf_name(struct conversion *c, const struct apr_wish *x, s
 /* ---- importance ----------------------------------------------------------------------------------------------------- */
 
 /* Do rows of the target run along columns of the GGUF? */
-static enum apr_code is_turned(const struct conversion *c, const struct apr_meaning *s, bool *turned, struct apr_error *e)
+static enum apr_code is_turned(const struct apr_binding *b, const struct apr_meaning *s, bool *turned, struct apr_error *e)
 {
     struct apr_transform step[APR_MAX_STEPS];
     size_t n;
     *turned = false;
-    APR_TRY(apr_binding_chain(c->source.binding, s->role, APR_GGUF, step, &n, e));
+    APR_TRY(apr_binding_chain(b, s->role, APR_GGUF, step, &n, e));
     for (size_t i = 0; i < n; i++)
         *turned |= step[i].op == APR_OP_TRANSPOSE;
     return APR_OK;
@@ -90,7 +99,7 @@ static enum apr_code importance_of(struct conversion *c, const struct apr_wish *
     if (entry == NULL || t->ndim < 2 || t->count == 0)
         return APR_OK;
     if (c->dialect != APR_GGUF && meaning_of(c, x, &s)) {
-        APR_TRY(is_turned(c, &s, &turned, e));
+        APR_TRY(is_turned(binding_of(c, x), &s, &turned, e));
         if (turned)
             return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, ": importance is of the columns of a GGUF, which are its rows here");
         const uint64_t first = expert_of(x, &s) * ncol;
