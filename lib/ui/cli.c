@@ -201,6 +201,18 @@ static void print_help(const struct parse *p)
 
 /* ---- arguments ----------------------------------------------------------------------------------------------------- */
 
+/* What may follow a number: ".25", of one to six digits, is 25 of 100. */
+static bool read_fraction(const char **text, uint64_t *part, uint64_t *places)
+{
+    *part = 0;
+    *places = 1;
+    if (**text != '.')
+        return true;
+    for (++*text; **text >= '0' && **text <= '9' && *places < 1000000; ++*text, *places *= 10)
+        *part = *part * 10 + (uint64_t)(**text - '0');
+    return *places > 1;
+}
+
 static bool read_size(const char *text, uint64_t *n)
 {
     static const struct {
@@ -210,15 +222,12 @@ static bool read_size(const char *text, uint64_t *n)
         { "", 1 }, { "k", 1000 }, { "M", 1000000 }, { "G", 1000000000 }, { "T", 1000000000000 },
         { "Ki", 1ull << 10 }, { "Mi", 1ull << 20 }, { "Gi", 1ull << 30 }, { "Ti", 1ull << 40 },
     };
-    uint64_t part = 0, places = 1;
-    if (!read_count(&text, n))
+    uint64_t part, places;
+    if (!read_count(&text, n) || !read_fraction(&text, &part, &places))
         return false;
-    if (*text == '.')
-        for (text++; *text >= '0' && *text <= '9' && places < 1000000; text++, places *= 10)
-            part = part * 10 + (uint64_t)(*text - '0');
     for (size_t i = 0; i < APR_LENGTH(suffix); i++)
-        if (!strcmp(text, suffix[i].word))
-            return part % places == 0 || suffix[i].unit > 1 ? apr_mul(*n, suffix[i].unit, n) && apr_add(*n, part * suffix[i].unit / places, n) : false;
+        if (!strcmp(text, suffix[i].word)) /* half a byte is none */
+            return (part == 0 || suffix[i].unit > 1) && apr_mul(*n, suffix[i].unit, n) && apr_add(*n, part * suffix[i].unit / places, n);
     return false;
 }
 
