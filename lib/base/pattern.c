@@ -43,14 +43,14 @@ struct apr_patterns {
 
 /* ---- making --------------------------------------------------------------------------------------------------------- */
 
-static const char prefix[] = "re:";
+#define PREFIX "re:"
 
 /* Makes the expression ^...$ of plain and escaped characters the name that it spells; leaves any other as it is. There may be very many of
  * these, as no expression may. */
 static enum apr_code make_name(struct apr_patterns *p, struct pattern *x, struct apr_error *e)
 {
     static const char special[] = "\\^$.[]|()?*+{}";
-    const size_t first = sizeof prefix, last = x->text.n - 1; /* ^ is before the first, $ the last */
+    const size_t first = sizeof PREFIX, last = x->text.n - 1; /* ^ is before the first, $ the last */
     size_t n = 0;
     if (x->text.n <= first || x->text.at[first - 1] != '^' || x->text.at[last] != '$' || !apr_is_utf8(x->text))
         return APR_OK;
@@ -85,7 +85,7 @@ static enum apr_code make(struct apr_patterns *p, struct pattern *x, struct apr_
         APR_TRY(make_name(p, x, e));
     if (x->kind != REGEX)
         return APR_OK;
-    const size_t skip = sizeof prefix - 1;
+    const size_t skip = sizeof PREFIX - 1;
     const enum apr_code code = apr_regex_new(&x->regex, (struct apr_bytes){ x->text.at + skip, x->text.n - skip }, &why);
     if (code == APR_ENOMEM)
         return apr_no_memory(e);
