@@ -178,6 +178,12 @@ static void fill_blocks(const struct apr_dtype *d, unsigned char *at, size_t nbl
     }
 }
 
+/* K and IQ types: scales are searched for, to fit all values of a block. */
+static bool is_searched(const struct apr_dtype *d) { return apr_dtype_id(d) >= APR_Q2_K && apr_dtype_id(d) <= APR_IQ4_XS; }
+
+/* Of their runs, which are slow, each fifth. */
+static size_t stride_of(const struct apr_dtype *d) { return is_searched(d) ? 5 : 1; }
+
 static void every_level_encodes_to_the_bytes_of_scalar_and_stays_in_its_own(void **state)
 {
     (void)state;
@@ -189,7 +195,7 @@ static void every_level_encodes_to_the_bytes_of_scalar_and_stays_in_its_own(void
         if (!encodable(k, d))
             continue;
         const size_t tails = d->block > 64 ? 9 : 69, width = d->wide ? sizeof(double) : sizeof(float);
-        for (size_t run = 0; run <= 4 * tails + 12; run++) {
+        for (size_t run = 0; run <= 4 * tails + 12; run += stride_of(d)) {
             const size_t offset = run % 4, nblocks = run / 4 <= tails ? run / 4 : LONG_RUN / d->block - offset;
             const size_t n = nblocks * d->block, bytes = nblocks * d->bytes;
             unsigned char *in = in_end - n * width - offset * width, *out = out_end - bytes - offset;
@@ -223,12 +229,12 @@ static void every_level_weighs_as_scalar_does(void **state)
     FOR_LEVELS(k) FOR_DTYPES(d) {
         apr_encode_weighted_fn *const weighted = k->encode_weighted[apr_dtype_id(d)];
         assert_int_equal(!weighted, !apr_kernels_for(APR_SCALAR)->encode_weighted[apr_dtype_id(d)]);
-        for (unsigned run = 0; weighted && run < 200; run++) {
+        for (size_t run = 0; weighted && run < 200; run += stride_of(d)) {
             float importance[COLUMNS];
             const size_t nrow = next() % 8 + 1, ncol = (next() % (COLUMNS / d->block) + 1) * d->block;
             const size_t n = nrow * ncol, bytes = n / d->block * d->bytes, offset = run % 4;
             unsigned char *const in = in_end - (n + offset) * sizeof(float), *const out = out_end - bytes - offset;
-            fill_importance(importance, ncol, run / 4 % 4);
+            fill_importance(importance, ncol, (unsigned)(run / 4 % 4));
             fill_blocks(d, in, n / d->block, false);
             memset(out - 16, 0x5a, bytes + 16);
             apr_kernels_for(APR_SCALAR)->encode_weighted[apr_dtype_id(d)]((const float *)(const void *)in, nrow, ncol, importance, wanted);
@@ -263,9 +269,6 @@ static void every_level_breaks_ties_of_iq4_as_scalar_does(void **state)
         }
     }
 }
-
-/* K and IQ types: scales are searched for, to fit all values of a block. */
-static bool is_searched(const struct apr_dtype *d) { return apr_dtype_id(d) >= APR_Q2_K && apr_dtype_id(d) <= APR_IQ4_XS; }
 
 /* What was encoded, decoded and is encoded again keeps its values, unless the scale is searched for. NVFP4 does so where its scales are
  * not subnormal. */
