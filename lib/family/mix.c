@@ -131,11 +131,15 @@ static const struct apr_dtype *fitting(const struct apr_dtype *chosen, uint64_t 
 
 /* ---- importance ----------------------------------------------------------------------------------------------------- */
 
-/* Of the embedding and of what makes the logits an imatrix may know nothing. */
+bool apr_mix_outside(const struct apr_mix *m, struct apr_bytes name)
+{
+    const enum apr_category c = apr_category_of(m, name);
+    return c == APR_MIX_OUTPUT || c == APR_MIX_EMBEDDING;
+}
+
 static bool needs_importance(const struct apr_mix *m, const struct apr_mixed *t)
 {
-    const enum apr_category c = apr_category_of(m, t->name);
-    if (c == APR_MIX_OUTPUT || c == APR_MIX_EMBEDDING)
+    if (apr_mix_outside(m, t->name))
         return false;
     switch (apr_dtype_id(t->dtype)) {
     case APR_IQ1_S:

@@ -47,6 +47,9 @@ struct apr_mixed {
  * is needed. */
 bool apr_mix_may_change(const struct apr_mix *m, const struct apr_mixed *t);
 
+/* Is it the output or an embedding, of which an imatrix of the very model may know nothing? */
+bool apr_mix_outside(const struct apr_mix *m, struct apr_bytes name);
+
 /* Fills in the answers. t is all tensors of the model, in any order. APR_EARG names the first one, in llama-quantize's order, that needs
  * importance weights and has none, whose rows fit neither the dtype nor one in its place, that has four dimensions and would change, or
  * of a model with experts the one whose name has no block. */

@@ -52,7 +52,7 @@ static enum apr_code tell_what_helps(const struct conversion *c, enum apr_code c
     bool blocks = false;
     for (size_t i = 0; i < c->aim.ntensor; i++)
         blocks |= c->aim.tensor[i].fixed && apr_is_quantized(c->aim.tensor[i].kept);
-    if (code == APR_EARG && strncmp(e->text, "no choice", 9) == 0 && n < sizeof e->text)
+    if (c->aim.unreachable && n < sizeof e->text)
         snprintf(e->text + n, sizeof e->text - n, "%s%s", blocks && !c->o->allow_requantize ? "; --allow-requantize lets quantized tensors change" : "",
                  c->imatrix == NULL ? "; with --imatrix there are smaller types" : "");
     return code;
@@ -109,7 +109,7 @@ static void print_choices(const struct target *aim, const struct target_tensor *
         }
     qsort(row, n, sizeof *row, in_order);
     for (size_t i = 0; i < n; i++) {
-        print_name(row[i]->name, width < NAME_WIDTH ? width : NAME_WIDTH);
+        print_name(row[i]->name, width);
         printf("  %-7s %5.2f bits  error %-10.4g", row[i]->chosen.dtype->name, bits(row[i], &row[i]->chosen), row[i]->chosen.error.weighted);
         print_other("smaller", &row[i]->less);
         print_other("larger", &row[i]->more);

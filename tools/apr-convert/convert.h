@@ -128,8 +128,7 @@ APR_MUST_CHECK enum apr_code plan_metadata(struct conversion *c, struct apr_erro
 /* The dtype that a word of the command line names, of those that can be written; NULL for none. */
 const struct apr_dtype *written_dtype(const struct options *o, const char *word);
 
-/* A name and blanks up to `width`, of tables at most NAME_WIDTH. */
-#define NAME_WIDTH 64u
+/* A name, and blanks up to `width` columns, of which there are 64 at most. */
 void print_name(struct apr_bytes name, size_t width);
 
 /* What was done, or with --dry-run what would be; why: or NULL. Returns the exit code. */

@@ -112,12 +112,6 @@ static enum apr_code importance_of(struct conversion *c, const struct apr_wish *
 
 /* ---- the mix -------------------------------------------------------------------------------------------------------- */
 
-/* Of the embedding and of what makes the logits an imatrix of the very model may know nothing. */
-static bool is_outside(struct apr_bytes name)
-{
-    return apr_bytes_is(name, "output.weight") || apr_bytes_is(name, "token_embd.weight") || apr_bytes_is(name, "per_layer_token_embd.weight");
-}
-
 static enum apr_code take_dtype(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, const struct apr_dtype *to,
                                 struct apr_error *e)
 {
@@ -196,7 +190,7 @@ static void choose_ruled(const struct apr_mix *mix, bool tied, struct apr_mixed 
     const bool output = apr_bytes_is(m->name, "output.weight");
     if (m->ruled == NULL && output)
         m->ruled = mix->leave_output ? m->from : mix->output;
-    if (m->ruled == NULL && !output && is_outside(m->name))
+    if (m->ruled == NULL && !output && apr_mix_outside(mix, m->name))
         m->ruled = mix->embedding != NULL || !tied ? mix->embedding : mix->output;
     m->dtype = m->ruled != NULL ? m->ruled : m->from;
 }
@@ -221,13 +215,13 @@ static enum apr_code choose(struct conversion *c, const struct apr_mix *mix, str
 
 /* How many tensors get blocks that importance has a say in, and how many have it; how many another dtype than was meant. True: it should
  * have importance and has none. */
-static bool count_quantized(struct conversion *c, const struct apr_planned *t, const struct apr_mixed *m)
+static bool count_quantized(struct conversion *c, const struct apr_mix *mix, const struct apr_planned *t, const struct apr_mixed *m)
 {
     const bool weighs = t->dtype != m->from && c->o->cli.run.kernels->encode_weighted[apr_dtype_id(t->dtype)] != NULL;
     c->weighable += weighs;
     c->weighed += weighs && t->importance != NULL;
     c->fell_back += m->fell_back && t->dtype != m->from;
-    return weighs && t->importance == NULL && !is_outside(m->name);
+    return weighs && t->importance == NULL && !apr_mix_outside(mix, m->name);
 }
 
 /* Does a contract, or its name, tell what a tensor is for? */
@@ -260,7 +254,7 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
     for (size_t i = 0; i < c->source.wishes.n; i++) {
         APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
         t[i].importance = importance[i];
-        lacking |= count_quantized(c, &t[i], &mixed[i]);
+        lacking |= count_quantized(c, &mix, &t[i], &mixed[i]);
     }
     if (c->imatrix != NULL && lacking && c->weighed == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "the imatrix has none of the %zu tensors that take importance: it is another model's, or an edited one",

@@ -246,10 +246,13 @@ static void print_plan(const struct conversion *c)
         }
 }
 
+#define NAME_WIDTH 64u /* beyond which a table's names stand out */
+
 void print_name(struct apr_bytes name, size_t width)
 {
+    const size_t columns = apr_columns(name), most = width < NAME_WIDTH ? width : NAME_WIDTH;
     apr_print_bytes(stdout, name);
-    printf("%*s", apr_columns(name) < width ? (int)(width - apr_columns(name)) : 0, "");
+    printf("%*s", columns < most ? (int)(most - columns) : 0, "");
 }
 
 static bool is_rounded(const struct conversion *c, const struct apr_planned *t)
@@ -269,7 +272,7 @@ static void print_rounded(const struct conversion *c)
         const struct apr_planned *const t = &c->plan.tensor[i];
         if (!is_rounded(c, t))
             continue;
-        print_name(t->name, width < NAME_WIDTH ? width : NAME_WIDTH);
+        print_name(t->name, width);
         printf("  %-4s -> %-7s %5.2f bits  rmse %-10.4g  cosine %.6f  largest error %.4g\n", dtype_from(t, text), t->dtype->name,
                t->count == 0 ? 0 : 8 * (double)t->bytes / (double)t->count, t->rmse, t->cosine, t->max_error);
     }

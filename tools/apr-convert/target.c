@@ -121,8 +121,9 @@ static enum apr_code measure(struct choosing *c, const struct apr_run *r, struct
 
 static double bits_of(const struct target *t, double bytes) { return t->elements == 0 ? 0 : 8 * bytes / (double)t->elements; }
 
-static enum apr_code unreachable(const struct target *t, uint64_t least, uint64_t most, struct apr_error *e)
+static enum apr_code unreachable(struct target *t, uint64_t least, uint64_t most, struct apr_error *e)
 {
+    t->unreachable = true;
     if (t->size > 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE,
                         "no choice of types makes a file of at most %llu bytes: the smallest has %llu, the largest has %llu",

@@ -35,6 +35,7 @@ struct target_tensor {
  *   sample      as in apr_trials: TARGET_SAMPLE, or 0 to look at all
  *   bytes       of all tensors without padding; elements of all
  *   reached     bits per element, or bytes of the file
+ *   unreachable  why it failed: no choice of types meets the target
  *   error       the sum of all (weighted) errors; bound: no choice that fits has a smaller one; exact: nor than error */
 struct target {
     double                bpw;
@@ -44,7 +45,7 @@ struct target {
     size_t                ntensor;
     uint64_t              bytes, elements;
     double                reached, error, bound;
-    bool                  exact;
+    bool                  exact, unreachable;
 };
 
 #define TARGET_SAMPLE (1u << 20)
