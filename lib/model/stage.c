@@ -2,7 +2,7 @@
 
 #include "base/bytes.h"
 
-static const char *const stages[] = {
+static const char *const stages[APR_NSTAGES] = {
     "embedding", "attn_norm", "qkv_matmul", "qkv_bias", "q_post_rope", "k_post_rope", "attn_scores", "attn_softmax", "attention",
     "attn_out", "post_attn_residual", "ffn_norm", "ffn_gate", "ffn_up", "ffn_silu", "ffn_swigl", "moe_router", "moe_router_indices",
     "moe_ffn_out", "ffn_out", "post_ffn_residual", "final_norm", "lm_head",
@@ -16,6 +16,8 @@ unsigned apr_stage_rank(struct apr_bytes stage)
         i++;
     return i;
 }
+
+const char *apr_stage_name(unsigned rank) { return stages[rank]; }
 
 void apr_stage_split(struct apr_bytes name, uint32_t *layer, struct apr_bytes *stage)
 {

@@ -96,6 +96,11 @@ typedef void apr_moments_wide_fn(const double *x, size_t n, double centre, struc
 typedef void apr_bins_fn(const float *x, size_t n, double base, double scale, uint16_t *bin);
 typedef void apr_bins_wide_fn(const double *x, size_t n, double base, double scale, uint16_t *bin);
 
+/* y[p * stride + r] = sum of w[r * n + i] * x[p * n + i] for r < nrow, p < nx: products are exact in double, product i is added to lane
+ * i % 16 by rising i, and the lanes are folded 8+8, 4+4, 2+2, 1+1.
+ *   x  doubles that hold floats: they are used nrow times */
+typedef void apr_dots_fn(const float *w, size_t nrow, const double *x, size_t nx, size_t n, double *y, size_t stride);
+
 struct apr_kernels {
     enum apr_isa             isa;
     apr_decode_fn           *decode[APR_NDTYPES];      /* NULL: not decodable, or wide */
@@ -113,6 +118,7 @@ struct apr_kernels {
     apr_moments_wide_fn     *moments_wide;
     apr_bins_fn             *bins;
     apr_bins_wide_fn        *bins_wide;
+    apr_dots_fn             *dots;
 };
 
 /* The table for a level; the CPU must have it (apr_isa_has). Valid forever, the same at every call. */
