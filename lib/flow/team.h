@@ -19,9 +19,13 @@ unsigned apr_team_size(const struct apr_team *t);
 typedef void apr_task_fn(void *ctx, size_t i, unsigned worker);
 void apr_team_do(struct apr_team *t, size_t n, apr_task_fn *task, void *ctx);
 
-/* Memory of a worker's own, at least n bytes aligned to 64, kept until the team is freed; what it held is lost when it grows. NULL when
- * memory is out. To be called between two helpings, for all workers at once: false when memory is out. */
+/* Memory of a worker's own, at least n bytes aligned to 64, kept until the team is freed; what it held is lost when it grows. To be asked
+ * for between two helpings, for all workers at once: false when memory is out. */
 bool apr_team_room(struct apr_team *t, size_t n);
 void *apr_team_scratch(struct apr_team *t, unsigned worker);
+
+/* The same of the team's own, which all see: NULL when memory is out. It and the scratch serve apr_matrices_times: who holds something there
+ * does not multiply meanwhile. */
+void *apr_team_common(struct apr_team *t, size_t n);
 
 #endif

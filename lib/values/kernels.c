@@ -34,6 +34,7 @@ static void fill(void)
         set_encoders(k);
         apr_difference_init(k, k->isa);
         apr_moments_init(k, k->isa);
+        apr_dots_init(k, k->isa);
     }
 }
 

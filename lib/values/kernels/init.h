@@ -21,6 +21,7 @@ void apr_iq_encode_init(struct apr_kernels *k);                    /* encoders o
 void apr_iq1_encode_init(struct apr_kernels *k);                   /* of IQ1, likewise */
 void apr_difference_init(struct apr_kernels *k, enum apr_isa isa); /* of no dtype */
 void apr_moments_init(struct apr_kernels *k, enum apr_isa isa);    /* likewise: moments and bins */
+void apr_dots_init(struct apr_kernels *k, enum apr_isa isa);
 
 /* The encoders of IQ4_NL and IQ4_XS, which stand apart. */
 void apr_iq4_encoders(struct apr_kernels *k);

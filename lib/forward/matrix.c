@@ -1,0 +1,151 @@
+#include "forward/matrix.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#define GROUP_ELEMENTS 65536u /* of weights that are decoded at a time: as floats they stay in the second cache */
+#define GROUP_ROWS     8u     /* at least, as far as there are so many */
+#define X_BYTES        ((uint64_t)64 << 20) /* of activations as doubles, at most, unless one position has more */
+
+/* ---- rows ----------------------------------------------------------------------------------------------------------- */
+
+static void stretch(const struct apr_input *in, uint64_t first, size_t n, float *out)
+{
+    if (!in->wide) {
+        apr_input_floats(in, NULL, first, n, out);
+        return;
+    }
+    double wide[APR_STRETCH];
+    apr_input_doubles(in, NULL, first, n, wide);
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)wide[i];
+}
+
+/* Elements side by side, n of them, however many. */
+static void elements(const struct apr_input *in, uint64_t first, size_t n, float *out)
+{
+    for (size_t now; n > 0; first += now, out += now, n -= now) {
+        now = (size_t)apr_min(n, APR_STRETCH);
+        stretch(in, first, now, out);
+    }
+}
+
+void apr_matrix_rows(const struct apr_matrix *w, uint64_t first, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++)
+        elements(w->in, (w->first + first + i) * w->nin, (size_t)w->nin, out + i * w->nin);
+}
+
+#define TILE_COLUMNS 256u
+
+/* Rows of an input whose columns are runs: h of them, at most APR_TILE. tile: h x TILE_COLUMNS. */
+static void strided_rows(const struct apr_matrix *w, uint64_t row, size_t h, float *tile, float *out)
+{
+    for (uint64_t col = 0; col < w->nin; col += TILE_COLUMNS) {
+        const size_t wide = (size_t)apr_min(TILE_COLUMNS, w->nin - col);
+        apr_input_tile_floats(w->in, NULL, w->first + row, h, col, wide, tile);
+        for (size_t i = 0; i < h; i++)
+            memcpy(out + i * w->nin + col, tile + i * wide, wide * sizeof *out);
+    }
+}
+
+/* ---- products ------------------------------------------------------------------------------------------------------- */
+
+/* What the threads do: groups of rows of all matrices, one after the other. group: rows of one. */
+struct times {
+    const struct apr_product *product;
+    size_t                    nproduct, n, group;
+    uint64_t                  nin;
+    const float              *from;
+    double                   *x;
+    size_t                    first; /* position of x */
+    struct apr_team          *team;
+};
+
+static float rounded(double sum) { return isnan(sum) ? NAN : (float)sum; }
+
+static size_t groups_of(const struct times *t, const struct apr_product *p) { return (size_t)((p->w->nout + t->group - 1) / t->group); }
+
+/* The scratch of a worker: | decoded rows | a tile | sums | */
+static size_t row_floats(const struct times *t) { return t->group * (size_t)t->nin; }
+static size_t tile_floats(const struct times *t) { return t->group * TILE_COLUMNS; }
+
+static void times_group(void *ctx, size_t i, unsigned worker)
+{
+    const struct times *const t = ctx;
+    const struct apr_product *p = t->product;
+    for (; i >= groups_of(t, p); p++)
+        i -= groups_of(t, p);
+    const struct apr_matrix *const w = p->w;
+    const uint64_t row = i * t->group;
+    const size_t nrow = (size_t)apr_min(t->group, w->nout - row);
+    float *const rows = apr_team_scratch(t->team, worker), *const tile = rows + row_floats(t);
+    double *const sums = (double *)(void *)(tile + tile_floats(t));
+    if (w->in->strided && !w->in->wide)
+        strided_rows(w, row, nrow, tile, rows);
+    else
+        apr_matrix_rows(w, row, nrow, rows);
+    w->in->k->dots(rows, nrow, t->x, t->n, (size_t)t->nin, sums, nrow);
+    for (size_t k = 0; k < t->n; k++)
+        for (size_t r = 0; r < nrow; r++)
+            p->y[(t->first + k) * p->stride + row + r] = rounded(sums[k * nrow + r]);
+}
+
+static void widen(void *ctx, size_t i, unsigned worker)
+{
+    (void)worker;
+    const struct times *const t = ctx;
+    const size_t n = (size_t)t->nin;
+    for (size_t k = 0; k < n; k++)
+        t->x[i * n + k] = t->from[(t->first + i) * n + k];
+}
+
+static size_t rows_of_group(const struct apr_product *product, size_t nproduct, uint64_t nin)
+{
+    size_t group = GROUP_ELEMENTS / (nin > 0 ? (size_t)nin : 1);
+    bool strided = false;
+    for (size_t i = 0; i < nproduct; i++)
+        strided |= product[i].w->in->strided;
+    if (strided || group > APR_TILE)
+        return APR_TILE;
+    return group < GROUP_ROWS ? GROUP_ROWS : group;
+}
+
+static bool make_room(struct times *t)
+{
+    uint64_t x, w, y;
+    return apr_mul(t->nin, sizeof(double), &x) && apr_mul(x, t->n, &x) && apr_mul(t->nin + TILE_COLUMNS, t->group * sizeof(float), &w) &&
+           apr_mul(t->n, t->group * sizeof(double), &y) && apr_add(w, y, &w) && (t->x = apr_team_common(t->team, x)) != NULL &&
+           apr_team_room(t->team, w);
+}
+
+enum apr_code apr_matrices_times(const struct apr_product *product, size_t nproduct, struct apr_team *team, const float *x, size_t n,
+                                 struct apr_error *e)
+{
+    if (nproduct == 0 || n == 0)
+        return APR_OK;
+    struct times t = { .product = product, .nproduct = nproduct, .nin = product->w->nin, .from = x, .team = team };
+    if (t.nin > APR_MOST_COLUMNS)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "rows of more than %u columns are not multiplied", (unsigned)APR_MOST_COLUMNS);
+    t.group = rows_of_group(product, nproduct, t.nin);
+    const uint64_t most = X_BYTES / (sizeof(double) * (t.nin + 1)) + 1;
+    size_t ngroup = 0;
+    for (size_t i = 0; i < nproduct; i++)
+        ngroup += groups_of(&t, &product[i]);
+    for (; t.first < n; t.first += t.n) {
+        t.n = (size_t)apr_min(n - t.first, most);
+        if (!make_room(&t))
+            return apr_no_memory(e);
+        apr_team_do(team, t.n, widen, &t);
+        apr_team_do(team, ngroup, times_group, &t);
+    }
+    return APR_OK;
+}
+
+enum apr_code apr_matrix_times(const struct apr_matrix *w, struct apr_team *team, const float *x, size_t n, float *y, size_t stride,
+                               struct apr_error *e)
+{
+    const struct apr_product one = { w, y, stride };
+    return apr_matrices_times(&one, 1, team, x, n, e);
+}

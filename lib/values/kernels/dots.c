@@ -1,0 +1,22 @@
+#include "values/kernels/init.h"
+
+static double dot(const float *w, const double *x, size_t n)
+{
+    double lane[APR_LANES] = { 0 };
+    for (size_t i = 0; i < n; i++)
+        lane[i % APR_LANES] += w[i] * x[i];
+    return apr_fold(lane);
+}
+
+static void dots(const float *w, size_t nrow, const double *x, size_t nx, size_t n, double *y, size_t stride)
+{
+    for (size_t p = 0; p < nx; p++)
+        for (size_t r = 0; r < nrow; r++)
+            y[p * stride + r] = dot(w + r * n, x + p * n, n);
+}
+
+void apr_dots_init(struct apr_kernels *k, enum apr_isa isa)
+{
+    (void)isa;
+    k->dots = dots;
+}
