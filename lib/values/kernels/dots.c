@@ -17,6 +17,16 @@ static void dots(const float *w, size_t nrow, const double *x, size_t nx, size_t
 
 void apr_dots_init(struct apr_kernels *k, enum apr_isa isa)
 {
-    (void)isa;
     k->dots = dots;
+#if APR_X86
+    if (isa == APR_AVX2)
+        apr_dots_avx2(k);
+    if (isa == APR_AVX512)
+        apr_dots_avx512(k);
+#elif APR_ARM
+    if (isa == APR_NEON)
+        apr_dots_neon(k);
+#else
+    (void)isa;
+#endif
 }

@@ -45,6 +45,8 @@ void apr_levels4_x86(struct apr_kernels *k);
 void apr_apr_x86(struct apr_kernels *k);
 void apr_difference_x86(struct apr_kernels *k, enum apr_isa isa);
 void apr_moments_x86(struct apr_kernels *k, enum apr_isa isa);
+void apr_dots_avx2(struct apr_kernels *k);
+void apr_dots_avx512(struct apr_kernels *k);
 void apr_half_neon(struct apr_kernels *k);
 void apr_float8_neon(struct apr_kernels *k);
 void apr_legacy_neon(struct apr_kernels *k);
@@ -53,11 +55,23 @@ void apr_levels4_neon(struct apr_kernels *k);
 void apr_apr_neon(struct apr_kernels *k);
 void apr_difference_neon(struct apr_kernels *k);
 void apr_moments_neon(struct apr_kernels *k);
+void apr_dots_neon(struct apr_kernels *k);
 
 /* Those encoders that have one block a lane (lanes.h): set after all others. */
 void apr_encode_avx2(struct apr_kernels *k);
 void apr_encode_avx512(struct apr_kernels *k);
 void apr_encode_neon(struct apr_kernels *k);
+
+/* Before a loop: all of its rounds at once, or so many. */
+#ifdef __clang__
+#define UNROLL  _Pragma("clang loop unroll(full)")
+#define UNROLL4 _Pragma("clang loop unroll_count(4)")
+#define UNROLL8 _Pragma("clang loop unroll_count(8)")
+#else
+#define UNROLL  _Pragma("GCC unroll 64")
+#define UNROLL4 _Pragma("GCC unroll 4")
+#define UNROLL8 _Pragma("GCC unroll 8")
+#endif
 
 /* For small functions of SIMD bodies: a call would be refused where it crosses target attributes, and undo constants. */
 #define INLINE __attribute__((always_inline)) static inline

@@ -8,17 +8,6 @@
 #ifndef APR_KERNELS_LANES_H
 #define APR_KERNELS_LANES_H
 
-/* Before a loop: all of its rounds at once, or so many. */
-#ifdef __clang__
-#define UNROLL  _Pragma("clang loop unroll(full)")
-#define UNROLL4 _Pragma("clang loop unroll_count(4)")
-#define UNROLL8 _Pragma("clang loop unroll_count(8)")
-#else
-#define UNROLL  _Pragma("GCC unroll 64")
-#define UNROLL4 _Pragma("GCC unroll 4")
-#define UNROLL8 _Pragma("GCC unroll 8")
-#endif
-
 /* Of each lane, as C's operators have it on one float; min and max are x < m ? x : m, so of NaNs the second stays. */
 LANE floats magnitude(floats v) { return floats_of(and(bits(v), all_ints(0x7fffffff))); }
 LANE floats square(floats v) { return v * v; }
