@@ -376,6 +376,58 @@ static bool is_key(const struct apr_kv *k, struct apr_bytes name)
     return k->own ? apr_bytes_equal((struct apr_bytes){ k->key.at + 1, k->key.n - 1 }, name) : apr_bytes_equal(k->key, name);
 }
 
+/* A key as it is, or without its architecture. */
+static const struct apr_meta_entry *any_entry(const struct apr_binding *b, struct apr_bytes name)
+{
+    char key[256];
+    struct apr_kv plain = { .own = true, .key = name };
+    const struct apr_meta_entry *const as_it_is = entry_at(b, name);
+    if (as_it_is != NULL || name.n > 128)
+        return as_it_is;
+    memcpy(key, ".", 1);
+    memcpy(key + 1, name.at, name.n);
+    plain.key = (struct apr_bytes){ (const unsigned char *)key, name.n + 1 };
+    char spelled[256];
+    return spell_key(b, &plain, spelled) ? entry_at(b, apr_text(spelled)) : NULL;
+}
+
+/* The entry whose array stands at a GGUF key, or at what goes with it elsewhere. */
+static const struct apr_meta_entry *list_at(const struct apr_binding *b, struct apr_bytes name)
+{
+    const struct apr_meta_entry *entry = any_entry(b, name);
+    for (size_t i = 0; i < b->family->nkv && entry == NULL; i++)
+        if (is_key(&b->family->kv[i], name) || apr_bytes_equal(b->family->kv[i].hf, name))
+            entry = stating(b, &b->family->kv[i]);
+    return entry != NULL && entry->value.type == APR_META_ARRAY && entry->value.encoding != APR_JSON ? entry : NULL;
+}
+
+/* "LIST.7": element 7 of a list in the metadata. */
+static struct apr_result element_at(const struct apr_binding *b, struct apr_bytes path)
+{
+    struct apr_result r = { 0 };
+    struct apr_value v;
+    size_t dot = path.n;
+    uint64_t index = 0;
+    while (dot > 0 && path.at[dot - 1] != '.')
+        dot--;
+    if (dot < 2 || dot == path.n || path.n - dot > 9)
+        return r;
+    for (size_t i = dot; i < path.n; i++) {
+        if (path.at[i] < '0' || path.at[i] > '9')
+            return r;
+        index = 10 * index + (uint64_t)(path.at[i] - '0');
+    }
+    const struct apr_meta_entry *const list = list_at(b, (struct apr_bytes){ path.at, dot - 1 });
+    if (list == NULL || index >= list->value.n || list->value.n > MOST_LAYERS)
+        return r;
+    struct apr_elements w = apr_elements_of(&list->value);
+    for (uint64_t i = 0; i <= index && apr_elements_next(&w, &v); i++)
+        if (i == index)
+            r = result_of(&v);
+    apr_elements_end(&w);
+    return r;
+}
+
 static struct apr_result value_of(const struct apr_binding *b, struct apr_bytes name)
 {
     const struct apr_family *f = b->family;
@@ -391,13 +443,19 @@ static struct apr_result value_of(const struct apr_binding *b, struct apr_bytes 
     if (!r.known)
         r = config_value(b, name);
     if (!r.known)
-        r = entry_at(b, name) == NULL ? r : result_of(&entry_at(b, name)->value);
+        r = any_entry(b, name) == NULL ? r : result_of(&any_entry(b, name)->value);
+    if (!r.known)
+        r = element_at(b, name);
     for (size_t i = 0; i < f->nhf_config && !r.known; i++)
         for (size_t k = 0; k < f->hf_config[i].n && !r.known; k++)
             if (apr_bytes_equal(f->hf_config[i].set[k].key, name) && holds(b, f->hf_config[i].when))
                 r = formula_value(b, &f->hf_config[i].set[k].value);
     return r;
 }
+
+struct apr_result apr_binding_word(const struct apr_binding *b, struct apr_bytes name) { return value_of(b, name); }
+
+bool apr_binding_has(const struct apr_binding *b, struct apr_bytes path) { return has_path((void *)(uintptr_t)b, path); }
 
 bool apr_binding_number(const struct apr_binding *b, struct apr_bytes name, double *out)
 {

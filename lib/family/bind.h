@@ -56,10 +56,15 @@ bool apr_binding_tied(const struct apr_binding *b);
 bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n);
 
 /* What is no size: rms_norm_eps, rope_theta, rope.scaling.factor, hidden_act ... False when nothing tells it, or it is of the other kind.
- *   name  a dim; a GGUF key without its architecture; the path in config.json or the APR key that goes with it
+ *   name  a dim; a GGUF key without its architecture; the path in config.json or the APR key that goes with it; any of these, a dot and a
+ *         number: that element of a list
  * The value is that of config.json or of the metadata, else the contract's default or constant. */
 bool apr_binding_number(const struct apr_binding *b, struct apr_bytes name, double *out);
 bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct apr_bytes *out);
+struct apr_result apr_binding_word(const struct apr_binding *b, struct apr_bytes name); /* of either kind */
+
+/* has(path): "tensors.ROLE", a path in config.json, a key of the metadata. */
+bool apr_binding_has(const struct apr_binding *b, struct apr_bytes path);
 
 /* What a model states of an entry of its family's kv; of a dim, by config.json.
  *   value   as a GGUF has it: what is stated, else what the contract has for a model that does not, if anything

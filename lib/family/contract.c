@@ -123,13 +123,14 @@ enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_ya
 /* What a name in an expression must be; the first that is not. */
 struct names_check {
     const struct apr_family *f;
+    bool                     layer; /* is a name too */
     struct apr_bytes         unknown;
 };
 
 static bool is_dim(void *ctx, struct apr_bytes name)
 {
     struct names_check *check = ctx;
-    const bool yes = apr_family_dim(check->f, name) != NULL;
+    const bool yes = apr_family_dim(check->f, name) != NULL || (check->layer && apr_bytes_is(name, "layer"));
     if (!yes)
         check->unknown = name;
     return yes;
@@ -159,11 +160,11 @@ static enum apr_code own(const struct apr_contract *c, struct apr_expr *x, unsig
     return APR_OK;
 }
 
-enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
+static enum apr_code read_expression(const struct apr_contract *c, const struct apr_yaml *at, bool term, struct apr_expr **out)
 {
     struct apr_error why;
     struct apr_bytes text;
-    struct names_check check = { c->f, { 0 } };
+    struct names_check check = { .f = c->f, .layer = term };
     if (at == NULL)
         return APR_OK;
     APR_TRY(apr_contract_word(c, at, &text));
@@ -173,15 +174,27 @@ enum apr_code apr_contract_expression(const struct apr_contract *c, const struct
     if (code != APR_OK)
         return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s", at->line, APR_PRINTED(c->f->name), why.text);
     APR_TRY(own(c, *out, at->line));
+    if (!term && apr_expr_asks(*out))
+        return apr_contract_fault(c, at, "value and at are for the section `forward`; look at", text);
     apr_expr_names(*out, is_dim, &check);
     return check.unknown.at == NULL ? APR_OK : apr_contract_fault(c, at, "no dim above this line is called", check.unknown);
+}
+
+enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
+{
+    return read_expression(c, at, false, out);
+}
+
+enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
+{
+    return read_expression(c, at, true, out);
 }
 
 /* Every has(tensors.ROLE) names a role. */
 static enum apr_code check_paths(const struct apr_contract *c)
 {
     for (size_t i = 0; i < c->f->nowned; i++) {
-        struct names_check check = { c->f, { 0 } };
+        struct names_check check = { .f = c->f };
         const struct apr_yaml at = { .line = c->f->owned[i].line };
         apr_expr_paths(c->f->owned[i].expr, is_path, &check);
         if (check.unknown.at != NULL)
@@ -298,7 +311,7 @@ static enum apr_code read_contract(const struct apr_contract *c)
     const bool named = name != NULL && name->text.n > 0 && name->text.n <= MOST_NAME;
     if (named)
         APR_TRY(apr_contract_word(c, name, &f->name));
-    APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims tensors generated kv hf_config apr tokenizer checks"));
+    APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims tensors generated kv hf_config apr tokenizer forward checks"));
     if (!named)
         return apr_contract_fault(c, name == NULL ? root : name, "it has no name, or too long a one:", apr_text("family"));
     if (schema == NULL || !apr_bytes_is(schema->text, "apr-family/1"))
@@ -310,6 +323,7 @@ static enum apr_code read_contract(const struct apr_contract *c)
     APR_TRY(apr_contract_read_roles(c, apr_yaml_get(root, "tensors"), apr_yaml_get(root, "generated")));
     APR_TRY(apr_contract_all(c, apr_yaml_get(root, "skip"), APR_YAML_LIST, sizeof *f->skip, read_skip, &f->skip, &f->nskip));
     APR_TRY(apr_contract_read_metadata(c));
+    APR_TRY(apr_contract_read_forward(c));
     APR_TRY(apr_contract_all(c, apr_yaml_get(root, "checks"), APR_YAML_LIST, sizeof *f->vector, read_vector, &f->vector, &f->nvector));
     return check_paths(c);
 }

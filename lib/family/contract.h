@@ -29,8 +29,10 @@ APR_MUST_CHECK enum apr_code apr_contract_words(const struct apr_contract *c, co
 APR_MUST_CHECK enum apr_code apr_contract_several(const struct apr_contract *c, const struct apr_yaml *at, size_t most,
                                                   struct apr_words *out);
 
-/* An expression whose names are dims that have been read: so a dim needs only those above it, and there are no circles. */
+/* An expression whose names are dims that have been read: so a dim needs only those above it, and there are no circles. A term of the
+ * forward pass may ask for values beside them, and has `layer`. */
 APR_MUST_CHECK enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
+APR_MUST_CHECK enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 
 /* A dim that the word of `at` must be. */
 APR_MUST_CHECK enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes name,
@@ -42,10 +44,11 @@ typedef enum apr_code apr_contract_read_fn(const struct apr_contract *c, const s
 APR_MUST_CHECK enum apr_code apr_contract_all(const struct apr_contract *c, const struct apr_yaml *at, enum apr_yaml_kind kind, size_t size,
                                               apr_contract_read_fn *read, void *array, size_t *n);
 
-/* Fill f->dim and f->role; f->kv, hf_config, apr and tokenizer. */
+/* Fill f->dim and f->role; f->kv, hf_config, apr and tokenizer; f->term and runs. */
 APR_MUST_CHECK enum apr_code apr_contract_read_dims(const struct apr_contract *c, const struct apr_yaml *dims);
 APR_MUST_CHECK enum apr_code apr_contract_read_roles(const struct apr_contract *c, const struct apr_yaml *tensors,
                                                      const struct apr_yaml *generated);
 APR_MUST_CHECK enum apr_code apr_contract_read_metadata(const struct apr_contract *c);
+APR_MUST_CHECK enum apr_code apr_contract_read_forward(const struct apr_contract *c);
 
 #endif

@@ -14,13 +14,14 @@
 #define MOST_DIGITS 63   /* of one number, as spelled */
 
 enum op {
-    NUMBER, STRING, NAME, HAS,
-    AND, OR, IF,                                                          /* which operands are needed, they find out */
+    NUMBER, STRING, NAME, HAS, VALUE,
+    AT,                                                                   /* of a path and one operand */
+    AND, OR, IF, FIRST,                                                   /* which operands are needed, they find out */
     NEGATIVE, NOT, FLOOR, CEIL, SQRT, LN,
-    EQ, NE, LT, LE, GT, GE, ADD, SUB, MUL, DIV, MIN, MAX, FIRST_BINARY = EQ,
+    EQ, NE, LT, LE, GT, GE, ADD, SUB, MUL, DIV, MOD, MIN, MAX, FIRST_BINARY = EQ,
 };
 
-/* kid: indices of the operands, all below the node's own. text: of NAME and HAS as spelled, of STRING without its quotes. */
+/* kid: indices of the operands, all below the node's own. text: of NAME, HAS, VALUE and AT as spelled, of STRING without its quotes. */
 struct node {
     enum op          op;
     uint16_t         kid[3];
@@ -57,7 +58,7 @@ static const struct function {
     unsigned    arguments;
 } functions[] = {
     { "floor", FLOOR, 1 }, { "ceil", CEIL, 1 }, { "sqrt", SQRT, 1 }, { "ln", LN, 1 },
-    { "min", MIN, 2 },     { "max", MAX, 2 },   { "if", IF, 3 },
+    { "min", MIN, 2 },     { "max", MAX, 2 },   { "mod", MOD, 2 }, { "first", FIRST, 2 }, { "if", IF, 3 },
 };
 
 /* ---- compiling ----------------------------------------------------------------------------------------------------- */
@@ -217,7 +218,8 @@ static enum apr_code read_string(struct reader *r, uint16_t *out)
     return APR_OK;
 }
 
-static enum apr_code read_path(struct reader *r, uint16_t *out)
+/* A path, of which the op knows what to do with it. */
+static enum apr_code read_path(struct reader *r, enum op op, uint16_t *out)
 {
     skip_space(r);
     const size_t begin = r->at;
@@ -226,7 +228,22 @@ static enum apr_code read_path(struct reader *r, uint16_t *out)
         if (take_word(r).n == 0)
             return expected(r, "a name");
     } while (peek(r) == '.');
-    *out = add(r, (struct node){ .op = HAS, .text = since(r, begin) });
+    *out = add(r, (struct node){ .op = op, .text = since(r, begin) });
+    return APR_OK;
+}
+
+/* at(path, index): the index comes behind the path, and the node of both behind the index. */
+static enum apr_code read_at(struct reader *r, uint16_t *out)
+{
+    uint16_t path;
+    struct node n = { .op = AT };
+    APR_TRY(read_path(r, AT, &path));
+    n.text = r->x->node[path].text;
+    r->x->n = path;
+    if (!accept(r, ","))
+        return expected(r, "','");
+    APR_TRY(read_binary(r, LEVEL_OR, &n.kid[0]));
+    *out = add(r, n);
     return APR_OK;
 }
 
@@ -244,8 +261,10 @@ static enum apr_code read_arguments(struct reader *r, const struct function *f, 
 
 static enum apr_code read_call(struct reader *r, size_t begin, struct apr_bytes name, uint16_t *out)
 {
-    if (apr_bytes_is(name, "has"))
-        return read_path(r, out);
+    if (apr_bytes_is(name, "has") || apr_bytes_is(name, "value"))
+        return read_path(r, apr_bytes_is(name, "has") ? HAS : VALUE, out);
+    if (apr_bytes_is(name, "at"))
+        return read_at(r, out);
     for (size_t i = 0; i < APR_LENGTH(functions); i++)
         if (apr_bytes_is(name, functions[i].name))
             return read_arguments(r, &functions[i], out);
@@ -381,6 +400,7 @@ static struct apr_result calculate(enum op op, double a, double b)
     case DIV:      return b == 0 ? unknown : number(a / b);
     case FLOOR:    return number(floor(a));
     case CEIL:     return number(ceil(a));
+    case MOD:      return b == 0 ? unknown : number(a - b * floor(a / b));
     case MIN:      return number(a < b ? a : b);
     case MAX:      return number(a > b ? a : b);
     case SQRT:     return number(sqrt(a));
@@ -403,6 +423,16 @@ static struct apr_result decide(const struct apr_expr *x, const struct node *n, 
         open |= !is_number(r);
     }
     return open ? unknown : number(!decisive);
+}
+
+/* Element number `index` of the list at the path: it has the path of the list, a dot and the number. */
+static struct apr_result element(const struct node *n, struct apr_result index, const struct apr_scope *scope)
+{
+    char path[MOST_BYTES + 24];
+    if (!is_number(index) || !(index.number >= 0 && index.number < 0x1p53) || index.number != floor(index.number))
+        return unknown;
+    const int length = snprintf(path, sizeof path, "%.*s.%llu", APR_PRINTED(n->text), (unsigned long long)index.number);
+    return scope->value(scope->ctx, (struct apr_bytes){ (const unsigned char *)path, (size_t)length });
 }
 
 static struct apr_result operate(const struct apr_expr *x, const struct node *n, const struct apr_scope *scope)
@@ -428,13 +458,18 @@ static struct apr_result evaluate(const struct apr_expr *x, unsigned i, const st
     case STRING:
         return (struct apr_result){ .known = true, .text = n->text };
     case NAME:
-        r = scope->value(scope->ctx, n->text);
+    case VALUE:
+    case AT:
+        r = n->op == AT ? element(n, evaluate(x, n->kid[0], scope), scope) : scope->value(scope->ctx, n->text);
         return is_number(r) ? number(r.number) : r;
     case HAS:
         return number(scope->has(scope->ctx, n->text));
     case AND:
     case OR:
         return decide(x, n, scope);
+    case FIRST:
+        r = evaluate(x, n->kid[0], scope);
+        return r.known ? r : evaluate(x, n->kid[1], scope);
     case IF:
         r = evaluate(x, n->kid[0], scope);
         return is_number(r) ? evaluate(x, n->kid[r.number != 0 ? 1 : 2], scope) : unknown;
@@ -472,6 +507,14 @@ static void each(const struct apr_expr *x, enum op op, bool (*f)(void *ctx, stru
 
 void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx) { each(x, NAME, f, ctx); }
 void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, HAS, f, ctx); }
+
+bool apr_expr_asks(const struct apr_expr *x)
+{
+    bool asks = false;
+    for (unsigned i = 0; i < x->n; i++)
+        asks |= x->node[i].op == VALUE || x->node[i].op == AT;
+    return asks;
+}
 
 bool apr_path_role(struct apr_bytes path, struct apr_bytes *role)
 {

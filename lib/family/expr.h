@@ -15,21 +15,23 @@ struct apr_result {
 struct apr_expr;
 
 /* Compiles text: numbers, 'strings', names, + - * / (real), unary -, ( ), == != < <= > >=, and or not, floor ceil sqrt ln of one, min max
- * of two, if(c, a, b), has(path) where path is name.name. Lowest to highest: or, and, not, comparison (which does not chain), + -, * /,
+ * mod of two, first(a, b): a where that is known, else b; if(c, a, b); and of a path, name.name: has(path), value(path), at(path, i): element
+ * i, from 0, of the list there. Lowest to highest: or, and, not, comparison (which does not chain), + -, * /,
  * unary -. At most 1,024 bytes, 64 levels. APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it
  * with apr_expr_free. */
 APR_MUST_CHECK enum apr_code apr_expr_new(struct apr_expr **x, struct apr_bytes text, struct apr_error *e);
 void apr_expr_free(struct apr_expr *x);
 
-/* How names get their values while evaluating. Either may say "not known". */
+/* How names and paths get their values while evaluating; an element's path ends in its number, and lives for the call. Either may say "not
+ * known". */
 struct apr_scope {
     struct apr_result (*value)(void *ctx, struct apr_bytes name);
     bool              (*has)(void *ctx, struct apr_bytes path);
     void               *ctx;
 };
 
-/* The value; not known when a name it needs is not, a division is by zero, types do not fit, or the number is not finite. `and`, `or`
- * and `if` need only the operands that decide. Never fails otherwise. Any thread. */
+/* The value; not known when a name it needs is not, a division is by zero, types do not fit, or the number is not finite. `and`, `or`,
+ * `first` and `if` need only the operands that decide. Never fails otherwise. Any thread. */
 struct apr_result apr_expr_value(const struct apr_expr *x, const struct apr_scope *scope);
 
 /* As a size: a non-negative integer below 2^53; false when it is not known or none. */
@@ -41,6 +43,9 @@ bool apr_expr_true(const struct apr_expr *x, const struct apr_scope *scope, bool
 /* Calls f for every name it mentions, for every path of has, in order; stops when f returns false. */
 void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx);
 void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx);
+
+/* Does it ask for the value of a path? */
+bool apr_expr_asks(const struct apr_expr *x);
 
 /* Is the path "tensors.ROLE"? Then *role is. */
 bool apr_path_role(struct apr_bytes path, struct apr_bytes *role);

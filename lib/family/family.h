@@ -150,6 +150,21 @@ struct apr_rope_type {
     int gguf_order, hf_order;
 };
 
+/* What a forward pass is told (family/terms.h has what each term means). */
+enum apr_term {
+    APR_TERM_LAYERS, APR_TERM_HIDDEN, APR_TERM_HEADS, APR_TERM_KV_HEADS, APR_TERM_HEAD_K, APR_TERM_HEAD_V, APR_TERM_CONTEXT,
+    APR_TERM_PARALLEL, APR_TERM_NORM_AFTER, APR_TERM_LAYER_NORM, APR_TERM_EPS, APR_TERM_ACT, APR_TERM_GATE_IN_UP, APR_TERM_CAUSAL, APR_TERM_HEAD,
+    APR_TERM_FEATURES,
+    APR_TERM_EMBED_SCALE, APR_TERM_RESIDUAL_SCALE, APR_TERM_LOGIT_SCALE, APR_TERM_LOGIT_CAP, APR_TERM_ATTN_SCALE, APR_TERM_ATTN_CAP,
+    APR_TERM_WINDOW, APR_TERM_TEMPERATURE, APR_TERM_TEMPERATURE_LENGTH, APR_TERM_LATENT_RANK,
+    APR_TERM_ROPE_DIMS, APR_TERM_ROPE_SKIP, APR_TERM_ROPE_BASE, APR_TERM_ROPE_ADJACENT, APR_TERM_ROPE_KIND, APR_TERM_ROPE_FACTOR,
+    APR_TERM_ROPE_ORIGINAL, APR_TERM_ROPE_MSCALE, APR_TERM_ROPE_MSCALE_ALL, APR_TERM_ROPE_SCALE,
+    APR_TERM_EXPERTS, APR_TERM_EXPERTS_USED, APR_TERM_EXPERT_SIGMOID, APR_TERM_EXPERT_NORMALIZED, APR_TERM_EXPERT_SCALE,
+    APR_TERM_EXPERT_GROUPS, APR_TERM_EXPERT_GROUPS_USED, APR_TERM_EXPERT_BEST_TWO,
+    APR_NTERMS,
+};
+extern const char *const apr_term_words[APR_NTERMS];
+
 /* A test vector: dims, and the elements that the model of that name has. */
 struct apr_vector {
     struct apr_bytes model;
@@ -183,6 +198,8 @@ struct apr_family {
     struct apr_rope_type       rope_type;
     struct apr_settings        apr;
     struct apr_tokenizer_rules tokenizer;
+    struct apr_expr           *term[APR_NTERMS]; /* of `forward`; NULL: not said */
+    bool                       runs;             /* there is such a section */
     struct apr_vector         *vector;
     size_t                     nskip, ndim, nrole, nkv, nhf_config, nvector;
     struct apr_arena          *arena;     /* of all of that, but for the expressions */
