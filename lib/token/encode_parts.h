@@ -1,0 +1,78 @@
+/* What an encoder is put together with: the frame (encode.c), a model for each kind of vocabulary, the steps of a tokenizer.json before it. */
+#ifndef APR_ENCODE_PARTS_H
+#define APR_ENCODE_PARTS_H
+
+#include "token/encode.h"
+
+/* Text that is made; begin with zeros, free `at` with free. What fails for want of memory leaves it as it was. */
+struct apr_made {
+    unsigned char *at;
+    size_t         n, room;
+};
+APR_MUST_CHECK enum apr_code apr_made_add(struct apr_made *m, struct apr_bytes text, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_made_character(struct apr_made *m, uint32_t c, struct apr_error *e); /* as UTF-8 */
+
+/* The character at s, whose UTF-8 has *n bytes; n bytes are left, at least one. What begins no character is U+FFFD, one byte long. */
+uint32_t apr_character(const unsigned char *s, size_t left, size_t *n);
+
+/* ---- models ---------------------------------------------------------------------------------------------------------- */
+
+/* Whose results are to come out.
+ *   HUGGINGFACE    there is a tokenizer.json; its normalizer and pre_tokenizer are the frame's, the model is left
+ *   SENTENCEPIECE  a checkpoint without one: tokenizer.model, vocab.txt, vocab.json; the program that made it, or transformers
+ *   LLAMA_CPP      metadata, of a GGUF or an APR: llama.cpp */
+enum apr_manner { APR_AS_HUGGINGFACE, APR_AS_SENTENCEPIECE, APR_AS_LLAMA_CPP };
+
+/* Where a text stands. AT_START: nothing of the text is before it. AFTER_TOKEN: a special token (one found in the text) is. */
+enum { APR_AT_START = 1, APR_AFTER_TOKEN = 2 };
+
+/* A kind of vocabulary at work. The state is its own; v stays, is indexed (apr_vocabulary_find works), and is not changed.
+ *   begin     makes *state, NULL after a failure. APR_EUNSUPPORTED names what it does not know
+ *   encode    adds the tokens of a text that is not empty. Special tokens have been cut out, what stands around a text is not its affair.
+ *             HUGGINGFACE: one piece of what the pre_tokenizer made, normalized, UTF-8 (bytes that were none are U+FFFD by now);
+ *             else all that stands between two special tokens, as it is, any bytes: normalizing and cutting are the model's
+ *   spelling  of a token that is neither CONTROL nor added: what it stands for in a text, a view until the next call
+ *   end       frees; state may be NULL */
+struct apr_token_model {
+    enum apr_code (*begin)(void **state, const struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e);
+    enum apr_code (*encode)(void *state, struct apr_bytes text, unsigned where, struct apr_ids *ids, struct apr_error *e);
+    struct apr_bytes (*spelling)(void *state, const struct apr_token *t);
+    void (*end)(void *state);
+};
+
+/* bpe.c: byte-level and any other BPE of a tokenizer.json, also with byte_fallback (Llama, Gemma); of a GGUF, "gpt2".
+ * spm.c: tokenizer.model of type BPE; of a GGUF, "llama". unigram.c: Unigram; "t5". wordpiece.c: WordPiece, vocab.txt; "bert". */
+extern const struct apr_token_model apr_model_bpe, apr_model_spm, apr_model_unigram, apr_model_wordpiece;
+
+/* ---- a normalizer (normalize.c) -------------------------------------------------------------------------------------- */
+
+/* The normalizer of a tokenizer.json: any type that there is, and Sequences of them. *n is NULL where it has none. APR_EUNSUPPORTED names a
+ * type that is not known. v stays. */
+struct apr_normalizer;
+APR_MUST_CHECK enum apr_code apr_normalizer_new(struct apr_normalizer **n, const struct apr_vocabulary *v, struct apr_error *e);
+void apr_normalizer_free(struct apr_normalizer *n);
+
+/* Puts the text, which is UTF-8, into `out` as it is normalized: in the place of what is there. text is not in out. n is not NULL. */
+APR_MUST_CHECK enum apr_code apr_normalize(struct apr_normalizer *n, struct apr_bytes text, struct apr_made *out, struct apr_error *e);
+
+/* ---- Unicode's forms (compose.c) ------------------------------------------------------------------------------------- */
+
+enum apr_form { APR_NFC, APR_NFD, APR_NFKC, APR_NFKD };
+
+/* Puts the text, UTF-8, into `out` in that form: in the place of what is there. */
+APR_MUST_CHECK enum apr_code apr_compose(enum apr_form form, struct apr_bytes text, struct apr_made *out, struct apr_error *e);
+
+/* ---- expressions (expression.c) -------------------------------------------------------------------------------------- */
+
+/* An expression of a tokenizer, over characters, with Unicode's classes. APR_EUNSUPPORTED: it is none that is understood. Of huggingface: as
+ * Oniguruma has it; else as it stands. Free with apr_expression_free. */
+struct apr_expression;
+APR_MUST_CHECK enum apr_code apr_expression_new(struct apr_expression **x, struct apr_bytes text, bool huggingface, struct apr_error *e);
+void apr_expression_free(struct apr_expression *x);
+
+/* The first match in text (UTF-8) that begins at `from` or later, with what is before it in view: from *begin to *end, which may be the same.
+ * *found is false when there is none. APR_ELIMIT: it takes too many steps. */
+APR_MUST_CHECK enum apr_code apr_expression_next(struct apr_expression *x, struct apr_bytes text, size_t from, size_t *begin, size_t *end,
+                                                 bool *found, struct apr_error *e);
+
+#endif
