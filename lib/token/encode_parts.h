@@ -1,4 +1,4 @@
-/* What an encoder is put together with: the frame (encode.c), a model for each kind of vocabulary, the steps of a tokenizer.json before it. */
+/* What an encoder is put together with: the frame (encode.c), a model for each kind of vocabulary, a tokenizer.json's steps before it. */
 #ifndef APR_ENCODE_PARTS_H
 #define APR_ENCODE_PARTS_H
 
@@ -26,7 +26,7 @@ enum apr_manner { APR_AS_HUGGINGFACE, APR_AS_SENTENCEPIECE, APR_AS_LLAMA_CPP };
 /* Where a text stands. AT_START: nothing of the text is before it. AFTER_TOKEN: a special token (one found in the text) is. */
 enum { APR_AT_START = 1, APR_AFTER_TOKEN = 2 };
 
-/* A kind of vocabulary at work. The state is its own; v stays, is indexed (apr_vocabulary_find works), and is not changed.
+/* A kind of vocabulary at work. The state is its own; v stays and is indexed (apr_vocabulary_find works); only its arena is used.
  *   begin     makes *state, NULL after a failure. APR_EUNSUPPORTED names what it does not know
  *   encode    adds the tokens of a text that is not empty. Special tokens have been cut out, what stands around a text is not its affair.
  *             HUGGINGFACE: one piece of what the pre_tokenizer made, normalized, UTF-8 (bytes that were none are U+FFFD by now);
@@ -34,7 +34,7 @@ enum { APR_AT_START = 1, APR_AFTER_TOKEN = 2 };
  *   spelling  of a token that is neither CONTROL nor added: what it stands for in a text, a view until the next call
  *   end       frees; state may be NULL */
 struct apr_token_model {
-    enum apr_code (*begin)(void **state, const struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e);
+    enum apr_code (*begin)(void **state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e);
     enum apr_code (*encode)(void *state, struct apr_bytes text, unsigned where, struct apr_ids *ids, struct apr_error *e);
     struct apr_bytes (*spelling)(void *state, const struct apr_token *t);
     void (*end)(void *state);
@@ -47,9 +47,9 @@ extern const struct apr_token_model apr_model_bpe, apr_model_spm, apr_model_unig
 /* ---- a normalizer (normalize.c) -------------------------------------------------------------------------------------- */
 
 /* The normalizer of a tokenizer.json: any type that there is, and Sequences of them. *n is NULL where it has none. APR_EUNSUPPORTED names a
- * type that is not known. v stays. */
+ * type that is not known. v stays; its arena is used. */
 struct apr_normalizer;
-APR_MUST_CHECK enum apr_code apr_normalizer_new(struct apr_normalizer **n, const struct apr_vocabulary *v, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_normalizer_new(struct apr_normalizer **n, struct apr_vocabulary *v, struct apr_error *e);
 void apr_normalizer_free(struct apr_normalizer *n);
 
 /* Puts the text, which is UTF-8, into `out` as it is normalized: in the place of what is there. text is not in out. n is not NULL. */
@@ -64,14 +64,14 @@ APR_MUST_CHECK enum apr_code apr_compose(enum apr_form form, struct apr_bytes te
 
 /* ---- expressions (expression.c) -------------------------------------------------------------------------------------- */
 
-/* An expression of a tokenizer, over characters, with Unicode's classes. APR_EUNSUPPORTED: it is none that is understood. Of huggingface: as
- * Oniguruma has it; else as it stands. Free with apr_expression_free. */
+/* An expression of a tokenizer, over characters, with Unicode's classes. APR_EUNSUPPORTED: it is none that is understood. huggingface: it is
+ * read as Oniguruma reads it; else as it stands. Free with apr_expression_free. */
 struct apr_expression;
 APR_MUST_CHECK enum apr_code apr_expression_new(struct apr_expression **x, struct apr_bytes text, bool huggingface, struct apr_error *e);
 void apr_expression_free(struct apr_expression *x);
 
-/* The first match in text (UTF-8) that begins at `from` or later, with what is before it in view: from *begin to *end, which may be the same.
- * *found is false when there is none. APR_ELIMIT: it takes too many steps. */
+/* The first match in text (UTF-8) that begins at `from` or later, with what is before it in view: from *begin to *end, which may be the
+ * same. *found is false when there is none. APR_ELIMIT: it takes too many steps. */
 APR_MUST_CHECK enum apr_code apr_expression_next(struct apr_expression *x, struct apr_bytes text, size_t from, size_t *begin, size_t *end,
                                                  bool *found, struct apr_error *e);
 
