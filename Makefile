@@ -45,13 +45,15 @@ BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair
 LIBRARY := $(BUILD)/libaprtools.a
 
 all: $(TOOLS)
-$(LIBRARY): $(call obj,$(SOURCES)) $(BUILD)/families.o
+$(LIBRARY): $(call obj,$(SOURCES)) $(BUILD)/families.o $(BUILD)/maps.o
 	$(call say,AR) rm -f $@ && ar rcs $@ $^
 
-# The families' contracts as C strings; the codebooks of quantized types as C; styles and scripts of pages as string literals.
-$(BUILD)/families.c: lib/family/embed.sh $(sort $(wildcard families/*.yaml))
-	$(make) sh $^ >$@.part && mv $@.part $@
-$(BUILD)/families.o: $(BUILD)/families.c
+# The families' contracts and the maps of foreign names as C strings; the codebooks of quantized types as C; styles and scripts of pages as string literals.
+$(BUILD)/families.c: $(sort $(wildcard families/*.yaml))
+$(BUILD)/maps.c: $(sort $(wildcard maps/*.yaml))
+$(BUILD)/families.c $(BUILD)/maps.c: lib/family/embed.sh
+	$(make) sh $< $(filter-out $<,$^) >$@.part && mv $@.part $@
+$(BUILD)/families.o $(BUILD)/maps.o: %.o: %.c
 	$(compile) -c -o $@ $<
 $(BUILD)/lib/values/kernels/grids.h: lib/values/kernels/grids.jq data/iq-grids.json
 	$(make) jq -rf $^ >$@.part && mv $@.part $@

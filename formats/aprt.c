@@ -5,6 +5,7 @@
 #include "files/source.h"
 #include "model/format.h"
 #include "model/model.h"
+#include "model/stage.h"
 
 #define HEADER 12u
 
@@ -12,24 +13,6 @@ static bool probe(struct apr_bytes start, uint64_t size)
 {
     (void)size;
     return start.n >= 4 && memcmp(start.at, "APRT", 4) == 0;
-}
-
-static bool is_utf8(struct apr_bytes text)
-{
-    for (size_t i = 0, n; i < text.n; i += n)
-        if ((n = apr_utf8_length(text.at + i, text.n - i)) == 0)
-            return false;
-    return true;
-}
-
-/* The stage is known by the file's name alone: "trace/layer-3/ffn_out.bin" -> "ffn_out". */
-static struct apr_bytes stage(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    struct apr_bytes name = apr_text(slash == NULL ? path : slash + 1);
-    if (name.n >= 4 && memcmp(name.at + name.n - 4, ".bin", 4) == 0)
-        name.n -= 4;
-    return name.n > 0 && strcmp(path, "-") != 0 && is_utf8(name) ? name : apr_text("stage");
 }
 
 static enum apr_code read(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
@@ -48,7 +31,8 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
                  apr_left(&c));
         return apr_found(APR_ECORRUPT, e, "aprt.extent");
     }
-    const struct apr_bytes name = stage(s->path);
+    struct apr_bytes name; /* the file has the layer, but not the stage */
+    apr_stage_of_path(s->path, ".bin", &name);
     struct apr_tensor t = { .dtype = &apr_dtypes[APR_F32], .ndim = 1, .dim = { count } };
     t.name = layer == UINT32_MAX ? apr_arena_format(&m->arena, "%.*s", APR_PRINTED(name))
                                  : apr_arena_format(&m->arena, "layer-%u/%.*s", layer, APR_PRINTED(name));

@@ -1,5 +1,5 @@
 #include "model/format.h"
 
-extern const struct apr_format apr_gguf, apr_apr, apr_aprt, apr_safetensors;
+extern const struct apr_format apr_gguf, apr_apr, apr_aprt, apr_npy, apr_safetensors;
 
-const struct apr_format *const apr_formats[] = { &apr_gguf, &apr_apr, &apr_aprt, &apr_safetensors, NULL };
+const struct apr_format *const apr_formats[] = { &apr_gguf, &apr_apr, &apr_aprt, &apr_npy, &apr_safetensors, NULL };

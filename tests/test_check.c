@@ -681,7 +681,7 @@ static void each_code(const char *text, char quote, void (*f)(const char *code, 
     char pattern[160];
     regex_t code;
     regmatch_t at[3];
-    static const char prefix[] = "apr|gguf|st|aprt|index|file|tensor|meta|config|contract|vocab|values|layers|codec|adapter|module";
+    static const char prefix[] = "apr|gguf|st|aprt|npy|trace|index|file|tensor|meta|config|contract|vocab|values|layers|codec|adapter|module";
     snprintf(pattern, sizeof pattern, "%c((%s)(\\.[a-z_]+)+)%c", quote, prefix, quote);
     assert_int_equal(regcomp(&code, pattern, REG_EXTENDED), 0);
     for (; regexec(&code, text, APR_LENGTH(at), at, 0) == 0; text += at[0].rm_eo) {

@@ -1,7 +1,8 @@
-# Prints files as C strings: families/*.yaml, for lib/family/family.c to find at run time.
-cat <<'END'
-extern const struct embedded { const char *file, *text; } apr_embedded_families[];
-const struct embedded apr_embedded_families[] = {
+# Prints files of one folder as C strings, for those who want them at run time: apr_embedded_families, of families/*.yaml, and the like.
+name=apr_embedded_$(dirname "$1")
+cat <<END
+extern const struct embedded { const char *file, *text; } $name[];
+const struct embedded $name[] = {
 END
 for file; do
     printf '{ "%s",\n' "$file"

@@ -4,24 +4,30 @@
 
 #include "forward/stage_map.h"
 
+/* What the activations are compared with. has: is that stage of that layer there? Some foreign values are one of two stages, and only the
+ * other side shows which: a projection is qkv_bias where the model has a bias, else qkv_matmul. */
+struct apr_other_side {
+    bool (*has)(void *ctx, uint32_t layer, unsigned stage);
+    void  *ctx;
+};
+
 /* Opens a trace (a folder, one APRT or .npy file) or activations that another program saved under its own names (a SafeTensors file, a folder
- * of .npy files): these are found by the map, NULL meaning that of transformers. What the map does not know is left out; when that is more
- * than it ignores, m has the note "trace.unmapped", for the tool to tell. Leading dimensions of 1 are dropped down to two. Tensors are views
- * of the file but those put together or split, which are copies in m's arena. Checkpoints and files without one known name: APR_EARG, with names
- * that are in it. Close with apr_close. */
-APR_MUST_CHECK enum apr_code apr_open_trace(struct apr_model **m, const char *path, const struct apr_stage_map *map, const struct apr_run *r,
-                                            struct apr_error *e);
+ * of .npy files): these are found by the map, NULL meaning that of transformers. What the map does not know is left out; what it neither knows
+ * nor ignores is counted in a note, "trace.unmapped", for the tool to tell. Leading dimensions of 1 are dropped, down to two. Tensors are views
+ * of the file, but those put together or split are copies. Where no name is known, as in a checkpoint: APR_EARG, with two names that are there.
+ * other: NULL, nothing is known of it. Close with apr_close. */
+APR_MUST_CHECK enum apr_code apr_open_trace(struct apr_model **m, const char *path, const struct apr_stage_map *map,
+                                            const struct apr_other_side *other, const struct apr_run *r, struct apr_error *e);
 
-/* The same of a model that is open; it is fit only for apr_close after a failure. Nothing happens to a trace of ours. */
-APR_MUST_CHECK enum apr_code apr_as_trace(struct apr_model *m, const struct apr_stage_map *map, struct apr_error *e);
+/* The same of a model that is open; after a failure it is fit for nothing but apr_close. A trace under our names stays as it is. */
+APR_MUST_CHECK enum apr_code apr_as_trace(struct apr_model *m, const struct apr_stage_map *map, const struct apr_other_side *other,
+                                          struct apr_error *e);
 
-/* Some foreign values are one of two stages, and only who compares them knows which: a projection is qkv_bias where the model has a bias, else
- * qkv_matmul. They stand under the latter until this is called: made(ctx, layer, stage) says whether the other side has that stage. */
-APR_MUST_CHECK enum apr_code apr_trace_settle(struct apr_model *m, bool (*made)(void *ctx, uint32_t layer, unsigned stage), void *ctx,
-                                              struct apr_error *e);
+/* Was it made of another program's activations? Then it has only some of the stages. */
+bool apr_is_foreign(const struct apr_model *m);
 
-/* lm_head and the router's stages are saved of the last position alone, or of all. True when t holds a whole multiple of `count` values of such
- * a stage: *view is then the last `count` of them, in one dimension. */
+/* lm_head and the stages of experts are saved of the last position alone, or of all. True when t, of such a stage, holds `count` values several
+ * times: *view is then the last of them, in one dimension. */
 bool apr_trace_last(const struct apr_tensor *t, uint64_t count, struct apr_tensor *view);
 
 #endif

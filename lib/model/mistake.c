@@ -30,7 +30,6 @@ static const struct {
     { "fmgg", 4, "is a GGML file of old (ggmf), from before GGUF: convert the model's own checkpoint again" },
     { "algg", 4, "is a LoRA of old GGML (ggla), from before GGUF: convert the adapter again" },
     { "\x89HDF\r\n", 6, "is an HDF5 file, as Keras writes its weights: convert it to SafeTensors first" },
-    { "\x93NUMPY", 6, "is a NumPy array, not a model" },
 };
 
 static bool begins(struct apr_bytes file, const char *with, size_t n) { return file.n >= n && memcmp(file.at, with, n) == 0; }

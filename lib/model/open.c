@@ -177,9 +177,25 @@ struct stage_files {
     size_t n, room;
 };
 
+static bool ends(const char *name, const char *with)
+{
+    const size_t n = strlen(name), m = strlen(with);
+    return n > m && strcmp(name + n - m, with) == 0;
+}
+
+/* Is a file of that name one of a trace's? */
+static bool is_stage_file(const char *name)
+{
+    const struct apr_format *const *f = apr_formats;
+    while (*f != NULL && !((*f)->trace && ends(name, (*f)->suffix)))
+        f++;
+    return *f != NULL;
+}
+
+/* Without what it ends in. */
 static struct apr_bytes stage_name(const char *path)
 {
-    return (struct apr_bytes){ (const unsigned char *)path, strlen(path) - strlen(".bin") };
+    return (struct apr_bytes){ (const unsigned char *)path, (size_t)(strrchr(path, '.') - path) };
 }
 
 static int in_computation_order(const void *a, const void *b)
@@ -204,7 +220,7 @@ static enum apr_code add_stage(struct stage_files *found, char *path, struct apr
     return APR_OK;
 }
 
-/* Appends the *.bin files of FOLDER/SUB (SUB may be ""), and when `deeper` those of its folders layer-*. A SUB that is no folder has
+/* Appends the stages in FOLDER/SUB (SUB may be ""), and when `deeper` those of its folders layer-*. A SUB that is no folder has
  * none. */
 static enum apr_code find_stages(struct stage_files *found, const char *folder, const char *sub, bool deeper, struct apr_error *e)
 {
@@ -222,8 +238,7 @@ static enum apr_code find_stages(struct stage_files *found, const char *folder, 
             code = apr_fail(e, APR_EIO, APR_NOWHERE, "cannot list the folder: %s", strerror(errno));
         if (entry == NULL)
             break;
-        const size_t n = strlen(entry->d_name);
-        if (n > 4 && strcmp(entry->d_name + n - 4, ".bin") == 0)
+        if (is_stage_file(entry->d_name))
             code = add_stage(found, *sub == 0 ? strdup(entry->d_name) : join(sub, apr_text(entry->d_name)), e);
         else if (deeper && strncmp(entry->d_name, "layer-", 6) == 0)
             code = find_stages(found, folder, entry->d_name, false, e);

@@ -37,6 +37,33 @@ void apr_stage_split(struct apr_bytes name, uint32_t *layer, struct apr_bytes *s
     *stage = (struct apr_bytes){ name.at + i + 1, name.n - i - 1 };
 }
 
+/* Where the last component of path[0..n) begins. */
+static size_t last_component(const char *path, size_t n)
+{
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    return n;
+}
+
+struct apr_bytes apr_stage_of_path(const char *path, const char *suffix, struct apr_bytes *stage)
+{
+    const struct apr_bytes none = { 0 };
+    const size_t start = last_component(path, strlen(path)), n = strlen(suffix);
+    *stage = apr_text(path + start);
+    if (stage->n >= n && memcmp(stage->at + stage->n - n, suffix, n) == 0)
+        stage->n -= n;
+    if (stage->n == 0 || strcmp(path, "-") == 0 || !apr_is_utf8(*stage))
+        *stage = apr_text("stage");
+    if (start == 0)
+        return none;
+    const size_t folder = last_component(path, start - 1);
+    const struct apr_bytes whole = apr_text(path + folder), name = { whole.at, start - 1 - folder };
+    struct apr_bytes rest;
+    uint32_t layer;
+    apr_stage_split((struct apr_bytes){ whole.at, start - folder }, &layer, &rest);
+    return layer == APR_WHOLE_MODEL ? none : name;
+}
+
 int apr_stage_compare(struct apr_bytes a, struct apr_bytes b)
 {
     uint32_t layer_a, layer_b;
