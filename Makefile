@@ -4,8 +4,8 @@ MODE    ?= release
 BUILD   := build/$(MODE)
 PREFIX  ?= /usr/local
 
-PACKAGES = libzstd liblz4 yaml-0.1 libxxhash jansson libdeflate libpcre2-8
-DEBIAN   = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libpcre2-dev libcmocka-dev libmpfr-dev
+PACKAGES = libzstd liblz4 yaml-0.1 libxxhash jansson libdeflate libpcre2-8 libutf8proc
+DEBIAN   = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libpcre2-dev libutf8proc-dev libcmocka-dev libmpfr-dev
 has_all  = pkg-config --exists $(PACKAGES) cmocka mpfr 2>/dev/null && command -v jq >/dev/null
 install  = apt-get install -y --no-install-recommends $(DEBIAN)
 ifneq ($(filter-out clean deps demo,$(or $(MAKECMDGOALS),all)),)
