@@ -123,14 +123,16 @@ enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_ya
 /* What a name in an expression must be; the first that is not. */
 struct names_check {
     const struct apr_family *f;
-    bool                     layer; /* is a name too */
+    bool                     term;  /* `layer` is a name too, and so is each term above */
     struct apr_bytes         unknown;
 };
 
 static bool is_dim(void *ctx, struct apr_bytes name)
 {
     struct names_check *check = ctx;
-    const bool yes = apr_family_dim(check->f, name) != NULL || (check->layer && apr_bytes_is(name, "layer"));
+    bool yes = apr_family_dim(check->f, name) != NULL || (check->term && apr_bytes_is(name, "layer"));
+    for (unsigned i = 0; i < APR_NTERMS && check->term && !yes; i++)
+        yes = check->f->term[i] != NULL && apr_bytes_is(name, apr_term_words[i]);
     if (!yes)
         check->unknown = name;
     return yes;
@@ -164,7 +166,7 @@ static enum apr_code read_expression(const struct apr_contract *c, const struct 
 {
     struct apr_error why;
     struct apr_bytes text;
-    struct names_check check = { .f = c->f, .layer = term };
+    struct names_check check = { .f = c->f, .term = term };
     if (at == NULL)
         return APR_OK;
     APR_TRY(apr_contract_word(c, at, &text));

@@ -30,7 +30,7 @@ APR_MUST_CHECK enum apr_code apr_contract_several(const struct apr_contract *c, 
                                                   struct apr_words *out);
 
 /* An expression whose names are dims that have been read: so a dim needs only those above it, and there are no circles. A term of the
- * forward pass may ask for values beside them, and has `layer`. */
+ * forward pass may name `layer` and the terms above it as well, and ask for values. */
 APR_MUST_CHECK enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 APR_MUST_CHECK enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 

@@ -4,11 +4,11 @@
 #include "base/bytes.h"
 
 const char *const apr_term_words[APR_NTERMS] = { /* as enum apr_term */
-    "layers", "hidden", "heads", "kv_heads", "head_k", "head_v", "context",
+    "only", "layers", "hidden", "heads", "kv_heads", "head_k", "head_v", "context",
     "parallel", "norm_after", "layer_norm", "eps", "act", "gate_in_up", "causal", "head",
     "features",
     "embed_scale", "residual_scale", "logit_scale", "logit_cap", "attn_scale", "attn_cap",
-    "window", "temperature", "temperature_length", "latent_rank",
+    "slides", "window", "temperature", "temperature_length", "latent_rank",
     "rope_dims", "rope_skip", "rope_base", "rope_adjacent", "rope_kind", "rope_factor",
     "rope_original", "rope_mscale", "rope_mscale_all", "rope_scale",
     "experts", "experts_used", "expert_sigmoid", "expert_normalized", "expert_scale",
@@ -22,7 +22,10 @@ static enum apr_code read_term(const struct apr_contract *c, const struct apr_ya
         i++;
     if (i == APR_NTERMS)
         return apr_contract_fault(c, at, "unknown key", at->key);
-    return apr_contract_term(c, at, &c->f->term[i]);
+    struct apr_expr *x = NULL; /* a term does not name itself */
+    APR_TRY(apr_contract_term(c, at, &x));
+    c->f->term[i] = x;
+    return APR_OK;
 }
 
 /* Without these there is nothing to compute; features need none of them. */

@@ -10,8 +10,12 @@ struct asked {
 static struct apr_result value(void *ctx, struct apr_bytes name)
 {
     const struct asked *a = ctx;
+    const struct apr_family *const f = apr_binding_family(a->b);
     if (apr_bytes_is(name, "layer"))
         return (struct apr_result){ .known = true, .number = (double)a->layer };
+    for (unsigned i = 0; i < APR_NTERMS && apr_family_dim(f, name) == NULL; i++)
+        if (f->term[i] != NULL && apr_bytes_is(name, apr_term_words[i]))
+            return apr_term(a->b, (enum apr_term)i, a->layer);
     return apr_binding_word(a->b, name);
 }
 
@@ -21,6 +25,7 @@ static bool has(void *ctx, struct apr_bytes path)
     return apr_binding_has(a->b, path);
 }
 
+/* Terms name only those above them, so this ends. */
 struct apr_result apr_term(const struct apr_binding *b, enum apr_term term, uint64_t layer)
 {
     struct asked a = { b, layer };

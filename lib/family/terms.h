@@ -4,7 +4,9 @@
 
 #include "family/bind.h"
 
-/* Booleans are 0 and 1. Terms with (l) may depend on the layer, which the expression calls `layer`; none is asked for where it is no matter.
+/* Booleans are 0 and 1. Terms with (l) may depend on the layer, which the expression calls `layer`. What stands behind a colon holds where the
+ * contract has no such term, or it is not known.
+ *   only           1: is the forward pass that of this model?
  *   layers hidden heads kv_heads head_k head_v context   sizes; kv_heads: heads; head_k: hidden / heads; head_v: head_k; context: 0, not told
  *   parallel       attention and feed-forward both read what the layer is given, and are added to it
  *   norm_after     norm(x + f(x)), not x + f(norm(x))
@@ -14,7 +16,7 @@
  *   causal         1: positions see none behind them
  *   head           1: it predicts tokens; features: it takes `hidden` numbers, not tokens, and is a head alone
  *   embed_scale residual_scale logit_scale   1; logit_cap attn_cap: 0, none; attn_scale: 1 / sqrt(head_k)
- *   window (l)     0: a position sees all before it
+ *   slides (l)     1: is the window that of this layer? window (l): 0, a position sees all before it
  *   temperature    0: none; queries at position p times 1 + temperature * ln(1 + floor(p / temperature_length))
  *   latent_rank    0: no latent attention
  *   rope_dims (l)  0: heads do not turn; rope_skip: 0, elements of a head before them; rope_base (l): 10000; rope_adjacent: 0, halves

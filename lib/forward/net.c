@@ -64,7 +64,8 @@ static enum apr_code take_attention(const struct apr_netting *g, uint32_t layer,
     struct apr_net *const n = g->n;
     struct widths w = widths_of(n);
     uint64_t out = n->heads * n->head_v;
-    APR_TRY(apr_net_size(g, APR_TERM_WINDOW, layer, 0, UINT32_MAX, &l->window));
+    if (apr_net_flag(g, APR_TERM_SLIDES, layer, true))
+        APR_TRY(apr_net_size(g, APR_TERM_WINDOW, layer, 0, UINT32_MAX, &l->window));
     APR_TRY(apr_net_rope(g, layer, &l->rope));
     if (apr_net_role(g, "attn_kv_a_mqa", layer) != NULL) {
         APR_TRY(take_latent(g, layer, l));
@@ -256,6 +257,8 @@ static enum apr_code put_together(struct apr_netting *g)
     struct miss x = { g, APR_OK };
     if (!apr_binding_family(g->b)->runs)
         return apr_fail(g->e, APR_EARG, APR_NOWHERE, "family %.*s has no forward pass", APR_PRINTED(n->family));
+    if (!apr_net_flag(g, APR_TERM_ONLY, 0, true))
+        return apr_fail(g->e, APR_EUNSUPPORTED, APR_NOWHERE, "this model is of a kind of family %.*s that has no forward pass", APR_PRINTED(n->family));
     APR_TRY(apr_net_numbers(g));
     APR_TRY(check_strange(g));
     apr_binding_missing(g->b, apr_binding_spoken(g->b, g->m), n->nlayer, miss, &x);
