@@ -12,8 +12,18 @@ struct apr_made {
 APR_MUST_CHECK enum apr_code apr_made_add(struct apr_made *m, struct apr_bytes text, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_made_character(struct apr_made *m, uint32_t c, struct apr_error *e); /* as UTF-8 */
 
-/* The character at s, whose UTF-8 has *n bytes; n bytes are left, at least one. What begins no character is U+FFFD, one byte long. */
+/* The character at s, whose UTF-8 has *n bytes; `left` are left, at least one. What begins no character is U+FFFD, one byte long. */
+#define APR_NO_CHARACTER 0xFFFDu
 uint32_t apr_character(const unsigned char *s, size_t left, size_t *n);
+
+/* The text, or a copy of it in room in which each byte that is of no character is U+FFFD. */
+APR_MUST_CHECK enum apr_code apr_valid(struct apr_bytes text, struct apr_made *room, struct apr_bytes *valid, struct apr_error *e);
+
+bool apr_is_space(uint32_t c); /* Unicode's White_Space */
+
+/* The character that a byte stands in a byte-level vocabulary as, and back (false: it stands for none). */
+uint32_t apr_stand_in(unsigned char byte);
+bool apr_stands_for(uint32_t c, unsigned char *byte);
 
 /* ---- models ---------------------------------------------------------------------------------------------------------- */
 
