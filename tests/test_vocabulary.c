@@ -77,8 +77,8 @@ static void expect_token(const struct published *p, const struct apr_vocabulary 
         type = APR_TOKEN_CONTROL;
     if (t == NULL || t->type != type || !same_text(p, t, text))
         fail_msg("%s: %s: type %d, text %s", p->folder, line, t == NULL ? -1 : t->type, t == NULL ? "" : APR_QUOTED(t->text));
-    if (p->scores && memcmp(&t->score, &bits, sizeof bits) != 0)
-        fail_msg("%s: %s: score %g", p->folder, line, (double)t->score);
+    if (p->scores && memcmp(&(float){ (float)t->score }, &bits, sizeof bits) != 0)
+        fail_msg("%s: %s: score %g", p->folder, line, t->score);
     if (apr_vocabulary_find(v, t->text) != t)
         fail_msg("%s: %s is not found by its text", p->folder, line);
 }

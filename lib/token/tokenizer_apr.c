@@ -49,7 +49,7 @@ static void write_token(struct apr_out *out, const struct flat *f, enum list whi
         snprintf(spelled, sizeof spelled, "[PAD%llu]", (unsigned long long)id);
         apr_out_bytes(out, NULL, t != NULL ? t->text : apr_text(spelled));
     } else if (which == SCORES) {
-        const float score = t == NULL ? 0 : t->score;
+        const float score = t == NULL ? 0 : (float)t->score;
         apr_out_raw(out, NULL, score - score == 0 ? apr_text(apr_spell_float(score, spelled)) : apr_text("null"));
     } else {
         apr_out_count(out, NULL, t == NULL ? APR_TOKEN_UNUSED : t->type);

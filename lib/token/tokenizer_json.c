@@ -371,7 +371,7 @@ static void write_vocabulary(struct apr_hf_writing *w)
             snprintf(padding, sizeof padding, "[PAD%llu]", (unsigned long long)next);
             write_scored(w->out, apr_text(padding), -10000);
         }
-        write_scored(w->out, t->text, t->score);
+        write_scored(w->out, t->text, (float)t->score);
         next++;
     }
     apr_out_close(w->out, list ? ']' : '}');

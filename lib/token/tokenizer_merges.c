@@ -66,7 +66,7 @@ static enum apr_code part(struct finding *f, const struct apr_vocabulary *v, con
     if (f->n - first > 1)
         qsort(f->at + first, f->n - first, sizeof *f->at, by_ids);
     for (size_t i = first; i < f->n; i++)
-        f->at[i].key = (uint64_t)falling(t->score) << 32 | (uint32_t)i;
+        f->at[i].key = (uint64_t)falling((float)t->score) << 32 | (uint32_t)i;
     if (f->n <= APR_MOST_MERGES)
         return APR_OK;
     return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "more than %llu merges", (unsigned long long)APR_MOST_MERGES);

@@ -125,7 +125,7 @@ enum apr_code apr_write_sentencepiece(struct apr_hf_writing *w)
         if (t == NULL)
             put_piece(to, apr_text(padding), -10000, APR_TOKEN_UNUSED);
         else
-            put_piece(to, text, t->score, id == unknown ? APR_TOKEN_UNKNOWN : t->type);
+            put_piece(to, text, (float)t->score, id == unknown ? APR_TOKEN_UNKNOWN : t->type);
     }
     APR_TRY(put_spec(w, to, 2, n));
     return put_spec(w, to, 3, n);

@@ -163,7 +163,7 @@ static enum apr_code fill_spm(struct apr_token_list *l, const struct apr_tokeniz
         if (t->flags & APR_TOKEN_ADDED)
             APR_TRY(put_added(l, t, ADDED_SCORE, e));
         else
-            put(l, t->id, t->text, t->score, t->type == APR_TOKEN_USER ? APR_TOKEN_NORMAL : (enum apr_token_type)t->type);
+            put(l, t->id, t->text, (float)t->score, t->type == APR_TOKEN_USER ? APR_TOKEN_NORMAL : (enum apr_token_type)t->type);
     }
     return fill_gaps(l, f->json, e);
 }
@@ -230,7 +230,7 @@ static enum apr_code fill_unigram(struct apr_token_list *l, const struct apr_tok
                                                                : (enum apr_token_type)t->type;
         if (!model && t->id == unknown)
             type = APR_TOKEN_UNKNOWN;
-        put(l, t->id, t->text, t->score, type);
+        put(l, t->id, t->text, (float)t->score, type);
     }
     return f->realigned ? realign(l, e) : fill_gaps(l, f->json, e);
 }

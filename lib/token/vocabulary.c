@@ -112,7 +112,7 @@ enum apr_code apr_vocabulary_index(struct apr_vocabulary *v, struct apr_error *e
 
 /* ---- tokens --------------------------------------------------------------------------------------------------------- */
 
-enum apr_code apr_put_token(struct apr_vocabulary *v, struct apr_bytes text, uint64_t id, enum apr_token_type type, float score,
+enum apr_code apr_put_token(struct apr_vocabulary *v, struct apr_bytes text, uint64_t id, enum apr_token_type type, double score,
                             struct apr_error *e)
 {
     if (id >= UINT32_MAX) {

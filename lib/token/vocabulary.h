@@ -34,8 +34,8 @@ enum {
 struct apr_token {
     struct apr_bytes text;
     uint32_t         id;
-    float            score; /* 0 where the source has none */
     uint8_t          type, flags;
+    double           score; /* 0 where the source has none; a float, but in a tokenizer.json */
 };
 
 struct apr_merge {
@@ -86,20 +86,23 @@ struct apr_vocabulary_faults {
  *   charsmap        SentencePiece's precompiled normalization
  *   normalizer ...  members of tokenizer.json as they are spelled, or empty
  *   prefix, suffix  marks of a token within a word ("##") and at its end ("</w>"), from tokenizer.json or vocab.txt
+ *   longest_word    of a WordPiece: characters of a word, a longer one is unknown; 0: nothing is said
+ *   escape_whitespaces, space_suffix  of SentencePiece: blanks become U+2581; the one that is added stands behind a text
  * From `file` on all is private. */
 struct apr_vocabulary {
     enum apr_vocabulary_kind     kind;
     enum apr_vocabulary_source   from;
     bool                         found;
     struct apr_bytes             model, pre;
-    uint64_t                     size;
+    uint64_t                     size, longest_word;
     struct apr_token            *token;
     struct apr_merge            *merge;
     struct apr_special          *special;
     struct apr_chat_template    *chat;
     size_t                       ntoken, nmerge, nspecial, nchat;
     bool                         has_scores, has_types, byte_fallback, ignore_merges, fuse_unk;
-    enum apr_choice              add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces, lowercase, strip_accents;
+    enum apr_choice              add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces, escape_whitespaces, space_suffix, lowercase,
+                                 strip_accents;
     struct apr_bytes             charsmap, normalizer, pre_tokenizer, post_processor, decoder, prefix, suffix;
     struct apr_vocabulary_faults faults;
 

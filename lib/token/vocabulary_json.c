@@ -138,7 +138,7 @@ static enum apr_code take_piece(struct apr_vocabulary *v, const struct apr_value
             *(i == 0 ? &text : &score) = w.value;
     }
     const bool sound = pair->type == APR_META_ARRAY && is_string(&text);
-    return apr_put_token(v, text_of(&text), sound ? id : UINT64_MAX, APR_TOKEN_NORMAL, (float)apr_number(&score), e);
+    return apr_put_token(v, text_of(&text), sound ? id : UINT64_MAX, APR_TOKEN_NORMAL, apr_number(&score), e);
 }
 
 /* [["token", score], ...] by id */
@@ -268,7 +268,7 @@ static enum apr_code take_unknown(struct apr_vocabulary *v, const struct apr_val
     return apr_put_special(v, apr_text("unk"), t != NULL ? t->id : id->u, true, e);
 }
 
-enum { TYPE, VOCAB, MERGES, BYTE_FALLBACK, IGNORE_MERGES, FUSE_UNK, PREFIX, SUFFIX, UNK_TOKEN, UNK_ID, NMODEL };
+enum { TYPE, VOCAB, MERGES, BYTE_FALLBACK, IGNORE_MERGES, FUSE_UNK, PREFIX, SUFFIX, UNK_TOKEN, UNK_ID, LONGEST_WORD, NMODEL };
 
 static enum apr_code take_model(struct apr_vocabulary *v, const struct apr_member *m, struct apr_error *e)
 {
@@ -279,6 +279,7 @@ static enum apr_code take_model(struct apr_vocabulary *v, const struct apr_membe
     v->fuse_unk = is_true(&m[FUSE_UNK].value);
     v->prefix = text_of(&m[PREFIX].value);
     v->suffix = text_of(&m[SUFFIX].value);
+    v->longest_word = m[LONGEST_WORD].value.type == APR_META_U64 ? m[LONGEST_WORD].value.u : 0;
     v->kind = kind_of(v->model, vocabulary->type, m[MERGES].value.type == APR_META_ARRAY, v->byte_fallback);
     if (vocabulary->type == APR_META_OBJECT)
         APR_TRY(take_words(v, vocabulary, v->byte_fallback, e));
@@ -296,7 +297,7 @@ static enum apr_code take_tokenizer(struct apr_vocabulary *v, const struct apr_v
     struct apr_member m[] = { { .key = "type" }, { .key = "vocab", .walked = true }, { .key = "merges", .walked = true },
                               { .key = "byte_fallback" }, { .key = "ignore_merges" }, { .key = "fuse_unk" },
                               { .key = "continuing_subword_prefix" }, { .key = "end_of_word_suffix" }, { .key = "unk_token" },
-                              { .key = "unk_id" } };
+                              { .key = "unk_id" }, { .key = "max_input_chars_per_word" } };
     struct apr_member pre[] = { { .key = "type" } };
     APR_TRY(apr_take_members(v, whole, top, NTOP, e));
     APR_TRY(apr_take_members(v, &top[MODEL].value, m, NMODEL, e));

@@ -35,7 +35,7 @@ APR_MUST_CHECK enum apr_code apr_read_post_processor(struct apr_vocabulary *v, s
 /* ---- putting it together -------------------------------------------------------------------------------------------- */
 
 APR_MUST_CHECK enum apr_code apr_put_token(struct apr_vocabulary *v, struct apr_bytes text, uint64_t id, enum apr_token_type type,
-                                           float score, struct apr_error *e);
+                                           double score, struct apr_error *e);
 
 /* The same for a list without an order, where the last of equal texts counts. */
 APR_MUST_CHECK enum apr_code apr_put_keyed(struct apr_vocabulary *v, struct apr_bytes text, uint64_t id, enum apr_token_type type,

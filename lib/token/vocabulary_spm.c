@@ -98,9 +98,9 @@ static bool take_piece(struct apr_vocabulary *v, struct apr_bytes wire, enum apr
     return !c.bad;
 }
 
-/* ModelProto.trainer_spec: { 3: model_type, 40 to 43: the ids of unk, bos, eos, pad, negative for none } */
+/* ModelProto.trainer_spec: { 3: model_type, 24: treat_whitespace_as_suffix, 40 to 43: the ids of unk, bos, eos, pad, negative for none } */
 struct trainer {
-    uint64_t model_type, id[4];
+    uint64_t model_type, suffix, id[4];
 };
 
 static bool take_trainer(struct trainer *t, struct apr_bytes wire)
@@ -110,12 +110,14 @@ static bool take_trainer(struct trainer *t, struct apr_bytes wire)
     while (next(&c, &f))
         if (f.number == 3 && f.wire == VARINT)
             t->model_type = f.value;
+        else if (f.number == 24 && f.wire == VARINT)
+            t->suffix = f.value;
         else if (f.number >= 40 && f.number <= 43 && f.wire == VARINT)
             t->id[f.number - 40] = f.value;
     return !c.bad;
 }
 
-/* ModelProto.normalizer_spec: { 2: precompiled_charsmap, 3: add_dummy_prefix, 4: remove_extra_whitespaces } */
+/* ModelProto.normalizer_spec: { 2: precompiled_charsmap, 3: add_dummy_prefix, 4: remove_extra_whitespaces, 5: escape_whitespaces } */
 static bool take_normalizer(struct apr_vocabulary *v, struct apr_bytes wire)
 {
     struct apr_cursor c = apr_cursor_on(wire);
@@ -127,6 +129,8 @@ static bool take_normalizer(struct apr_vocabulary *v, struct apr_bytes wire)
             v->add_space_prefix = f.value != 0 ? APR_YES : APR_NO;
         else if (f.number == 4 && f.wire == VARINT)
             v->remove_extra_whitespaces = f.value != 0 ? APR_YES : APR_NO;
+        else if (f.number == 5 && f.wire == VARINT)
+            v->escape_whitespaces = f.value != 0 ? APR_YES : APR_NO;
     return !c.bad;
 }
 
@@ -171,5 +175,6 @@ enum apr_code apr_read_sentencepiece(struct apr_vocabulary *v, struct apr_bytes 
     v->kind = models[model].kind;
     v->model = apr_text(models[model].word);
     v->has_scores = v->has_types = v->found = true;
+    v->space_suffix = trainer.suffix != 0 ? APR_YES : APR_NO;
     return name_ids(v, &trainer, e);
 }
