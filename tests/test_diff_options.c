@@ -457,7 +457,7 @@ static void what_makes_no_sense_is_exit_2(void **state)
         { "--partition=1", "fixtures/qwen2", "--partition needs K/N" },
         { "--top=10001", "fixtures/qwen2", "go up to 10000" },
         { "--sort=size", "fixtures/qwen2", "--sort" },
-        { "fixtures/trace", "--json", "is a trace, but" },
+        { "fixtures/trace", "--json", "is no trace: of its " },
         { "fixtures/nowhere", "--json", "fixtures/nowhere: " },
         { "fixtures/README.md", "--json", "fixtures/README.md: " },
     };

@@ -7,7 +7,6 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/table.h"
-#include "files/source.h"
 #include "forward/stage_map_parts.h"
 #include "model/format.h"
 #include "model/model.h"
@@ -298,7 +297,7 @@ static enum apr_code nothing_known(const struct apr_model *m, struct apr_error *
     const struct apr_bytes none = apr_text("nothing"), first = m->ntensor > 0 ? m->tensor[0].name : none,
                            last = m->ntensor > 1 ? m->tensor[m->ntensor - 1].name : first;
     return apr_fail(e, APR_EARG, APR_NOWHERE,
-                    "of its %zu tensors (%s, %s) none is a stage by the map: a map is YAML, a list of {stage: ffn_out, from: \"layers.{L}.mlp\"}, with "
+                    "is no trace: of its %zu tensors (%s, %s) none is a stage by the map; a map is YAML, a list of {stage: ffn_out, from: \"layers.{L}.mlp\"}, with "
                     "the names that the file has and {L} for the layer", m->ntensor, APR_QUOTED(first), APR_QUOTED(last));
 }
 
@@ -339,9 +338,9 @@ static enum apr_code apply(struct apr_model *m, const struct apr_stage_map *map,
     enum apr_code code = spell_names(&g, e);
     if (code == APR_OK)
         code = make_stages(&g, e);
-    if (code == APR_OK)
-        code = g.nmade == 0 ? nothing_known(m, e) : note_rest(&g, e);
-    if (code == APR_OK)
+    if (code == APR_OK && g.nmade == 0)
+        code = m->format->trace ? APR_OK : nothing_known(m, e); /* what it has is activations in any case */
+    else if (code == APR_OK && (code = note_rest(&g, e)) == APR_OK)
         code = become_trace(&g, e);
     apr_table_free(&g.plain);
     apr_table_free(&g.made_names);
@@ -373,8 +372,6 @@ enum apr_code apr_as_trace(struct apr_model *m, const struct apr_stage_map *map,
     if (code == APR_OK)
         code = apply(m, map == NULL ? usual : map, other, e);
     apr_stage_map_free(usual);
-    if (code != APR_OK && m->nfile > 0)
-        apr_error_in(e, m->file[0]->path);
     return code;
 }
 

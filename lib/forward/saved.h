@@ -14,7 +14,8 @@ struct apr_other_side {
 /* Opens a trace (a folder, one APRT or .npy file) or activations that another program saved under its own names (a SafeTensors file, a folder
  * of .npy files): these are found by the map, NULL meaning that of transformers. What the map does not know is left out; what it neither knows
  * nor ignores is counted in a note, "trace.unmapped", for the tool to tell. Leading dimensions of 1 are dropped, down to two. Tensors are views
- * of the file, but those put together or split are copies. Where no name is known, as in a checkpoint: APR_EARG, with two names that are there.
+ * of the file, but those put together or split are copies. Where no name is known, as in a checkpoint: APR_EARG, with two names that are there;
+ * traces stay then as they are.
  * other: NULL, nothing is known of it. Close with apr_close. */
 APR_MUST_CHECK enum apr_code apr_open_trace(struct apr_model **m, const char *path, const struct apr_stage_map *map,
                                             const struct apr_other_side *other, const struct apr_run *r, struct apr_error *e);

@@ -94,11 +94,11 @@ int apr_cli_fail(const struct apr_cli *c, const struct apr_error *e)
     return APR_EXIT_NONE;
 }
 
-void apr_cli_shard_alone(const struct apr_cli *c, const struct apr_model *m)
+void apr_cli_tell(const struct apr_cli *c, const struct apr_model *m, const char *code)
 {
     struct apr_error e;
     for (size_t i = 0; i < m->nnote && !c->quiet; i++)
-        if (!strcmp(m->note[i].code, "index.beside")) {
+        if (!strcmp(m->note[i].code, code)) {
             apr_fail(&e, APR_OK, APR_NOWHERE, "%s", m->note[i].text);
             apr_error_in(&e, m->file[0]->path);
             apr_cli_fail(c, &e);

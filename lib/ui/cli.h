@@ -82,8 +82,9 @@ int apr_cli_usage(const struct apr_cli *c, const char *format, ...) APR_PRINTF(2
 /* "TOOL: FILE: at byte N: text" on stderr, one line; returns APR_EXIT_NONE. */
 int apr_cli_fail(const struct apr_cli *c, const struct apr_error *e);
 
-/* Tells on stderr, unless --quiet, that a model is only one shard of what lies beside it. */
-void apr_cli_shard_alone(const struct apr_cli *c, const struct apr_model *m);
+/* Tells on stderr, unless --quiet, the notes of a model that have that code: "index.beside", that it is only one shard of what lies beside
+ * it; "trace.unmapped", what of another program's activations no map knows. */
+void apr_cli_tell(const struct apr_cli *c, const struct apr_model *m, const char *code);
 
 /* Flushes stdout and frees what parse made. Returns code, or APR_EXIT_NONE with a message when stdout could not be written (a full
  * disk). When its reader has left, the process ends by SIGPIPE, as any other would have then; where that is ignored, silently. Every

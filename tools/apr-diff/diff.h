@@ -27,6 +27,7 @@ struct options {
     unsigned             sort;
     const char          *html;          /* the page to write, or NULL */
     const char          *tolerances;    /* the file that rules come from, or NULL */
+    const char          *stage_map;     /* the file that says which names are which stages, or an embedded map; NULL: the usual one */
 };
 
 /* ---- what belongs to what ------------------------------------------------------------------------------------------- */

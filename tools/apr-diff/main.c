@@ -1,12 +1,16 @@
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "diff.h"
 #include "files/source.h"
+#include "forward/saved.h"
 #include "model/format.h"
+#include "model/model.h"
 #include "model/open.h"
+#include "model/stage.h"
 
 #define MOST_WORST 10000 /* so that a result slot stays below 1 MiB */
 #define MOST_TOLD  10    /* rules that match nothing */
@@ -105,7 +109,44 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
     return exit_code;
 }
 
+/* ---- traces --------------------------------------------------------------------------------------------------------- */
+
+static bool has_stage(void *other, uint32_t layer, unsigned stage)
+{
+    char name[64];
+    snprintf(name, sizeof name, "layer-%u/%s", layer, apr_stage_name(stage));
+    return apr_model_find(other, apr_text(name)) != NULL;
+}
+
+/* Makes traces of both, where one of them is a trace or a map is given. */
+static enum apr_code as_traces(const struct options *o, struct apr_model *a, struct apr_model *b, struct apr_error *e)
+{
+    struct apr_stage_map *map = NULL;
+    if (o->stage_map == NULL && !a->format->trace && !b->format->trace)
+        return APR_OK;
+    APR_TRY(o->stage_map == NULL ? APR_OK : apr_stage_map_open(&map, o->stage_map, &o->cli.run, e));
+    struct apr_model *const model[] = { a, b };
+    enum apr_code code = APR_OK;
+    for (unsigned i = 0; code == APR_OK && i < 2; i++) {
+        code = apr_as_trace(model[i], map, &(struct apr_other_side){ has_stage, model[1 - i] }, e);
+        if (code != APR_OK)
+            apr_error_in(e, o->cli.operand[i]);
+    }
+    apr_stage_map_free(map);
+    if (code == APR_OK && o->stage_map != NULL && !apr_is_foreign(a) && !apr_is_foreign(b)) {
+        code = apr_fail(e, APR_EARG, APR_NOWHERE, "both are traces under their own names: --stage-map has no effect");
+        apr_error_in(e, o->cli.operand[0]);
+    }
+    return code;
+}
+
 static const char *schema_of(const struct options *o) { return o->structure ? "apr-structure/1" : "apr-diff/1"; }
+
+static void tell_notes(const struct options *o, const struct apr_model *m)
+{
+    apr_cli_tell(&o->cli, m, "index.beside");
+    apr_cli_tell(&o->cli, m, "trace.unmapped");
+}
 
 static int diff_files(struct options *o)
 {
@@ -115,15 +156,12 @@ static int diff_files(struct options *o)
     enum apr_code code = apr_open(&a, o->cli.operand[0], &o->cli.run, &e);
     if (code == APR_OK)
         code = apr_open(&b, o->cli.operand[1], &o->cli.run, &e);
-    if (code == APR_OK && a->format->trace != b->format->trace) {
-        code = apr_fail(&e, APR_EARG, APR_NOWHERE, "is %s, but %s is %s: they cannot be compared", a->format->trace ? "a trace" : "a model",
-                        o->cli.operand[1], b->format->trace ? "a trace" : "a model");
-        apr_error_in(&e, o->cli.operand[0]);
-    }
+    if (code == APR_OK)
+        code = as_traces(o, a, b, &e);
     if (code == APR_OK && a->format->trace && o->html != NULL)
         code = apr_fail(&e, APR_EARG, APR_NOWHERE, "--html shows models, and these are traces");
     for (int i = 0; code == APR_OK && i < 2; i++)
-        apr_cli_shard_alone(&o->cli, i == 0 ? a : b);
+        tell_notes(o, i == 0 ? a : b);
     if (code != APR_OK)
         exit_code = fail_early(o, schema_of(o), &e);
     else if (o->structure)
@@ -210,9 +248,10 @@ int main(int argc, char **argv)
         { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary" },
         { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too" },
         { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors" },
+        { "--stage-map", APR_OPTION_INPUT, &o.stage_map, "FILE", "which names of saved activations are which stages; default: transformers" },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
           .against = "--limit --filter --threshold --max-scale --min-sqnr --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
-            "--top --rows --no-transpose --transpose-aware --partition" },
+            "--top --rows --no-transpose --transpose-aware --partition --stage-map" },
         { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared" },
         { "--transpose-aware", APR_OPTION_FLAG, &o.transpose_aware, NULL, "a square matrix that is the transpose of its twin passes",
           .against = "--no-transpose --structure" },
@@ -220,8 +259,8 @@ int main(int argc, char **argv)
     o.cli = (struct apr_cli){
         .tool = "apr-diff",
         .synopsis = "A B",
-        .about = "Compares every tensor of model B with its counterpart in model A, across formats, dtypes, names and layouts. Pass: each keeps "
-                 "its cosine and its norm, and nothing lacks its counterpart without a reason.",
+        .about = "Compares every tensor of model B with its counterpart in model A, across formats, dtypes, names and layouts; or two traces, stage "
+                 "by stage. Pass: each keeps its cosine and its norm, and nothing lacks its counterpart without a reason.",
         .example = { "apr-diff model/ model.gguf", "apr-diff --json a.safetensors b.apr | jq .verdict",
           "apr-diff --top 3 --sort cosine model/ model-q4_k_m.gguf" },
         .option = option,

@@ -65,7 +65,7 @@ static int inspect(const struct options *o, const char *path)
     int exit_code;
     const enum apr_code code = begin_inspection(&x, o, path, &e);
     if (code == APR_OK && !o->textconv)
-        apr_cli_shard_alone(&o->cli, x.m);
+        apr_cli_tell(&o->cli, x.m, "index.beside");
     if (code == APR_OK)
         exit_code = show_model(&x);
     else if (o->textconv && code != APR_EIO && code != APR_ENOMEM)
