@@ -148,17 +148,34 @@ static void show(const struct block *b, float *stage, size_t i, const double *x)
         row[b->low + j] = (float)x[j];
 }
 
+/* What a position's queries are multiplied by, so that far ones do not blur. */
+static double temper(const struct apr_net *net, uint64_t position)
+{
+    if (net->temperature == 0)
+        return 1;
+    return 1 + net->temperature * apr_log1p((double)(position / net->temperature_length));
+}
+
+/* Queries as doubles that hold floats, as the kernel wants them. */
+static void take_queries(const struct block *b)
+{
+    const struct apr_sequence *const s = b->a->s;
+    const size_t k = (size_t)s->net->head_k;
+    for (size_t i = 0; i < b->n; i++) {
+        const float *const q = s->at[APR_FLOW_QKV] + (b->query + i) * s->width[APR_FLOW_QKV] + b->head * k;
+        const double scale = temper(s->net, s->seen + b->query + i);
+        for (size_t j = 0; j < k; j++)
+            b->q[i * k + j] = apr_rounded(q[j] * scale);
+    }
+}
+
 static void weigh(const struct block *b)
 {
     const struct attending *const a = b->a;
     const struct apr_sequence *const s = a->s;
     const size_t k = (size_t)s->net->head_k, span = (size_t)(b->high - b->low);
     const uint64_t of = b->head * s->key_heads / s->net->heads;
-    for (size_t i = 0; i < b->n; i++) {
-        const float *const q = s->at[APR_FLOW_QKV] + (b->query + i) * s->width[APR_FLOW_QKV] + b->head * k;
-        for (size_t j = 0; j < k; j++)
-            b->q[i * k + j] = q[j];
-    }
+    take_queries(b);
     s->k->dots(keys_of(s, a->layer, of) + b->low * k, span, b->q, b->n, k, b->weight, span);
     for (size_t i = 0; i < b->n; i++) {
         double *const x = b->weight + i * span;
