@@ -1,0 +1,251 @@
+/* The parts of apr-trace. */
+#ifndef APR_TRACE_H
+#define APR_TRACE_H
+
+#include "base/arena.h"
+#include "base/hash.h"
+#include "flow/selection.h"
+#include "forward/forward.h"
+#include "judge.h"
+#include "token/encode.h"
+#include "ui/cli.h"
+#include "ui/report.h"
+
+/* ---- what the user wants -------------------------------------------------------------------------------------------- */
+
+enum trace_format { FORMAT_APRT, FORMAT_NPY };
+
+/* [from, to) */
+struct span {
+    uint64_t from, to;
+};
+
+/* The command line.
+ *   tokens ... positions  as given, NULL when not
+ *   stage                 those that --save-tensor names; all: it says "all"
+ *   layer, cut            of --save-tensor-layers or --layer, of --positions; to 0: not given
+ *   top                   TOP_UNSAID when not given */
+#define TOP_UNSAID UINT64_MAX
+struct options {
+    struct apr_cli       cli;
+    struct apr_selection selection; /* families alone */
+    const char          *tokens, *tokens_file, *prompt, *features, *save_tensor, *layers, *dir, *positions, *compare;
+    struct apr_texts     weights;
+    struct apr_patterns *weight;
+    uint64_t             one_layer, top, greedy;
+    double               threshold;
+    unsigned             format;
+    bool                 no_special, one_layer_given, raw, stop_at_nan, greedy_given, jsonl, all;
+    bool                 stage[APR_NSTAGES];
+    struct span          layer, cut;
+    struct judging       judging;
+};
+
+/* Is a forward pass of tokens, or features, asked for? Are stages saved? */
+static inline bool has_input(const struct options *o)
+{
+    return o->tokens != NULL || o->tokens_file != NULL || o->prompt != NULL || o->features != NULL;
+}
+static inline bool saves_stages(const struct options *o) { return o->save_tensor != NULL; }
+
+/* stages.c: reads the names of --save-tensor, and "A..B" (blanks are no matter). -1, or the exit code of what was told. */
+int read_stages(struct options *o);
+int read_span(const struct options *o, const char *option, const char *text, struct span *span);
+
+/* ---- a model that runs: engine.c ------------------------------------------------------------------------------------ */
+
+/* net: NULL for a model whose weights alone are wanted. */
+struct engine {
+    const char              *path;
+    struct apr_model        *m;
+    const struct apr_family *family;
+    struct apr_binding      *binding;
+    struct apr_net          *net;
+    struct apr_encoder      *encoder; /* NULL until it is asked for */
+};
+
+/* Opens the model, and where it is to run finds its family and puts the net together. e names the file. Close it with close_engine, after
+ * a failure too. */
+APR_MUST_CHECK enum apr_code open_engine(struct engine *x, const struct options *o, const char *path, bool runs, struct apr_error *e);
+void close_engine(struct engine *x);
+
+/* Opens its tokenizer, if that has not been done: APR_EARG when there is none. */
+APR_MUST_CHECK enum apr_code need_encoder(struct engine *x, const struct options *o, struct apr_error *e);
+
+/* ---- a run ---------------------------------------------------------------------------------------------------------- */
+
+struct saving;
+struct comparing;
+struct measure;
+
+/* Where the first value that is no finite number stands.
+ *   position  of the sequence; index: in its row, of attn_scores and attn_softmax head * seen + position
+ *   culprit   the weight that holds it, in words; or "" */
+struct nonfinite {
+    bool     found;
+    uint32_t layer;
+    unsigned stage;
+    uint64_t position, index;
+    float    value;
+    char     culprit[512];
+};
+
+/*   ids        the input; of a classic model feature, nrow rows of them, stands instead
+ *   sequence   NULL until it runs
+ *   saving     NULL: nothing is saved; comparing: likewise
+ *   saved      paths of what is written, in order
+ *   logits     of the last position; NULL: there are none
+ *   greedy     the tokens that were found; ended: the last one ends a text
+ *   begun      the report is */
+struct trace {
+    const struct options *o;
+    struct engine         engine;
+    struct apr_team      *team;
+    struct apr_ids        ids;
+    float                *feature;
+    uint64_t              nrow;
+    struct apr_sequence  *sequence;
+    struct saving        *saving;
+    struct comparing     *comparing;
+    struct measure       *measure;
+    struct apr_arena     *arena;
+    struct saved {
+        const char **path;
+        size_t       n, room;
+    }                     saved;
+    struct nonfinite      nonfinite;
+    float                *logits;
+    struct apr_ids        greedy;
+    bool                  ended, seen[APR_NSTAGES];
+    uint64_t              nstage; /* rows that were reported */
+    struct apr_out        json;
+    struct apr_report     report;
+    bool                  begun;
+    struct judgement     *judgement; /* judge.h */
+};
+
+/* How many positions the input has. */
+static inline uint64_t positions_of(const struct trace *t) { return t->feature != NULL ? t->nrow : t->ids.n; }
+
+/* tokens.c: the input into ids, or feature; each is checked against the model. */
+APR_MUST_CHECK enum apr_code read_input(struct trace *t, struct apr_error *e);
+
+/* run.c: the forward pass, its stages, the logits of its last position. What stopped it at a value that is not finite is no failure. */
+APR_MUST_CHECK enum apr_code run_input(struct trace *t, struct apr_error *e);
+
+/* greedy.c: goes on from there. */
+APR_MUST_CHECK enum apr_code run_greedy(struct trace *t, struct apr_error *e);
+
+/* Is b before a in the order of logits: the higher one, of equal ones the lower id; what is no number comes last. */
+uint64_t best_logit(const float *logits, uint64_t n);
+
+/* The n best ids into id, which has room for as many. */
+APR_MUST_CHECK enum apr_code best_logits(const float *logits, uint64_t nlogit, uint64_t n, uint64_t *id, struct apr_error *e);
+
+/* ---- stages: stages.c ----------------------------------------------------------------------------------------------- */
+
+/* One stage of one layer as it was found to be. mean ... are NAN where no value is finite.
+ *   file     where it was saved, or NULL
+ *   compared the other trace has it: cosine ... are known then
+ *   other    values it has there: where those are not as many, there is nothing but that
+ *   index    of the largest difference, or of the first pair of which one is not finite; APR_NOWHERE: they are equal */
+struct stage_row {
+    uint32_t          layer;
+    unsigned          stage, ndim;
+    uint64_t          dim[3], count, nan, inf, zero;
+    double            min, max, mean, std, rms;
+    struct apr_digest hash;
+    const char       *file;
+    bool              compared, same;
+    uint64_t          other, mismatches, index;
+    double            cosine, max_diff, rms_diff;
+};
+
+/* Is the stage of that layer looked at? */
+bool is_wanted(const struct trace *t, uint32_t layer, unsigned stage);
+
+/* A stage as a run hands it over: cuts it to the wished positions, measures, saves, compares and reports it. */
+APR_MUST_CHECK enum apr_code take_stage(struct trace *t, const struct apr_stage_values *v, struct apr_error *e);
+
+/* The same for one that comes in pieces; n values in all, as dim says. */
+APR_MUST_CHECK enum apr_code begin_stage(struct trace *t, uint32_t layer, unsigned stage, const uint64_t *dim, unsigned ndim,
+                                         struct apr_error *e);
+APR_MUST_CHECK enum apr_code put_values(struct trace *t, const float *x, uint64_t n, struct apr_error *e);
+APR_MUST_CHECK enum apr_code end_stage(struct trace *t, struct apr_error *e);
+void free_measure(struct trace *t);
+
+/* nonfinite.c: is there a value in it that is not finite? Then t->nonfinite says where. */
+bool find_nonfinite(struct trace *t, const struct apr_stage_values *v);
+
+/* ---- files: save.c, weights.c --------------------------------------------------------------------------------------- */
+
+/* A file of the trace that is under way. */
+struct saved_file;
+
+/* Begins the folder, where anything is to be saved. */
+APR_MUST_CHECK enum apr_code begin_saving(struct trace *t, struct apr_error *e);
+
+/* Begins a file in it; name: "layer-0/attn_norm.bin". It takes bytes from front to back. *path: where it will lie. */
+APR_MUST_CHECK enum apr_code begin_file(struct trace *t, const char *name, uint64_t size, struct saved_file **f, const char **path,
+                                        struct apr_error *e);
+APR_MUST_CHECK enum apr_code put_bytes(struct saved_file *f, const void *bytes, size_t n, struct apr_error *e);
+
+/* The file of a stage, its header written. */
+APR_MUST_CHECK enum apr_code begin_stage_file(struct trace *t, const struct stage_row *r, struct saved_file **f, const char **path,
+                                              struct apr_error *e);
+
+/* The header of an npy file of F32. */
+APR_MUST_CHECK enum apr_code put_npy_header(struct saved_file *f, const uint64_t *dim, unsigned ndim, struct apr_error *e);
+
+/* Puts all files in place. end_saving gives up what is not, and frees; to be called in any case. */
+APR_MUST_CHECK enum apr_code finish_saving(struct trace *t, struct apr_error *e);
+void end_saving(struct trace *t);
+
+/* Where files go, without a '/' at the end; for messages. */
+const char *saving_folder(const struct trace *t);
+
+APR_MUST_CHECK enum apr_code save_weights(struct trace *t, struct apr_error *e);
+
+/* ---- another trace: compare.c --------------------------------------------------------------------------------------- */
+
+/* Opens the trace of --compare. */
+APR_MUST_CHECK enum apr_code begin_comparing(struct trace *t, struct apr_error *e);
+void end_comparing(struct trace *t);
+
+/* Has it that stage? */
+bool has_reference(const struct trace *t, uint32_t layer, unsigned stage);
+
+/* Before a stage's values; n of them from value `first` on, by chunks of APR_CHUNK; after them all. */
+void begin_comparison(struct trace *t, const struct stage_row *r);
+void add_comparison(struct trace *t, const float *x, uint64_t first, size_t n);
+void end_comparison(struct trace *t, struct stage_row *r);
+
+/* The first stage that is not the same; NULL: none. APR_EARG when nothing was in common. */
+const struct stage_row *first_divergence(const struct trace *t);
+APR_MUST_CHECK enum apr_code check_comparison(const struct trace *t, struct apr_error *e);
+
+/* Names of stages on one side only, number i of them; false behind the last. */
+bool only_in_reference(const struct trace *t, size_t i, struct apr_bytes *name);
+bool only_here(const struct trace *t, size_t i, struct apr_bytes *name);
+
+/* ---- what is said: report.c, text.c --------------------------------------------------------------------------------- */
+
+void begin_report(struct trace *t);
+void report_stage(struct trace *t, const struct stage_row *r);
+
+/* The rest of it; why: or NULL. The exit code. */
+int end_report(struct trace *t, const struct apr_error *why);
+
+/* As text. */
+void print_stage(const struct trace *t, const struct stage_row *r);
+void print_summary(struct trace *t);
+void print_greedy_token(struct trace *t, uint32_t id); /* as it comes */
+void end_greedy_text(struct trace *t);
+
+/* ---- encoders: pooling.c -------------------------------------------------------------------------------------------- */
+
+/* "mean", "cls", "last", "none", "rank": what makes one vector of all positions. *vector, of malloc, has net->hidden values; NULL: there is
+ * none. */
+APR_MUST_CHECK enum apr_code pool(const struct trace *t, const char **pooling, float **vector, struct apr_error *e);
+
+#endif
