@@ -29,7 +29,7 @@ struct span {
 struct options {
     struct apr_cli       cli;
     struct apr_selection selection; /* families alone */
-    const char          *tokens, *tokens_file, *prompt, *features, *save_tensor, *layers, *dir, *positions, *compare;
+    const char          *tokens, *tokens_file, *prompt, *features, *save_tensor, *layers, *dir, *positions, *compare, *map;
     struct apr_texts     weights;
     struct apr_patterns *weight;
     uint64_t             one_layer, top, greedy;
@@ -117,6 +117,8 @@ struct trace {
     float                *logits;
     struct apr_ids        greedy;
     bool                  ended, seen[APR_NSTAGES];
+    unsigned char         half[4]; /* of a character of --greedy, nhalf bytes */
+    size_t                nhalf;
     uint64_t              nstage; /* rows that were reported */
     struct apr_out        json;
     struct apr_report     report;
@@ -136,18 +138,15 @@ APR_MUST_CHECK enum apr_code run_input(struct trace *t, struct apr_error *e);
 /* greedy.c: goes on from there. */
 APR_MUST_CHECK enum apr_code run_greedy(struct trace *t, struct apr_error *e);
 
-/* Is b before a in the order of logits: the higher one, of equal ones the lower id; what is no number comes last. */
+/* The id of the highest logit, of equal ones the lowest; what is no number comes last. And the n best of them in order, n <= nlogit. */
 uint64_t best_logit(const float *logits, uint64_t n);
-
-/* The n best ids into id, which has room for as many. */
-APR_MUST_CHECK enum apr_code best_logits(const float *logits, uint64_t nlogit, uint64_t n, uint64_t *id, struct apr_error *e);
+void best_logits(const float *logits, uint64_t nlogit, uint64_t n, uint64_t *id);
 
 /* ---- stages: stages.c ----------------------------------------------------------------------------------------------- */
 
 /* One stage of one layer as it was found to be. mean ... are NAN where no value is finite.
  *   file     where it was saved, or NULL
- *   compared the other trace has it: cosine ... are known then
- *   other    values it has there: where those are not as many, there is nothing but that
+ *   in_reference  the other trace has it, `other` values of it; compared: as many, so that cosine ... are known
  *   index    of the largest difference, or of the first pair of which one is not finite; APR_NOWHERE: they are equal */
 struct stage_row {
     uint32_t          layer;
@@ -156,12 +155,13 @@ struct stage_row {
     double            min, max, mean, std, rms;
     struct apr_digest hash;
     const char       *file;
-    bool              compared, same;
+    bool              in_reference, compared, same;
     uint64_t          other, mismatches, index;
     double            cosine, max_diff, rms_diff;
 };
 
-/* Is the stage of that layer looked at? */
+/* Is the layer one of those asked for? Is the stage of that layer looked at? */
+bool in_layers(const struct options *o, uint32_t layer);
 bool is_wanted(const struct trace *t, uint32_t layer, unsigned stage);
 
 /* A stage as a run hands it over: cuts it to the wished positions, measures, saves, compares and reports it. */
@@ -176,6 +176,7 @@ void free_measure(struct trace *t);
 
 /* nonfinite.c: is there a value in it that is not finite? Then t->nonfinite says where. */
 bool find_nonfinite(struct trace *t, const struct apr_stage_values *v);
+const char *spell_nonfinite(float v); /* "nan", "inf", "-inf" */
 
 /* ---- files: save.c, weights.c --------------------------------------------------------------------------------------- */
 
@@ -201,7 +202,7 @@ APR_MUST_CHECK enum apr_code put_npy_header(struct saved_file *f, const uint64_t
 APR_MUST_CHECK enum apr_code finish_saving(struct trace *t, struct apr_error *e);
 void end_saving(struct trace *t);
 
-/* Where files go, without a '/' at the end; for messages. */
+/* Where files go, with a '/' at the end. */
 const char *saving_folder(const struct trace *t);
 
 APR_MUST_CHECK enum apr_code save_weights(struct trace *t, struct apr_error *e);
@@ -216,17 +217,18 @@ void end_comparing(struct trace *t);
 bool has_reference(const struct trace *t, uint32_t layer, unsigned stage);
 
 /* Before a stage's values; n of them from value `first` on, by chunks of APR_CHUNK; after them all. */
-void begin_comparison(struct trace *t, const struct stage_row *r);
+void begin_comparison(struct trace *t, struct stage_row *r);
 void add_comparison(struct trace *t, const float *x, uint64_t first, size_t n);
-void end_comparison(struct trace *t, struct stage_row *r);
+APR_MUST_CHECK enum apr_code end_comparison(struct trace *t, struct stage_row *r, struct apr_error *e);
 
 /* The first stage that is not the same; NULL: none. APR_EARG when nothing was in common. */
 const struct stage_row *first_divergence(const struct trace *t);
+uint64_t stages_compared(const struct trace *t);
 APR_MUST_CHECK enum apr_code check_comparison(const struct trace *t, struct apr_error *e);
 
-/* Names of stages on one side only, number i of them; false behind the last. */
-bool only_in_reference(const struct trace *t, size_t i, struct apr_bytes *name);
-bool only_here(const struct trace *t, size_t i, struct apr_bytes *name);
+/* The next name of a stage on one side only; *i is 0 at first. False behind the last. */
+bool only_in_reference(const struct trace *t, size_t *i, struct apr_bytes *name);
+bool only_here(const struct trace *t, size_t *i, struct apr_bytes *name);
 
 /* ---- what is said: report.c, text.c --------------------------------------------------------------------------------- */
 
@@ -236,10 +238,20 @@ void report_stage(struct trace *t, const struct stage_row *r);
 /* The rest of it; why: or NULL. The exit code. */
 int end_report(struct trace *t, const struct apr_error *why);
 
-/* As text. */
+/* The best tokens, best first; free id with free. encoder: for their texts, or NULL. */
+struct top {
+    uint64_t           *id, n;
+    struct apr_encoder *encoder;
+};
+APR_MUST_CHECK enum apr_code find_top(struct trace *t, struct top *top, struct apr_error *e);
+
+/* Is the answer the vector of an encoder? */
+bool is_pooled(const struct trace *t);
+
+/* As text. Tokens of --greedy as they come: a character may be in several. */
 void print_stage(const struct trace *t, const struct stage_row *r);
-void print_summary(struct trace *t);
-void print_greedy_token(struct trace *t, uint32_t id); /* as it comes */
+APR_MUST_CHECK enum apr_code print_summary(struct trace *t, struct apr_error *e);
+void print_greedy_token(struct trace *t, uint32_t id);
 void end_greedy_text(struct trace *t);
 
 /* ---- encoders: pooling.c -------------------------------------------------------------------------------------------- */

@@ -1,0 +1,263 @@
+/* The answer as JSON, and which of its two forms it has. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "base/emit.h"
+#include "trace.h"
+
+#define TOP 5 /* where --top says nothing */
+
+/* ---- JSON ----------------------------------------------------------------------------------------------------------- */
+
+static void write_ids(struct apr_out *j, const char *key, const struct apr_ids *ids)
+{
+    apr_out_open(j, key, '[');
+    for (size_t i = 0; i < ids->n; i++)
+        apr_out_count(j, NULL, ids->id[i]);
+    apr_out_close(j, ']');
+}
+
+static void write_subject(struct apr_out *j, const void *about)
+{
+    const struct trace *const t = about;
+    apr_out_text(j, "model", t->o->cli.noperand > 0 ? t->o->cli.operand[0] : NULL);
+    if (t->engine.family != NULL)
+        apr_out_bytes(j, "family", t->engine.family->name);
+    else
+        apr_out_null(j, "family");
+    write_ids(j, "tokens", &t->ids);
+    if (t->feature == NULL || t->nrow == 0)
+        return;
+    apr_out_open(j, "features", '[');
+    for (uint64_t i = 0; i < t->engine.net->hidden; i++)
+        apr_out_real(j, NULL, (double)t->feature[i]);
+    apr_out_close(j, ']');
+}
+
+static void write_place(struct apr_out *j, uint32_t layer, unsigned stage)
+{
+    if (layer == APR_WHOLE_MODEL)
+        apr_out_text(j, "layer", "whole-model");
+    else
+        apr_out_count(j, "layer", layer);
+    apr_out_text(j, "stage", apr_stage_name(stage));
+}
+
+static void write_index(struct apr_out *j, const char *key, uint64_t index)
+{
+    if (index == APR_NOWHERE)
+        apr_out_null(j, key);
+    else
+        apr_out_count(j, key, index);
+}
+
+/* What apr-diff says of two traces, by the same names. */
+static void write_comparison(struct apr_out *j, const struct stage_row *r)
+{
+    apr_out_real(j, "cosine_sim", r->compared ? r->cosine : NAN);
+    apr_out_real(j, "max_abs_diff", r->compared ? r->max_diff : NAN);
+    write_index(j, "max_abs_diff_index", r->index);
+    apr_out_real(j, "rms_diff", r->compared ? r->rms_diff : NAN);
+    apr_out_count(j, "nonfinite_mismatch", r->mismatches);
+    if (r->other != r->count)
+        apr_out_count(j, "count_in_reference", r->other);
+    apr_out_bool(j, "pass", r->same);
+}
+
+static void write_stage(struct apr_out *j, const struct stage_row *r)
+{
+    char text[33];
+    write_place(j, r->layer, r->stage);
+    apr_out_counts(j, "shape", r->dim, r->ndim);
+    apr_out_count(j, "count", r->count);
+    apr_out_real(j, "min", r->min);
+    apr_out_real(j, "max", r->max);
+    apr_out_real(j, "mean", r->mean);
+    apr_out_real(j, "std", r->std);
+    apr_out_real(j, "rms", r->rms);
+    apr_out_count(j, "nan_count", r->nan);
+    apr_out_count(j, "inf_count", r->inf);
+    apr_out_count(j, "zero_count", r->zero);
+    apr_out_text(j, "file", r->file);
+    apr_out_text(j, "hash", apr_digest_spell(r->hash, text));
+    if (r->in_reference)
+        write_comparison(j, r);
+}
+
+static void write_names(struct apr_out *j, const char *key, const struct trace *t, bool (*next)(const struct trace *, size_t *, struct apr_bytes *))
+{
+    struct apr_bytes name;
+    apr_out_open(j, key, '[');
+    for (size_t i = 0; next(t, &i, &name);)
+        apr_out_bytes(j, NULL, name);
+    apr_out_close(j, ']');
+}
+
+static void write_divergence(struct apr_out *j, const struct trace *t)
+{
+    const struct stage_row *const r = first_divergence(t);
+    if (r == NULL) {
+        apr_out_null(j, "first_divergence");
+    } else {
+        apr_out_open(j, "first_divergence", '{');
+        write_place(j, r->layer, r->stage);
+        write_index(j, "index", r->index);
+        apr_out_close(j, '}');
+    }
+    apr_out_real(j, "threshold", t->o->threshold);
+    write_names(j, "only_in_reference", t, only_in_reference);
+    write_names(j, "only_here", t, only_here);
+}
+
+static void write_nonfinite(struct apr_out *j, const struct nonfinite *f)
+{
+    if (!f->found) {
+        apr_out_null(j, "first_nonfinite");
+        return;
+    }
+    apr_out_open(j, "first_nonfinite", '{');
+    write_place(j, f->layer, f->stage);
+    apr_out_count(j, "position", f->position);
+    apr_out_count(j, "index", f->index);
+    apr_out_text(j, "value", spell_nonfinite(f->value));
+    apr_out_text(j, "culprit", f->culprit[0] == 0 ? NULL : f->culprit);
+    apr_out_close(j, '}');
+}
+
+static enum apr_code write_logits(struct apr_out *j, struct trace *t, struct apr_error *e)
+{
+    const uint64_t vocab = t->engine.net->vocab, best = best_logit(t->logits, vocab);
+    struct top top;
+    APR_TRY(find_top(t, &top, e));
+    apr_out_open(j, "logits", '{');
+    apr_out_count(j, "vocab_size", vocab);
+    write_index(j, "argmax", isnan(t->logits[best]) ? APR_NOWHERE : best);
+    apr_out_open(j, "top_k", '[');
+    for (uint64_t i = 0; i < top.n; i++) {
+        apr_out_open(j, NULL, '{');
+        apr_out_count(j, "token_id", top.id[i]);
+        apr_out_real(j, "logit", (double)t->logits[top.id[i]]);
+        if (top.encoder != NULL)
+            apr_out_bytes(j, "text", apr_token_spelling(top.encoder, top.id[i]));
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+    apr_out_close(j, '}');
+    free(top.id);
+    return APR_OK;
+}
+
+static enum apr_code write_embedding(struct apr_out *j, const struct trace *t, struct apr_error *e)
+{
+    const char *pooling;
+    float *vector;
+    APR_TRY(pool(t, &pooling, &vector, e));
+    apr_out_open(j, "embedding", '{');
+    apr_out_text(j, "pooling", pooling);
+    if (vector == NULL)
+        apr_out_null(j, "values");
+    else
+        apr_out_open(j, "values", '[');
+    for (uint64_t i = 0; vector != NULL && i < t->engine.net->hidden; i++)
+        apr_out_real(j, NULL, (double)vector[i]);
+    if (vector != NULL)
+        apr_out_close(j, ']');
+    apr_out_close(j, '}');
+    free(vector);
+    return APR_OK;
+}
+
+static enum apr_code write_greedy(struct apr_out *j, const struct trace *t, struct apr_error *e)
+{
+    struct apr_emit text;
+    struct apr_bytes all;
+    write_ids(j, "greedy", &t->greedy);
+    apr_out_bool(j, "greedy_ended", t->ended);
+    if (t->engine.encoder == NULL)
+        return APR_OK;
+    APR_TRY(apr_emit_begin(&text, e));
+    for (size_t i = 0; i < t->greedy.n; i++)
+        apr_emit_bytes(text.to, apr_token_spelling(t->engine.encoder, t->greedy.id[i]));
+    APR_TRY(apr_emit_end(&text, &all, e));
+    apr_out_bytes(j, "greedy_text", all);
+    free((void *)(uintptr_t)all.at);
+    return APR_OK;
+}
+
+static enum apr_code write_sum(struct apr_out *j, struct trace *t, struct apr_error *e)
+{
+    enum apr_code code = APR_OK;
+    apr_report_sum(&t->report);
+    if (t->comparing != NULL)
+        write_divergence(j, t);
+    if (t->o->stop_at_nan)
+        write_nonfinite(j, &t->nonfinite);
+    if (t->o->greedy_given)
+        code = write_greedy(j, t, e);
+    if (code == APR_OK && t->logits != NULL)
+        code = write_logits(j, t, e);
+    if (code == APR_OK && is_pooled(t))
+        code = write_embedding(j, t, e);
+    apr_out_open(j, "saved", '[');
+    for (size_t i = 0; i < t->saved.n; i++)
+        apr_out_text(j, NULL, t->saved.path[i]);
+    apr_out_close(j, ']');
+    write_judgement(j, t);
+    return code;
+}
+
+/* ---- both ----------------------------------------------------------------------------------------------------------- */
+
+bool is_pooled(const struct trace *t)
+{
+    return t->sequence != NULL && t->engine.net->head.w.in == NULL && !t->nonfinite.found && positions_of(t) > 0;
+}
+
+/* Texts are for people: a model whose tokenizer does not work has none. */
+enum apr_code find_top(struct trace *t, struct top *top, struct apr_error *e)
+{
+    struct apr_error none;
+    *top = (struct top){ .n = apr_min(t->o->top == TOP_UNSAID ? TOP : t->o->top, t->engine.net->vocab) };
+    top->id = malloc((top->n + 1) * sizeof *top->id);
+    if (top->id == NULL)
+        return apr_no_memory(e);
+    best_logits(t->logits, t->engine.net->vocab, top->n, top->id);
+    if (top->n > 0 && !t->engine.net->features && need_encoder(&t->engine, t->o, &none) == APR_OK)
+        top->encoder = t->engine.encoder;
+    return APR_OK;
+}
+
+void begin_report(struct trace *t)
+{
+    t->json = (struct apr_out){ .to = stdout };
+    t->report = (struct apr_report){ .out = &t->json, .schema = "apr-trace/1", .rows = "stages", .subject = write_subject, .about = t, .lines = t->o->jsonl };
+    t->begun = true;
+    if (t->o->cli.json)
+        apr_report_begin(&t->report);
+}
+
+void report_stage(struct trace *t, const struct stage_row *r)
+{
+    if (!t->o->cli.json) {
+        print_stage(t, r);
+        return;
+    }
+    apr_report_row(&t->report);
+    write_stage(&t->json, r);
+    apr_report_row_end(&t->report);
+}
+
+int end_report(struct trace *t, const struct apr_error *why)
+{
+    struct apr_error e;
+    if (!t->begun)
+        begin_report(t);
+    if (why == NULL && (t->o->cli.json ? write_sum(&t->json, t, &e) : print_summary(t, &e)) != APR_OK)
+        why = &e;
+    if (t->o->cli.json)
+        apr_report_end(&t->report, why);
+    if (why != NULL)
+        return apr_cli_fail(&t->o->cli, why);
+    return t->nonfinite.found || first_divergence(t) != NULL ? APR_EXIT_NO : APR_EXIT_YES;
+}

@@ -1,0 +1,297 @@
+/* The folder of a trace, and the files in it. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/emit.h"
+#include "files/sinks.h"
+#include "model/inputs.h"
+#include "trace.h"
+
+static const char aprt_magic[] = "APRT", npy_magic[] = "\x93NUMPY";
+
+/* folder: with its '/'. */
+struct saving {
+    struct apr_sinks *sinks;
+    const char       *folder;
+    bool              of_model; /* the model is a folder */
+};
+
+struct saved_file {
+    struct apr_sink *sink;
+    uint64_t         at;
+};
+
+static enum apr_code refused(const char *path, const char *why, struct apr_error *e)
+{
+    apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: %s", why);
+    apr_error_in(e, path);
+    return APR_EARG;
+}
+
+/* ---- the folder ----------------------------------------------------------------------------------------------------- */
+
+/* Without slashes at its end, unless it is nothing else. */
+static size_t bare_length(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n;
+}
+
+/* "some.model.gguf" -> "some.model-trace", "models/qwen2/" -> "models/qwen2-trace". */
+static enum apr_code default_folder(struct trace *t, const char *path, bool is_folder, struct apr_error *e)
+{
+    size_t n = bare_length(path);
+    const char *const slash = memrchr(path, '/', n), *const name = slash == NULL ? path : slash + 1;
+    const char *const dot = is_folder ? NULL : memrchr(name, '.', n - (size_t)(name - path));
+    if (dot != NULL && dot != name)
+        n = (size_t)(dot - path);
+    t->saving->folder = (const char *)apr_arena_format(&t->arena, "%.*s-trace/", (int)n, path).at;
+    return t->saving->folder == NULL ? apr_no_memory(e) : APR_OK;
+}
+
+/* Has the path a name to go by? "." and ".." have not. */
+static bool is_named(const char *path)
+{
+    const size_t n = bare_length(path);
+    const char *const slash = memrchr(path, '/', n), *const name = slash == NULL ? path : slash + 1;
+    const size_t length = n - (size_t)(name - path);
+    return length > 0 && !(length == 1 && name[0] == '.') && !(length == 2 && name[0] == '.' && name[1] == '.');
+}
+
+static enum apr_code choose_folder(struct trace *t, struct apr_error *e)
+{
+    const char *const dir = t->o->dir, *const model = t->engine.path;
+    if (dir != NULL) {
+        t->saving->folder = (const char *)apr_arena_format(&t->arena, "%.*s/", (int)bare_length(dir), dir).at;
+        if (strcmp(dir, "/") == 0)
+            t->saving->folder = "/";
+        return t->saving->folder == NULL ? apr_no_memory(e) : APR_OK;
+    }
+    if (strcmp(model, "-") == 0)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "it lies nowhere, so there is no folder beside it: --save-tensor-dir says where files go");
+    if (!t->saving->of_model || is_named(model))
+        return default_folder(t, model, t->saving->of_model, e);
+    char *const real = realpath(model, NULL);
+    const enum apr_code code = real == NULL ? apr_no_memory(e) : default_folder(t, real, true, e);
+    free(real);
+    return code;
+}
+
+/* What was begun stays open until all of it takes its place. */
+static void allow_many_files(void)
+{
+    struct rlimit most;
+    if (getrlimit(RLIMIT_NOFILE, &most) == 0 && most.rlim_cur < most.rlim_max) {
+        most.rlim_cur = most.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &most);
+    }
+}
+
+enum apr_code begin_saving(struct trace *t, struct apr_error *e)
+{
+    struct stat model, folder;
+    if (!saves_stages(t->o) && t->o->weights.n == 0)
+        return APR_OK;
+    t->saving = calloc(1, sizeof *t->saving);
+    if (t->saving == NULL)
+        return apr_no_memory(e);
+    t->saving->of_model = stat(t->engine.path, &model) == 0 && S_ISDIR(model.st_mode);
+    APR_TRY(choose_folder(t, e));
+    if (t->saving->of_model && stat(t->saving->folder, &folder) == 0 && folder.st_dev == model.st_dev && folder.st_ino == model.st_ino)
+        return refused(t->saving->folder, "it is the model's own folder", e);
+    allow_many_files();
+    return apr_sinks_begin(&t->saving->sinks, t->saving->folder, false, e);
+}
+
+const char *saving_folder(const struct trace *t) { return t->saving->folder; }
+
+/* ---- files ---------------------------------------------------------------------------------------------------------- */
+
+/* Is it one that a trace may have left there: saved activations, or nothing? */
+static bool is_ours(const char *path)
+{
+    char start[6] = "";
+    FILE *const f = fopen(path, "re");
+    const size_t n = f == NULL ? sizeof start : fread(start, 1, sizeof start, f);
+    if (f != NULL)
+        fclose(f);
+    return f != NULL && (n == 0 || (n >= 4 && memcmp(start, aprt_magic, 4) == 0) || (n == 6 && memcmp(start, npy_magic, 6) == 0));
+}
+
+/* Something is there: it is replaced when an earlier run has left it, never when it is read. */
+static enum apr_code check_place(const struct trace *t, const char *path, bool raw, struct apr_error *e)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return APR_OK;
+    if (!S_ISREG(st.st_mode))
+        return refused(path, S_ISDIR(st.st_mode) ? "it is a folder" : "it is no file", e);
+    if (apr_use_of(&st, t->engine.path, t->saving->of_model) >= APR_PART || (t->o->tokens_file != NULL && apr_use_of(&st, t->o->tokens_file, false) == APR_READ))
+        return refused(path, "it is an input", e);
+    if (raw ? apr_content_of(path, &t->o->cli.run) == APR_CONTENT_MODEL : !is_ours(path))
+        return refused(path, raw ? "it holds a model" : "it is there already, and no saved activation", e);
+    return APR_OK;
+}
+
+static enum apr_code note_saved(struct trace *t, const char *path, struct apr_error *e)
+{
+    const char **const grown = apr_grown(t->saved.path, &t->saved.room, t->saved.n, 64, sizeof *grown);
+    if (grown == NULL)
+        return apr_no_memory(e);
+    t->saved.path = grown;
+    t->saved.path[t->saved.n++] = path;
+    return APR_OK;
+}
+
+enum apr_code begin_file(struct trace *t, const char *name, uint64_t size, struct saved_file **f, const char **path, struct apr_error *e)
+{
+    const size_t n = strlen(name);
+    *f = apr_arena_alloc(&t->arena, sizeof **f);
+    *path = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, name).at;
+    if (*f == NULL || *path == NULL)
+        return apr_no_memory(e);
+    APR_TRY(check_place(t, *path, n > 4 && strcmp(name + n - 4, ".raw") == 0, e));
+    APR_TRY(apr_sinks_add(t->saving->sinks, *path, size, true, &(*f)->sink, e));
+    return note_saved(t, *path, e);
+}
+
+enum apr_code put_bytes(struct saved_file *f, const void *bytes, size_t n, struct apr_error *e)
+{
+    APR_TRY(apr_sink_write_at(f->sink, f->at, bytes, n, e));
+    f->at += n;
+    return APR_OK;
+}
+
+/* | 93 "NUMPY" | 1 0 | u16 length | {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), } | blanks to a multiple of 64 | \n | */
+static size_t make_npy_header(const uint64_t *dim, unsigned ndim, char out[512])
+{
+    size_t n = 10;
+    memcpy(out, npy_magic, 6);
+    out[6] = 1;
+    out[7] = 0;
+    n += (size_t)sprintf(out + n, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
+    for (unsigned i = 0; i < ndim; i++)
+        n += (size_t)sprintf(out + n, "%s%llu%s", i > 0 ? " " : "", (unsigned long long)dim[i], i + 1 < ndim || ndim == 1 ? "," : "");
+    n += (size_t)sprintf(out + n, "), }");
+    while ((n + 1) % 64 != 0)
+        out[n++] = ' ';
+    out[n++] = '\n';
+    apr_put_integer((unsigned char *)out + 8, n - 10, 2);
+    return n;
+}
+
+enum apr_code put_npy_header(struct saved_file *f, const uint64_t *dim, unsigned ndim, struct apr_error *e)
+{
+    char header[512];
+    return put_bytes(f, header, make_npy_header(dim, ndim, header), e);
+}
+
+static enum apr_code put_aprt_header(struct saved_file *f, const struct stage_row *r, struct apr_error *e)
+{
+    unsigned char header[12];
+    memcpy(header, aprt_magic, 4);
+    apr_put_integer(header + 4, r->layer, 4);
+    apr_put_integer(header + 8, r->count, 4);
+    return put_bytes(f, header, sizeof header, e);
+}
+
+enum apr_code begin_stage_file(struct trace *t, const struct stage_row *r, struct saved_file **f, const char **path, struct apr_error *e)
+{
+    static const char *const suffix[] = { "bin", "npy" };
+    const bool npy = t->o->format == FORMAT_NPY;
+    char name[64];
+    uint64_t bytes;
+    if (!npy && r->count > UINT32_MAX)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "stage %s has %llu values, and an APRT file at most %lu: --format npy, or fewer --positions",
+                        apr_stage_name(r->stage), (unsigned long long)r->count, (unsigned long)UINT32_MAX);
+    if (!apr_mul(r->count, sizeof(float), &bytes))
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "stage %s is too large", apr_stage_name(r->stage));
+    if (r->layer == APR_WHOLE_MODEL)
+        snprintf(name, sizeof name, "%s.%s", apr_stage_name(r->stage), suffix[npy]);
+    else
+        snprintf(name, sizeof name, "layer-%lu/%s.%s", (unsigned long)r->layer, apr_stage_name(r->stage), suffix[npy]);
+    APR_TRY(begin_file(t, name, bytes, f, path, e));
+    return npy ? put_npy_header(*f, r->dim, r->ndim, e) : put_aprt_header(*f, r, e);
+}
+
+/* ---- what an earlier run has left ----------------------------------------------------------------------------------- */
+
+static bool is_written(const struct trace *t, const char *path)
+{
+    size_t i = 0;
+    while (i < t->saved.n && strcmp(t->saved.path[i], path) != 0)
+        i++;
+    return i < t->saved.n;
+}
+
+/* "attn_norm.bin", "lm_head.npy" */
+static bool is_stage_file(const char *name)
+{
+    const size_t n = strlen(name);
+    return n > 4 && (strcmp(name + n - 4, ".bin") == 0 || strcmp(name + n - 4, ".npy") == 0) &&
+           apr_stage_rank((struct apr_bytes){ (const unsigned char *)name, n - 4 }) < APR_NSTAGES;
+}
+
+/* Stages of another run, in the folder or one in it (sub: "layer-3/", or ""), would be taken for some of this one. */
+static enum apr_code remove_stale(struct trace *t, const char *sub, struct apr_error *e)
+{
+    enum apr_code code = APR_OK;
+    const char *const folder = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, sub).at;
+    DIR *const d = folder == NULL ? NULL : opendir(folder);
+    for (const struct dirent *entry; d != NULL && code == APR_OK && (entry = readdir(d)) != NULL;) {
+        const char *const name = (const char *)apr_arena_format(&t->arena, "%s%s", sub, entry->d_name).at;
+        const char *const path = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, name).at;
+        if (name == NULL || path == NULL)
+            code = apr_no_memory(e);
+        else if (*sub == 0 && strncmp(entry->d_name, "layer-", 6) == 0)
+            code = remove_stale(t, (const char *)apr_arena_format(&t->arena, "%s/", name).at, e);
+        else if (is_stage_file(entry->d_name) && is_ours(path) && !is_written(t, path))
+            code = apr_sinks_remove(t->saving->sinks, name, e);
+    }
+    if (d != NULL)
+        closedir(d);
+    return code;
+}
+
+/* Layers that this run does not have leave folders behind in which there is nothing. */
+static void remove_empty(const struct trace *t)
+{
+    DIR *const d = opendir(t->saving->folder);
+    for (const struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;)
+        if (strncmp(entry->d_name, "layer-", 6) == 0)
+            unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
+    if (d != NULL)
+        closedir(d);
+}
+
+/* ---- the end -------------------------------------------------------------------------------------------------------- */
+
+enum apr_code finish_saving(struct trace *t, struct apr_error *e)
+{
+    if (t->saving == NULL || t->saved.n == 0)
+        return APR_OK;
+    const bool old = apr_sinks_exists(t->saving->sinks) && t->nstage > 0 && saves_stages(t->o);
+    if (old)
+        APR_TRY(remove_stale(t, "", e));
+    APR_TRY(apr_sinks_end(t->saving->sinks, e));
+    if (old)
+        remove_empty(t);
+    return APR_OK;
+}
+
+void end_saving(struct trace *t)
+{
+    if (t->saving != NULL)
+        apr_sinks_drop(t->saving->sinks);
+    free(t->saving);
+    t->saving = NULL;
+}

@@ -1,0 +1,264 @@
+/* The answer for people. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "trace.h"
+
+/* ---- stages --------------------------------------------------------------------------------------------------------- */
+
+static const char *style(const struct trace *t, enum apr_style s) { return apr_style(t->o->cli.colour, s); }
+
+static const char *spell_layer(uint32_t layer, char text[16])
+{
+    snprintf(text, 16, layer == APR_WHOLE_MODEL ? "-" : "%lu", (unsigned long)layer);
+    return text;
+}
+
+static void print_head(const struct trace *t)
+{
+    if (t->comparing != NULL)
+        printf("layer  %-18s  %-16s  %12s  %12s  %s\n", "stage", "shape", "cosine", "max diff", "");
+    else
+        printf("layer  %-18s  %-16s  %12s  %12s  %12s  %12s\n", "stage", "shape", "min", "max", "mean", "std");
+}
+
+static void print_compared(const struct trace *t, const struct stage_row *r)
+{
+    if (!r->in_reference)
+        printf("%12s  %12s  only here", "-", "-");
+    else if (!r->compared)
+        printf("%12s  %12s  %s%" PRIu64 " values there%s", "-", "-", style(t, APR_RED), r->other, style(t, APR_PLAIN));
+    else
+        printf("%12.9f  %12.6g  %s%s%s", r->cosine, r->max_diff, style(t, r->same ? APR_GREEN : APR_RED), r->same ? "same" : "differs",
+               style(t, APR_PLAIN));
+    if (r->mismatches > 0)
+        printf("  nonfinite mismatch: %" PRIu64, r->mismatches);
+}
+
+/* A table of which the first row brings the head. */
+void print_stage(const struct trace *t, const struct stage_row *r)
+{
+    char layer[16], shape[176];
+    if (t->o->cli.quiet)
+        return;
+    if (t->nstage == 1)
+        print_head(t);
+    printf("%5s  %-18s  %-16s  ", spell_layer(r->layer, layer), apr_stage_name(r->stage), apr_spell_shape(r->dim, r->ndim, shape));
+    if (t->comparing != NULL)
+        print_compared(t, r);
+    else
+        printf("%12.6g  %12.6g  %12.6g  %12.6g", r->min, r->max, r->mean, r->std);
+    if (r->nan > 0)
+        printf("  nan: %" PRIu64, r->nan);
+    if (r->inf > 0)
+        printf("  inf: %" PRIu64, r->inf);
+    putchar('\n');
+}
+
+/* "layer 1, stage ffn_gate", "stage lm_head" */
+static void print_place(uint32_t layer, unsigned stage)
+{
+    if (layer != APR_WHOLE_MODEL)
+        printf("layer %lu, ", (unsigned long)layer);
+    printf("stage %s", apr_stage_name(stage));
+}
+
+/* ---- the other trace ------------------------------------------------------------------------------------------------ */
+
+static void print_names(const char *what, const struct trace *t, bool (*next)(const struct trace *, size_t *, struct apr_bytes *))
+{
+    struct apr_bytes name;
+    for (size_t i = 0; next(t, &i, &name);) {
+        printf("%s  ", what);
+        apr_print_bytes(stdout, name);
+        putchar('\n');
+    }
+}
+
+static void print_comparison(const struct trace *t)
+{
+    const struct stage_row *const r = first_divergence(t);
+    if (!t->o->cli.quiet) {
+        print_names("only in the reference", t, only_in_reference);
+        print_names("only here", t, only_here);
+    }
+    if (r == NULL) {
+        printf("no divergence: %" PRIu64 " stages are the same\n", stages_compared(t));
+        return;
+    }
+    printf("first divergence: ");
+    print_place(r->layer, r->stage);
+    if (!r->compared)
+        printf(": %" PRIu64 " values here, %" PRIu64 " there: a trace of other tokens or positions?\n", r->count, r->other);
+    else if (r->index == APR_NOWHERE)
+        printf(": cosine %.9f\n", r->cosine);
+    else
+        printf(", index %" PRIu64 ": cosine %.9f, largest difference %.6g\n", r->index, r->cosine, r->max_diff);
+}
+
+/* ---- what is not finite --------------------------------------------------------------------------------------------- */
+
+static void print_nonfinite(const struct trace *t)
+{
+    const struct nonfinite *const f = &t->nonfinite;
+    if (!f->found) {
+        printf("all values are finite\n");
+        return;
+    }
+    print_place(f->layer, f->stage);
+    printf(": %s at position %" PRIu64 ", index %" PRIu64, spell_nonfinite(f->value), f->position, f->index);
+    if (f->culprit[0] != 0)
+        printf(": %s", f->culprit);
+    putchar('\n');
+}
+
+/* ---- tokens --------------------------------------------------------------------------------------------------------- */
+
+/* A token's text in quotes, on one line. */
+static void print_quoted(struct apr_bytes text)
+{
+    putchar('"');
+    for (size_t i = 0; i < text.n; i++) {
+        const char *const escape = text.at[i] == '\n' ? "\\n" : text.at[i] == '\t' ? "\\t" : text.at[i] == '\r' ? "\\r" : text.at[i] == '"' ? "\\\"" : NULL;
+        size_t run = 1;
+        while (escape == NULL && i + run < text.n && strchr("\n\t\r\"", text.at[i + run]) == NULL)
+            run++;
+        if (escape != NULL)
+            fputs(escape, stdout);
+        else
+            apr_print_bytes(stdout, (struct apr_bytes){ text.at + i, run });
+        i += run - 1;
+    }
+    putchar('"');
+}
+
+static enum apr_code print_top(struct trace *t, struct apr_error *e)
+{
+    struct top top;
+    APR_TRY(find_top(t, &top, e));
+    printf("%8s  %12s%s\n", t->engine.net->features ? "output" : "token", "logit", top.encoder != NULL ? "  text" : "");
+    for (uint64_t i = 0; i < top.n; i++) {
+        printf("%8" PRIu64 "  %12.6f", top.id[i], (double)t->logits[top.id[i]]);
+        if (top.encoder != NULL) {
+            printf("  ");
+            print_quoted(apr_token_spelling(top.encoder, top.id[i]));
+        }
+        putchar('\n');
+    }
+    free(top.id);
+    return APR_OK;
+}
+
+/* How many bytes at the end begin a character that is not all there. */
+static size_t half_character(const unsigned char *s, size_t n)
+{
+    for (size_t back = 1; back <= 3 && back <= n; back++) {
+        const unsigned char c = s[n - back];
+        if (c < 0x80)
+            return 0;
+        if (c >= 0xC2)
+            return back < (c >= 0xF0 ? 4u : c >= 0xE0 ? 3u : 2u) ? back : 0;
+    }
+    return 0;
+}
+
+/* Lines and tabs as they are. */
+static void print_text(const unsigned char *s, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        size_t run = 0;
+        while (i + run < n && s[i + run] != '\n' && s[i + run] != '\t')
+            run++;
+        apr_print_bytes(stdout, (struct apr_bytes){ s + i, run });
+        i += run;
+        if (i < n)
+            putchar(s[i++]);
+    }
+}
+
+static void print_piece(struct trace *t, struct apr_bytes piece)
+{
+    unsigned char *const all = malloc(t->nhalf + piece.n + 1);
+    if (all == NULL)
+        return; /* the ids are what counts */
+    memcpy(all, t->half, t->nhalf);
+    if (piece.n > 0)
+        memcpy(all + t->nhalf, piece.at, piece.n);
+    const size_t n = t->nhalf + piece.n, half = half_character(all, n);
+    print_text(all, n - half);
+    memcpy(t->half, all + n - half, half);
+    t->nhalf = half;
+    free(all);
+}
+
+void print_greedy_token(struct trace *t, uint32_t id)
+{
+    if (t->o->cli.json)
+        return;
+    if (t->engine.encoder == NULL)
+        printf("%s%lu", t->greedy.n > 1 ? " " : "", (unsigned long)id);
+    else
+        print_piece(t, apr_token_spelling(t->engine.encoder, id));
+    if (isatty(STDOUT_FILENO))
+        fflush(stdout);
+}
+
+void end_greedy_text(struct trace *t)
+{
+    if (t->o->cli.json || t->greedy.n == 0)
+        return;
+    print_text(t->half, t->nhalf);
+    t->nhalf = 0;
+    putchar('\n');
+    if (!t->o->cli.quiet)
+        printf("%s%zu token%s%s%s\n", style(t, APR_DIM), t->greedy.n, t->greedy.n == 1 ? "" : "s", t->ended ? ", the last of which ends the text" : "",
+               style(t, APR_PLAIN));
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------------ */
+
+static enum apr_code print_embedding(const struct trace *t, struct apr_error *e)
+{
+    const char *pooling;
+    float *vector;
+    double square = 0;
+    APR_TRY(pool(t, &pooling, &vector, e));
+    for (uint64_t i = 0; vector != NULL && i < t->engine.net->hidden; i++)
+        square += (double)vector[i] * (double)vector[i];
+    if (vector == NULL)
+        printf("no embedding: pooling is \"%s\"\n", pooling);
+    else
+        printf("embedding: %" PRIu64 " values, pooled by \"%s\" of %" PRIu64 " positions, norm %.6g\n", t->engine.net->hidden, pooling, positions_of(t),
+               sqrt(square));
+    free(vector);
+    return APR_OK;
+}
+
+static void print_saved(const struct trace *t)
+{
+    printf("%zu file%s in ", t->saved.n, t->saved.n == 1 ? "" : "s");
+    apr_print_text(stdout, saving_folder(t));
+    putchar('\n');
+}
+
+enum apr_code print_summary(struct trace *t, struct apr_error *e)
+{
+    const struct options *const o = t->o;
+    const bool asked = o->save_tensor != NULL || o->compare != NULL || o->stop_at_nan || o->greedy_given || o->weights.n > 0;
+    if (t->saved.n > 0 && !o->cli.quiet)
+        print_saved(t);
+    if (o->stop_at_nan)
+        print_nonfinite(t);
+    if (t->comparing != NULL)
+        print_comparison(t);
+    if (t->logits != NULL && (!asked || o->top != TOP_UNSAID))
+        APR_TRY(print_top(t, e));
+    if (is_pooled(t) && !asked)
+        APR_TRY(print_embedding(t, e));
+    print_judgement(t);
+    return APR_OK;
+}
