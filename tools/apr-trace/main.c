@@ -68,7 +68,7 @@ static enum apr_code trace_model(struct trace *t, struct apr_error *e)
 {
     const struct options *const o = t->o;
     APR_TRY(open_engine(&t->engine, o, o->cli.operand[0], runs(o), e));
-    apr_cli_shard_alone(&o->cli, t->engine.m);
+    apr_cli_tell(&o->cli, t->engine.m, "index.beside");
     if (runs(o))
         APR_TRY(apr_team_new(&t->team, o->cli.run.threads, e));
     APR_TRY(has_input(o) ? trace_input(t, e) : trace_weights(t, e));
