@@ -71,7 +71,7 @@ $(BUILD)/tests/test_fmath: LIBS += -lmpfr
 $(BUILD)/tests/fuzz/%.o: ALL_CFLAGS += $(if $(filter-out fuzz,$(MODE)),-DLLVMFuzzerTestOneInput=fuzz_$(notdir $*))
 $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
 $(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(FUZZED)
-$(addprefix $(BUILD)/tests/test_,bind detect packing pretoken translate tokenizer_write wish): $(BUILD)/tests/bare_model.o
+$(addprefix $(BUILD)/tests/test_,bind detect net packing pretoken translate tokenizer_write wish): $(BUILD)/tests/bare_model.o
 $(addprefix $(BUILD)/tests/test_,plan plan_write target trial): $(BUILD)/tests/plans.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)

@@ -13,6 +13,7 @@ static const struct { const char *name, *text; double number; } dims[] = {
     { "A", NULL, 32 },         { "K", NULL, 8 },           { "H", NULL, 2048 },      { "E", NULL, 0 },         { "zero", NULL, 0 },
     { "one", NULL, 1 },        { "half", NULL, 0.5 },      { "nan", NULL, NAN },     { "infinite", NULL, INFINITY },
     { "kind", "llama3", 0 },   { "empty", "", 0 },         { "or_", NULL, 5 },       { "notes", NULL, 6 },     { "min", NULL, 7 },
+    { "rope.base", NULL, 500 }, { "list.0", NULL, 11 },    { "list.3", NULL, 14 },   { "types.3", "sliding", 0 },
 };
 
 static struct apr_result dim_value(void *ctx, struct apr_bytes name)
@@ -68,6 +69,12 @@ static void expressions_come_to_what_they_say(void **state)
         { "ln(1)", 0 }, { "if(E > 0, 1, 2)", 2 }, { "if(one, A, K)", 32 }, { "floor(half*H)/A", 32 }, { "min(min(A, K), 3)", 3 },
         { "has(rope_scaling.factor)", 1 }, { "has( top )", 1 }, { "has(rope_scaling.other)", 0 }, { "not has(x.y.z)", 1 },
         { "if (has(top), A, u)", 32 },
+        { "mod(7, 3)", 1 }, { "mod(6, 3)", 0 }, { "mod(-1, 3)", 2 }, { "mod(7.5, 2)", 1.5 }, { "mod(A, K) == 0", 1 }, { "mod(1, 0)", UNKNOWN },
+        { "first(A, K)", 32 }, { "first(u, K)", 8 }, { "first(u, u)", UNKNOWN }, { "first(1 / 0, first(u, 3))", 3 },
+        { "value(rope.base)", 500 }, { "value( A ) + 1", 33 }, { "value(rope.other)", UNKNOWN }, { "first(value(x.y), 2)", 2 },
+        { "at(list, 0)", 11 }, { "at( list , A - 29 ) + 1", 15 }, { "at(list, 1)", UNKNOWN }, { "at(list, -1)", UNKNOWN },
+        { "at(list, 0.5)", UNKNOWN }, { "at(list, u)", UNKNOWN }, { "at(list, kind)", UNKNOWN }, { "at(list, 1e300)", UNKNOWN },
+        { "at(types, at(list, 3) - 11) == 'sliding'", 1 }, { "first(at(types, 9) == 'sliding', 5)", 5 },
         /* not known, or of no sense */
         { "u", UNKNOWN }, { "u + 1", UNKNOWN }, { "not u", UNKNOWN }, { "u == u", UNKNOWN }, { "1 / 0", UNKNOWN }, { "0 / 0", UNKNOWN },
         { "A / (K - 8)", UNKNOWN }, { "nan", UNKNOWN }, { "infinite", UNKNOWN }, { "1e308 * 10", UNKNOWN }, { "sqrt(-1)", UNKNOWN },
@@ -196,6 +203,19 @@ static void names_are_told_in_order_and_one_alone_is_known_as_such(void **state)
     }
 }
 
+static void it_is_known_whether_an_expression_asks_for_values_of_paths(void **state)
+{
+    (void)state;
+    static const struct { const char *text; bool asks; } rows[] = {
+        { "A + K", false }, { "has(a.b)", false }, { "first(A, 1)", false }, { "1 + value(a.b)", true }, { "if(A, 1, at(list, 0))", true },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_expr *x = compile(rows[i].text);
+        assert_int_equal(apr_expr_asks(x), rows[i].asks);
+        apr_expr_free(x);
+    }
+}
+
 static void faults_are_told_with_their_place(void **state)
 {
     (void)state;
@@ -216,6 +236,9 @@ static void faults_are_told_with_their_place(void **state)
         { "min(1)", 6, "expected ',', found \")\"" },
         { "min(1, 2, 3)", 9, "expected an operator or ')', found \",\"" }, { "floor()", 7, "expected a value" },
         { "if(1, 2)", 8, "expected ','" },
+        { "mod(1)", 6, "expected ','" }, { "first(1)", 8, "expected ','" }, { "value()", 7, "expected a name" }, { "value('a')", 7, "expected a name" },
+        { "at(list)", 8, "expected ',', found \")\"" }, { "at(list,)", 9, "expected a value" }, { "at(, 1)", 4, "expected a name" },
+        { "at(list, 1, 2)", 11, "expected an operator or ')'" },
         { "has()", 5, "expected a name" }, { "has('a')", 5, "expected a name" }, { "has(a.)", 7, "expected a name" },
         { "has(a . b)", 7, "found \".\"" },
         { "has(a + b)", 7, "found \"+\"" }, { "rope.theta", 5, "found \".\"" }, { "1e999", 1, "1e999 is no finite number" },
@@ -322,6 +345,7 @@ int main(void)
         cmocka_unit_test(a_condition_that_is_not_known_is_what_the_caller_says),
         cmocka_unit_test(operands_that_do_not_matter_are_not_asked_for),
         cmocka_unit_test(names_are_told_in_order_and_one_alone_is_known_as_such),
+        cmocka_unit_test(it_is_known_whether_an_expression_asks_for_values_of_paths),
         cmocka_unit_test(faults_are_told_with_their_place),
         cmocka_unit_test(depth_and_length_have_an_end),
         cmocka_unit_test(text_ends_where_it_ends),

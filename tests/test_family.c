@@ -139,7 +139,15 @@ static const char good[] =
     "apr: {rope_type: {gguf_order: 0, hf_order: 2}, set: {size: H}}\n"
     "tokenizer: {order: [bpe], normalizer: NFC, overrides: [{when: H > 1, set: {a: false}}]}\n"
     "checks:\n"
-    "  - {model: small, dims: {N: 3, H: 8, tied: 1}, elements: 1336}\n"; /* line 30 */
+    "  - {model: small, dims: {N: 3, H: 8, tied: 1}, elements: 1336}\n" /* line 30 */
+    "forward:\n"
+    "  layers: N\n"
+    "  hidden: H\n"
+    "  heads: first(value(heads.n), 2)\n"
+    "  eps: 1e-6\n" /* line 35 */
+    "  act: \"'silu'\"\n"
+    "  slides: at(layer_types, layer) == 'sliding' or mod(layer, 2) == 0\n"
+    "  window: if(slides, 2 * N, 0)\n";
 
 /* The good contract with one piece of text put in the place of another. */
 static struct test_bytes edited(const char *from, const char *to)
@@ -166,6 +174,26 @@ static void refused(const char *what, struct apr_bytes text, const char *line, c
         fail_msg("%s: should be in %s: %s", what, line, e.text);
     if (strstr(e.text, words) == NULL)
         fail_msg("%s: \"%s\" is not in: %s", what, words, e.text);
+}
+
+static void terms_of_the_forward_pass_stand_where_they_belong(void **state)
+{
+    (void)state;
+    struct apr_family *f;
+    struct apr_error e;
+    struct apr_bytes name;
+    assert_int_equal(apr_family_parse(&f, "toy.yaml", apr_text(good), &e), APR_OK);
+    assert_true(f->runs);
+    assert_true(apr_expr_is_name(f->term[APR_TERM_LAYERS], &name) && apr_bytes_is(name, "N"));
+    assert_true(apr_expr_asks(f->term[APR_TERM_HEADS]) && apr_expr_asks(f->term[APR_TERM_SLIDES]));
+    assert_null(f->term[APR_TERM_EXPERTS]);
+    apr_family_free(f);
+    struct test_bytes b = edited("forward:\n", "title: x\n#");
+    b.n = (size_t)((unsigned char *)strstr((char *)b.at, "#") - b.at);
+    assert_int_equal(apr_family_parse(&f, "toy.yaml", (struct apr_bytes){ b.at, b.n }, &e), APR_OK);
+    assert_false(f->runs);
+    apr_family_free(f);
+    test_free(&b);
 }
 
 static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
@@ -251,6 +279,18 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "H: 8", "H: eight", "line 30: family toy", "\"eight\"" },
         { ", elements: 1336", "", "line 30: family toy", "\"elements\"" },
         { "dims:\n", "dims: []\ntitle:\n", "line 6: family toy", "\"dims\"" },
+        { "2 * N, type", "value(a.b), type", "line 8: family toy", "forward" },
+        { "2 * N, type", "'at(a, 1)', type", "line 8: family toy", "forward" },
+        { "2 * N, type", "layer, type", "line 8: family toy", "\"layer\"" },
+        { "forward:\n", "forward: [a]\ntitle:\n", "line 31: family toy", "a map should stand" },
+        { "  hidden: H", "  hiden: H", "line 33: family toy", "\"hiden\"" },
+        { "  hidden: H\n", "", "line 3", "\"hidden\"" },
+        { "  hidden: H", "  hidden: [H]", "line 33: family toy", "a word should stand" },
+        { "  hidden: H", "  hidden: Q", "line 33: family toy", "\"Q\"" },
+        { "  hidden: H", "  hidden: has(tensors.outs)", "line 33: family toy", "\"outs\"" },
+        { "heads.n), 2)", "heads.n), 2", "line 34: family toy", "at character" },
+        { "  slides: at", "  slides: slides + at", "line 37: family toy", "\"slides\"" },
+        { "  slides: at", "  slides: window + at", "line 37: family toy", "\"window\"" },
         { "tensors:\n", "tensors: &a\n", "line 1", "" },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
@@ -491,6 +531,7 @@ int main(void)
         cmocka_unit_test(all_of_a_contract_stands_in_structs_when_its_text_is_gone),
         cmocka_unit_test(the_metadata_of_a_contract_leads_both_ways),
         cmocka_unit_test(constants_are_what_they_look_like),
+        cmocka_unit_test(terms_of_the_forward_pass_stand_where_they_belong),
         cmocka_unit_test(a_wrong_contract_is_refused_with_family_line_and_word),
         cmocka_unit_test(roles_may_share_names_when_both_have_a_condition),
         cmocka_unit_test(hostile_contracts_end_soon),

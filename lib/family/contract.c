@@ -313,7 +313,8 @@ static enum apr_code read_contract(const struct apr_contract *c)
     const bool named = name != NULL && name->text.n > 0 && name->text.n <= MOST_NAME;
     if (named)
         APR_TRY(apr_contract_word(c, name, &f->name));
-    APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims tensors generated kv hf_config apr tokenizer forward checks"));
+    APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims tensors generated kv hf_config apr tokenizer forward "
+                              "checks"));
     if (!named)
         return apr_contract_fault(c, name == NULL ? root : name, "it has no name, or too long a one:", apr_text("family"));
     if (schema == NULL || !apr_bytes_is(schema->text, "apr-family/1"))

@@ -15,8 +15,8 @@ struct apr_result {
 struct apr_expr;
 
 /* Compiles text: numbers, 'strings', names, + - * / (real), unary -, ( ), == != < <= > >=, and or not, floor ceil sqrt ln of one, min max
- * mod of two, first(a, b): a where that is known, else b; if(c, a, b); and of a path, name.name: has(path), value(path), at(path, i): element
- * i, from 0, of the list there. Lowest to highest: or, and, not, comparison (which does not chain), + -, * /,
+ * mod of two, first(a, b): a where that is known, else b; if(c, a, b); and of a path, name.name: has(path), value(path), at(path, i):
+ * element i, from 0, of the list there. Lowest to highest: or, and, not, comparison (which does not chain), + -, * /,
  * unary -. At most 1,024 bytes, 64 levels. APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it
  * with apr_expr_free. */
 APR_MUST_CHECK enum apr_code apr_expr_new(struct apr_expr **x, struct apr_bytes text, struct apr_error *e);

@@ -64,7 +64,8 @@ enum apr_code apr_term_unknown(const struct apr_binding *b, enum apr_term term, 
     if (w.dim == NULL || w.dim->key.n == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "nothing tells `%s`, which the forward pass of family %.*s needs", apr_term_words[term],
                         APR_PRINTED(f->name));
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "nothing tells `%s`, which the forward pass of family %.*s needs: \"%.*s\" in config.json%s%.*s",
-                    apr_term_words[term], APR_PRINTED(f->name), APR_PRINTED(w.dim->key.word[0]), kv == NULL ? "" : ", or the key ARCHITECTURE",
+    return apr_fail(e, APR_EARG, APR_NOWHERE,
+                    "nothing tells `%s`, which the forward pass of family %.*s needs: \"%.*s\" in config.json%s%.*s", apr_term_words[term],
+                    APR_PRINTED(f->name), APR_PRINTED(w.dim->key.word[0]), kv == NULL ? "" : ", or the key ARCHITECTURE",
                     APR_PRINTED(kv == NULL ? apr_text("") : kv->key));
 }

@@ -4,10 +4,11 @@
 
 #include "family/bind.h"
 
-/* Booleans are 0 and 1. Terms with (l) may depend on the layer, which the expression calls `layer`. What stands behind a colon holds where the
- * contract has no such term, or it is not known.
+/* Booleans are 0 and 1. Terms with (l) may depend on the layer, which the expression calls `layer`. What stands behind a colon holds where
+ * the contract has no such term, or it is not known.
  *   only           1: is the forward pass that of this model?
- *   layers hidden heads kv_heads head_k head_v context   sizes; kv_heads: heads; head_k: hidden / heads; head_v: head_k; context: 0, not told
+ *   layers hidden heads kv_heads head_k head_v context   sizes; kv_heads: heads; head_k: hidden / heads; head_v: head_k; context: 0, not
+ *                  told
  *   parallel       attention and feed-forward both read what the layer is given, and are added to it
  *   norm_after     norm(x + f(x)), not x + f(norm(x))
  *   layer_norm     LayerNorm, not RMS norm; eps of either

@@ -258,7 +258,8 @@ static enum apr_code put_together(struct apr_netting *g)
     if (!apr_binding_family(g->b)->runs)
         return apr_fail(g->e, APR_EARG, APR_NOWHERE, "family %.*s has no forward pass", APR_PRINTED(n->family));
     if (!apr_net_flag(g, APR_TERM_ONLY, 0, true))
-        return apr_fail(g->e, APR_EUNSUPPORTED, APR_NOWHERE, "this model is of a kind of family %.*s that has no forward pass", APR_PRINTED(n->family));
+        return apr_fail(g->e, APR_EUNSUPPORTED, APR_NOWHERE, "this model is of a kind of family %.*s that has no forward pass",
+                        APR_PRINTED(n->family));
     APR_TRY(apr_net_numbers(g));
     APR_TRY(check_strange(g));
     apr_binding_missing(g->b, apr_binding_spoken(g->b, g->m), n->nlayer, miss, &x);

@@ -12,8 +12,8 @@ struct apr_linear {
     const float      *bias;
 };
 
-/* weight NULL: it is not there, and x stays as it is. n: what it goes over: the hidden size, a head, or for q and k all heads at once (OLMo 2:
- * n is heads * head_k, kv_heads * head_k). bias: LayerNorm's, or NULL. Weights are those that
+/* weight NULL: it is not there, and x stays as it is. n: what it goes over: the hidden size, a head, or for q and k all heads at once
+ * (OLMo 2: n is heads * head_k, kv_heads * head_k). bias: LayerNorm's, or NULL. Weights are those that
  * multiply: Gemma's 1 + w. */
 struct apr_norm {
     const float *weight, *bias;
@@ -81,14 +81,15 @@ struct apr_layer {
  *                 then the two are attn_norm and ffn_norm
  *   layer_norm    LayerNorm, else RMS: everywhere; eps of both
  *   heads ...     queries are heads * head_k wide, keys kv_heads * head_k, values kv_heads * head_v
- *   temperature   0: none; else queries at position p are multiplied by 1 + temperature * ln(1 + floor(p / temperature_length)) (Ministral 3)
+ *   temperature   0: none; else queries at position p are multiplied by 1 + temperature * ln(1 + floor(p / temperature_length)), as Ministral
+ *                 3 has it
  *   attn_scale    of q k; attn_cap, logit_cap: cap * tanh(x / cap), 0: none
  *   embed_scale   of embeddings; residual_scale: of what is added to the stream; logit_scale: of logits
  *   positions     learned ones, rows of `position`; 0: none are. context: what the model was made for, 0: not told. Row 0 of types is added
  *                 to each position
  *   causal        false: BERT's
- *   head          logits = final_norm head^T (+ bias); head.w.in NULL: an encoder; embedding tied: the same matrix. output_norm not there: what
- *                 the last layer gives is final
+ *   head          logits = final_norm head^T (+ bias); head.w.in NULL: an encoder; embedding tied: the same matrix. output_norm not
+ *                 there: what the last layer gives is final
  *   features      a classic model: `hidden` features go in, not tokens, and there is nothing but the head */
 enum apr_order { APR_ORDER_BEFORE, APR_ORDER_PARALLEL, APR_ORDER_AFTER };
 struct apr_net {

@@ -9,7 +9,8 @@
 #define MOST_HEADS  65536u
 #define MOST_TOKENS ((uint64_t)1 << 40) /* a context's */
 
-enum apr_code apr_net_size(const struct apr_netting *g, enum apr_term term, uint64_t layer, uint64_t otherwise, uint64_t most, uint64_t *out)
+enum apr_code apr_net_size(const struct apr_netting *g, enum apr_term term, uint64_t layer, uint64_t otherwise, uint64_t most,
+                           uint64_t *out)
 {
     const struct apr_result r = apr_term(g->b, term, layer);
     *out = otherwise;

@@ -31,7 +31,8 @@ struct apr_piece {
     const struct apr_role   *role;
     const struct apr_tensor *stored; /* the first of those it is made of */
 };
-APR_MUST_CHECK enum apr_code apr_net_piece(const struct apr_netting *g, const char *roles, uint32_t layer, unsigned number, struct apr_piece *p);
+APR_MUST_CHECK enum apr_code apr_net_piece(const struct apr_netting *g, const char *roles, uint32_t layer, unsigned number,
+                                           struct apr_piece *p);
 
 /* n floats of the first of the roles that is there; NULL when none is. n 0: as many as there are, and *n is told. */
 APR_MUST_CHECK enum apr_code apr_net_vector(const struct apr_netting *g, const char *roles, uint32_t layer, uint64_t *n, const float **out);
@@ -57,8 +58,8 @@ void *apr_net_room(const struct apr_netting *g, uint64_t n, size_t size);
 /* ---- numbers (net_numbers.c) ------------------------------------------------------------------------------------------- */
 
 /* A term as a whole number of at most `most`, as a number, as a condition; `otherwise` where it is not known. */
-APR_MUST_CHECK enum apr_code apr_net_size(const struct apr_netting *g, enum apr_term term, uint64_t layer, uint64_t otherwise, uint64_t most,
-                                          uint64_t *out);
+APR_MUST_CHECK enum apr_code apr_net_size(const struct apr_netting *g, enum apr_term term, uint64_t layer, uint64_t otherwise,
+                                          uint64_t most, uint64_t *out);
 double apr_net_real(const struct apr_netting *g, enum apr_term term, uint64_t layer, double otherwise);
 bool apr_net_flag(const struct apr_netting *g, enum apr_term term, uint64_t layer, bool otherwise);
 

@@ -35,7 +35,8 @@ static double number(const struct apr_netting *g, const char *word, const char *
 }
 
 /* The term, where the contract has it, else the number. */
-static double term_or(const struct apr_netting *g, enum apr_term term, uint32_t layer, const char *word, const char *other, double otherwise)
+static double term_or(const struct apr_netting *g, enum apr_term term, uint32_t layer, const char *word, const char *other,
+                      double otherwise)
 {
     const double v = apr_net_real(g, term, layer, NAN);
     return isnan(v) ? number(g, word, other, otherwise) : v;
@@ -64,8 +65,8 @@ static double *frequencies(const struct turning *t)
 
 static enum apr_code bad(const struct turning *t, const char *what)
 {
-    return apr_fail(t->g->e, APR_EARG, APR_NOWHERE, "the rope scaling of layer %u of family %.*s %s", t->layer, APR_PRINTED(t->g->n->family),
-                    what);
+    return apr_fail(t->g->e, APR_EARG, APR_NOWHERE, "the rope scaling of layer %u of family %.*s %s", t->layer,
+                    APR_PRINTED(t->g->n->family), what);
 }
 
 static enum apr_code linear(struct turning *t)
@@ -102,7 +103,8 @@ static enum apr_code stored_factors(const struct turning *t, const char *role_na
 /* Long waves are stretched by the factor, short ones not, those between by something between. */
 static enum apr_code llama3(struct turning *t)
 {
-    const double low = number(t->g, "low_freq_factor", "low_freq_factor", 1), high = number(t->g, "high_freq_factor", "high_freq_factor", 4);
+    const double low = number(t->g, "low_freq_factor", "low_freq_factor", 1);
+    const double high = number(t->g, "high_freq_factor", "high_freq_factor", 4);
     const float *factor;
     APR_TRY(stored_factors(t, "rope_freqs", &factor));
     for (uint64_t i = 0; factor != NULL && i < t->half; i++)
@@ -132,7 +134,8 @@ static double yarn_scale(const struct turning *t)
 {
     const double whole = number(t->g, "attention_factor", "yarn_attn_factor", 0);
     const double all = term_or(t->g, APR_TERM_ROPE_MSCALE_ALL, t->layer, "mscale_all_dim", "yarn_log_multiplier", 0);
-    const double mscale = term_or(t->g, APR_TERM_ROPE_MSCALE, t->layer, "mscale", "mscale", 0), more = number(t->g, "attn_factor", "attn_factor", 1);
+    const double mscale = term_or(t->g, APR_TERM_ROPE_MSCALE, t->layer, "mscale", "mscale", 0);
+    const double more = number(t->g, "attn_factor", "attn_factor", 1);
     if (whole > 0)
         return whole;
     return more * (mscale != 0 && all != 0 ? magnitude(t->factor, mscale) / magnitude(t->factor, all) : magnitude(t->factor, 1));

@@ -39,7 +39,10 @@ static const struct apr_role *find_role(const struct apr_netting *g, const char 
     return found;
 }
 
-const struct apr_role *apr_net_role(const struct apr_netting *g, const char *roles, uint32_t layer) { return find_role(g, roles, "", layer); }
+const struct apr_role *apr_net_role(const struct apr_netting *g, const char *roles, uint32_t layer)
+{
+    return find_role(g, roles, "", layer);
+}
 
 /* ---- pieces --------------------------------------------------------------------------------------------------------- */
 
@@ -275,6 +278,8 @@ enum apr_code apr_net_stack(const struct apr_netting *g, const char *roles, uint
 bool apr_matrix_gguf_name(const struct apr_matrix *w, char out[APR_NAME_ROOM])
 {
     const struct apr_words *const names = &w->role->known[APR_GGUF];
-    const unsigned part = w->part < names->n ? w->part : 0;
-    return names->n > 0 && apr_role_spell(names->word[part], w->layer, w->expert, out, APR_NAME_ROOM) > 0;
+    for (unsigned i = 0; i < w->role->ntransform; i++)
+        if (w->role->transform[i].op == APR_OP_MLA_SPLIT) /* it is whole here, and two matrices there */
+            return false;
+    return w->part < names->n && apr_role_spell(names->word[w->part], w->layer, w->expert, out, APR_NAME_ROOM) > 0;
 }
