@@ -26,7 +26,7 @@ struct unigram {
     struct apr_made   text;
     struct way       *way;
     size_t            way_room;
-    double            unknown_score, user_score; /* user_score: of each byte of one */
+    double            unknown_score;
 };
 
 /* ---- scores ---------------------------------------------------------------------------------------------------------- */
@@ -41,41 +41,38 @@ static bool is_piece(const struct unigram *x, const struct apr_token *t)
     return t->type == APR_TOKEN_NORMAL || t->type == APR_TOKEN_USER || t->type == APR_TOKEN_UNUSED;
 }
 
-/* tokenizers takes the lowest of all pieces, the others that of normal ones. */
-static void set_scores(struct unigram *x)
+/* Below the lowest: of all pieces in tokenizers, of normal ones in the others. */
+static void set_unknown_score(struct unigram *x)
 {
     const struct apr_vocabulary *v = x->pieces.v;
     const bool all = x->pieces.manner == APR_AS_HUGGINGFACE;
-    double low = all ? DBL_MAX : (double)FLT_MAX, high = (double)FLT_MIN;
+    double low = all ? DBL_MAX : (double)FLT_MAX;
     for (size_t i = 0; i < v->ntoken; i++) {
         const struct apr_token *t = &v->token[i];
         if (all ? !is_piece(x, t) && t->text.n > 0 : t->type != APR_TOKEN_NORMAL)
             continue;
         low = t->score < low ? t->score : low;
-        high = t->score > high ? t->score : high;
     }
     x->unknown_score = all ? low - PENALTY : (double)((float)low - (float)PENALTY);
-    x->user_score = high;
 }
 
-/* n: its bytes */
+/* n: its bytes. One of the user's is to be taken before others. */
 static double score_of(const struct unigram *x, const struct apr_token *t, size_t n)
 {
     if (t->type != APR_TOKEN_USER || x->pieces.manner == APR_AS_HUGGINGFACE)
         return t->score;
-    return x->pieces.manner == APR_AS_LLAMA_CPP ? 0 : (double)((float)n * (float)x->user_score) - 0.1;
+    return x->pieces.manner == APR_AS_LLAMA_CPP ? 0 : (double)n * 0.1 - 0.1;
 }
 
 /* A better way to a place than what is known. */
 static void offer(const struct unigram *x, size_t from, size_t to, uint32_t token, double score)
 {
-    const bool floats = x->pieces.manner == APR_AS_SENTENCEPIECE;
     struct way *w = &x->way[to];
     double sum = x->way[from].score + score;
-    if (floats && token == UNKNOWN)
+    if (x->pieces.manner == APR_AS_SENTENCEPIECE)
         sum = (double)((float)x->way[from].score + (float)score);
     if (w->token == APR_NO_VALUE || sum > w->score)
-        *w = (struct way){ floats ? (double)(float)sum : sum, (uint32_t)from, token };
+        *w = (struct way){ sum, (uint32_t)from, token };
 }
 
 /* ---- ways ------------------------------------------------------------------------------------------------------------ */
@@ -112,7 +109,7 @@ static enum apr_code make_room(struct unigram *x, size_t n, struct apr_error *e)
     return APR_OK;
 }
 
-/* Adds the token of what the best way has from one place to another. `run`: it is a run of unknown characters. */
+/* Adds the token of one step of the best way, whose text is this: a piece, or a run of unknown characters. */
 static enum apr_code put(const struct unigram *x, struct apr_bytes text, const struct way *w, struct apr_ids *ids, struct apr_error *e)
 {
     const struct apr_token *t = NULL;
@@ -133,7 +130,7 @@ static enum apr_code put(const struct unigram *x, struct apr_bytes text, const s
     return apr_ids_add(ids, x->pieces.unknown, e);
 }
 
-/* Is it as good as unknown? The token for it, by whatever way it was found. */
+/* Nothing is known there, or the token for that stands there itself. */
 static bool is_unknown(const struct unigram *x, const struct way *w)
 {
     return w->token == UNKNOWN || (x->pieces.has_unknown && x->pieces.v->token[w->token].id == x->pieces.unknown);
@@ -185,7 +182,7 @@ static enum apr_code make(struct unigram *x, struct apr_vocabulary *v, enum apr_
             text[n++] = (struct apr_trie_text){ v->token[i].text, (uint32_t)i };
     const enum apr_code code = apr_trie_make(&x->trie, text, n, e);
     free(text);
-    set_scores(x);
+    set_unknown_score(x);
     return code;
 }
 
