@@ -197,6 +197,13 @@ static enum apr_code place_all(struct apr_sinks *s, int folder, struct apr_error
     return code;
 }
 
+/* Is the folder of the member that of the one before? Then it is synced once for both. */
+static bool is_beside(const struct member *m, const struct member *before)
+{
+    struct stat a, b;
+    return fstat(m->sink.place.folder, &a) == 0 && fstat(before->sink.place.folder, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 static enum apr_code end_each(struct apr_sinks *s, struct apr_error *e)
 {
     int folder = s->in;
@@ -207,7 +214,7 @@ static enum apr_code end_each(struct apr_sinks *s, struct apr_error *e)
         return apr_sink_failed(s->path, errno, e);
     const enum apr_code code = place_all(s, folder, e);
     for (size_t i = 0; i < s->n && code == APR_OK; i++)
-        if (s->member[i]->sink.stray != NULL)
+        if (s->member[i]->sink.stray != NULL && (i == 0 || s->member[i - 1]->sink.stray == NULL || !is_beside(s->member[i], s->member[i - 1])))
             apr_sync_folder(s->member[i]->sink.place.folder);
     if (s->name != NULL && code != APR_OK)
         unlinkat(s->in, s->name, AT_REMOVEDIR); /* when nothing is in it */
@@ -252,10 +259,19 @@ static enum apr_code link_member(struct apr_sinks *s, struct member *m, struct a
         close(m->sink.place.folder);
         m->sink.place.folder = folder;
     }
-    APR_TRY(apr_sink_link(&m->sink, folder, s->stray, e));
-    if (m->sub != NULL)
+    return apr_sink_link(&m->sink, folder, s->stray, e);
+}
+
+/* Once, when all that is to be in them is there: each time would be a journal's commit. */
+static void sync_subs(const struct apr_sinks *s)
+{
+    for (size_t i = 0; i < s->nsub; i++) {
+        const int folder = openat(s->made, s->sub[i]->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (folder < 0)
+            continue;
         apr_sync_folder(folder);
-    return APR_OK;
+        close(folder);
+    }
 }
 
 static enum apr_code make_folder(struct apr_sinks *s, struct apr_error *e)
@@ -275,6 +291,7 @@ static enum apr_code end_together(struct apr_sinks *s, struct apr_error *e)
     APR_TRY(make_folder(s, e));
     for (size_t i = 0; i < s->n; i++)
         APR_TRY(link_member(s, s->member[i], e));
+    sync_subs(s);
     apr_sync_folder(s->made);
     int put = renameat2(s->in, s->stray->name, s->in, s->name, RENAME_NOREPLACE);
     if (put != 0 && (errno == EINVAL || errno == ENOSYS))
