@@ -83,8 +83,10 @@ static enum apr_code check_tensor(const struct trace *t, const struct apr_tensor
     return APR_OK;
 }
 
+/* A placeholder for what is tied to the embedding is left out. */
 static enum apr_code choose(struct weights *w, struct apr_error *e)
 {
+    const struct apr_tensor *tied = NULL;
     struct trace *const t = w->t;
     const struct apr_model *const m = t->engine.m;
     w->tensor = malloc((m->ntensor + 1) * sizeof *w->tensor);
@@ -96,10 +98,15 @@ static enum apr_code choose(struct weights *w, struct apr_error *e)
         APR_TRY(apr_patterns_want(t->o->weight, m->tensor[i].name, &yes, e));
         if (!yes)
             continue;
+        tied = m->tensor[i].tied ? &m->tensor[i] : tied;
+        if (m->tensor[i].tied)
+            continue;
         APR_TRY(check_tensor(t, &m->tensor[i], e));
         w->tensor[w->n++] = &m->tensor[i];
     }
-    return check_patterns(w, e);
+    APR_TRY(check_patterns(w, e));
+    return w->n > 0 || tied == NULL ? APR_OK
+                                    : apr_fail_tensor(e, APR_EARG, APR_NOWHERE, tied->name, " is tied to the embedding, and has no values of its own");
 }
 
 /* ---- the pass ------------------------------------------------------------------------------------------------------- */
