@@ -81,6 +81,16 @@ static void more_than_was_promised(void)
     apr_progress_free(p);
 }
 
+static void work_in_other_units(void)
+{
+    struct apr_progress *const p = apr_progress_new(true);
+    apr_progress_begin(p, "judging", 4000);
+    apr_progress_unit(p, "tokens", 100);
+    wait_ms(1010);
+    apr_progress_add(p, 1000);
+    apr_progress_free(p);
+}
+
 static size_t count(const struct test_bytes *b, char c)
 {
     size_t n = 0;
@@ -137,6 +147,16 @@ static void short_work_and_pipes_stay_clean(void **state)
     test_free(&forced);
 }
 
+static void what_is_no_bytes_has_its_own_unit(void **state)
+{
+    (void)state;
+    struct test_bytes b = seen_in_pipe(work_in_other_units);
+    assert_true(test_says(&b, " 25 %  9."));
+    assert_true(test_says(&b, " tokens/s  0:0"));
+    assert_false(test_says(&b, "B/s"));
+    test_free(&b);
+}
+
 static void a_wrong_total_ends_at_a_hundred(void **state)
 {
     (void)state;
@@ -161,6 +181,7 @@ int main(void)
         cmocka_unit_test(the_line_says_how_far_and_goes_without_trace),
         cmocka_unit_test(a_narrow_terminal_gets_what_fits),
         cmocka_unit_test(short_work_and_pipes_stay_clean),
+        cmocka_unit_test(what_is_no_bytes_has_its_own_unit),
         cmocka_unit_test(a_wrong_total_ends_at_a_hundred),
         cmocka_unit_test(none_is_taken_as_none),
     };

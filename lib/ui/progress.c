@@ -18,8 +18,8 @@
 #define MOST     240  /* columns of a line */
 
 struct apr_progress {
-    const char *what;
-    uint64_t    total, done;
+    const char *what, *unit;   /* unit NULL: bytes */
+    uint64_t    total, done, of;
     double      start, last;   /* seconds */
     int         drawn;         /* columns to be erased */
 };
@@ -44,6 +44,14 @@ void apr_progress_begin(struct apr_progress *p, const char *what, uint64_t bytes
     *p = (struct apr_progress){ .what = what, .total = bytes, .start = now() };
 }
 
+void apr_progress_unit(struct apr_progress *p, const char *unit, uint64_t of)
+{
+    if (!p)
+        return;
+    p->unit = unit;
+    p->of = of ? of : 1;
+}
+
 static int columns(void)
 {
     struct winsize size;
@@ -64,6 +72,16 @@ static void spell_left(double seconds, char out[32])
         snprintf(out, 32, "  %u:%02u:%02u left", s / 3600, s / 60 % 60, s % 60);
 }
 
+/* "3.1 GB/s", "12.3 tokens/s" */
+static void spell_rate(const struct apr_progress *p, double rate, char out[64])
+{
+    char size[32];
+    if (p->unit == NULL)
+        snprintf(out, 64, "%s/s", apr_spell_size((uint64_t)rate, size));
+    else
+        snprintf(out, 64, "%.3g %s/s", rate / (double)p->of, p->unit);
+}
+
 /* | comparing  [#####.....]  52 %  3.1 GB/s  0:04 left |: the bar takes what the words leave. */
 static void draw(struct apr_progress *p, double t)
 {
@@ -71,10 +89,11 @@ static void draw(struct apr_progress *p, double t)
     const uint64_t done = apr_min(p->done, p->total);
     const double part = p->total ? (double)done / (double)p->total : 1;
     const int width = columns();
-    char size[32], left[32], words[128], bar[WIDEST + 8] = "", line[MOST + 1];
+    char speed[64], left[32], words[128], bar[WIDEST + 8] = "", line[MOST + 1];
 
     spell_left(rate > 0 ? (double)(p->total - done) / rate : 1e9, left);
-    snprintf(words, sizeof words, "%3u %%  %s/s%s", (unsigned)(part * 100), apr_spell_size((uint64_t)rate, size), left);
+    spell_rate(p, rate, speed);
+    snprintf(words, sizeof words, "%3u %%  %s%s", (unsigned)(part * 100), speed, left);
     int room = width - (int)strlen(p->what) - (int)strlen(words) - (int)strlen("  []  ");
     room = room < WIDEST ? room : WIDEST;
     if (room >= SHORTEST) {
