@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "files/source.h"
 #include "model/format.h"
+#include "model/imatrix.h"
 #include "model/shard_index.h"
 
 #define DEEP 4 /* folders in a model's folder: those of a pipeline, of other formats */
@@ -115,6 +116,17 @@ static bool is_model(struct apr_bytes file)
     return apr_is_shard_index(file) && memmem(file.at, file.n, map, sizeof map - 1) != NULL;
 }
 
+/* A GGUF, too, but not of weights. */
+static bool is_imatrix(const char *path, const struct apr_run *r)
+{
+    struct apr_imatrix *im;
+    struct apr_error ignored;
+    if (apr_imatrix_open(&im, path, r, &ignored) != APR_OK)
+        return false;
+    apr_imatrix_close(im);
+    return true;
+}
+
 enum apr_content apr_content_of(const char *path, const struct apr_run *r)
 {
     struct apr_source *s = NULL;
@@ -125,7 +137,7 @@ enum apr_content apr_content_of(const char *path, const struct apr_run *r)
     if (s->map.n == 0 || begins(s->map, "<!DOCTYPE html>") || begins(s->map, "{\"schema\":\"apr-"))
         content = APR_CONTENT_OURS;
     else if (is_model(s->map))
-        content = APR_CONTENT_MODEL;
+        content = is_imatrix(path, r) ? APR_CONTENT_OURS : APR_CONTENT_MODEL;
     apr_source_close(s);
     return content;
 }
