@@ -291,7 +291,7 @@ static int store(const struct apr_cli *c, const struct apr_option *o, const char
             return apr_cli_usage(c, "%s wants a finite number, not \"%s\"", o->name, text);
         *(double *)o->to = real;
         break;
-    case APR_OPTION_TEXT: case APR_OPTION_INPUT: case APR_OPTION_OUTPUT:
+    case APR_OPTION_TEXT: case APR_OPTION_INPUT: case APR_OPTION_OUTPUT: case APR_OPTION_IMATRIX:
         *(const char **)o->to = text;
         break;
     case APR_OPTION_LIST: case APR_OPTION_INPUTS:

@@ -1,6 +1,7 @@
 /* The files that a run writes, held against each other and against those that it reads, before it begins. */
 #include "ui/cli.h"
 
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,9 +12,11 @@
 #include "files/sink.h"
 #include "model/inputs.h"
 
-/* An option that names a file to be written. */
+/* An option that names a file to be written.
+ *   aside  its name is no part of a model's: importance.gguf beside model.gguf */
 struct output {
     const char      *option, *path;
+    bool             aside;
     struct apr_target place;
     enum apr_content  content; /* of what is there */
 };
@@ -38,6 +41,8 @@ static enum apr_code check_input(const struct output *out, const char *path, boo
     case APR_READ:
         return refused(out->path, e, "it is an input");
     case APR_PART:
+        if (out->aside && out->content == APR_CONTENT_OURS)
+            break;
         return refused(out->path, e, "by its name it is a part of the model %s", APR_QUOTED(apr_text(path)));
     case APR_BESIDE:
         if (out->content != APR_CONTENT_OURS)
@@ -72,7 +77,7 @@ static bool is_file(const struct apr_target *t) { return t->exists && !S_ISCHR(t
 static enum apr_code check_output(const struct apr_cli *c, struct output *out, struct apr_error *e)
 {
     APR_TRY(apr_target_find(&out->place, out->path, e));
-    for (size_t i = 0; i < c->noperand && out->place.stream < 0 && !out->place.exists; i++)
+    for (size_t i = 0; i < c->noperand && out->place.stream < 0 && !out->place.exists && !out->aside; i++)
         if (apr_would_be_part(out->place.folder, out->place.name, c->operand[i]))
             return refused(out->path, e, "by its name it would be a part of the model %s", APR_QUOTED(apr_text(c->operand[i])));
     if (!is_file(&out->place))
@@ -110,6 +115,14 @@ static enum apr_code check_pairs(struct apr_cli *c, const struct output *out, si
     return APR_OK;
 }
 
+static bool is_output(const struct apr_option *o)
+{
+    return (o->kind == APR_OPTION_OUTPUT || o->kind == APR_OPTION_IMATRIX) && *(const char **)o->to != NULL;
+}
+
+/* A GGUF that is none of several. */
+static bool is_no_shard(const char *path) { return fnmatch("*.gguf", path, 0) == 0 && fnmatch("*-of-*", path, 0) != 0; }
+
 enum apr_code apr_cli_outputs(struct apr_cli *c, struct apr_error *e)
 {
     struct output *const out = calloc(c->noption + 1, sizeof *out);
@@ -119,9 +132,10 @@ enum apr_code apr_cli_outputs(struct apr_cli *c, struct apr_error *e)
     out[0].path = "-";
     enum apr_code code = check_stdout(c, &out[0], e);
     for (size_t i = 0; code == APR_OK && i < c->noption; i++)
-        if (c->option[i].kind == APR_OPTION_OUTPUT && *(const char **)c->option[i].to != NULL) {
+        if (is_output(&c->option[i])) {
             out[n].option = c->option[i].name;
             out[n].path = *(const char **)c->option[i].to;
+            out[n].aside = c->option[i].kind == APR_OPTION_IMATRIX && is_no_shard(out[n].path);
             code = check_output(c, &out[n++], e);
         }
     if (code == APR_OK)
