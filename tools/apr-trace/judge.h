@@ -7,24 +7,37 @@
 
 struct trace;
 struct judgement;
+struct apr_matrix;
 struct apr_out;
 
 /* Its part of the command line, and the rows of the option table, a comma behind each. */
 struct judging {
-    const char *unused;
+    const char *perplexity, *kld, *imatrix;
+    uint64_t    window;
+    bool        window_given;
 };
-#define JUDGING_OPTIONS(j)
+#define JUDGING_OPTIONS(j) \
+    { "--perplexity", APR_OPTION_INPUT, &(j)->perplexity, "FILE", "how well it foretells a text, or ids: window by window, as llama-perplexity" }, \
+    { "--window", APR_OPTION_COUNT, &(j)->window, "N", "tokens of a window; default 512, or the context where that is less", \
+      .given = &(j)->window_given, .needs = "--perplexity" }, \
+    { "--kld", APR_OPTION_INPUT, &(j)->kld, "MODEL", "how far it is from MODEL, token by token of that text", .needs = "--perplexity" }, \
+    { "--imatrix", APR_OPTION_IMATRIX, &(j)->imatrix, "FILE", "write the importance of its matrices' columns in that text, or in the input", \
+      .needs = "--perplexity --tokens --tokens-file --prompt", .against = "--greedy" },
 
 /* Is anything of it asked for? -1, or the exit code of what was told about its options. */
-static inline bool is_judging(const struct judging *j) { return (void)j, false; }
+static inline bool is_judging(const struct judging *j) { return j->perplexity != NULL || j->kld != NULL || j->imatrix != NULL; }
 static inline int check_judging(const struct apr_cli *c, struct judging *j) { return (void)c, (void)j, -1; }
 
 /* Does it, with t->engine open, net and team there. t->judgement is what it found; end_judging frees it, in any case. */
-static inline enum apr_code judge(struct trace *t, struct apr_error *e) { return (void)t, (void)e, APR_OK; }
-static inline void end_judging(struct trace *t) { (void)t; }
+APR_MUST_CHECK enum apr_code judge(struct trace *t, struct apr_error *e);
+void end_judging(struct trace *t);
+
+/* The observer's product while the input runs, ctx a struct trace: is it wanted, and what it does. imatrix.c */
+bool wants_products(const struct judging *j);
+enum apr_code take_product(void *ctx, const struct apr_matrix *w, const float *x, size_t n, struct apr_error *e);
 
 /* Its members of the JSON object, and its text; with nothing found there is nothing to say. */
-static inline void write_judgement(struct apr_out *j, const struct trace *t) { (void)j, (void)t; }
-static inline void print_judgement(const struct trace *t) { (void)t; }
+void write_judgement(struct apr_out *j, const struct trace *t);
+void print_judgement(const struct trace *t);
 
 #endif
