@@ -581,6 +581,50 @@ static void every_level_gives_the_dots_of_scalar(void **state)
     }
 }
 
+/* Plain floats of 16 bits are random bits now and then, with all the NaNs among them, else as numbers are. */
+static void random_rows(const struct apr_dtype *d, unsigned char *at, size_t nblocks, bool all)
+{
+    random_blocks(d, at, nblocks);
+    for (size_t i = 0; i < nblocks && d->block == 1 && !all; i++)
+        at[i * d->bytes + d->bytes - 1u] = (unsigned char)((at[i * d->bytes + d->bytes - 1u] & 0x81) | 0x3c);
+}
+
+static void every_level_gives_the_dots_of_stored_rows_as_of_decoded_ones(void **state)
+{
+    (void)state;
+    const struct apr_kernels *const scalar = apr_kernels_for(APR_SCALAR);
+    const size_t most = 2048;
+    unsigned char *const in_end = guarded(5 * most * 4 + 5);
+    double *const x_end = (void *)guarded(most * sizeof *x_end), got[5], wanted[5];
+    float *const w = malloc(5 * most * sizeof *w);
+    seed = 8;
+    FOR_LEVELS(k) FOR_DTYPES(d) {
+        apr_dot_fn *const dot = k->dot[apr_dtype_id(d)];
+        for (size_t run = 0; run < 400 && dot != NULL; run++) {
+            const size_t nrow = run % 5 + 1, nblocks = d->block == 1 ? run % 71 : run % (most / d->block), n = nblocks * d->block;
+            const size_t bytes = nblocks * d->bytes, apart = bytes + run % 3;
+            const unsigned char *row[5];
+            for (size_t i = 0; i < n; i++)
+                x_end[i - n] = run % 7 == 0 && next() % 64 == 0 ? odd_float() : (float)(int64_t)next() * 0x1p-62f;
+            for (size_t r = 0; r < nrow; r++) {
+                unsigned char *const at = in_end - (nrow - 1 - r) * apart - bytes;
+                random_rows(d, at, nblocks, run % 5 == 0);
+                scalar->decode[apr_dtype_id(d)](NULL, at, n, w + r * n);
+                row[r ^ (nrow > 1 && r < 2)] = at; /* rows need not be in order */
+            }
+            scalar->dots(w, nrow, x_end - n, 1, n, wanted, nrow);
+            dot(row, nrow, x_end - n, n, got);
+            if (nrow > 1) {
+                const double first = got[0];
+                got[0] = got[1];
+                got[1] = first;
+            }
+            expect_sums(k, got, wanted, nrow, d->name);
+        }
+    }
+    free(w);
+}
+
 /* 2^60 and 1 in one lane lose the 1, in two they do not until these are folded; +-2^60 in lanes 0 and 8 meet before 1 in lane 4 does. */
 static void dots_are_added_by_lanes(void **state)
 {
@@ -629,6 +673,7 @@ int main(void)
         cmocka_unit_test(doubles_beyond_a_float_differ_at_every_level_as_in_scalar),
         cmocka_unit_test(every_level_gives_the_moments_and_bins_of_scalar),
         cmocka_unit_test(every_level_gives_the_dots_of_scalar),
+        cmocka_unit_test(every_level_gives_the_dots_of_stored_rows_as_of_decoded_ones),
         cmocka_unit_test(dots_are_added_by_lanes),
         cmocka_unit_test(lanes_fold_in_halves),
     };

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "values/dtype.h"
+
 #define GROUP_ELEMENTS 65536u /* of weights that are decoded at a time: as floats they stay in the second cache */
 #define GROUP_ROWS     8u     /* at least, as far as there are so many */
 #define X_BYTES        ((uint64_t)64 << 20) /* of activations as doubles, at most, unless one position has more */
@@ -35,6 +37,26 @@ void apr_matrix_rows(const struct apr_matrix *w, uint64_t first, size_t n, float
 {
     for (size_t i = 0; i < n; i++)
         elements(w->in, (w->first + first + i) * w->nin, (size_t)w->nin, out + i * w->nin);
+}
+
+/* A row as it is stored, where it lies in one piece of whole blocks and is what it will be: NULL where it is not. Of a plain input only the
+ * first is asked for, the others lie behind it. *t is the tensor that has it. */
+static const unsigned char *stored_row(const struct apr_matrix *w, uint64_t row, const struct apr_tensor **t)
+{
+    const struct apr_input *const in = w->in;
+    const uint64_t first = (w->first + row) * w->nin;
+    struct apr_place p = { .index = first, .run = w->nin, .stride = 1 };
+    if (in->view.nvalue > 0 || in->wide)
+        return NULL;
+    if (!in->plain)
+        p = apr_view_place(&in->view, first);
+    if (p.part >= in->view.npart || p.run < w->nin || (p.stride != 1 && w->nin > 1))
+        return NULL;
+    *t = apr_input_part(in, p.part);
+    const struct apr_dtype *const d = (*t)->dtype;
+    if ((*t)->swapped || d->head > 0 || w->nin % d->block != 0 || (*t)->row % d->block != 0 || p.index % d->block != 0)
+        return NULL;
+    return (*t)->data.at + p.index / d->block * d->bytes;
 }
 
 #define TILE_COLUMNS 256u
@@ -71,6 +93,43 @@ static size_t groups_of(const struct times *t, const struct apr_product *p) { re
 static size_t row_floats(const struct times *t) { return t->group * (size_t)t->nin; }
 static size_t tile_floats(const struct times *t) { return t->group * TILE_COLUMNS; }
 
+#define AT_ONCE       8u    /* rows of which one position is the product, at most */
+#define FIRST_CACHE   4096u /* of their elements, decoded */
+
+/* Rows of one dtype as they are stored, or none of them. */
+static apr_dot_fn *stored_rows(const struct apr_matrix *w, uint64_t first, size_t n, const unsigned char *row[AT_ONCE])
+{
+    const struct apr_tensor *t = NULL;
+    const struct apr_dtype *d = NULL;
+    for (size_t i = 0; i < n; i++) {
+        row[i] = stored_row(w, first + i, &t);
+        if (row[i] == NULL || (i > 0 && t->dtype != d))
+            return NULL;
+        d = t->dtype;
+    }
+    return d != NULL ? w->in->k->dot[apr_dtype_id(d)] : NULL;
+}
+
+/* With one position it does not pay to have decoded rows in memory. */
+static void one_position(const struct times *t, const struct apr_product *p, uint64_t row, size_t nrow, float *rows, double *sums)
+{
+    const struct apr_matrix *const w = p->w;
+    const unsigned char *stored[AT_ONCE];
+    const size_t few = FIRST_CACHE / (t->nin > 0 ? (size_t)t->nin : 1), most = few < 2 ? 2 : few > AT_ONCE ? AT_ONCE : few;
+    for (size_t now; nrow > 0; row += now, nrow -= now) {
+        now = nrow < most ? nrow : most;
+        apr_dot_fn *const dot = stored_rows(w, row, now, stored);
+        if (dot != NULL) {
+            dot(stored, now, t->x, (size_t)t->nin, sums);
+        } else {
+            apr_matrix_rows(w, row, now, rows);
+            w->in->k->dots(rows, now, t->x, 1, (size_t)t->nin, sums, now);
+        }
+        for (size_t r = 0; r < now; r++)
+            p->y[t->first * p->stride + row + r] = rounded(sums[r]);
+    }
+}
+
 static void times_group(void *ctx, size_t i, unsigned worker)
 {
     const struct times *const t = ctx;
@@ -82,6 +141,10 @@ static void times_group(void *ctx, size_t i, unsigned worker)
     const size_t nrow = (size_t)apr_min(t->group, w->nout - row);
     float *const rows = apr_team_scratch(t->team, worker), *const tile = rows + row_floats(t);
     double *const sums = (double *)(void *)(tile + tile_floats(t));
+    if (t->n == 1) {
+        one_position(t, p, row, nrow, rows, sums);
+        return;
+    }
     if (w->in->strided && !w->in->wide)
         strided_rows(w, row, nrow, tile, rows);
     else

@@ -19,10 +19,14 @@ void apr_dots_init(struct apr_kernels *k, enum apr_isa isa)
 {
     k->dots = dots;
 #if APR_X86
-    if (isa == APR_AVX2)
+    if (isa == APR_AVX2) {
         apr_dots_avx2(k);
-    if (isa == APR_AVX512)
+        apr_dot_avx2(k);
+    }
+    if (isa == APR_AVX512) {
         apr_dots_avx512(k);
+        apr_dot_avx512(k);
+    }
 #elif APR_ARM
     if (isa == APR_NEON)
         apr_dots_neon(k);

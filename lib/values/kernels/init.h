@@ -47,6 +47,8 @@ void apr_difference_x86(struct apr_kernels *k, enum apr_isa isa);
 void apr_moments_x86(struct apr_kernels *k, enum apr_isa isa);
 void apr_dots_avx2(struct apr_kernels *k);
 void apr_dots_avx512(struct apr_kernels *k);
+void apr_dot_avx2(struct apr_kernels *k);
+void apr_dot_avx512(struct apr_kernels *k);
 void apr_half_neon(struct apr_kernels *k);
 void apr_float8_neon(struct apr_kernels *k);
 void apr_legacy_neon(struct apr_kernels *k);

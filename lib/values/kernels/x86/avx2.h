@@ -49,10 +49,37 @@ AVX2 INLINE __m256i nibbles(const unsigned char *q)
     return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(both, 4), both), _mm256_set1_epi8(15));
 }
 
+/* 32 nibbles, and 16 more where the bit of that number is set. */
+AVX2 INLINE __m256i fives(const unsigned char *q, const unsigned char *high)
+{
+    const __m256i eight_times = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+    const __m256i spread = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)apr_load32(high)), eight_times), bit);
+    return _mm256_or_si256(nibbles(q), _mm256_and_si256(_mm256_cmpeq_epi8(spread, bit), _mm256_set1_epi8(16)));
+}
+
 /* The low or the high nibbles of 32 bytes; `right` is 0 or 4. */
 AVX2 INLINE __m256i nibbles_of32(__m256i both, int right)
 {
     return _mm256_and_si256(_mm256_srli_epi16(both, right), _mm256_set1_epi8(15));
+}
+
+/* d and dmin times the eight pairs of 6-bit scales and mins in 12 bytes, as scalar six_bits() finds them; the mins turned negative,
+ * since a - b and a + -b are the same. */
+AVX2 INLINE void six_bits(const unsigned char *in, float scale[8], float shift[8])
+{
+    const uint32_t low = 0x0f0f0f0f, two = 0x03030303, six = 0x3f3f3f3f;
+    const uint32_t a = apr_load32(in + 4), b = apr_load32(in + 8), c = apr_load32(in + 12);
+    const uint32_t scales = (c & low) | (a >> 6 & two) << 4, mins = (c >> 4 & low) | (b >> 6 & two) << 4;
+    _mm256_storeu_ps(scale, half_everywhere(in) * floats_of_i8(_mm_set_epi32(0, 0, (int)scales, (int)(a & six))));
+    _mm256_storeu_ps(shift, -half_everywhere(in + 2) * floats_of_i8(_mm_set_epi32(0, 0, (int)mins, (int)(b & six))));
+}
+
+/* Six bits of which the upper two are at the right end of `high`, less 32. */
+AVX2 INLINE __m256i sixes(__m256i low, __m256i high)
+{
+    const __m256i upper = _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(3)), 4);
+    return _mm256_sub_epi8(_mm256_or_si256(low, upper), _mm256_set1_epi8(32));
 }
 
 #endif

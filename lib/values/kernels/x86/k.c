@@ -68,17 +68,6 @@ AVX2 static void q3_k(const unsigned char *head, const unsigned char *in, size_t
     }
 }
 
-/* d and dmin times the eight pairs of 6-bit scales and mins in 12 bytes, as scalar six_bits() finds them; the mins turned negative,
- * since a - b and a + -b are the same. */
-AVX2 INLINE void six_bits(const unsigned char *in, float scale[8], float shift[8])
-{
-    const uint32_t low = 0x0f0f0f0f, two = 0x03030303, six = 0x3f3f3f3f;
-    const uint32_t a = apr_load32(in + 4), b = apr_load32(in + 8), c = apr_load32(in + 12);
-    const uint32_t scales = (c & low) | (a >> 6 & two) << 4, mins = (c >> 4 & low) | (b >> 6 & two) << 4;
-    _mm256_storeu_ps(scale, half_everywhere(in) * floats_of_i8(_mm_set_epi32(0, 0, (int)scales, (int)(a & six))));
-    _mm256_storeu_ps(shift, -half_everywhere(in + 2) * floats_of_i8(_mm_set_epi32(0, 0, (int)mins, (int)(b & six))));
-}
-
 AVX2 static void q4_k(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
     (void)head;
@@ -114,13 +103,6 @@ AVX2 static void q5_k(const unsigned char *head, const unsigned char *in, size_t
             put32_shifted(odd, _mm256_set1_ps(scale[j + 1]), _mm256_set1_ps(shift[j + 1]), out + 32);
         }
     }
-}
-
-/* Six bits of which the upper two are at the right end of `high`, less 32. */
-AVX2 INLINE __m256i sixes(__m256i low, __m256i high)
-{
-    const __m256i upper = _mm256_slli_epi16(_mm256_and_si256(high, _mm256_set1_epi8(3)), 4);
-    return _mm256_sub_epi8(_mm256_or_si256(low, upper), _mm256_set1_epi8(32));
 }
 
 AVX2 static void q6_k(const unsigned char *head, const unsigned char *in, size_t n, float *out)
