@@ -193,7 +193,7 @@ unsigned apr_team_size(const struct apr_team *t) { return t->n; }
 static bool grow(void **at, size_t *room, size_t n)
 {
     uint64_t bytes;
-    if (!apr_add(n, n / 4, &bytes) || !apr_round_up(bytes, LINE, &bytes))
+    if (!apr_add(n, n / 4 + 1, &bytes) || !apr_round_up(bytes, LINE, &bytes))
         return false;
     free(*at);
     *at = aligned_alloc(LINE, bytes);
@@ -203,7 +203,7 @@ static bool grow(void **at, size_t *room, size_t n)
 
 bool apr_team_room(struct apr_team *t, size_t n)
 {
-    if (n <= t->room)
+    if (n < t->room)
         return true;
     size_t room = 0;
     bool all = true;
@@ -217,5 +217,5 @@ void *apr_team_scratch(struct apr_team *t, unsigned worker) { return t->worker[w
 
 void *apr_team_common(struct apr_team *t, size_t n)
 {
-    return n <= t->common_bytes || grow(&t->common, &t->common_bytes, n) ? t->common : NULL;
+    return n < t->common_bytes || grow(&t->common, &t->common_bytes, n) ? t->common : NULL;
 }

@@ -8,7 +8,9 @@
 
 #define GROUP_ELEMENTS 65536u /* of weights that are decoded at a time: as floats they stay in the second cache */
 #define GROUP_ROWS     8u     /* at least, as far as there are so many */
+#define GROUPS         4u     /* for each thread, rather than large ones */
 #define X_BYTES        ((uint64_t)64 << 20) /* of activations as doubles, at most, unless one position has more */
+#define MOST_POSITIONS 1024u  /* at a time */
 
 /* ---- rows ----------------------------------------------------------------------------------------------------------- */
 
@@ -89,9 +91,10 @@ static float rounded(double sum) { return isnan(sum) ? NAN : (float)sum; }
 
 static size_t groups_of(const struct times *t, const struct apr_product *p) { return (size_t)((p->w->nout + t->group - 1) / t->group); }
 
-/* The scratch of a worker: | decoded rows | a tile | sums | */
-static size_t row_floats(const struct times *t) { return t->group * (size_t)t->nin; }
-static size_t tile_floats(const struct times *t) { return t->group * TILE_COLUMNS; }
+/* The scratch of a worker: | sums of a group | its rows, decoded | a tile of those | */
+static double *sums_of(const struct times *t, unsigned worker) { return apr_team_scratch(t->team, worker); }
+static float *rows_of(const struct times *t, unsigned worker) { return (float *)(void *)(sums_of(t, worker) + t->n * t->group); }
+static float *tile_of(const struct times *t, unsigned worker) { return rows_of(t, worker) + t->group * (size_t)t->nin; }
 
 #define AT_ONCE       8u    /* rows of which one position is the product, at most */
 #define FIRST_CACHE   4096u /* of their elements, decoded */
@@ -139,14 +142,14 @@ static void times_group(void *ctx, size_t i, unsigned worker)
     const struct apr_matrix *const w = p->w;
     const uint64_t row = i * t->group;
     const size_t nrow = (size_t)apr_min(t->group, w->nout - row);
-    float *const rows = apr_team_scratch(t->team, worker), *const tile = rows + row_floats(t);
-    double *const sums = (double *)(void *)(tile + tile_floats(t));
-    if (t->n == 1) {
+    float *const rows = rows_of(t, worker);
+    double *const sums = sums_of(t, worker);
+    if (t->n == 1 && !w->in->strided) {
         one_position(t, p, row, nrow, rows, sums);
         return;
     }
     if (w->in->strided && !w->in->wide)
-        strided_rows(w, row, nrow, tile, rows);
+        strided_rows(w, row, nrow, tile_of(t, worker), rows);
     else
         apr_matrix_rows(w, row, nrow, rows);
     w->in->k->dots(rows, nrow, t->x, t->n, (size_t)t->nin, sums, nrow);
@@ -164,15 +167,19 @@ static void widen(void *ctx, size_t i, unsigned worker)
         t->x[i * n + k] = t->from[(t->first + i) * n + k];
 }
 
-static size_t rows_of_group(const struct apr_product *product, size_t nproduct, uint64_t nin)
+/* Rows of a group: as many as stay in the cache, but fewer where there would be too few groups. Columns that are runs are read by many rows. */
+static size_t rows_of_group(const struct times *t)
 {
-    size_t group = GROUP_ELEMENTS / (nin > 0 ? (size_t)nin : 1);
+    uint64_t group = GROUP_ELEMENTS / (t->nin > 0 ? t->nin : 1), rows = 0;
     bool strided = false;
-    for (size_t i = 0; i < nproduct; i++)
-        strided |= product[i].w->in->strided;
-    if (strided || group > APR_TILE)
+    for (size_t i = 0; i < t->nproduct; i++) {
+        rows += t->product[i].w->nout;
+        strided |= t->product[i].w->in->strided;
+    }
+    if (strided)
         return APR_TILE;
-    return group < GROUP_ROWS ? GROUP_ROWS : group;
+    group = apr_min(apr_min(group, APR_TILE), rows / (GROUPS * apr_team_size(t->team)));
+    return group < GROUP_ROWS ? GROUP_ROWS : (size_t)group / GROUP_ROWS * GROUP_ROWS;
 }
 
 static bool make_room(struct times *t)
@@ -191,8 +198,8 @@ enum apr_code apr_matrices_times(const struct apr_product *product, size_t nprod
     struct times t = { .product = product, .nproduct = nproduct, .nin = product->w->nin, .from = x, .team = team };
     if (t.nin > APR_MOST_COLUMNS)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "rows of more than %u columns are not multiplied", (unsigned)APR_MOST_COLUMNS);
-    t.group = rows_of_group(product, nproduct, t.nin);
-    const uint64_t most = X_BYTES / (sizeof(double) * (t.nin + 1)) + 1;
+    t.group = rows_of_group(&t);
+    const uint64_t most = apr_min(X_BYTES / (sizeof(double) * (t.nin + 1)) + 1, MOST_POSITIONS);
     size_t ngroup = 0;
     for (size_t i = 0; i < nproduct; i++)
         ngroup += groups_of(&t, &product[i]);
