@@ -334,8 +334,8 @@ static enum apr_code check(const struct apr_sequence *s, const uint32_t *id, siz
     if (n == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no token to run the model on");
     if (!apr_add(s->seen, n, &whole) || (net->positions > 0 && whole > net->positions))
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "%zu tokens behind %" PRIu64 " are more than the %" PRIu64 " positions that the model knows",
-                        n, s->seen, net->positions);
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "%zu tokens behind %" PRIu64 " are more than the model's %" PRIu64 " positions", n,
+                        s->seen, net->positions);
     if (whole > s->room)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "%zu tokens behind %" PRIu64 " are more than the %" PRIu64 " that there is room for", n,
                         s->seen, s->room);
