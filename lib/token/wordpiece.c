@@ -79,6 +79,12 @@ static bool stands_alone(const struct wordpiece *x, uint32_t c)
     return class == 'P' || (class == 'S' && c < (x->manner == APR_AS_LLAMA_CPP ? 0x7Fu : 0x80u)) || apr_is_ideograph(c);
 }
 
+/* llama.cpp takes all that is white for a blank; of what is of category C BERT does so with three. */
+static bool is_blank(const struct wordpiece *x, uint32_t c)
+{
+    return apr_is_space(c) && (x->manner == APR_AS_LLAMA_CPP || c == '\t' || c == '\n' || c == '\r' || apr_letter_class(c) != 'C');
+}
+
 static bool is_dropped(const struct wordpiece *x, uint32_t c)
 {
     if (c == 0 || c == 0xFFFD || (apr_letter_class(c) == 'C' && !apr_is_unassigned(c)))
@@ -101,7 +107,7 @@ static enum apr_code put_words(struct wordpiece *x, struct apr_bytes text, struc
     APR_TRY(end_word(x, ids, e));
     for (size_t i = 0, n; i < text.n; i += n) {
         const uint32_t c = apr_character(text.at + i, text.n - i, &n);
-        if (apr_is_space(c)) {
+        if (is_blank(x, c)) {
             APR_TRY(end_word(x, ids, e));
             continue;
         }
