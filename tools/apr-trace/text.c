@@ -21,7 +21,7 @@ static const char *spell_layer(uint32_t layer, char text[16])
 static void print_head(const struct trace *t)
 {
     if (t->comparing != NULL)
-        printf("layer  %-18s  %-16s  %12s  %12s  %s\n", "stage", "shape", "cosine", "max diff", "");
+        printf("layer  %-18s  %-16s  %12s  %12s\n", "stage", "shape", "cosine", "max diff");
     else
         printf("layer  %-18s  %-16s  %12s  %12s  %12s  %12s\n", "stage", "shape", "min", "max", "mean", "std");
 }
