@@ -38,7 +38,8 @@ struct header {
 static enum apr_code expected(struct header *h, const char *what)
 {
     const struct apr_bytes rest = { h->text.at + h->at, (size_t)apr_min(h->text.n - h->at, 24) };
-    return apr_fail(h->e, APR_ECORRUPT, h->base + h->at, "the header: expected %s, found %s", what, rest.n == 0 ? "its end" : APR_QUOTED(rest));
+    return apr_fail(h->e, APR_ECORRUPT, h->base + h->at, "the header: expected %s, found %s", what,
+                    rest.n == 0 ? "its end" : APR_QUOTED(rest));
 }
 
 static void skip_blanks(struct header *h)
@@ -107,7 +108,7 @@ static const struct {
 
 static enum apr_code no_dtype(struct header *h, uint64_t at, struct apr_bytes word)
 {
-    const bool object = word.n > 0 && word.at[word.n - 1] == 'O', raw = word.n > 1 && word.at[word.n - 2] == 'V' && word.at[word.n - 1] == '2';
+    const bool object = word.n == 2 && word.at[1] == 'O', raw = word.n == 3 && memcmp(word.at + 1, "V2", 2) == 0;
     apr_fail(h->e, APR_EUNSUPPORTED, at, "descr %s: %s", APR_QUOTED(word),
              object ? "Python objects, pickled: save numbers"
              : raw  ? "two bytes of a type that NumPy does not have, perhaps bfloat16: save it as float32"
@@ -188,7 +189,8 @@ static enum apr_code read_dict(struct header *h)
     if (h->at < h->text.n)
         return expected(h, "nothing but blanks behind the dict");
     if (h->dtype == NULL || !h->has_order || !h->has_shape)
-        return apr_fail(h->e, APR_ECORRUPT, h->base, "the header has no %s", h->dtype == NULL ? "descr" : !h->has_order ? "fortran_order" : "shape");
+        return apr_fail(h->e, APR_ECORRUPT, h->base, "the header has no %s",
+                        h->dtype == NULL ? "descr" : !h->has_order ? "fortran_order" : "shape");
     return APR_OK;
 }
 
@@ -231,7 +233,8 @@ static enum apr_code add(struct apr_model *m, const struct header *h, struct apr
     memcpy(t.dim, h->dim, sizeof t.dim);
     uint64_t bytes;
     if (apr_tensor_measure(&t, &bytes) && bytes > apr_left(c) && !m->partial) {
-        apr_fail(e, APR_ECORRUPT, c->at, "its %" PRIu64 " elements take %" PRIu64 " bytes, but %zu follow the header", t.count, bytes, apr_left(c));
+        apr_fail(e, APR_ECORRUPT, c->at, "its %" PRIu64 " elements take %" PRIu64 " bytes, but %zu follow the header", t.count, bytes,
+                 apr_left(c));
         return apr_found(APR_ECORRUPT, e, "npy.extent");
     }
     APR_TRY(apr_model_add(m, &t, c->at, bytes, h->base, e));

@@ -20,7 +20,7 @@ static void files_are_named_for_what_they_are(void **state)
         { BYTES("version https://git-lfs.github.com/spec/v1\n"), "a Git LFS pointer to 0 bytes" },
         { BYTES(" \n<!DOCTYPE html>"), "an HTML page" },
         { BYTES("<HTML>"), "an HTML page" },
-        { BYTES("<!doctype htm"), "is no SafeTensors, GGUF, APR or APRT file: it has 13 bytes and begins with 3c 21 64 6f 63 74 79 70" },
+        { BYTES("<!doctype htm"), "is no SafeTensors, GGUF, APR, APRT or NumPy file: it has 13 bytes and begins with 3c 21 64 6f 63 74 79 70" },
         { BYTES("PK\3\4archive/data.pkl"), "PyTorch" },
         { BYTES("\x80\2}q\0."), "Python pickle" },
         { BYTES("\x1F\x8B\x08"), "gzip" },

@@ -87,8 +87,9 @@ static void modules_of_transformers_are_stages(void **state)
             snprintf(name, sizeof name, "model.layers.%u%s%s", layer, whole ? ":out" : ".", parts[i].module);
             const struct apr_tensor *const of = stage_of(dump, name);
             assert_true(t->ndim == 2 && t->dim[0] == 4 && t->dim[1] == parts[i].columns && of->count == 4 * parts[i].ncol);
+            const size_t bytes = 4 * parts[i].ncol;
             for (size_t row = 0; row < 4; row++)
-                assert_memory_equal(t->data.at + 4 * (row * parts[i].columns + parts[i].at), of->data.at + 4 * row * parts[i].ncol, 4 * parts[i].ncol);
+                assert_memory_equal(t->data.at + 4 * (row * parts[i].columns + parts[i].at), of->data.at + row * bytes, bytes);
         }
     assert_memory_equal(stage_of(m, "lm_head")->data.at, stage_of(dump, "lm_head:out")->data.at, 4 * 4 * 96);
     assert_memory_equal(stage_of(m, "final_norm")->data.at, stage_of(dump, "model.norm:out")->data.at, 4 * 4 * 64);
@@ -136,7 +137,7 @@ static void the_same_name_is_another_stage_in_another_family(void **state)
           "layer-3/post_ffn_residual layer-12/ffn_out lm_head " },
         { { "transformer.h.0:in", "transformer.h.0.ln_1", "transformer.h.0.attn.c_proj:in", "transformer.ln_f" },
           "layer-0/embedding layer-0/attn_norm layer-0/attention final_norm " },
-        { { "lm_head:out", "model.layers.0.pre_feedforward_layernorm:in" }, "layer-0/post_attn_residual " }, /* there is a cap behind the head */
+        { { "lm_head:out", "model.layers.0.pre_feedforward_layernorm:in" }, "layer-0/post_attn_residual " }, /* a cap is behind the head */
         { { "lm_head:out", ":out", "model.layers.0.pre_feedforward_layernorm:in" }, "layer-0/post_attn_residual lm_head " },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
@@ -174,7 +175,8 @@ static void a_folder_of_arrays_may_have_foreign_names(void **state)
 {
     (void)state;
     static const char header[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }\n";
-    static const char *const names[] = { "dump/model.layers.0:in.npy", "dump/model.layers.0.mlp:out.npy", "dump/model.norm.npy", "dump/x.npy" };
+    static const char *const names[] = { "dump/model.layers.0:in.npy", "dump/model.layers.0.mlp:out.npy", "dump/model.norm.npy",
+                                         "dump/x.npy" };
     struct test_bytes b = { 0 };
     test_put(&b, "\x93NUMPY\1\0", 8);
     test_integer(&b, sizeof header - 1, 2);
@@ -196,20 +198,23 @@ static void a_folder_of_arrays_may_have_foreign_names(void **state)
 static void a_map_of_ones_own_is_a_list(void **state)
 {
     (void)state;
-    const struct test_tensor t[] = { TENSOR("blk.0.q", "[3,1]", 3),  TENSOR("blk.0.kv", "[3,2]", 6),         TENSOR("blk.0.o:in", "[3,4]", 12),
-                                     TENSOR("result", "[1,4]", 4),   TENSOR("layer-0/ffn_out", "[3,4]", 12), TENSOR("blk.00.q", "[3,1]", 3),
-                                     TENSOR("blk.1.q", "[3,1]", 3),  TENSOR("lm_head", "[4]", 4),            TENSOR("blk.2.q", "[2,1]", 2),
-                                     TENSOR("blk.2.kv", "[3,2]", 6) };
+    static const char map[] = "- {stage: qkv_matmul, from: [\"blk.{L}.q\", \"blk.{L}.kv\"]}\n"
+                              "- {stage: attention, from: \"blk.{L}.o:in\"}\n"
+                              "- {stage: final_norm, from: result}\n";
+    const struct test_tensor t[] = { TENSOR("blk.0.q", "[3,1]", 3),      TENSOR("blk.0.kv", "[3,2]", 6), TENSOR("blk.0.o:in", "[3,4]", 12),
+                                     TENSOR("result", "[1,4]", 4),       TENSOR("blk.00.q", "[3,1]", 3), TENSOR("blk.1.q", "[3,1]", 3),
+                                     TENSOR("lm_head", "[4]", 4),        TENSOR("blk.2.q", "[2,1]", 2),  TENSOR("blk.2.kv", "[3,2]", 6),
+                                     TENSOR("layer-0/ffn_out", "[3,4]", 12) };
     const char *const path = tensors("own.safetensors", t, APR_LENGTH(t));
-    struct apr_model *const m = trace_of(path, "- {stage: qkv_matmul, from: [\"blk.{L}.q\", \"blk.{L}.kv\"]}\n- {stage: attention, from: \"blk.{L}.o:in\"}\n"
-                                         "- {stage: final_norm, from: result}\n", false);
+    struct apr_model *const m = trace_of(path, map, false);
     static const float qkv[] = { 0, 0, 1, 1, 2, 3, 2, 4, 5 };
     assert_int_equal(m->ntensor, 5); /* a layer of which half is there has none; a name that is a stage's stays */
     assert_memory_equal(stage_of(m, "layer-0/qkv_matmul")->data.at, qkv, sizeof qkv);
     assert_int_equal(stage_of(m, "layer-0/qkv_matmul")->dim[1], 3);
     stage_of(m, "layer-0/attention"), stage_of(m, "layer-0/ffn_out"), stage_of(m, "final_norm"), stage_of(m, "lm_head");
     assert_int_equal(m->nnote, 2);
-    assert_string_equal(m->note[0].text, "line 1 of the map makes no qkv_matmul of \"blk.2.q\": its rows or dtype are not those of what stands beside it");
+    assert_string_equal(m->note[0].text, "line 1 of the map makes no qkv_matmul of \"blk.2.q\": its rows or dtype are not those of what "
+                        "stands beside it");
     apr_close(m);
 }
 
@@ -286,7 +291,8 @@ static void a_file_without_a_known_name_is_told_and_how_to_write_a_map(void **st
 static void of_stages_of_the_last_position_the_last_is_taken(void **state)
 {
     (void)state;
-    const struct test_tensor t[] = { TENSOR("lm_head", "[3,4]", 12), TENSOR("model.layers.1.mlp.experts", "[6,2]", 12), TENSOR("model.norm", "[3,4]", 12) };
+    const struct test_tensor t[] = { TENSOR("lm_head", "[3,4]", 12), TENSOR("model.layers.1.mlp.experts", "[6,2]", 12),
+                                     TENSOR("model.norm", "[3,4]", 12) };
     struct apr_model *const m = trace_of(tensors("last.safetensors", t, 3), NULL, false);
     struct apr_tensor view;
     assert_true(apr_trace_last(stage_of(m, "lm_head"), 4, &view));
@@ -308,7 +314,7 @@ static void the_lines_of_the_page_make_such_a_file(void **state)
     (void)state;
     if (getenv("PYTHON") == NULL)
         skip();
-    struct test_bytes page = test_load("docs/apr-trace.md"), script = { 0 };
+    struct test_bytes page = test_load("docs/bisecting.md"), script = { 0 };
     test_put(&page, "", 1);
     const char *const start = strstr((const char *)page.at, "```python\n");
     assert_non_null(start);

@@ -40,7 +40,8 @@ static const struct apr_tensor *find(const struct mapping *g, const struct apr_f
 {
     char spelled[1024];
     const size_t n = apr_foreign_spell(name, layer, end, spelled, sizeof spelled);
-    const union apr_table_value *const v = n == 0 ? NULL : apr_table_find(&g->plain, (struct apr_bytes){ (const unsigned char *)spelled, n });
+    const struct apr_bytes key = { (const unsigned char *)spelled, n };
+    const union apr_table_value *const v = n == 0 ? NULL : apr_table_find(&g->plain, key);
     return v == NULL ? NULL : &g->m->tensor[v->number];
 }
 
@@ -125,7 +126,8 @@ static enum apr_code make_room(struct mapping *g, struct apr_tensor *t, uint64_t
     return t->data.at == NULL ? apr_no_memory(e) : APR_OK;
 }
 
-static enum apr_code put_side_by_side(struct mapping *g, const struct apr_tensor *part, unsigned n, struct apr_tensor *t, struct apr_error *e)
+static enum apr_code put_side_by_side(struct mapping *g, const struct apr_tensor *part, unsigned n, struct apr_tensor *t,
+                                      struct apr_error *e)
 {
     uint64_t ncol = 0, from = 0;
     *t = part[0];
@@ -183,11 +185,13 @@ static enum apr_code keep(struct mapping *g, const struct apr_tensor *t, struct 
 /* Tells of a line that has all it is made from, and still makes nothing. */
 static void note_unfit(struct mapping *g, const struct apr_map_line *line, const struct apr_tensor *t)
 {
-    apr_model_note(g->m, "trace.unmapped", t->name, 0, "line %u of the map makes no %s of %s: %s", line->line, apr_stage_name(line->stage[0]),
-                   APR_QUOTED(t->name), line->from.n == 1 ? "its columns do not part equally" : "its rows or dtype are not those of what stands beside it");
+    apr_model_note(g->m, "trace.unmapped", t->name, 0, "line %u of the map makes no %s of %s: %s", line->line,
+                   apr_stage_name(line->stage[0]), APR_QUOTED(t->name),
+                   line->from.n == 1 ? "its columns do not part equally" : "its rows or dtype are not those of what stands beside it");
 }
 
-static enum apr_code split(struct mapping *g, const struct apr_map_line *line, uint32_t layer, const struct apr_tensor *whole, struct apr_error *e)
+static enum apr_code split(struct mapping *g, const struct apr_map_line *line, uint32_t layer, const struct apr_tensor *whole,
+                           struct apr_error *e)
 {
     const uint64_t wide = columns(whole) / line->nstage;
     for (unsigned i = 0; i < line->nstage; i++) {
@@ -287,8 +291,9 @@ static enum apr_code note_rest(struct mapping *g, struct apr_error *e)
             first = i;
     }
     if (n > 0)
-        apr_model_note(g->m, "trace.unmapped", g->m->tensor[first].name, 0, "%zu of %zu tensors are no stage by the map and are left out, as %s", n,
-                       g->m->ntensor, APR_QUOTED(g->m->tensor[first].name));
+        apr_model_note(g->m, "trace.unmapped", g->m->tensor[first].name, 0,
+                       "%zu of %zu tensors are no stage by the map and are left out, as %s", n, g->m->ntensor,
+                       APR_QUOTED(g->m->tensor[first].name));
     return APR_OK;
 }
 
@@ -297,8 +302,9 @@ static enum apr_code nothing_known(const struct apr_model *m, struct apr_error *
     const struct apr_bytes none = apr_text("nothing"), first = m->ntensor > 0 ? m->tensor[0].name : none,
                            last = m->ntensor > 1 ? m->tensor[m->ntensor - 1].name : first;
     return apr_fail(e, APR_EARG, APR_NOWHERE,
-                    "is no trace: of its %zu tensors (%s, %s) none is a stage by the map; a map is YAML, a list of {stage: ffn_out, from: \"layers.{L}.mlp\"}, with "
-                    "the names that the file has and {L} for the layer", m->ntensor, APR_QUOTED(first), APR_QUOTED(last));
+                    "is no trace: of its %zu tensors (%s, %s) none is a stage by the map; a map is YAML, a list of {stage: ffn_out, "
+                    "from: \"layers.{L}.mlp\"}, with the names that the file has and {L} for the layer", m->ntensor, APR_QUOTED(first),
+                    APR_QUOTED(last));
 }
 
 static int in_computation_order(const void *a, const void *b)

@@ -1,4 +1,4 @@
-/* Saved activations, ours and those of others, as one kind of model: tensors called "layer-3/ffn_out" and "lm_head", in computation order. */
+/* Saved activations, ours and those of others, as one kind of model: tensors "layer-3/ffn_out" and "lm_head", in computation order. */
 #ifndef APR_SAVED_H
 #define APR_SAVED_H
 
@@ -11,11 +11,11 @@ struct apr_other_side {
     void  *ctx;
 };
 
-/* Opens a trace (a folder, one APRT or .npy file) or activations that another program saved under its own names (a SafeTensors file, a folder
- * of .npy files): these are found by the map, NULL meaning that of transformers. What the map does not know is left out; what it neither knows
- * nor ignores is counted in a note, "trace.unmapped", for the tool to tell. Leading dimensions of 1 are dropped, down to two. Tensors are views
- * of the file, but those put together or split are copies. Where no name is known, as in a checkpoint: APR_EARG, with two names that are there;
- * traces stay then as they are.
+/* Opens a trace (a folder, one APRT or .npy file) or activations that another program saved under its own names (a SafeTensors file, a
+ * folder of .npy files): these are found by the map, NULL meaning that of transformers. What the map does not know is left out; what it
+ * neither knows nor ignores is counted in a note, "trace.unmapped", for the tool to tell. Leading dimensions of 1 are dropped, down to two.
+ * Tensors are views of the file, but those put together or split are copies. Where no name is known, as in a checkpoint: APR_EARG, with two
+ * names that are there; traces stay then as they are.
  * other: NULL, nothing is known of it. Close with apr_close. */
 APR_MUST_CHECK enum apr_code apr_open_trace(struct apr_model **m, const char *path, const struct apr_stage_map *map,
                                             const struct apr_other_side *other, const struct apr_run *r, struct apr_error *e);
@@ -27,8 +27,8 @@ APR_MUST_CHECK enum apr_code apr_as_trace(struct apr_model *m, const struct apr_
 /* Was it made of another program's activations? Then it has only some of the stages. */
 bool apr_is_foreign(const struct apr_model *m);
 
-/* lm_head and the stages of experts are saved of the last position alone, or of all. True when t, of such a stage, holds `count` values several
- * times: *view is then the last of them, in one dimension. */
+/* lm_head and the stages of experts are saved of the last position alone, or of all. True when t, of such a stage, holds `count` values
+ * several times: *view is then the last of them, in one dimension. */
 bool apr_trace_last(const struct apr_tensor *t, uint64_t count, struct apr_tensor *view);
 
 #endif

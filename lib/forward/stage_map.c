@@ -86,7 +86,8 @@ static enum apr_code complain(const struct apr_yaml *at, const char *what, struc
 
 static const struct apr_bytes nothing;
 
-static enum apr_code take_name(struct apr_stage_map *map, const struct apr_yaml *v, bool side, struct apr_foreign_name *name, struct apr_error *e)
+static enum apr_code take_name(struct apr_stage_map *map, const struct apr_yaml *v, bool side, struct apr_foreign_name *name,
+                               struct apr_error *e)
 {
     if (v->kind != APR_YAML_SCALAR || v->text.n == 0 || v->text.n > 1000)
         return complain(v, "expected a name", nothing, e);
@@ -109,7 +110,8 @@ static size_t length_of(const struct apr_yaml *v) { return v->kind == APR_YAML_L
 static const struct apr_yaml *first_of(const struct apr_yaml *v) { return v->kind == APR_YAML_LIST ? v->child : v; }
 static const struct apr_yaml *next_of(const struct apr_yaml *list, const struct apr_yaml *v) { return list == v ? NULL : v->next; }
 
-static enum apr_code take_names(struct apr_stage_map *map, const struct apr_yaml *v, bool side, struct apr_foreign_names *names, struct apr_error *e)
+static enum apr_code take_names(struct apr_stage_map *map, const struct apr_yaml *v, bool side, struct apr_foreign_names *names,
+                                struct apr_error *e)
 {
     if (length_of(v) == 0 || length_of(v) > APR_MAX_FOREIGN)
         return complain(v, "expected a name, or up to 8 in a list", nothing, e);
@@ -161,7 +163,18 @@ static enum apr_code take_key(struct apr_stage_map *map, const struct apr_yaml *
 }
 
 /* Stages of the whole model, and the one before all layers. */
-static bool is_single(unsigned stage) { return stage == APR_STAGE_EMBEDDING || stage == APR_STAGE_FINAL_NORM || stage == APR_STAGE_LM_HEAD; }
+static bool is_single(unsigned stage)
+{
+    return stage == APR_STAGE_EMBEDDING || stage == APR_STAGE_FINAL_NORM || stage == APR_STAGE_LM_HEAD;
+}
+
+static bool has_layered(const struct apr_foreign_names *names)
+{
+    for (unsigned i = 0; i < names->n; i++)
+        if (names->name[i].layered)
+            return true;
+    return false;
+}
 
 /* All names of a layer's stage have an {L}, those of a single one have none. */
 static enum apr_code check_line(const struct apr_map_line *line, const struct apr_yaml *at, struct apr_error *e)
@@ -178,10 +191,8 @@ static enum apr_code check_line(const struct apr_map_line *line, const struct ap
         if (line->from.name[i].layered == single)
             return complain(at, single ? "{L} in a name of a stage that is not of each layer:" : "no {L} in a name of a layer's stage:",
                             apr_text(apr_stage_name(line->stage[0])), e);
-    const struct apr_foreign_names *const sets[] = { &line->when, &line->unless };
-    for (unsigned k = 0; k < 2 * line->when.n + 2 * line->unless.n && single; k++)
-        if (k / 2 < sets[k % 2]->n && sets[k % 2]->name[k / 2].layered)
-            return complain(at, "{L} in a condition of a stage that is not of each layer:", apr_text(apr_stage_name(line->stage[0])), e);
+    if (single && (has_layered(&line->when) || has_layered(&line->unless)))
+        return complain(at, "{L} in a condition of a stage that is not of each layer:", apr_text(apr_stage_name(line->stage[0])), e);
     return APR_OK;
 }
 

@@ -38,7 +38,8 @@ struct apr_stage_map {
 };
 
 /* The name without its prefix, and ":out" behind it where it has no side; *name is a view or a copy in the arena. */
-APR_MUST_CHECK enum apr_code apr_foreign_plain(const struct apr_stage_map *map, struct apr_arena **arena, struct apr_bytes *name, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_foreign_plain(const struct apr_stage_map *map, struct apr_arena **arena, struct apr_bytes *name,
+                                               struct apr_error *e);
 
 /* Does a plain name match, and of which layer? *layer is 0 for one without {L}. */
 bool apr_foreign_matches(const struct apr_foreign_name *pattern, struct apr_bytes name, uint32_t *layer);

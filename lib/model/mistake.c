@@ -76,7 +76,7 @@ enum apr_code apr_no_such_file(struct apr_bytes file, const char *wanted, struct
 
 enum apr_code apr_no_model_file(struct apr_bytes file, struct apr_error *e)
 {
-    return apr_no_such_file(file, "SafeTensors, GGUF, APR or APRT file", e);
+    return apr_no_such_file(file, "SafeTensors, GGUF, APR, APRT or NumPy file", e);
 }
 
 /* ---- folders -------------------------------------------------------------------------------------------------------- */
