@@ -1,4 +1,4 @@
-/* Speed of the kernels: every dtype's decoder and encoder, the differences, the moments, at every level of this CPU, on pieces as large
+/* Speed of the kernels: every dtype's decoder and encoder, the differences, the moments, the dots, at every level of this CPU, on pieces as large
  * as the tools hand them, which stay in the first cache of one core. All rows are measured in turn, round by round; each figure is the
  * median, noise is how far apart the quartiles are, and the bars are the distribution from the fastest to the slowest. GB are those of
  * encoded values: what decoders read and encoders write.
@@ -15,7 +15,7 @@
 
 #define SAMPLES        101
 #define SAMPLE_SECONDS 50e-6
-#define MOST_ROWS      (APR_NISA * (3 * APR_NDTYPES + 10))
+#define MOST_ROWS      (APR_NISA * (4 * APR_NDTYPES + 13))
 #define COLUMNS        1024u /* of rows that are encoded with importance */
 
 static unsigned char blocks[APR_STRETCH * 8 + 64];
@@ -44,7 +44,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* What is timed: a piece decoded, encoded without importance or with it, or taken into bins, a chunk compared or summed. */
+/* What is timed: a piece decoded, encoded without importance or with it, or taken into bins, a chunk compared or summed, rows multiplied. */
 
 static void decode(const struct apr_kernels *k, size_t id)
 {
@@ -123,6 +123,32 @@ static void bins_wide(const struct apr_kernels *k, size_t id)
     k->bins_wide(wide_a, APR_STRETCH, 0, APR_BINS, bin);
 }
 
+/* Rows as a matrix decodes them, elements are products. */
+#define DOT_ROWS      (APR_STRETCH / COLUMNS)
+#define DOT_POSITIONS 13u
+static double activations[DOT_POSITIONS * COLUMNS], sums[DOT_POSITIONS * DOT_ROWS];
+
+static void dots(const struct apr_kernels *k, size_t npositions)
+{
+    k->dots(a, DOT_ROWS, activations, npositions, COLUMNS, sums, DOT_ROWS);
+}
+
+/* As they are stored; numbers, where those are to be had. */
+static void dot(const struct apr_kernels *k, size_t id)
+{
+    static unsigned char stored[APR_STRETCH * sizeof(float)];
+    static size_t last = APR_NDTYPES;
+    const unsigned char *at[DOT_ROWS];
+    if (id != last && k->encode[id] != NULL)
+        k->encode[id](centred, APR_STRETCH, stored);
+    else if (id != last)
+        memcpy(stored, blocks, sizeof stored);
+    last = id;
+    for (size_t r = 0; r < DOT_ROWS; r++)
+        at[r] = stored + r * (COLUMNS / apr_dtypes[id].block) * apr_dtypes[id].bytes;
+    k->dot[id](at, DOT_ROWS, activations, COLUMNS, sums);
+}
+
 static double seconds(const struct row *r)
 {
     const double begin = now();
@@ -171,7 +197,12 @@ static void add_level(const struct apr_kernels *k)
             add((struct row){ "encode", d->name, k, encode, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
         if (k->encode_weighted[id] != NULL)
             add((struct row){ "weighted", d->name, k, weighted, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
+        if (k->dot[id] != NULL)
+            add((struct row){ "dot", d->name, k, dot, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
     }
+    add((struct row){ "dots", "1 position", k, dots, 1, APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
+    add((struct row){ "dots", "12 positions", k, dots, 12, 12.0 * APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
+    add((struct row){ "dots", "13 positions", k, dots, 13, 13.0 * APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
     add((struct row){ "difference", "float, near", k, difference, 0, APR_CHUNK, 2 * floats, 0 });
     add((struct row){ "difference", "float, far", k, difference, 1, APR_CHUNK, 2 * floats, 0 });
     add((struct row){ "difference", "double, near", k, difference_wide, 0, APR_CHUNK, 2 * doubles, 0 });
@@ -203,6 +234,8 @@ static void fill(void)
         x ^= x << 13, x ^= x >> 7, x ^= x << 17;
         blocks[i] = (unsigned char)(x >> 24);
     }
+    for (size_t i = 0; i < APR_LENGTH(activations); i++)
+        activations[i] = (float)blocks[i] / 256 - 0.5f;
     for (size_t i = 0; i < APR_STRETCH; i++) {
         const float step = (float)blocks[2 * i];
         wide_a[i] = a[i] = (float)blocks[2 * i + 1] / 256;
