@@ -8,6 +8,7 @@
 
 #define GROUP_ELEMENTS 65536u /* of weights that are decoded at a time: as floats they stay in the second cache */
 #define GROUP_ROWS     8u     /* at least, as far as there are so many */
+#define MOST_ELEMENTS  ((uint64_t)1 << 22) /* more of them are decoded at a time only if one row has more */
 #define GROUPS         4u     /* for each thread, rather than large ones */
 #define X_BYTES        ((uint64_t)64 << 20) /* of activations as doubles, at most, unless one position has more */
 #define MOST_POSITIONS 1024u  /* at a time */
@@ -35,14 +36,7 @@ static void elements(const struct apr_input *in, uint64_t first, size_t n, float
     }
 }
 
-void apr_matrix_rows(const struct apr_matrix *w, uint64_t first, size_t n, float *out)
-{
-    for (size_t i = 0; i < n; i++)
-        elements(w->in, (w->first + first + i) * w->nin, (size_t)w->nin, out + i * w->nin);
-}
-
-/* A row as it is stored, where it lies in one piece of whole blocks and is what it will be: NULL where it is not. Of a plain input only the
- * first is asked for, the others lie behind it. *t is the tensor that has it. */
+/* A row as it is stored, where it lies in one piece of whole blocks and is what it will be: else NULL. *t is the tensor that has it. */
 static const unsigned char *stored_row(const struct apr_matrix *w, uint64_t row, const struct apr_tensor **t)
 {
     const struct apr_input *const in = w->in;
@@ -59,6 +53,18 @@ static const unsigned char *stored_row(const struct apr_matrix *w, uint64_t row,
     if ((*t)->swapped || d->head > 0 || w->nin % d->block != 0 || (*t)->row % d->block != 0 || p.index % d->block != 0)
         return NULL;
     return (*t)->data.at + p.index / d->block * d->bytes;
+}
+
+void apr_matrix_rows(const struct apr_matrix *w, uint64_t first, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++, out += w->nin) {
+        const struct apr_tensor *t;
+        const unsigned char *const stored = stored_row(w, first + i, &t);
+        if (stored != NULL)
+            w->in->k->decode[apr_dtype_id(t->dtype)](t->data.at, stored, (size_t)w->nin, out);
+        else
+            elements(w->in, (w->first + first + i) * w->nin, (size_t)w->nin, out);
+    }
 }
 
 #define TILE_COLUMNS 256u
@@ -118,7 +124,7 @@ static void one_position(const struct times *t, const struct apr_product *p, uin
 {
     const struct apr_matrix *const w = p->w;
     const unsigned char *stored[AT_ONCE];
-    const size_t few = FIRST_CACHE / (t->nin > 0 ? (size_t)t->nin : 1), most = few < 2 ? 2 : few > AT_ONCE ? AT_ONCE : few;
+    const size_t few = FIRST_CACHE / ((size_t)t->nin + 1) + 2, most = (size_t)apr_min(apr_min(few, AT_ONCE), t->group);
     for (size_t now; nrow > 0; row += now, nrow -= now) {
         now = nrow < most ? nrow : most;
         apr_dot_fn *const dot = stored_rows(w, row, now, stored);
@@ -163,23 +169,29 @@ static void widen(void *ctx, size_t i, unsigned worker)
     (void)worker;
     const struct times *const t = ctx;
     const size_t n = (size_t)t->nin;
-    for (size_t k = 0; k < n; k++)
-        t->x[i * n + k] = t->from[(t->first + i) * n + k];
+    const float *const from = t->from + (t->first + i) * n;
+    double *const to = t->x + i * n;
+    size_t k = 0;
+    for (; k + 8 <= n; k += 8)
+        for (unsigned j = 0; j < 8; j++) /* a number of turns that is known is what makes gcc -O2 use its vectors */
+            to[k + j] = from[k + j];
+    for (; k < n; k++)
+        to[k] = from[k];
 }
 
 /* Rows of a group: as many as stay in the cache, but fewer where there would be too few groups. Columns that are runs are read by many rows. */
 static size_t rows_of_group(const struct times *t)
 {
-    uint64_t group = GROUP_ELEMENTS / (t->nin > 0 ? t->nin : 1), rows = 0;
+    uint64_t rows = 0;
     bool strided = false;
     for (size_t i = 0; i < t->nproduct; i++) {
         rows += t->product[i].w->nout;
         strided |= t->product[i].w->in->strided;
     }
-    if (strided)
-        return APR_TILE;
-    group = apr_min(apr_min(group, APR_TILE), rows / (GROUPS * apr_team_size(t->team)));
-    return group < GROUP_ROWS ? GROUP_ROWS : (size_t)group / GROUP_ROWS * GROUP_ROWS;
+    const uint64_t in_cache = GROUP_ELEMENTS / (t->nin + 1), most = MOST_ELEMENTS / (t->nin + 1) + 1;
+    const uint64_t each = strided ? APR_TILE : apr_min(in_cache, rows / (GROUPS * apr_team_size(t->team))) / GROUP_ROWS * GROUP_ROWS;
+    const uint64_t group = each < GROUP_ROWS ? GROUP_ROWS : apr_min(each, APR_TILE);
+    return (size_t)apr_min(group, most);
 }
 
 static bool make_room(struct times *t)
