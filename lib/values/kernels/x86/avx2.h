@@ -49,15 +49,6 @@ AVX2 INLINE __m256i nibbles(const unsigned char *q)
     return _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(both, 4), both), _mm256_set1_epi8(15));
 }
 
-/* 32 nibbles, and 16 more where the bit of that number is set. */
-AVX2 INLINE __m256i fives(const unsigned char *q, const unsigned char *high)
-{
-    const __m256i eight_times = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
-    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    const __m256i spread = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)apr_load32(high)), eight_times), bit);
-    return _mm256_or_si256(nibbles(q), _mm256_and_si256(_mm256_cmpeq_epi8(spread, bit), _mm256_set1_epi8(16)));
-}
-
 /* The low or the high nibbles of 32 bytes; `right` is 0 or 4. */
 AVX2 INLINE __m256i nibbles_of32(__m256i both, int right)
 {

@@ -17,10 +17,12 @@ LANE double folded(const doubles sum[PER_SUM])
     return _mm_cvtsd_f64(two) + _mm_cvtsd_f64(_mm_unpackhi_pd(two, two));
 }
 
+LANE doubles add_eight(__m256 w, const double *x, doubles sum) { return _mm512_fmadd_pd(_mm512_cvtps_pd(w), _mm512_loadu_pd(x), sum); }
+
 LANE void add_floats(__m256 low, __m256 high, const double *x, doubles sum[PER_SUM])
 {
-    sum[0] = _mm512_fmadd_pd(_mm512_cvtps_pd(low), _mm512_loadu_pd(x), sum[0]);
-    sum[1] = _mm512_fmadd_pd(_mm512_cvtps_pd(high), _mm512_loadu_pd(x + 8), sum[1]);
+    sum[0] = add_eight(low, x, sum[0]);
+    sum[1] = add_eight(high, x + 8, sum[1]);
 }
 
 #include "values/kernels/x86/dot_lanes.h"
@@ -29,49 +31,88 @@ LANE void add_floats(__m256 low, __m256 high, const double *x, doubles sum[PER_S
 #define BLOCK_DOT(name, block, bytes, adds) DOT(name, block, bytes, adds, no_more)
 LANE void no_more(const unsigned char *in, const double *x, size_t n, doubles sum[PER_SUM]) { (void)in, (void)x, (void)n, (void)sum; }
 
-LANE doubles half_scale(const unsigned char *p) { return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_set1_epi16((short)apr_load16(p)))); }
+LANE __m256 half_scale(const unsigned char *p) { return _mm256_cvtph_ps(_mm_set1_epi16((short)apr_load16(p))); }
 
-/* Eight signed codes times scale, which a float holds exactly, and so a double. */
-LANE doubles add_signed8(__m128i codes, doubles scale, const double *x, doubles sum)
+/* Signed bytes times a scale: 16 of them, or twice 16. */
+LANE void add_signed16(__m128i codes, __m256 scale, const double *x, doubles sum[PER_SUM])
 {
-    return _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm256_cvtepi8_epi32(codes)) * scale, _mm512_loadu_pd(x), sum);
+    add_floats(floats_of_i8(codes) * scale, floats_of_i8(_mm_srli_si128(codes, 8)) * scale, x, sum);
 }
 
-LANE void add_signed16(__m128i codes, doubles scale, const double *x, doubles sum[PER_SUM])
-{
-    sum[0] = add_signed8(codes, scale, x, sum[0]);
-    sum[1] = add_signed8(_mm_srli_si128(codes, 8), scale, x + 8, sum[1]);
-}
-
-LANE void add_signed32(__m256i codes, doubles first, doubles second, const double *x, doubles sum[PER_SUM])
+LANE void add_signed32(__m256i codes, __m256 first, __m256 second, const double *x, doubles sum[PER_SUM])
 {
     add_signed16(_mm256_castsi256_si128(codes), first, x, sum);
     add_signed16(_mm256_extracti128_si256(codes, 1), second, x + 16, sum);
 }
 
+/* The sixteen values that codes of four bits have. */
+struct sixteen {
+    __m256 low, high;
+};
+LANE struct sixteen values_of(__m256 scale, __m256 shift)
+{
+    const __m256 low = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7), high = _mm256_setr_ps(8, 9, 10, 11, 12, 13, 14, 15);
+    return (struct sixteen){ low * scale + shift, high * scale + shift };
+}
+
+/* The values of 8 codes, in the right four bits of 32 each. */
+LANE __m256 look_up(__m256i codes, const struct sixteen *v) { return _mm256_permutex2var_ps(v->low, codes, v->high); }
+
+/* 16 bytes of two codes each: values of the left ones belong to what is `apart` further on. */
+LANE void add_nibbles16(const unsigned char *in, const struct sixteen *right, const struct sixteen *left, const double *x, unsigned apart,
+                        doubles sum[PER_SUM])
+{
+    const __m256i first = _mm256_cvtepu8_epi32(load8(in)), second = _mm256_cvtepu8_epi32(load8(in + 8));
+    add_floats(look_up(first, right), look_up(second, right), x, sum);
+    add_floats(look_up(_mm256_srli_epi32(first, 4), left), look_up(_mm256_srli_epi32(second, 4), left), x + apart, sum);
+}
+
 LANE void q4_0(const unsigned char *in, const double *x, doubles sum[PER_SUM])
 {
-    const doubles scale = half_scale(in);
-    add_signed32(_mm256_sub_epi8(nibbles(in + 2), _mm256_set1_epi8(8)), scale, scale, x, sum);
+    const __m256 scale = half_scale(in);
+    const __m256 low = _mm256_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1), high = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
+    const struct sixteen v = { low * scale, high * scale };
+    add_nibbles16(in + 2, &v, &v, x, 16, sum);
 }
 
 LANE void q5_0(const unsigned char *in, const double *x, doubles sum[PER_SUM])
 {
-    const doubles scale = half_scale(in);
-    add_signed32(_mm256_sub_epi8(fives(in + 6, in + 2), _mm256_set1_epi8(16)), scale, scale, x, sum);
+    const __m256 scale = half_scale(in);
+    const __m256i low = nibbles(in + 6); /* 16 less where the fifth bit is clear */
+    add_signed32(_mm256_mask_sub_epi8(low, ~apr_load32(in + 2), low, _mm256_set1_epi8(16)), scale, scale, x, sum);
 }
 
 LANE void q8_0(const unsigned char *in, const double *x, doubles sum[PER_SUM])
 {
-    const doubles scale = half_scale(in);
+    const __m256 scale = half_scale(in);
     UNROLL
     for (unsigned i = 0; i < 4; i++)
-        sum[i % 2] = add_signed8(load8(in + 2 + 8 * i), scale, x + 8 * i, sum[i % 2]);
+        sum[i % 2] = add_eight(floats_of_i8(load8(in + 2 + 8 * i)) * scale, x + 8 * i, sum[i % 2]);
+}
+
+LANE void q4_k(const unsigned char *in, const double *x, doubles sum[PER_SUM])
+{
+    float scale[8], shift[8];
+    six_bits(in, scale, shift);
+    UNROLL
+    for (unsigned j = 0; j < 8; j += 2, x += 64) {
+        const struct sixteen right = values_of(_mm256_set1_ps(scale[j]), _mm256_set1_ps(shift[j]));
+        const struct sixteen left = values_of(_mm256_set1_ps(scale[j + 1]), _mm256_set1_ps(shift[j + 1]));
+        __m256i codes[4];
+        UNROLL
+        for (unsigned i = 0; i < 4; i++) {
+            codes[i] = _mm256_cvtepu8_epi32(load8(in + 16 + 16 * j + 8 * i));
+            sum[i % 2] = add_eight(look_up(codes[i], &right), x + 8 * i, sum[i % 2]);
+        }
+        UNROLL
+        for (unsigned i = 0; i < 4; i++)
+            sum[i % 2] = add_eight(look_up(_mm256_srli_epi32(codes[i], 4), &left), x + 32 + 8 * i, sum[i % 2]);
+    }
 }
 
 LANE void add_two16(__m256i codes, const float *scale, const double *x, doubles sum[PER_SUM])
 {
-    add_signed32(codes, _mm512_set1_pd(scale[0]), _mm512_set1_pd(scale[1]), x, sum);
+    add_signed32(codes, _mm256_set1_ps(scale[0]), _mm256_set1_ps(scale[1]), x, sum);
 }
 
 LANE void q6_k(const unsigned char *in, const double *x, doubles sum[PER_SUM])
@@ -88,40 +129,29 @@ LANE void q6_k(const unsigned char *in, const double *x, doubles sum[PER_SUM])
     }
 }
 
-/* The sixteen values of a run of codes, as doubles: scale * code - shift, rounded to float. */
-struct sixteen {
-    doubles low, high;
-};
-LANE struct sixteen values_of(float scale, float shift)
+/* 32 codes times scale, plus shift. */
+LANE void add_shifted32(__m256i codes, float scale, float shift, const double *x, doubles sum[PER_SUM])
 {
-    const __m512 code = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512 v = code * _mm512_set1_ps(scale) + _mm512_set1_ps(shift);
-    return (struct sixteen){ _mm512_cvtps_pd(_mm512_castps512_ps256(v)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)) };
+    const __m256 by = _mm256_set1_ps(scale), plus = _mm256_set1_ps(shift);
+    const __m128i half[2] = { _mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1) };
+    UNROLL
+    for (unsigned i = 0; i < 2; i++)
+        add_floats(floats_of_i8(half[i]) * by + plus, floats_of_i8(_mm_srli_si128(half[i], 8)) * by + plus, x + 16 * i, sum);
 }
 
-/* The products of eight codes, those in the right four bits of 64. */
-LANE doubles add_eight(__m512i codes, const struct sixteen *v, const double *x, doubles sum)
+LANE void q5_k(const unsigned char *in, const double *x, doubles sum[PER_SUM])
 {
-    return _mm512_fmadd_pd(_mm512_permutex2var_pd(v->low, codes, v->high), _mm512_loadu_pd(x), sum);
-}
-
-LANE void q4_k(const unsigned char *in, const double *x, doubles sum[PER_SUM])
-{
+    const __m256i fifth = _mm256_set1_epi8(16);
+    __m256i high = load32(in + 16);
     float scale[8], shift[8];
     six_bits(in, scale, shift);
     UNROLL
-    for (unsigned j = 0; j < 8; j += 2, x += 64) {
-        const struct sixteen even = values_of(scale[j], shift[j]), odd = values_of(scale[j + 1], shift[j + 1]);
-        UNROLL
-        for (unsigned i = 0; i < 4; i++) {
-            const __m512i codes = _mm512_cvtepu8_epi64(load8(in + 16 + 16 * j + 8 * i));
-            sum[i % 2] = add_eight(codes, &even, x + 8 * i, sum[i % 2]);
-        }
-        UNROLL
-        for (unsigned i = 0; i < 4; i++) {
-            const __m512i codes = _mm512_srli_epi64(_mm512_cvtepu8_epi64(load8(in + 16 + 16 * j + 8 * i)), 4);
-            sum[i % 2] = add_eight(codes, &odd, x + 32 + 8 * i, sum[i % 2]);
-        }
+    for (unsigned j = 0; j < 8; j += 2, x += 64, high = _mm256_srli_epi16(high, 2)) {
+        const __m256i q = load32(in + 48 + 16 * j);
+        const __m256i even = _mm256_or_si256(nibbles_of32(q, 0), _mm256_and_si256(_mm256_slli_epi16(high, 4), fifth));
+        const __m256i odd = _mm256_or_si256(nibbles_of32(q, 4), _mm256_and_si256(_mm256_slli_epi16(high, 3), fifth));
+        add_shifted32(even, scale[j], shift[j], x, sum);
+        add_shifted32(odd, scale[j + 1], shift[j + 1], x + 32, sum);
     }
 }
 
@@ -130,6 +160,7 @@ BLOCK_DOT(q5_0_dot, 32, 22, q5_0)
 BLOCK_DOT(q8_0_dot, 32, 34, q8_0)
 BLOCK_DOT(q6_k_dot, 256, 210, q6_k)
 BLOCK_DOT(q4_k_dot, 256, 144, q4_k)
+BLOCK_DOT(q5_k_dot, 256, 176, q5_k)
 
 void apr_dot_avx512(struct apr_kernels *k)
 {
@@ -139,5 +170,6 @@ void apr_dot_avx512(struct apr_kernels *k)
     k->dot[APR_Q8_0] = q8_0_dot;
     k->dot[APR_Q6_K] = q6_k_dot;
     k->dot[APR_Q4_K] = q4_k_dot;
+    k->dot[APR_Q5_K] = q5_k_dot;
 }
 #endif

@@ -16,6 +16,15 @@ AVX2 static void q4_1(const unsigned char *head, const unsigned char *in, size_t
         put32_shifted(nibbles(in + 4), half_everywhere(in), half_everywhere(in + 2), out);
 }
 
+/* 32 nibbles, and 16 more where the bit of that number is set. */
+AVX2 INLINE __m256i fives(const unsigned char *q, const unsigned char *high)
+{
+    const __m256i eight_times = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+    const __m256i bit = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+    const __m256i spread = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32((int)apr_load32(high)), eight_times), bit);
+    return _mm256_or_si256(nibbles(q), _mm256_and_si256(_mm256_cmpeq_epi8(spread, bit), _mm256_set1_epi8(16)));
+}
+
 AVX2 static void q5_0(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
     (void)head;
