@@ -135,7 +135,7 @@ struct opened {
 
 static enum apr_code try_open(struct opened *o, const char *path, struct apr_error *e)
 {
-    const struct apr_family *f, *either[2];
+    const struct apr_family *f = NULL, *either[2];
     *o = (struct opened){ 0 };
     if (apr_open(&o->m, path, test_run_with(1), e) != APR_OK || apr_family_said(all, o->m, &f, e) != APR_OK)
         fail_msg("%s: %s", path, e->text);
