@@ -102,8 +102,39 @@ struct block {
     const struct attending *a;
     uint64_t                head, low, high;
     size_t                  query, n;
-    double                 *q, *weight, *out; /* n x head_k; n x (high - low), first scores, then their softmax; n sums */
+    double                 *q, *weight, *out; /* n x head_k; n x (high - low), first scores, then their softmax; n x head_v sums */
+    float                  *values;           /* head_v x (high - low), side by side */
 };
+
+#define SOME_ROWS 64u
+
+/* The sums of one x with rows that lie `apart`. */
+static void sums_of_one(const struct apr_kernels *k, const float *w, size_t apart, size_t nrow, const double *x, size_t n, double *y)
+{
+    const unsigned char *row[SOME_ROWS];
+    apr_dot_fn *const dot = k->dot[APR_F32];
+    for (size_t r = 0; r < nrow && dot == NULL; r++)
+        k->dots(w + r * apart, 1, x, 1, n, y + r, 1);
+    for (size_t from = 0; from < nrow && dot != NULL; from += SOME_ROWS) {
+        const size_t now = (size_t)apr_min(SOME_ROWS, nrow - from);
+        for (size_t r = 0; r < now; r++)
+            row[r] = (const unsigned char *)(w + (from + r) * apart);
+        dot(row, now, x, n, y + from);
+    }
+}
+
+/* Those of nx of them, as apr_dots_fn: y[p * stride + r]. side: memory for the rows side by side, where they are not. */
+static void sums_of(const struct apr_kernels *k, const float *w, size_t apart, size_t nrow, const double *x, size_t nx, size_t n, double *y,
+                    size_t stride, float *side)
+{
+    if (nx == 1) {
+        sums_of_one(k, w, apart, nrow, x, n, y);
+        return;
+    }
+    for (size_t r = 0; r < nrow && apart != n; r++)
+        memcpy(side + r * n, w + r * apart, n * sizeof *w);
+    k->dots(apart != n ? side : w, nrow, x, nx, n, y, stride);
+}
 
 static struct sight sight_in(const struct block *b, size_t i)
 {
@@ -114,12 +145,14 @@ static struct sight sight_in(const struct block *b, size_t i)
 /* Scaled, capped and rounded; returns the largest. */
 static double score(const struct apr_net *net, double *x, struct sight see)
 {
+    const double scale = net->attn_scale, cap = net->attn_cap;
     double most = -INFINITY;
-    for (uint64_t j = see.first; j < see.last; j++) {
-        const double scaled = x[j] * net->attn_scale;
-        x[j] = apr_rounded(net->attn_cap > 0 ? net->attn_cap * apr_tanh(scaled / net->attn_cap) : scaled);
+    for (uint64_t j = see.first; j < see.last && cap > 0; j++)
+        x[j] = apr_rounded(cap * apr_tanh(x[j] * scale / cap));
+    for (uint64_t j = see.first; j < see.last && !(cap > 0); j++)
+        x[j] = apr_rounded(x[j] * scale);
+    for (uint64_t j = see.first; j < see.last; j++)
         most = x[j] > most ? x[j] : most;
-    }
     return most;
 }
 
@@ -131,8 +164,9 @@ static void soften(double *x, size_t span, struct sight see, double most)
         x[j] = 0;
     for (uint64_t j = see.first; j < see.last; j++)
         sum += x[j] = apr_exp(x[j] - most);
+    const double share = 1 / sum;
     for (uint64_t j = see.first; j < see.last; j++)
-        x[j] = apr_rounded(x[j] / sum);
+        x[j] = apr_rounded(x[j] * share);
     for (uint64_t j = see.last; j < span; j++)
         x[j] = 0;
 }
@@ -176,7 +210,7 @@ static void weigh(const struct block *b)
     const size_t k = (size_t)s->net->head_k, span = (size_t)(b->high - b->low);
     const uint64_t of = b->head * s->key_heads / s->net->heads;
     take_queries(b);
-    s->k->dots(keys_of(s, a->layer, of) + b->low * k, span, b->q, b->n, k, b->weight, span);
+    sums_of(s->k, keys_of(s, a->layer, of) + b->low * k, k, span, b->q, b->n, k, b->weight, span, NULL);
     for (size_t i = 0; i < b->n; i++) {
         double *const x = b->weight + i * span;
         const double most = score(s->net, x, sight_in(b, i));
@@ -205,16 +239,16 @@ static void mix(const struct block *b)
     const float *const values = values_of(s, b->a->layer, of) + b->low;
     const bool wild = *wild_of(s, b->a->layer, of);
     float *const y = s->at[APR_FLOW_MIXED] + b->query * width + b->head * v;
-    for (size_t d = 0; d < v; d++) {
-        const float *const value = values + d * s->cache.stride;
-        if (!wild)
-            s->k->dots(value, 1, b->weight, b->n, span, b->out, 1);
-        for (size_t i = 0; i < b->n; i++)
-            y[i * width + d] = apr_rounded(wild ? careful(value, b->weight + i * span, sight_in(b, i)) : b->out[i]);
-    }
+    if (!wild)
+        sums_of(s->k, values, s->cache.stride, v, b->weight, b->n, span, b->out, v, b->values);
+    for (size_t i = 0; i < b->n; i++)
+        for (size_t d = 0; d < v; d++) {
+            const float *const value = values + d * s->cache.stride;
+            y[i * width + d] = apr_rounded(wild ? careful(value, b->weight + i * span, sight_in(b, i)) : b->out[i * v + d]);
+        }
 }
 
-/* Task i: a head, and of it a block; a head's blocks follow each other. The scratch of a worker: | queries | weights | sums | */
+/* Task i: a head, and of it a block; a head's blocks follow each other. The scratch of a worker: | queries | weights | sums | values | */
 static void attend(void *ctx, size_t i, unsigned worker)
 {
     const struct attending *const a = ctx;
@@ -226,6 +260,7 @@ static void attend(void *ctx, size_t i, unsigned worker)
     b.high = sight_of(a, s->seen + b.query + b.n - 1).last;
     b.weight = b.q + a->block * k;
     b.out = b.weight + a->block * a->span;
+    b.values = (float *)(void *)(b.out + a->block * (size_t)s->net->head_v);
     weigh(&b);
     mix(&b);
 }
@@ -253,14 +288,16 @@ static enum apr_code room_for(struct apr_sequence *s, float **at, size_t *room, 
 static bool make_blocks(struct attending *a)
 {
     const struct apr_sequence *const s = a->s;
-    uint64_t queries, weights, bytes;
+    uint64_t queries, weights, values, bytes;
     a->span = (size_t)s->whole;
     a->block = BLOCK_WEIGHTS / a->span;
     a->block = a->block > MOST_QUERIES ? MOST_QUERIES : a->block < LEAST_QUERIES ? LEAST_QUERIES : a->block;
     a->block = (size_t)apr_min(a->block, s->n);
     a->nblock = (s->n + a->block - 1) / a->block;
-    return apr_mul(a->block * sizeof(double), a->span + 1, &weights) && apr_mul(a->block * sizeof(double), s->net->head_k, &queries) &&
-           apr_add(weights, queries, &bytes) && apr_team_room(s->team, bytes);
+    return apr_mul(a->block * sizeof(double), a->span, &weights) &&
+           apr_mul(a->block * sizeof(double), s->net->head_k + s->net->head_v, &queries) &&
+           apr_mul(a->span * sizeof(float), a->block > 1 ? s->net->head_v : 0, &values) && apr_add(weights, queries, &bytes) &&
+           apr_add(bytes, values, &bytes) && apr_team_room(s->team, bytes);
 }
 
 enum apr_code apr_attend(struct apr_sequence *s, uint32_t layer, struct apr_error *e)

@@ -137,15 +137,45 @@ static void sort(struct apr_sequence *s, const struct apr_experts *x, const floa
     s->first[0] = 0;
 }
 
+/* Where an expert's gate and up go that has its first row there. */
+static void gate_and_up(const struct apr_sequence *s, const struct apr_ffn *f, size_t row, struct apr_into into[2])
+{
+    const size_t width = (size_t)f->up.w.nout;
+    into[0] = (struct apr_into){ &f->gate, s->at[APR_FLOW_GATE] + row * width, width };
+    into[1] = (struct apr_into){ &f->up, s->at[APR_FLOW_UP] + row * width, width };
+}
+
+static enum apr_code multiply(struct apr_sequence *s, const struct apr_into *into, size_t ninto, size_t row, size_t n, struct apr_error *e)
+{
+    APR_TRY(apr_linear_products(s, into, ninto, s->at[APR_FLOW_SORTED] + row * s->net->hidden, n, e));
+    apr_linear_bias(into, ninto, n);
+    return APR_OK;
+}
+
 /* One expert's rows through its gate and up, or through its down. */
 static enum apr_code enter(struct apr_sequence *s, const struct apr_ffn *f, size_t row, size_t n, struct apr_error *e)
 {
-    const size_t width = (size_t)f->up.w.nout, hidden = (size_t)s->net->hidden;
-    float *const gate = s->at[APR_FLOW_GATE] + row * width, *const up = s->at[APR_FLOW_UP] + row * width;
-    const struct apr_into into[] = { { &f->gate, gate, width }, { &f->up, up, width } };
-    APR_TRY(apr_linear_products(s, into, APR_LENGTH(into), s->at[APR_FLOW_SORTED] + row * hidden, n, e));
-    apr_linear_bias(into, APR_LENGTH(into), n);
-    return APR_OK;
+    struct apr_into into[2];
+    gate_and_up(s, f, row, into);
+    return multiply(s, into, APR_LENGTH(into), row, n, e);
+}
+
+/* The experts of a run of one position all see the same row: many of them go in one product, so that threads meet once. */
+static enum apr_code enter_together(struct apr_sequence *s, const struct apr_experts *x, struct apr_error *e)
+{
+    struct apr_into into[APR_INTO];
+    size_t n = 0;
+    for (size_t i = 0; i < x->n; i++) {
+        if (s->first[i + 1] == s->first[i])
+            continue;
+        if (n == APR_INTO) {
+            APR_TRY(multiply(s, into, n, 0, 1, e));
+            n = 0;
+        }
+        gate_and_up(s, &x->expert[i], s->first[i], into + n);
+        n += 2;
+    }
+    return multiply(s, into, n, 0, 1, e);
 }
 
 static enum apr_code leave(struct apr_sequence *s, const struct apr_ffn *f, size_t row, size_t n, struct apr_error *e)
@@ -169,7 +199,7 @@ static enum apr_code work(struct apr_sequence *s, const struct apr_experts *x, s
 {
     const bool gated = x->expert[0].gate.w.in != NULL;
     const uint64_t n = s->n * x->used * x->expert[0].up.w.nout;
-    APR_TRY(each_expert(s, x, enter, e));
+    APR_TRY(s->n == 1 ? enter_together(s, x, e) : each_expert(s, x, enter, e));
     apr_ffn_activate(s, s->at[gated ? APR_FLOW_GATE : APR_FLOW_UP], n);
     if (gated)
         apr_ffn_multiply(s, s->at[APR_FLOW_GATE], s->at[APR_FLOW_UP], n);

@@ -90,7 +90,7 @@ struct apr_into {
 };
 
 /* Several of one x, at most APR_INTO; those whose matrix is not there are left out. The observer sees each. */
-#define APR_INTO 3
+#define APR_INTO 32
 APR_MUST_CHECK enum apr_code apr_linear_products(struct apr_sequence *s, const struct apr_into *into, size_t ninto, const float *x,
                                                  size_t n, struct apr_error *e);
 void apr_linear_bias(const struct apr_into *into, size_t ninto, size_t n);
