@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
+
 static enum apr_code leads_out(struct apr_error *e)
 {
     return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "the tokenizer's precompiled charsmap leads out of itself");
@@ -38,6 +40,8 @@ enum apr_code apr_charsmap_on(struct apr_charsmap *m, struct apr_bytes bytes, st
     m->texts = (struct apr_bytes){ bytes.at + 4 + size, bytes.n - 4 - size };
     if (!unit(m, 0, &root))
         return leads_out(e);
+    if (!apr_is_utf8(m->texts))
+        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "the tokenizer's precompiled charsmap has texts that are not UTF-8");
     for (unsigned byte = 1; byte < 256; byte++) {
         const uint32_t at = offset_of(root) ^ byte;
         if (unit(m, at, &u) && is_behind(u, (unsigned char)byte))
@@ -53,7 +57,7 @@ static bool text_at(const struct apr_charsmap *m, uint32_t i, struct apr_bytes *
         return false;
     const unsigned char *at = m->texts.at + i, *end = memchr(at, 0, m->texts.n - i);
     *text = (struct apr_bytes){ at, end == NULL ? 0 : (size_t)(end - at) };
-    return end != NULL;
+    return end != NULL && (at[0] & 0xC0) != 0x80; /* no character is cut */
 }
 
 enum apr_code apr_charsmap_find(const struct apr_charsmap *m, struct apr_bytes text, bool shortest, struct apr_mapped *found,

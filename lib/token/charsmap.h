@@ -13,8 +13,8 @@ struct apr_charsmap {
 };
 APR_MUST_CHECK enum apr_code apr_charsmap_on(struct apr_charsmap *m, struct apr_bytes bytes, struct apr_error *e);
 
-/* The longest run that the text begins with, or the shortest: its bytes, 0 when there is none, and what stands for it. APR_ECORRUPT: it
- * leads out of itself. */
+/* The longest run that the text begins with, or the shortest: its bytes, 0 when there is none, and what stands for it,
+ * which is UTF-8. APR_ECORRUPT: it leads out of itself. */
 struct apr_mapped {
     size_t           n;
     struct apr_bytes to;

@@ -431,6 +431,7 @@ enum apr_code apr_normalize(struct apr_normalizer *n, struct apr_bytes text, str
 {
     for (size_t i = 0; i < n->n; i++) {
         n->spare.n = 0;
+        text.at = text.n == 0 ? (const unsigned char *)"" : text.at;
         APR_TRY(n->step[i].run(&n->step[i], text, &n->spare, e));
         swap(&n->spare, out);
         text = (struct apr_bytes){ out->at, out->n };
