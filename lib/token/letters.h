@@ -8,6 +8,7 @@
 char apr_letter_class(uint32_t c);
 bool apr_is_nonspacing(uint32_t c);       /* category Mn */
 bool apr_is_unassigned(uint32_t c);       /* category Cn */
+bool apr_is_young(uint32_t c);            /* a mark, punctuation or a format character of which BERT's part of tokenizers does not know */
 bool apr_is_ideograph(uint32_t c);        /* in one of the blocks around which BERT puts blanks */
 uint32_t apr_lower(uint32_t c);           /* the one small letter, or itself */
 bool apr_ends_grapheme(uint32_t c, uint32_t next, int32_t *state); /* is there a boundary between them? state begins as 0 */

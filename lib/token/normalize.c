@@ -80,15 +80,15 @@ static bool strip_marks(uint32_t c, struct change *change)
 static bool strip_nonspacing(uint32_t c, struct change *change)
 {
     (void)change;
-    return apr_is_nonspacing(c);
+    return apr_is_nonspacing(c) && !apr_is_young(c);
 }
 
-/* Category C goes, but for those that are white or unassigned. */
+/* Category C goes, but for three that are blanks, and those that are unassigned, or were then. */
 static bool clean(uint32_t c, struct change *change)
 {
     if (c == '\t' || c == '\n' || c == '\r')
         return becomes(change, ' ');
-    if (c == 0xFFFD || (apr_letter_class(c) == 'C' && !apr_is_unassigned(c)))
+    if (c == 0xFFFD || (apr_letter_class(c) == 'C' && !apr_is_unassigned(c) && !apr_is_young(c)))
         return true;
     return c != ' ' && apr_is_space(c) && becomes(change, ' ');
 }

@@ -76,6 +76,8 @@ static enum apr_code end_word(struct wordpiece *x, struct apr_ids *ids, struct a
 static bool stands_alone(const struct wordpiece *x, uint32_t c)
 {
     const char class = apr_letter_class(c);
+    if (x->manner != APR_AS_LLAMA_CPP && apr_is_young(c))
+        return false;
     return class == 'P' || (class == 'S' && c < (x->manner == APR_AS_LLAMA_CPP ? 0x7Fu : 0x80u)) || apr_is_ideograph(c);
 }
 
@@ -87,7 +89,11 @@ static bool is_blank(const struct wordpiece *x, uint32_t c)
 
 static bool is_dropped(const struct wordpiece *x, uint32_t c)
 {
-    if (c == 0 || c == 0xFFFD || (apr_letter_class(c) == 'C' && !apr_is_unassigned(c)))
+    if (c == 0 || c == 0xFFFD)
+        return true;
+    if (x->manner != APR_AS_LLAMA_CPP && apr_is_young(c))
+        return false;
+    if (apr_letter_class(c) == 'C' && !apr_is_unassigned(c))
         return true;
     return x->strip && (x->manner == APR_AS_LLAMA_CPP ? apr_letter_class(c) == 'M' : apr_is_nonspacing(c));
 }
