@@ -1,6 +1,6 @@
-/* Unicode's forms, with the tables of utf8proc. What it does in one call takes time that grows with the square of a run of marks, and four
- * bytes for each of a text: here it is done stretch by stretch, from one ASCII character, with which no form begins or ends before it, to the
- * next. */
+/* Unicode's forms, with the tables of utf8proc. What it does in one call takes time that grows with the square of a run of marks, and
+ * four bytes for each of a text: here it is done stretch by stretch, from one ASCII character, with which no form begins or ends
+ * before it, to the next. */
 #include "token/encode_parts.h"
 
 #include <stdlib.h>

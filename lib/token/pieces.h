@@ -1,4 +1,5 @@
-/* What SentencePiece's two models have in common: how a text is normalized, what becomes of a piece that is not known, how one is spelled. */
+/* What SentencePiece's two models have in common: how a text is normalized, what becomes of a piece that is not known, how one is
+ * spelled. */
 #ifndef APR_PIECES_H
 #define APR_PIECES_H
 

@@ -1,9 +1,9 @@
-/* SentencePiece's BPE: of all pairs of neighbours whose texts together are a piece, the one with the highest score is joined, of equal ones the
- * leftmost, until there is none.
+/* SentencePiece's BPE: of all pairs of neighbours whose texts together are a piece, the one with the highest score is joined, of equal
+ * ones the leftmost, until there is none.
  *
- * Between two characters that stand beside each other in no piece nothing is ever joined, so a text is cut there, and what was found for such
- * a part is kept: most of a text has been seen before. Within a part pairs wait in a heap, and the characters are a linked list, so that a
- * megabyte of one letter takes no longer than any other. */
+ * Between two characters that stand beside each other in no piece nothing is ever joined, so a text is cut there, and what was found
+ * for such a part is kept: most of a text has been seen before. Within a part pairs wait in a heap, and the characters are a linked
+ * list, so that a megabyte of one letter takes no longer than any other. */
 #include <stdlib.h>
 #include <string.h>
 

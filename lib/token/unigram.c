@@ -1,8 +1,8 @@
-/* The most likely pieces of a text, by the sum of their scores. From left to right, for each place the best way there is known: the best way to
- * a place before it, and one piece more.
+/* The most likely pieces of a text, by the sum of their scores. From left to right, for each place the best way there is known: the
+ * best way to a place before it, and one piece more.
  *
- * Three programs do this, and add up differently: SentencePiece keeps a float for each place, tokenizers and llama.cpp a double. Where two ways
- * are all but equally good the last bit decides, so each is done as the program does it. */
+ * Three programs do this, and add up differently: SentencePiece keeps a float for each place, tokenizers and llama.cpp a double.
+ * Where two ways are all but equally good the last bit decides, so each is done as the program does it. */
 #include <float.h>
 #include <stdlib.h>
 #include <string.h>

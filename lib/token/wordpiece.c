@@ -1,5 +1,5 @@
-/* WordPiece: of a word the longest piece that it begins with, then of the rest the longest that continues a word; a word for which that leads
- * nowhere is unknown as a whole. */
+/* WordPiece: of a word the longest piece that it begins with, then of the rest the longest that continues a word; a word for which
+ * that leads nowhere is unknown as a whole. */
 #include <stdlib.h>
 #include <string.h>
 
