@@ -124,13 +124,14 @@ static void one_position(const struct times *t, const struct apr_product *p, uin
 {
     const struct apr_matrix *const w = p->w;
     const unsigned char *stored[AT_ONCE];
-    const size_t few = FIRST_CACHE / ((size_t)t->nin + 1) + 2, most = (size_t)apr_min(apr_min(few, AT_ONCE), t->group);
+    const size_t few = FIRST_CACHE / ((size_t)t->nin + 1);
     for (size_t now; nrow > 0; row += now, nrow -= now) {
-        now = nrow < most ? nrow : most;
+        now = nrow < AT_ONCE ? nrow : AT_ONCE;
         apr_dot_fn *const dot = stored_rows(w, row, now, stored);
         if (dot != NULL) {
             dot(stored, now, t->x, (size_t)t->nin, sums);
         } else {
+            now = now <= few ? now : few > 1 ? few : 1;
             apr_matrix_rows(w, row, now, rows);
             w->in->k->dots(rows, now, t->x, 1, (size_t)t->nin, sums, now);
         }

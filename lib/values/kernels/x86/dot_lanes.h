@@ -21,8 +21,11 @@
                 sum[i / PER_SUM][i % PER_SUM] = none();                                                        \
             size_t i = 0;                                                                                      \
             for (; n - i >= (block); i += (block), a += (bytes), b += (bytes)) {                               \
-                __builtin_prefetch(a + AHEAD);                                                                 \
-                __builtin_prefetch(b + AHEAD);                                                                 \
+                UNROLL                                                                                         \
+                for (unsigned line = 0; line < (bytes); line += 64) {                                          \
+                    __builtin_prefetch(a + AHEAD + line);                                                      \
+                    __builtin_prefetch(b + AHEAD + line);                                                      \
+                }                                                                                              \
                 adds(a, x + i, sum[0]);                                                                        \
                 adds(b, x + i, sum[1]);                                                                        \
             }                                                                                                  \
