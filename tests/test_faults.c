@@ -22,6 +22,7 @@ struct scene {
 static char gguf[256], packed[256], folder[256], spoken[256], carried[256];
 
 static char page_option[256] = "--html=", tolerances_option[256] = "--tolerances=", manifest_option[256] = "--manifest=";
+static char trace_option[256] = "--save-tensor-dir=", reference_option[256] = "--compare=";
 static char rules_option[256] = "--recipe=", recipe_option[256] = "--write-recipe=";
 
 static const struct scene scenes[] = {
@@ -52,6 +53,11 @@ static const struct scene scenes[] = {
       { "--imatrix=fixtures/wide.imatrix.gguf", rules_option, "--tensor-type=attn_k=iq2_s" } },
     { "apr-convert", "types for a target, of a checkpoint", "1", "--json", "--target-bpw=9", "fixtures/qwen2", gguf, false,
       { "--imatrix=fixtures/qwen2.imatrix.dat", recipe_option } },
+    { "apr-trace", "stages are saved, and tokens follow", "1", "--json", "--tokens=1,2", "fixtures/qwen2", "--save-tensor=attn_norm,lm_head", false,
+      { trace_option, "--greedy=2" } },
+    { "apr-trace", "a trace is compared, on two threads", "2", "--color=never", "--tokens=1,2", "fixtures/qwen2-q8_0.gguf", "--stop-at-nan", false,
+      { reference_option } },
+    { "apr-trace", "weights are saved, on two threads", "2", "--json", "--save-weights=*", "fixtures/qwen2-q4_0.gguf", trace_option, false },
     { "apr-convert", "types for a size", "1", "--color=never", "--target-size=120k", WIDE, gguf, false, { "--resume" } },
 };
 
@@ -85,10 +91,10 @@ static int find_shim(void **state)
 
 static bool converts(const struct scene *s) { return strcmp(s->tool, "apr-convert") == 0; }
 
-/* What apr-convert wrote, whole, half or hidden. */
+/* What apr-convert or apr-trace wrote, whole, half or hidden. */
 static void clear_target(void)
 {
-    static const char *const pattern[] = { "m/*", "m/.apr*", "m*", ".apr*" };
+    static const char *const pattern[] = { "m/layer-?/*", "m/*", "m/.apr*", "m*", ".apr*" };
     for (size_t i = 0; i < APR_LENGTH(pattern); i++) {
         char path[300];
         glob_t all;
@@ -190,15 +196,15 @@ static void expect_all_or_nothing(const struct scene *s, const char *kind, unsig
     test_free(&has);
 }
 
-/* The first call to fail, and how many are passed over. Most of a conversion's allocations are for the families, as in all scenes: only the
- * last are gone through, and of them a part; SLOW=1 makes it all. */
+/* The first call to fail, and how many are passed over. Most allocations of a conversion or a trace are for the families, as in all scenes:
+ * only the last are gone through, and of them a part; SLOW=1 makes it all. */
 static void choose_calls(const struct scene *s, const char *kind, unsigned *first, unsigned *step)
 {
     enum { LAST = 700, STEP = 13 };
     struct stat st;
     bool made_mark;
     *first = *step = 1;
-    if (!converts(s) || strcmp(kind, "memory") != 0 || getenv("SLOW") != NULL)
+    if (!(converts(s) || strcmp(s->tool, "apr-trace") == 0) || strcmp(kind, "memory") != 0 || getenv("SLOW") != NULL)
         return;
     struct test_answer a = run_failing(s, kind, 0, &made_mark);
     assert_true(made_mark && stat(test_path("fired"), &st) == 0);
@@ -364,6 +370,13 @@ static int make_options(void **state)
     strcat(tolerances_option, test_file("rules.yaml", rules, sizeof rules - 1));
     strcat(rules_option, test_file("types.yaml", types, sizeof types - 1));
     strcat(recipe_option, test_path("made/m.yaml"));
+    strcat(trace_option, test_path("made/m"));
+    strcat(reference_option, test_path("reference"));
+    char reference[300];
+    snprintf(reference, sizeof reference, "--save-tensor-dir=%s", test_path("reference"));
+    a = test_tool("apr-trace", "--quiet", "fixtures/qwen2", "--tokens=1,2", "--save-tensor=attn_norm,ffn_out", reference, NULL);
+    assert_int_equal(a.exit, 0);
+    test_answer_free(&a);
     return find_shim(state);
 }
 

@@ -87,6 +87,12 @@ enum apr_code need_encoder(struct engine *x, const struct options *o, struct apr
     return code;
 }
 
+enum apr_code try_encoder(struct engine *x, const struct options *o, struct apr_error *e)
+{
+    const enum apr_code code = need_encoder(x, o, e);
+    return code == APR_EIO || code == APR_ENOMEM ? code : APR_OK;
+}
+
 void close_engine(struct engine *x)
 {
     apr_encoder_free(x->encoder);

@@ -102,13 +102,11 @@ static enum apr_code go_on(struct trace *t, const struct apr_vocabulary *v, stru
 enum apr_code run_greedy(struct trace *t, struct apr_error *e)
 {
     struct apr_vocabulary bare = { 0 };
-    struct apr_error none;
-    const enum apr_code opened = need_encoder(&t->engine, t->o, &none);
-    if (opened == APR_ENOMEM)
-        return apr_no_memory(e);
-    enum apr_code code = opened == APR_OK ? APR_OK : apr_vocabulary_read(&bare, t->engine.m, &t->o->cli.run, e);
+    APR_TRY(try_encoder(&t->engine, t->o, e));
+    const bool spoken = t->engine.encoder != NULL;
+    enum apr_code code = spoken ? APR_OK : apr_vocabulary_read(&bare, t->engine.m, &t->o->cli.run, e);
     if (code == APR_OK)
-        code = go_on(t, opened == APR_OK ? apr_encoder_vocabulary(t->engine.encoder) : &bare, e);
+        code = go_on(t, spoken ? apr_encoder_vocabulary(t->engine.encoder) : &bare, e);
     apr_vocabulary_end(&bare);
     end_greedy_text(t);
     return code;

@@ -18,15 +18,15 @@ static uint64_t first_bad(const float *x, uint64_t n)
 
 const char *spell_nonfinite(float v) { return isnan(v) ? "nan" : v > 0 ? "inf" : "-inf"; }
 
-static void find_culprit(struct trace *t, struct nonfinite *f);
+static enum apr_code find_culprit(struct trace *t, struct nonfinite *f, struct apr_error *e);
 
 /* By positions first, then by heads: what comes of the first token tells most. */
-bool find_nonfinite(struct trace *t, const struct apr_stage_values *v)
+enum apr_code find_nonfinite(struct trace *t, const struct apr_stage_values *v, struct apr_error *e)
 {
     const unsigned at = v->ndim == 3 ? 1 : 0;
     const uint64_t heads = v->ndim == 3 ? v->dim[0] : 1, n = v->dim[at], width = v->dim[at + 1];
     if (t->nonfinite.found || first_bad(v->values, heads * n * width) == heads * n * width)
-        return false;
+        return APR_OK;
     for (uint64_t p = 0; p < n; p++)
         for (uint64_t h = 0; h < heads; h++) {
             const float *const row = v->values + (h * n + p) * width;
@@ -35,10 +35,16 @@ bool find_nonfinite(struct trace *t, const struct apr_stage_values *v)
                 continue;
             t->nonfinite = (struct nonfinite){ .found = true, .layer = v->layer, .stage = v->stage, .position = v->position + p,
                                                .index = h * width + i, .value = row[i] };
-            find_culprit(t, &t->nonfinite);
-            return true;
+            return find_culprit(t, &t->nonfinite, e);
         }
-    return false;
+    return APR_OK;
+}
+
+/* The stage that has it is done. */
+enum apr_code stop_run(struct trace *t, struct apr_error *e)
+{
+    t->stopped = true;
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "a value is not finite");
 }
 
 /* ---- which weight --------------------------------------------------------------------------------------------------- */
@@ -127,19 +133,27 @@ static void name_element(const struct apr_matrix *w, uint64_t e, float value, st
              spell_nonfinite(value), (unsigned long long)place.index);
 }
 
-/* No memory for a row: nobody is named. */
-static void find_culprit(struct trace *t, struct nonfinite *f)
+static enum apr_code search_matrix(const struct suspects *s, struct nonfinite *f, struct apr_error *e)
+{
+    if (s->w == NULL || s->w->in == NULL || s->row >= s->w->nout)
+        return APR_OK;
+    float *const row = malloc((s->w->nin + 1) * sizeof *row);
+    if (row == NULL)
+        return apr_no_memory(e);
+    apr_matrix_rows(s->w, s->row, 1, row);
+    const uint64_t i = first_bad(row, s->w->nin);
+    if (i < s->w->nin)
+        name_element(s->w, s->row * s->w->nin + i, row[i], f);
+    free(row);
+    return APR_OK;
+}
+
+static enum apr_code find_culprit(struct trace *t, struct nonfinite *f, struct apr_error *e)
 {
     const struct suspects s = suspects_of(t, f);
-    float *const row = s.w == NULL || s.w->in == NULL || s.row >= s.w->nout ? NULL : malloc(s.w->nin * sizeof *row);
-    if (row != NULL) {
-        apr_matrix_rows(s.w, s.row, 1, row);
-        const uint64_t i = first_bad(row, s.w->nin);
-        if (i < s.w->nin)
-            name_element(s.w, s.row * s.w->nin + i, row[i], f);
-        free(row);
-    }
+    APR_TRY(search_matrix(&s, f, e));
     for (size_t i = 0; i < APR_LENGTH(s.vector) && f->culprit[0] == 0; i++)
         if (s.vector[i] != NULL && !isfinite(s.vector[i][s.index]))
             snprintf(f->culprit, sizeof f->culprit, "%s is %s there", s.called[i], spell_nonfinite(s.vector[i][s.index]));
+    return APR_OK;
 }

@@ -214,18 +214,19 @@ bool is_pooled(const struct trace *t)
     return t->sequence != NULL && t->engine.net->head.w.in == NULL && !t->nonfinite.found && positions_of(t) > 0;
 }
 
-/* Texts are for people: a model whose tokenizer does not work has none. */
 enum apr_code find_top(struct trace *t, struct top *top, struct apr_error *e)
 {
-    struct apr_error none;
     *top = (struct top){ .n = apr_min(t->o->top == TOP_UNSAID ? TOP : t->o->top, t->engine.net->vocab) };
     top->id = malloc((top->n + 1) * sizeof *top->id);
     if (top->id == NULL)
         return apr_no_memory(e);
     best_logits(t->logits, t->engine.net->vocab, top->n, top->id);
-    if (top->n > 0 && !t->engine.net->features && need_encoder(&t->engine, t->o, &none) == APR_OK)
+    const enum apr_code code = top->n > 0 && !t->engine.net->features ? try_encoder(&t->engine, t->o, e) : APR_OK;
+    if (code == APR_OK)
         top->encoder = t->engine.encoder;
-    return APR_OK;
+    else
+        free(top->id);
+    return code;
 }
 
 void begin_report(struct trace *t)

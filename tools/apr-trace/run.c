@@ -29,7 +29,6 @@ static enum apr_code take_logits(struct trace *t, struct apr_error *e)
     float *const out = malloc(block * vocab * sizeof *out);
     if (out == NULL)
         return apr_no_memory(e);
-    bool bad = false;
     enum apr_code code = begin_stage(t, APR_WHOLE_MODEL, APR_STAGE_LM_HEAD, dim, 2, e);
     for (uint64_t i = rows.from, now; code == APR_OK && i < rows.to; i += now) {
         now = apr_min(block, rows.to - i);
@@ -37,12 +36,13 @@ static enum apr_code take_logits(struct trace *t, struct apr_error *e)
         code = apr_sequence_logits(t->sequence, i, now, NULL, out, e);
         if (code == APR_OK)
             code = put_values(t, out, now * vocab, e);
-        bad |= code == APR_OK && t->o->stop_at_nan && find_nonfinite(t, &v);
+        if (code == APR_OK && t->o->stop_at_nan)
+            code = find_nonfinite(t, &v, e);
     }
     free(out);
     APR_TRY(code);
     APR_TRY(end_stage(t, e));
-    return bad ? apr_fail(e, APR_EARG, APR_NOWHERE, "a value is not finite") : APR_OK;
+    return t->nonfinite.found ? stop_run(t, e) : APR_OK;
 }
 
 static enum apr_code last_logits(struct trace *t, struct apr_error *e)
@@ -107,7 +107,7 @@ enum apr_code run_input(struct trace *t, struct apr_error *e)
         code = take_logits(t, e);
     if (code == APR_OK && head)
         code = last_logits(t, e);
-    if (code != APR_OK && t->nonfinite.found)
+    if (code != APR_OK && t->stopped)
         code = APR_OK;
     return code == APR_OK ? check_seen(t, e) : code;
 }

@@ -1,5 +1,6 @@
 /* The folder of a trace, and the files in it. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,13 @@ static enum apr_code refused(const char *path, const char *why, struct apr_error
     apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: %s", why);
     apr_error_in(e, path);
     return APR_EARG;
+}
+
+static enum apr_code failed(const char *path, struct apr_error *e)
+{
+    apr_fail(e, APR_EIO, APR_NOWHERE, "%s", strerror(errno));
+    apr_error_in(e, path);
+    return APR_EIO;
 }
 
 /* ---- the folder ----------------------------------------------------------------------------------------------------- */
@@ -104,7 +112,9 @@ enum apr_code begin_saving(struct trace *t, struct apr_error *e)
     t->saving = calloc(1, sizeof *t->saving);
     if (t->saving == NULL)
         return apr_no_memory(e);
-    t->saving->of_model = stat(t->engine.path, &model) == 0 && S_ISDIR(model.st_mode);
+    if (strcmp(t->engine.path, "-") != 0 && stat(t->engine.path, &model) != 0)
+        return failed(t->engine.path, e);
+    t->saving->of_model = strcmp(t->engine.path, "-") != 0 && S_ISDIR(model.st_mode);
     APR_TRY(choose_folder(t, e));
     if (t->saving->of_model && stat(t->saving->folder, &folder) == 0 && folder.st_dev == model.st_dev && folder.st_ino == model.st_ino)
         return refused(t->saving->folder, "it is the model's own folder", e);
@@ -117,29 +127,34 @@ const char *saving_folder(const struct trace *t) { return t->saving->folder; }
 /* ---- files ---------------------------------------------------------------------------------------------------------- */
 
 /* Is it one that a trace may have left there: saved activations, or nothing? */
-static bool is_ours(const char *path)
+static enum apr_code look_into(const char *path, bool *ours, struct apr_error *e)
 {
-    char start[6] = "";
-    FILE *const f = fopen(path, "re");
-    const size_t n = f == NULL ? sizeof start : fread(start, 1, sizeof start, f);
-    if (f != NULL)
-        fclose(f);
-    return f != NULL && (n == 0 || (n >= 4 && memcmp(start, aprt_magic, 4) == 0) || (n == 6 && memcmp(start, npy_magic, 6) == 0));
+    char start[6];
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const ssize_t n = fd < 0 ? -1 : pread(fd, start, sizeof start, 0);
+    const enum apr_code code = n < 0 ? failed(path, e) : APR_OK;
+    if (fd >= 0)
+        close(fd);
+    *ours = n == 0 || (n >= 4 && memcmp(start, aprt_magic, 4) == 0) || (n == 6 && memcmp(start, npy_magic, 6) == 0);
+    return code;
 }
 
 /* Something is there: it is replaced when an earlier run has left it, never when it is read. */
 static enum apr_code check_place(const struct trace *t, const char *path, bool raw, struct apr_error *e)
 {
     struct stat st;
+    bool ours = raw;
     if (stat(path, &st) != 0)
         return APR_OK;
     if (!S_ISREG(st.st_mode))
         return refused(path, S_ISDIR(st.st_mode) ? "it is a folder" : "it is no file", e);
     if (apr_use_of(&st, t->engine.path, t->saving->of_model) >= APR_PART || (t->o->tokens_file != NULL && apr_use_of(&st, t->o->tokens_file, false) == APR_READ))
         return refused(path, "it is an input", e);
-    if (raw ? apr_content_of(path, &t->o->cli.run) == APR_CONTENT_MODEL : !is_ours(path))
-        return refused(path, raw ? "it holds a model" : "it is there already, and no saved activation", e);
-    return APR_OK;
+    if (raw && apr_content_of(path, &t->o->cli.run) == APR_CONTENT_MODEL)
+        return refused(path, "it holds a model", e);
+    if (!raw)
+        APR_TRY(look_into(path, &ours, e));
+    return ours ? APR_OK : refused(path, "it is there already, and no saved activation", e);
 }
 
 static enum apr_code note_saved(struct trace *t, const char *path, struct apr_error *e)
@@ -241,24 +256,40 @@ static bool is_stage_file(const char *name)
            apr_stage_rank((struct apr_bytes){ (const unsigned char *)name, n - 4 }) < APR_NSTAGES;
 }
 
+/* Removes what of another run lies at name in the folder, if it is a stage that this one does not write. */
+static enum apr_code remove_stage(struct trace *t, const char *name, struct apr_error *e)
+{
+    const char *const path = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, name).at;
+    bool ours;
+    if (path == NULL)
+        return apr_no_memory(e);
+    if (is_written(t, path))
+        return APR_OK;
+    APR_TRY(look_into(path, &ours, e));
+    return ours ? apr_sinks_remove(t->saving->sinks, name, e) : APR_OK;
+}
+
 /* Stages of another run, in the folder or one in it (sub: "layer-3/", or ""), would be taken for some of this one. */
 static enum apr_code remove_stale(struct trace *t, const char *sub, struct apr_error *e)
 {
-    enum apr_code code = APR_OK;
     const char *const folder = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, sub).at;
     DIR *const d = folder == NULL ? NULL : opendir(folder);
-    for (const struct dirent *entry; d != NULL && code == APR_OK && (entry = readdir(d)) != NULL;) {
-        const char *const name = (const char *)apr_arena_format(&t->arena, "%s%s", sub, entry->d_name).at;
-        const char *const path = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, name).at;
-        if (name == NULL || path == NULL)
+    if (folder == NULL)
+        return apr_no_memory(e);
+    if (d == NULL)
+        return errno == ENOTDIR ? APR_OK : failed(folder, e);
+    enum apr_code code = APR_OK;
+    for (const struct dirent *entry; code == APR_OK && (entry = readdir(d)) != NULL;) {
+        const bool layer = *sub == 0 && strncmp(entry->d_name, "layer-", 6) == 0;
+        const char *const name = (const char *)apr_arena_format(&t->arena, "%s%s%s", sub, entry->d_name, layer ? "/" : "").at;
+        if (name == NULL)
             code = apr_no_memory(e);
-        else if (*sub == 0 && strncmp(entry->d_name, "layer-", 6) == 0)
-            code = remove_stale(t, (const char *)apr_arena_format(&t->arena, "%s/", name).at, e);
-        else if (is_stage_file(entry->d_name) && is_ours(path) && !is_written(t, path))
-            code = apr_sinks_remove(t->saving->sinks, name, e);
+        else if (layer)
+            code = remove_stale(t, name, e);
+        else if (is_stage_file(entry->d_name))
+            code = remove_stage(t, name, e);
     }
-    if (d != NULL)
-        closedir(d);
+    closedir(d);
     return code;
 }
 

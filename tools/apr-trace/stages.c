@@ -268,12 +268,13 @@ enum apr_code take_stage(struct trace *t, const struct apr_stage_values *v, stru
     const unsigned at = v->ndim == 3 ? 1 : 0; /* the dimension of positions */
     const uint64_t heads = v->ndim == 3 ? v->dim[0] : 1, n = v->dim[at], width = v->dim[at + 1];
     const struct span rows = rows_of(t, v, n);
-    const bool bad = t->o->stop_at_nan && find_nonfinite(t, v);
     uint64_t dim[3] = { v->dim[0], v->dim[1], v->dim[2] };
     dim[at] = rows.to - rows.from;
+    if (t->o->stop_at_nan)
+        APR_TRY(find_nonfinite(t, v, e));
     APR_TRY(begin_stage(t, v->layer, v->stage, dim, v->ndim, e));
     for (uint64_t h = 0; h < heads; h++)
         APR_TRY(put_values(t, v->values + (h * n + rows.from) * width, dim[at] * width, e));
     APR_TRY(end_stage(t, e));
-    return bad ? apr_fail(e, APR_EARG, APR_NOWHERE, "a value is not finite") : APR_OK;
+    return t->nonfinite.found ? stop_run(t, e) : APR_OK;
 }

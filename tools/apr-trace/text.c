@@ -180,19 +180,22 @@ static void print_text(const unsigned char *s, size_t n)
     }
 }
 
+/* What begins a character that another token may end waits for it. */
 static void print_piece(struct trace *t, struct apr_bytes piece)
 {
-    unsigned char *const all = malloc(t->nhalf + piece.n + 1);
-    if (all == NULL)
-        return; /* the ids are what counts */
-    memcpy(all, t->half, t->nhalf);
-    if (piece.n > 0)
-        memcpy(all + t->nhalf, piece.at, piece.n);
-    const size_t n = t->nhalf + piece.n, half = half_character(all, n);
-    print_text(all, n - half);
-    memcpy(t->half, all + n - half, half);
-    t->nhalf = half;
-    free(all);
+    size_t i = 0;
+    while (t->nhalf > 0 && i < piece.n) {
+        t->half[t->nhalf++] = piece.at[i++];
+        const size_t half = half_character(t->half, t->nhalf);
+        print_text(t->half, t->nhalf - half);
+        memmove(t->half, t->half + t->nhalf - half, half);
+        t->nhalf = half;
+    }
+    const size_t n = piece.n - i, half = half_character(piece.at + i, n);
+    print_text(piece.at + i, n - half);
+    if (half > 0)
+        memcpy(t->half + t->nhalf, piece.at + piece.n - half, half);
+    t->nhalf += half;
 }
 
 void print_greedy_token(struct trace *t, uint32_t id)
@@ -248,7 +251,7 @@ static void print_saved(const struct trace *t)
 enum apr_code print_summary(struct trace *t, struct apr_error *e)
 {
     const struct options *const o = t->o;
-    const bool asked = o->save_tensor != NULL || o->compare != NULL || o->stop_at_nan || o->greedy_given || o->weights.n > 0;
+    const bool asked = o->save_tensor != NULL || o->compare != NULL || o->stop_at_nan || o->greedy_given || o->weights.n > 0 || is_judging(&o->judging);
     if (t->saved.n > 0 && !o->cli.quiet)
         print_saved(t);
     if (o->stop_at_nan)

@@ -72,6 +72,9 @@ void close_engine(struct engine *x);
 /* Opens its tokenizer, if that has not been done: APR_EARG when there is none. */
 APR_MUST_CHECK enum apr_code need_encoder(struct engine *x, const struct options *o, struct apr_error *e);
 
+/* The same for texts that are a help: without a tokenizer, or with one that is broken or not known, x->encoder stays NULL. */
+APR_MUST_CHECK enum apr_code try_encoder(struct engine *x, const struct options *o, struct apr_error *e);
+
 /* ---- a run ---------------------------------------------------------------------------------------------------------- */
 
 struct saving;
@@ -95,6 +98,7 @@ struct nonfinite {
  *   saving     NULL: nothing is saved; comparing: likewise
  *   saved      paths of what is written, in order
  *   logits     of the last position; NULL: there are none
+ *   stopped    at nonfinite
  *   greedy     the tokens that were found; ended: the last one ends a text
  *   begun      the report is */
 struct trace {
@@ -116,7 +120,7 @@ struct trace {
     struct nonfinite      nonfinite;
     float                *logits;
     struct apr_ids        greedy;
-    bool                  ended, seen[APR_NSTAGES];
+    bool                  stopped, ended, seen[APR_NSTAGES];
     unsigned char         half[4]; /* of a character of --greedy, nhalf bytes */
     size_t                nhalf;
     uint64_t              nstage; /* rows that were reported */
@@ -174,8 +178,9 @@ APR_MUST_CHECK enum apr_code put_values(struct trace *t, const float *x, uint64_
 APR_MUST_CHECK enum apr_code end_stage(struct trace *t, struct apr_error *e);
 void free_measure(struct trace *t);
 
-/* nonfinite.c: is there a value in it that is not finite? Then t->nonfinite says where. */
-bool find_nonfinite(struct trace *t, const struct apr_stage_values *v);
+/* nonfinite.c: where there is a value in it that is not finite, the first of the run, t->nonfinite says so. */
+APR_MUST_CHECK enum apr_code find_nonfinite(struct trace *t, const struct apr_stage_values *v, struct apr_error *e);
+enum apr_code stop_run(struct trace *t, struct apr_error *e); /* a failure that is none: t->stopped */
 const char *spell_nonfinite(float v); /* "nan", "inf", "-inf" */
 
 /* ---- files: save.c, weights.c --------------------------------------------------------------------------------------- */
