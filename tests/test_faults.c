@@ -22,7 +22,7 @@ struct scene {
 static char gguf[256], packed[256], folder[256], spoken[256], carried[256];
 
 static char page_option[256] = "--html=", tolerances_option[256] = "--tolerances=", manifest_option[256] = "--manifest=";
-static char trace_option[256] = "--save-tensor-dir=", reference_option[256] = "--compare=";
+static char trace_option[256] = "--save-tensor-dir=", reference_option[256] = "--compare=", map_option[256] = "--stage-map=";
 static char rules_option[256] = "--recipe=", recipe_option[256] = "--write-recipe=";
 
 static const struct scene scenes[] = {
@@ -34,6 +34,9 @@ static const struct scene scenes[] = {
     { "apr-diff", "a sorted table", "1", "--color=never", "--sort=cosine", "fixtures/qwen2.apr", "fixtures/qwen2-q8_0.gguf", false },
     { "apr-diff", "standard input", "1", "--json", "--quiet", "fixtures/qwen2/model-00003-of-00003.safetensors", "-", true },
     { "apr-diff", "two traces on two threads", "2", "--json", "--quiet", "fixtures/trace", "fixtures/trace-drift", false },
+    { "apr-diff", "arrays against a trace", "1", "--json", "--top=2", "fixtures/trace-npy", "fixtures/trace-drift", false },
+    { "apr-diff", "another program's activations", "1", "--json", map_option, "fixtures/qwen2.activations.safetensors",
+      "fixtures/qwen2.activations.safetensors", false },
     { "apr-diff", "a page", "1", "--json", page_option, "fixtures/qwen2", "fixtures/qwen2-q4_0.gguf", false },
     { "apr-diff", "tolerances", "1", "--json", tolerances_option, "fixtures/qwen2", "fixtures/qwen2-q4_0.gguf", false },
     { "apr-inspect", "an overview", "1", "--color=never", "--quiet", "fixtures/qwen2-zstd.apr", NULL, false },
@@ -343,6 +346,8 @@ static int make_options(void **state)
 {
     static const char rules[] = "- {match: attn_q, cosine: 0.9, ignore: true}\n- {match: '*norm.weight', max_abs: 1}\n"
                                 "- {match: 're:^(lm|output).*[[:alpha:]]$', rmse: 1}\n";
+    static const char stages[] = "{prefix: model., ignore: '*:in', stages: [{stage: ffn_out, from: 'layers.{L}.mlp'}, {stage: qkv_matmul, "
+                                 "from: ['layers.{L}.self_attn.q_proj', 'layers.{L}.self_attn.k_proj']}]}";
     static const char types[] = "- {match: 're:ffn_(up|gate)', type: q5_k}\n- {match: blk.1.ffn_down, type: copy}\n";
     for (unsigned i = 0; i < 2; i++) {
         glob_t files;
@@ -368,6 +373,7 @@ static int make_options(void **state)
     strcat(page_option, test_path("page.html"));
     strcat(manifest_option, test_path("manifest"));
     strcat(tolerances_option, test_file("rules.yaml", rules, sizeof rules - 1));
+    strcat(map_option, test_file("map.yaml", stages, sizeof stages - 1));
     strcat(rules_option, test_file("types.yaml", types, sizeof types - 1));
     strcat(recipe_option, test_path("made/m.yaml"));
     strcat(trace_option, test_path("made/m"));

@@ -65,7 +65,7 @@ static void nothing_changes_a_byte_of_a_comparison(void **state)
     static const char *const forms[] = { "--json", "--jsonl", "--sort=rmse" };
     const char *pairs[][2] = { { NULL, NULL },
                                { "fixtures/qwen2", "fixtures/qwen2-q4_0.gguf" },
-                               { "fixtures/trace", "fixtures/trace-drift" } };
+                               { "fixtures/trace-npy", "fixtures/trace-drift" } };
     make_spread(&pairs[0][0], &pairs[0][1]);
     for (size_t p = 0; p < APR_LENGTH(pairs); p++)
         for (size_t f = 0; f < APR_LENGTH(forms); f++)
