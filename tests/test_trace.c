@@ -98,7 +98,8 @@ static void expect_row(const json_t *row)
     for (size_t i = 0; i < n; i++)
         square += (x[i] - sum) * (x[i] - sum) / (double)n;
     assert_true(json_number_value(at(row, "min")) == low && json_number_value(at(row, "max")) == high);
-    assert_true(fabs(json_number_value(at(row, "mean")) - sum) <= 1e-12 * far && fabs(json_number_value(at(row, "std")) - sqrt(square)) <= 1e-12 * far);
+    assert_true(fabs(json_number_value(at(row, "mean")) - sum) <= 1e-12 * far &&
+                fabs(json_number_value(at(row, "std")) - sqrt(square)) <= 1e-12 * far);
     assert_true(fabs(json_number_value(at(row, "rms")) - sqrt(square + sum * sum)) <= 1e-12 * far);
     test_free(&b);
 }
@@ -281,7 +282,8 @@ static void stages_on_one_side_alone_are_told(void **state)
     expect_text("sides", r, "only_in_reference", "[\"layer-0/moe_router\"]");
     expect_text("sides", r, "only_here", "[\"layer-0/ffn_norm\",\"layer-1/ffn_norm\"]");
     json_decref(r);
-    expect_exit(test_tool(APR_TRACE, "fixtures/qwen2", TOKENS, against("some"), "--save-tensor=all", into("some"), NULL), 2, "it is being read");
+    expect_exit(test_tool(APR_TRACE, "fixtures/qwen2", TOKENS, against("some"), "--save-tensor=all", into("some"), NULL), 2,
+                "it is being read");
 }
 
 /* ---- what is not finite --------------------------------------------------------------------------------------------- */
@@ -374,7 +376,8 @@ static void every_tensor_is_a_file_of_the_folder(void **state)
     (void)state;
     static const double wide[] = { 1, 1e-300 };
     static const float one = 2.5f;
-    const struct test_tensor t[] = { { "../a/b%", "F64", "[2]", wide, sizeof wide }, { "s", "F32", "[]", &one, sizeof one }, { "none", "F32", "[0,3]", "", 0 } };
+    const struct test_tensor t[] = { { "../a/b%", "F64", "[2]", wide, sizeof wide }, { "s", "F32", "[]", &one, sizeof one },
+                                     { "none", "F32", "[0,3]", "", 0 } };
     json_decref(TRACED(test_safetensors("odd.safetensors", t, APR_LENGTH(t)), 0, "--save-weights=*", into("odd")));
     assert_int_equal(files_in("odd"), 3);
     struct test_bytes b = test_load(test_path("odd/%2E.%2Fa%2Fb%25.npy"));

@@ -13,10 +13,10 @@ static void expect_refusals(const char *model, const struct refusal *rows, size_
     text_file("refused/keep", "");
     for (size_t i = 0; i < n; i++) {
         const char *const *const w = rows[i].word;
-        struct test_answer a = test_tool(APR_TRACE, model, into("refused/t"), w[0], w[0] == NULL ? NULL : w[1], w[0] == NULL || w[1] == NULL ? NULL : w[2],
-                                         w[0] == NULL || w[1] == NULL || w[2] == NULL ? NULL : w[3], NULL);
+        struct test_answer a = test_tool(APR_TRACE, model, into("refused/t"), w[0], w[1], w[2], w[3], NULL); /* NULL ends them */
         if (a.exit != 2 || !test_says(&a.err, rows[i].says) || strncmp((const char *)a.err.at, "apr-trace: ", 11) != 0)
-            fail_msg("%s %s: exit %d, and \"%s\" is to be in: %s", w[0], w[1] == NULL ? "" : w[1], a.exit, rows[i].says, (const char *)a.err.at);
+            fail_msg("%s %s: exit %d, and \"%s\" is to be in: %s", w[0], w[1] == NULL ? "" : w[1], a.exit, rows[i].says,
+                     (const char *)a.err.at);
         if (files_in("refused") != 1)
             fail_msg("%s %s: something is left", w[0], w[1] == NULL ? "" : w[1]);
         test_answer_free(&a);
@@ -57,8 +57,10 @@ static void a_file_of_tokens_is_parted_by_commas_or_white_space(void **state)
         expect_text(texts[i], r, "tokens", "[5,17,42,3]");
         json_decref(r);
     }
-    static const struct { const char *text, *says; } bad[] = { { "", "no token ids" }, { " \n", "no token ids" }, { "1 2 x", "ids: at byte 4: \"x\"" },
-                                                               { "1,\n,2", "at byte 3: a token id is missing" }, { "1,2,\n", "at byte 5" } };
+    static const struct { const char *text, *says; } bad[] = { { "", "no token ids" }, { " \n", "no token ids" },
+                                                               { "1 2 x", "ids: at byte 4: \"x\"" },
+                                                               { "1,\n,2", "at byte 3: a token id is missing" },
+                                                               { "1,2,\n", "at byte 5" } };
     for (size_t i = 0; i < APR_LENGTH(bad); i++)
         expect_exit(test_tool(APR_TRACE, QWEN2, "--tokens-file", text_file("ids", bad[i].text), NULL), 2, bad[i].says);
 }
@@ -148,7 +150,8 @@ static void a_classic_model_takes_as_many_features_as_it_has(void **state)
         { { "--features=" }, "\"\" is no finite number" },
         { { "--features=1,2,3", "--greedy=1" }, "--greedy" },
     };
-    const struct test_tensor t[] = { { "coefficients", "F32", "[3]", weight, sizeof weight }, { "intercept", "F32", "[1]", weight, sizeof *weight } };
+    const struct test_tensor t[] = { { "coefficients", "F32", "[3]", weight, sizeof weight },
+                                     { "intercept", "F32", "[1]", weight, sizeof *weight } };
     expect_refusals(test_safetensors("classic.safetensors", t, 2), rows, APR_LENGTH(rows));
 }
 

@@ -201,7 +201,8 @@ static enum apr_code place_all(struct apr_sinks *s, int folder, struct apr_error
 static bool is_beside(const struct member *m, const struct member *before)
 {
     struct stat a, b;
-    return fstat(m->sink.place.folder, &a) == 0 && fstat(before->sink.place.folder, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return fstat(m->sink.place.folder, &a) == 0 && fstat(before->sink.place.folder, &b) == 0 && a.st_dev == b.st_dev &&
+        a.st_ino == b.st_ino;
 }
 
 static enum apr_code end_each(struct apr_sinks *s, struct apr_error *e)
@@ -214,7 +215,8 @@ static enum apr_code end_each(struct apr_sinks *s, struct apr_error *e)
         return apr_sink_failed(s->path, errno, e);
     const enum apr_code code = place_all(s, folder, e);
     for (size_t i = 0; i < s->n && code == APR_OK; i++)
-        if (s->member[i]->sink.stray != NULL && (i == 0 || s->member[i - 1]->sink.stray == NULL || !is_beside(s->member[i], s->member[i - 1])))
+        if (s->member[i]->sink.stray != NULL && (i == 0 || s->member[i - 1]->sink.stray == NULL ||
+                                                 !is_beside(s->member[i], s->member[i - 1])))
             apr_sync_folder(s->member[i]->sink.place.folder);
     if (s->name != NULL && code != APR_OK)
         unlinkat(s->in, s->name, AT_REMOVEDIR); /* when nothing is in it */

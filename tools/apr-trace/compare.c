@@ -108,7 +108,8 @@ bool has_reference(const struct trace *t, uint32_t layer, unsigned stage) { retu
 /* Of lm_head and the router there may be all positions on one side, and the last one on the other. */
 static bool holds_last(unsigned stage)
 {
-    return stage == APR_STAGE_LM_HEAD || stage == APR_STAGE_MOE_ROUTER || stage == APR_STAGE_MOE_ROUTER_INDICES || stage == APR_STAGE_MOE_FFN_OUT;
+    return stage == APR_STAGE_LM_HEAD || stage == APR_STAGE_MOE_ROUTER || stage == APR_STAGE_MOE_ROUTER_INDICES ||
+        stage == APR_STAGE_MOE_FFN_OUT;
 }
 
 void begin_comparison(struct trace *t, struct stage_row *r)

@@ -17,7 +17,8 @@ static enum apr_code check_spans(const struct trace *t, struct apr_error *e)
     const struct options *const o = t->o;
     const uint64_t nlayer = t->engine.net->nlayer, n = positions_of(t);
     if (o->layer.to > nlayer)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no layer %llu: the model has %llu, 0 to %lld", (unsigned long long)o->layer.to - 1,
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no layer %llu: the model has %llu, 0 to %lld",
+                        (unsigned long long)o->layer.to - 1,
                         (unsigned long long)nlayer, (long long)nlayer - 1);
     if (o->cut.to > n)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--positions %llu..%llu: the input has %llu, 0..%llu", (unsigned long long)o->cut.from,
@@ -172,13 +173,18 @@ int main(int argc, char **argv)
     struct options o = { .top = TOP_UNSAID, .threshold = 0.999 };
     const struct apr_option option[] = {
         { "--tokens", APR_OPTION_TEXT, &o.tokens, "ID,...", "the input, as token ids", .against = "--tokens-file --prompt --features" },
-        { "--tokens-file", APR_OPTION_INPUT, &o.tokens_file, "FILE", "the input: ids, parted by commas or white space", .against = "--prompt --features" },
-        { "--prompt", APR_OPTION_TEXT, &o.prompt, "TEXT", "the input, cut into tokens by the model's own tokenizer", .against = "--features" },
-        { "--no-special", APR_OPTION_FLAG, &o.no_special, NULL, "special tokens in the prompt are text like any other", .needs = "--prompt" },
+        { "--tokens-file", APR_OPTION_INPUT, &o.tokens_file, "FILE", "the input: ids, parted by commas or white space",
+          .against = "--prompt --features" },
+        { "--prompt", APR_OPTION_TEXT, &o.prompt, "TEXT", "the input, cut into tokens by the model's own tokenizer",
+          .against = "--features" },
+        { "--no-special", APR_OPTION_FLAG, &o.no_special, NULL, "special tokens in the prompt are text like any other",
+          .needs = "--prompt" },
         { "--features", APR_OPTION_TEXT, &o.features, "X,...", "the input of a classic model: a number for each of its features" },
         { "--save-tensor", APR_OPTION_TEXT, &o.save_tensor, "STAGE,...|all", "save what these stages hand on" },
-        { "--save-tensor-layers", APR_OPTION_TEXT, &o.layers, "A..B", "of layers A to B - 1 only", .needs = "--save-tensor --compare", .against = "--layer" },
-        { "--layer", APR_OPTION_COUNT, &o.one_layer, "N", "of layer N only", .given = &o.one_layer_given, .needs = "--save-tensor --compare" },
+        { "--save-tensor-layers", APR_OPTION_TEXT, &o.layers, "A..B", "of layers A to B - 1 only", .needs = "--save-tensor --compare",
+          .against = "--layer" },
+        { "--layer", APR_OPTION_COUNT, &o.one_layer, "N", "of layer N only", .given = &o.one_layer_given,
+          .needs = "--save-tensor --compare" },
         { "--save-tensor-dir", APR_OPTION_TEXT, &o.dir, "DIR", "where files go; default: MODEL-trace beside the model" },
         { "--format", APR_OPTION_CHOICE, &o.format, "aprt|npy", "of saved stages; default aprt", .needs = "--save-tensor" },
         { "--positions", APR_OPTION_TEXT, &o.positions, "A..B", "cut stages to positions A to B - 1; lm_head has the last one only, else",
@@ -187,7 +193,8 @@ int main(int argc, char **argv)
         { "--raw", APR_OPTION_FLAG, &o.raw, NULL, "save their stored bytes, as NAME.raw", .needs = "--save-weights" },
         { "--top", APR_OPTION_COUNT, &o.top, "K", "the K best tokens at the last position; default 5" },
         { "--compare", APR_OPTION_TEXT, &o.compare, "DIR", "compare with a saved trace, name the first stage that differs; exit 1 when one does" },
-        { "--map", APR_OPTION_TEXT, &o.map, "FILE", "what another program calls the stages in DIR; default transformers", .needs = "--compare" },
+        { "--map", APR_OPTION_TEXT, &o.map, "FILE", "what another program calls the stages in DIR; default transformers",
+          .needs = "--compare" },
         { "--threshold", APR_OPTION_REAL, &o.threshold, "F", "lowest cosine that is the same; default 0.999", .needs = "--compare" },
         { "--stop-at-nan", APR_OPTION_FLAG, &o.stop_at_nan, NULL, "stop at the first value that is not finite, and name it; exit 1" },
         { "--greedy", APR_OPTION_COUNT, &o.greedy, "N", "go on for N tokens, always with the best one", .given = &o.greedy_given },
@@ -200,7 +207,8 @@ int main(int argc, char **argv)
         .synopsis = "MODEL",
         .about = "Runs a model's forward pass over given tokens and lays it open: saves what flows between its stages, compares it with another run's, "
                  "shows the best next tokens. Or saves weights. The same bytes at any number of threads, from any of the formats.",
-        .example = { "apr-trace model.gguf --prompt 'Once upon a time' --top 10", "apr-trace model/ --tokens 1,2,3 --save-tensor all --save-tensor-dir a",
+        .example = { "apr-trace model.gguf --prompt 'Once upon a time' --top 10",
+                     "apr-trace model/ --tokens 1,2,3 --save-tensor all --save-tensor-dir a",
           "apr-trace model.gguf --tokens 1,2,3 --compare a" },
         .option = option,
         .noption = APR_LENGTH(option),

@@ -85,7 +85,8 @@ static void write_stage(struct apr_out *j, const struct stage_row *r)
         write_comparison(j, r);
 }
 
-static void write_names(struct apr_out *j, const char *key, const struct trace *t, bool (*next)(const struct trace *, size_t *, struct apr_bytes *))
+static void write_names(struct apr_out *j, const char *key, const struct trace *t,
+                        bool (*next)(const struct trace *, size_t *, struct apr_bytes *))
 {
     struct apr_bytes name;
     apr_out_open(j, key, '[');
@@ -232,7 +233,8 @@ enum apr_code find_top(struct trace *t, struct top *top, struct apr_error *e)
 void begin_report(struct trace *t)
 {
     t->json = (struct apr_out){ .to = stdout };
-    t->report = (struct apr_report){ .out = &t->json, .schema = "apr-trace/1", .rows = "stages", .subject = write_subject, .about = t, .lines = t->o->jsonl };
+    t->report = (struct apr_report){ .out = &t->json, .schema = "apr-trace/1", .rows = "stages", .subject = write_subject, .about = t,
+                                     .lines = t->o->jsonl };
     t->begun = true;
     if (t->o->cli.json)
         apr_report_begin(&t->report);

@@ -32,7 +32,8 @@ static enum apr_code take_logits(struct trace *t, struct apr_error *e)
     enum apr_code code = begin_stage(t, APR_WHOLE_MODEL, APR_STAGE_LM_HEAD, dim, 2, e);
     for (uint64_t i = rows.from, now; code == APR_OK && i < rows.to; i += now) {
         now = apr_min(block, rows.to - i);
-        const struct apr_stage_values v = { .stage = APR_STAGE_LM_HEAD, .layer = APR_WHOLE_MODEL, .ndim = 2, .dim = { now, vocab }, .position = i, .values = out };
+        const struct apr_stage_values v = { .stage = APR_STAGE_LM_HEAD, .layer = APR_WHOLE_MODEL, .ndim = 2, .dim = { now, vocab },
+                                            .position = i, .values = out };
         code = apr_sequence_logits(t->sequence, i, now, NULL, out, e);
         if (code == APR_OK)
             code = put_values(t, out, now * vocab, e);

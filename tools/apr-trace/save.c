@@ -148,7 +148,8 @@ static enum apr_code check_place(const struct trace *t, const char *path, bool r
         return APR_OK;
     if (!S_ISREG(st.st_mode))
         return refused(path, S_ISDIR(st.st_mode) ? "it is a folder" : "it is no file", e);
-    if (apr_use_of(&st, t->engine.path, t->saving->of_model) >= APR_PART || (t->o->tokens_file != NULL && apr_use_of(&st, t->o->tokens_file, false) == APR_READ))
+    if (apr_use_of(&st, t->engine.path, t->saving->of_model) >= APR_PART ||
+        (t->o->tokens_file != NULL && apr_use_of(&st, t->o->tokens_file, false) == APR_READ))
         return refused(path, "it is an input", e);
     if (raw && apr_content_of(path, &t->o->cli.run) == APR_CONTENT_MODEL)
         return refused(path, "it holds a model", e);

@@ -133,7 +133,8 @@ static struct apr_digest digest_of_chunk(const float *x, size_t n)
 {
     struct apr_digest d = { 0, 0 };
     for (size_t i = 0; i < n; i += APR_STRETCH)
-        d = apr_digest_fold(d, apr_digest_of((struct apr_bytes){ (const unsigned char *)(x + i), apr_min(n - i, APR_STRETCH) * sizeof *x }));
+        d = apr_digest_fold(d, apr_digest_of((struct apr_bytes){ (const unsigned char *)(x + i),
+                                                                 apr_min(n - i, APR_STRETCH) * sizeof *x }));
     return d;
 }
 

@@ -218,7 +218,8 @@ void end_greedy_text(struct trace *t)
     t->nhalf = 0;
     putchar('\n');
     if (!t->o->cli.quiet)
-        printf("%s%zu token%s%s%s\n", style(t, APR_DIM), t->greedy.n, t->greedy.n == 1 ? "" : "s", t->ended ? ", the last of which ends the text" : "",
+        printf("%s%zu token%s%s%s\n", style(t, APR_DIM), t->greedy.n, t->greedy.n == 1 ? "" : "s",
+               t->ended ? ", the last of which ends the text" : "",
                style(t, APR_PLAIN));
 }
 
@@ -235,7 +236,8 @@ static enum apr_code print_embedding(const struct trace *t, struct apr_error *e)
     if (vector == NULL)
         printf("no embedding: pooling is \"%s\"\n", pooling);
     else
-        printf("embedding: %" PRIu64 " values, pooled by \"%s\" of %" PRIu64 " positions, norm %.6g\n", t->engine.net->hidden, pooling, positions_of(t),
+        printf("embedding: %" PRIu64 " values, pooled by \"%s\" of %" PRIu64 " positions, norm %.6g\n", t->engine.net->hidden, pooling,
+               positions_of(t),
                sqrt(square));
     free(vector);
     return APR_OK;
@@ -251,7 +253,8 @@ static void print_saved(const struct trace *t)
 enum apr_code print_summary(struct trace *t, struct apr_error *e)
 {
     const struct options *const o = t->o;
-    const bool asked = o->save_tensor != NULL || o->compare != NULL || o->stop_at_nan || o->greedy_given || o->weights.n > 0 || is_judging(&o->judging);
+    const bool asked = o->save_tensor != NULL || o->compare != NULL || o->stop_at_nan || o->greedy_given || o->weights.n > 0 ||
+        is_judging(&o->judging);
     if (t->saved.n > 0 && !o->cli.quiet)
         print_saved(t);
     if (o->stop_at_nan)

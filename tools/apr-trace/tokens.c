@@ -44,7 +44,8 @@ static enum apr_code read_id(struct apr_bytes word, uint64_t rows, uint64_t wher
         large |= !apr_mul(v, 10, &v) || !apr_add(v, (uint64_t)(word.at[i] - '0'), &v);
     }
     if (large || v >= rows || v > UINT32_MAX)
-        return apr_fail(e, APR_EARG, where, "token %s is past the vocabulary, which ends at %llu", APR_QUOTED(word), (unsigned long long)rows - 1);
+        return apr_fail(e, APR_EARG, where, "token %s is past the vocabulary, which ends at %llu", APR_QUOTED(word),
+                        (unsigned long long)rows - 1);
     *id = (uint32_t)v;
     return APR_OK;
 }
@@ -99,7 +100,8 @@ static enum apr_code read_prompt(struct trace *t, struct apr_error *e)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--prompt: the tokenizer makes no token of it");
     for (size_t i = 0; i < t->ids.n; i++)
         if (t->ids.id[i] >= rows)
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "--prompt: the tokenizer gives token %lu, the embedding ends at %llu", (unsigned long)t->ids.id[i],
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "--prompt: the tokenizer gives token %lu, the embedding ends at %llu",
+                            (unsigned long)t->ids.id[i],
                             (unsigned long long)rows - 1);
     return APR_OK;
 }

@@ -29,7 +29,8 @@ struct scratch {
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
 
-/* A tensor's name as that of a file: what leads into another folder, and what may not be shown, as %XX; '%' too, so that no two become one. */
+/* A tensor's name as that of a file: what leads into another folder, and what may not be shown, as %XX; '%' too, so that no two become
+ * one. */
 static char *file_name(struct apr_bytes name, const char *suffix)
 {
     static const char digit[] = "0123456789ABCDEF";
@@ -66,7 +67,8 @@ static enum apr_code check_patterns(const struct weights *w, struct apr_error *e
         for (size_t k = 0; k < m->ntensor; k++)
             apr_nearest_try(&near, m->tensor[k].name);
         if (near.best.n > 0)
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "--save-weights %s matches no tensor (did you mean %s?)", APR_QUOTED(apr_patterns_text(p, i)),
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "--save-weights %s matches no tensor (did you mean %s?)",
+                            APR_QUOTED(apr_patterns_text(p, i)),
                             APR_QUOTED(near.best));
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--save-weights %s matches no tensor", APR_QUOTED(apr_patterns_text(p, i)));
     }
@@ -77,7 +79,8 @@ static enum apr_code check_patterns(const struct weights *w, struct apr_error *e
 static enum apr_code check_tensor(const struct trace *t, const struct apr_tensor *x, struct apr_error *e)
 {
     if (!t->o->raw && !apr_input_of(t->o->cli.run.kernels, t->engine.m, x).decodable)
-        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is stored in %s, which is not decoded: --raw saves its bytes", x->dtype->name);
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is stored in %s, which is not decoded: --raw saves its bytes",
+                               x->dtype->name);
     if (!t->o->raw && saves_stages(t->o) && t->o->format == FORMAT_NPY && apr_stage_rank(x->name) < APR_NSTAGES)
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, " has the name of a stage, and both would be saved in one file");
     return APR_OK;
@@ -106,7 +109,8 @@ static enum apr_code choose(struct weights *w, struct apr_error *e)
     }
     APR_TRY(check_patterns(w, e));
     return w->n > 0 || tied == NULL ? APR_OK
-                                    : apr_fail_tensor(e, APR_EARG, APR_NOWHERE, tied->name, " is tied to the embedding, and has no values of its own");
+                                    : apr_fail_tensor(e, APR_EARG, APR_NOWHERE, tied->name,
+                                                      " is tied to the embedding, and has no values of its own");
 }
 
 /* ---- the pass ------------------------------------------------------------------------------------------------------- */
@@ -212,7 +216,8 @@ enum apr_code save_weights(struct trace *t, struct apr_error *e)
 {
     struct weights w = { .t = t };
     enum apr_code code = choose(&w, e);
-    const struct apr_job job = { .what = "saving", .ctx = &w, .ninput = w.n, .result = PIECE * sizeof(float), .scratch = sizeof(struct scratch), .cut = cut,
+    const struct apr_job job = { .what = "saving", .ctx = &w, .ninput = w.n, .result = PIECE * sizeof(float),
+                                 .scratch = sizeof(struct scratch), .cut = cut,
                                  .make = make, .take = take, .done = done, .enter = enter, .leave = leave };
     if (code == APR_OK)
         code = apr_pass(&t->o->cli.run, &job, e);
