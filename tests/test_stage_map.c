@@ -314,7 +314,7 @@ static void the_lines_of_the_page_make_such_a_file(void **state)
     (void)state;
     if (getenv("PYTHON") == NULL)
         skip();
-    struct test_bytes page = test_load("docs/bisecting.md"), script = { 0 };
+    struct test_bytes page = test_load("docs/apr-trace.md"), script = { 0 };
     test_put(&page, "", 1);
     const char *const start = strstr((const char *)page.at, "```python\n");
     assert_non_null(start);

@@ -1,4 +1,4 @@
-/* How another program calls what flows between the stages: a YAML map from its names to ours (docs/bisecting.md has the form). */
+/* How another program calls what flows between the stages: a YAML map from its names to ours (docs/apr-trace.md has the form). */
 #ifndef APR_STAGE_MAP_H
 #define APR_STAGE_MAP_H
 
