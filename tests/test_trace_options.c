@@ -94,7 +94,7 @@ static void what_makes_no_sense_is_refused(void **state)
         { { TOKENS, "--compare=nowhere" }, "nowhere" },
         { { TOKENS, "--compare=fixtures/qwen2" }, "fixtures/qwen2" },
         { { TOKENS, "--threshold=0.9" }, "--threshold has no effect without --compare" },
-        { { TOKENS, "--map=x" }, "--map has no effect without --compare" },
+        { { TOKENS, "--stage-map=x" }, "--stage-map has no effect without --compare" },
         { { TOKENS, "--greedy=0" }, "--greedy takes more than 0" },
         { { TOKENS, "--greedy=18446744073709551615" }, "--greedy" },
         { { TOKENS, "--raw" }, "--raw has no effect without --save-weights" },

@@ -193,7 +193,7 @@ int main(int argc, char **argv)
         { "--raw", APR_OPTION_FLAG, &o.raw, NULL, "save their stored bytes, as NAME.raw", .needs = "--save-weights" },
         { "--top", APR_OPTION_COUNT, &o.top, "K", "the K best tokens at the last position; default 5" },
         { "--compare", APR_OPTION_TEXT, &o.compare, "DIR", "compare with a saved trace, name the first stage that differs; exit 1 when one does" },
-        { "--map", APR_OPTION_TEXT, &o.map, "FILE", "what another program calls the stages in DIR; default transformers",
+        { "--stage-map", APR_OPTION_TEXT, &o.map, "FILE", "what another program calls the stages in DIR; default transformers",
           .needs = "--compare" },
         { "--threshold", APR_OPTION_REAL, &o.threshold, "F", "lowest cosine that is the same; default 0.999", .needs = "--compare" },
         { "--stop-at-nan", APR_OPTION_FLAG, &o.stop_at_nan, NULL, "stop at the first value that is not finite, and name it; exit 1" },
