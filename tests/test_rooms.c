@@ -25,7 +25,7 @@ static void climbs_nowhere(const char *path, unsigned floor)
     static const char word[] = "\n#include \"";
     for (const char *at = (const char *)source.at; (at = strstr(at, word)) != NULL;) {
         at += sizeof word - 1;
-        if (strchr(at, '/') > strchr(at, '"'))
+        if (memchr(at, '/', strcspn(at, "\"")) == NULL)
             continue; /* its neighbour in a tool's folder */
         if (floor_of(at, path) > floor)
             fail_msg("%s includes %.*s, which is above it", path, (int)strcspn(at, "\""), at);

@@ -68,9 +68,7 @@ enum apr_code begin_comparing(struct trace *t, struct apr_error *e)
     APR_TRY(open_reference(t, e));
     c->window = apr_window_of(&t->o->cli.run);
     c->met = calloc(c->m->ntensor + 1, sizeof *c->met);
-    for (size_t i = 0; i < c->m->nnote && !t->o->cli.quiet; i++)
-        if (strcmp(c->m->note[i].code, "trace.unmapped") == 0)
-            fprintf(stderr, "apr-trace: %s: %s\n", t->o->compare, c->m->note[i].text);
+    apr_cli_tell(&t->o->cli, c->m, "trace.unmapped");
     return c->met == NULL ? apr_no_memory(e) : APR_OK;
 }
 
