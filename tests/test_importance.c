@@ -1,4 +1,4 @@
-/* lib/forward/importance.h: what is counted of a run, and the file of it as model/imatrix.h reads it. A run as a whole is in test_judge.c. */
+/* lib/forward/importance.h: what is counted of a run, and the file of it as model/imatrix.h reads it. Whole runs: test_judge.c. */
 #include "support.h"
 
 #include <float.h>

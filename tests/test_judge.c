@@ -189,8 +189,8 @@ static void expect_perplexity(const char *of, const struct apr_perplexity *p)
 static void expect_divergence(const struct apr_divergence *d)
 {
     const struct { const char *key; double got; } row[] = {
-        { "kld.mean", d->mean }, { "kld.mean_error", d->mean_error }, { "kld.median", d->median }, { "kld.max", d->max }, { "kld.p90", d->p90 },
-        { "kld.p95", d->p95 }, { "kld.p99", d->p99 }, { "kld.p99_9", d->p99_9 }, { "kld.same_top", d->same_top },
+        { "kld.mean", d->mean }, { "kld.mean_error", d->mean_error }, { "kld.median", d->median }, { "kld.max", d->max },
+        { "kld.p90", d->p90 }, { "kld.p95", d->p95 }, { "kld.p99", d->p99 }, { "kld.p99_9", d->p99_9 }, { "kld.same_top", d->same_top },
         { "kld.mean_delta_p", d->mean_delta_p }, { "kld.rms_delta_p", d->rms_delta_p } };
     for (size_t i = 0; i < APR_LENGTH(row); i++)
         expect_near(row[i].key, row[i].got, figure(row[i].key), 1e-4, 1e-9);

@@ -76,8 +76,8 @@ static void divergence_is_told_with_its_percentiles(void **state)
     (void)state;
     struct test_answer a = test_tool("apr-trace", Q4_0, "--perplexity", IDS, "--window", "16", "--kld", BF16, NULL);
     expect_exit(&a, 0);
-    static const char *const words[] = { "perplexity       97.", "KL divergence    0.0003", "percentiles      90: 0.000", "same best token  84.127 %",
-                                         "right token's p  -0.00", " of " BF16 "\n" };
+    static const char *const words[] = { "perplexity       97.", "KL divergence    0.0003", "percentiles      90: 0.000",
+                                         "same best token  84.127 %", "right token's p  -0.00", " of " BF16 "\n" };
     for (size_t i = 0; i < APR_LENGTH(words); i++)
         if (!test_says(&a.out, words[i]))
             fail_msg("no \"%s\" in %s", words[i], (const char *)a.out.at);
@@ -87,12 +87,13 @@ static void divergence_is_told_with_its_percentiles(void **state)
 static void threads_and_isa_change_no_byte(void **state)
 {
     (void)state;
-    struct test_answer a = test_tool("apr-trace", Q4_0, "--perplexity", IDS, "--window", "20", "--kld", BF16, "--imatrix", test_path("t.gguf"),
-                                     "--threads", "1", "--isa", "scalar", "--json", NULL);
-    struct test_bytes one = test_load(test_path("t.gguf"));
-    struct test_answer b = test_tool("apr-trace", Q4_0, "--perplexity", IDS, "--window", "20", "--kld", BF16, "--imatrix", test_path("t.gguf"),
-                                     "--threads", "3", "--json", NULL);
-    struct test_bytes three = test_load(test_path("t.gguf"));
+    const char *const out = test_path("t.gguf");
+    struct test_answer a = test_tool("apr-trace", Q4_0, "--perplexity", IDS, "--window", "20", "--kld", BF16, "--imatrix", out, "--threads",
+                                     "1", "--isa", "scalar", "--json", NULL);
+    struct test_bytes one = test_load(out);
+    struct test_answer b = test_tool("apr-trace", Q4_0, "--perplexity", IDS, "--window", "20", "--kld", BF16, "--imatrix", out, "--threads",
+                                     "3", "--json", NULL);
+    struct test_bytes three = test_load(out);
     expect_exit(&a, 0);
     assert_string_equal((const char *)a.out.at, (const char *)b.out.at);
     assert_int_equal(one.n, three.n);
@@ -205,8 +206,9 @@ static const char *smaller_vocabulary(void)
 static void what_cannot_be_judged_is_refused_with_the_reason(void **state)
 {
     (void)state;
-    const char *const empty = text_file("empty", ""), *const three = text_file("three", "1 2 3"), *const far = text_file("far", "1 2\n3 96\n"),
-               *const negative = text_file("negative", "1\n\n-5"), *const huge = text_file("huge", "99999999999999999999 1"),
+    const char *const empty = text_file("empty", ""), *const three = text_file("three", "1 2 3"),
+               *const far = text_file("far", "1 2\n3 96\n"), *const negative = text_file("negative", "1\n\n-5"),
+               *const huge = text_file("huge", "99999999999999999999 1"),
                *const binary = test_file("binary", "text\0more", 9), *const words = text_file("words", "to be or not to be");
     const struct { const char *file, *option, *value; const char *words; } row[] = {
         { empty, NULL, NULL, "empty: 0 tokens are too few: two windows of 128 take 256" },
@@ -246,6 +248,28 @@ static void what_is_no_model_is_no_base(void **state)
     }
 }
 
+/* As a model that is judged, and as the other one. */
+static void a_model_without_logits_of_tokens_is_named(void **state)
+{
+    (void)state;
+    static const char json[] = "{\"bias\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+                               "\"weight\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[8,32]}}";
+    struct test_bytes b = { 0 };
+    test_integer(&b, strlen(json), 8);
+    test_text(&b, json);
+    test_zeros(&b, 32);
+    const char *const linear = test_file("linear.safetensors", b.at, b.n);
+    test_free(&b);
+    for (unsigned i = 0; i < 2; i++) {
+        struct test_answer a = test_tool("apr-trace", i == 0 ? linear : BF16, "--perplexity", IDS, "--window", "16", "--kld",
+                                         i == 0 ? BF16 : linear, NULL);
+        expect_exit(&a, 2);
+        if (!test_says(&a.err, "linear.safetensors: it foretells no tokens: family \"linear\""))
+            fail_msg("%s", (const char *)a.err.at);
+        test_answer_free(&a);
+    }
+}
+
 static void another_vocabulary_foretells_something_else(void **state)
 {
     (void)state;
@@ -277,7 +301,8 @@ static void options_without_effect_are_refused(void **state)
 static void a_failed_run_leaves_no_importance(void **state)
 {
     (void)state;
-    struct test_answer a = test_tool("apr-trace", BF16, "--perplexity", text_file("short", "1 2 3 4"), "--imatrix", test_path("f.gguf"), NULL);
+    const char *const few = text_file("few", "1 2 3 4");
+    struct test_answer a = test_tool("apr-trace", BF16, "--perplexity", few, "--imatrix", test_path("f.gguf"), NULL);
     expect_exit(&a, 2);
     assert_int_not_equal(access(test_path("f.gguf"), F_OK), 0);
     test_answer_free(&a);
@@ -295,6 +320,7 @@ int main(void)
         cmocka_unit_test(it_may_lie_beside_the_model_but_never_replace_one),
         cmocka_unit_test(what_cannot_be_judged_is_refused_with_the_reason),
         cmocka_unit_test(what_is_no_model_is_no_base),
+        cmocka_unit_test(a_model_without_logits_of_tokens_is_named),
         cmocka_unit_test(another_vocabulary_foretells_something_else),
         cmocka_unit_test(options_without_effect_are_refused),
         cmocka_unit_test(a_failed_run_leaves_no_importance),

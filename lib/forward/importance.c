@@ -138,8 +138,8 @@ static enum apr_code odd_sum(const struct counted *x, uint64_t column, const flo
     while (p < n && fabsf(rows[p * x->ncol + column]) <= FLT_MAX)
         p++;
     if (p == n)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": the squares of its input column %" PRIu64 " add up to more than a float",
-                               column);
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": the squares of its input column %" PRIu64
+                               " add up to more than a float", column);
     const float v = rows[p * x->ncol + column];
     return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": column %" PRIu64 " of what it is multiplied by is %s", column,
                            isnan(v) ? "NaN" : v > 0 ? "inf" : "-inf");

@@ -35,8 +35,8 @@ static enum apr_code check_length(const struct apr_windows *w, const struct apr_
         return apr_fail(e, APR_EARG, APR_NOWHERE, "a window of %" PRIu64 " foretells no token: it takes %d at least", w->length,
                         APR_LEAST_WINDOW);
     if (context != 0 && w->length > context)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "a window of %" PRIu64 " tokens is longer than the model's context of %" PRIu64, w->length,
-                        context);
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "a window of %" PRIu64 " tokens is longer than the model's context of %" PRIu64,
+                        w->length, context);
     if (w->n / 2 >= w->length)
         return APR_OK;
     if (w->n / 2 < APR_LEAST_WINDOW)
@@ -46,11 +46,15 @@ static enum apr_code check_length(const struct apr_windows *w, const struct apr_
                     "; they would do for --window %" PRIu64, w->n, w->length, 2 * w->length, w->n / 2);
 }
 
+enum apr_code apr_foretells(const struct apr_net *net, struct apr_error *e)
+{
+    if (net->head.w.in != NULL && !net->features)
+        return APR_OK;
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "it foretells no tokens: family %s has no logits of a vocabulary", APR_QUOTED(net->family));
+}
+
 enum apr_code apr_windows_check(const struct apr_windows *w, const struct apr_net *net, struct apr_error *e)
 {
-    if (net->head.w.in == NULL || net->features)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "the model foretells no tokens: family %s has no logits of a vocabulary",
-                        APR_QUOTED(net->family));
     APR_TRY(check_length(w, net, e));
     for (uint64_t i = 0; i < w->n; i++)
         if (w->id[i] >= net->vocab)

@@ -20,8 +20,11 @@ struct apr_windows {
 static inline uint64_t apr_windows_count(const struct apr_windows *w) { return w->n / w->length; }
 static inline uint64_t apr_windows_judged(const struct apr_windows *w) { return w->length - 1 - w->length / 2; }
 
-/* APR_EARG with the numbers: a window that is shorter than the least or longer than the net's context, fewer tokens than two windows, a
- * token that the net has not, a net that has no logits. */
+/* APR_EARG for a net that foretells no tokens: an encoder, a classic model. */
+APR_MUST_CHECK enum apr_code apr_foretells(const struct apr_net *net, struct apr_error *e);
+
+/* For one that does. APR_EARG with the numbers: a window that is shorter than the least or longer than the net's context, fewer tokens than
+ * two windows, a token that the net has not. */
 APR_MUST_CHECK enum apr_code apr_windows_check(const struct apr_windows *w, const struct apr_net *net, struct apr_error *e);
 
 /* The length that is taken when none is asked for: 512, or the context where that is less. */
@@ -42,8 +45,8 @@ struct apr_judgement {
     struct apr_divergence from_base;
 };
 
-/* Runs the net or nets over all windows. Memory: a sequence of a window for each net, a few rows of logits, some numbers for each token. APR_EARG names window,
- * position and token of a logit that is no finite number. */
+/* Runs the net or nets over all windows. Memory: a sequence of a window for each net, a few rows of logits, some numbers for each token.
+ * APR_EARG names window, position and token of a logit that is no finite number. */
 APR_MUST_CHECK enum apr_code apr_judge(const struct apr_judging *j, struct apr_judgement *out, struct apr_error *e);
 
 #endif

@@ -17,11 +17,11 @@ struct judging {
     bool        window_given;
 };
 #define JUDGING_OPTIONS(j) \
-    { "--perplexity", APR_OPTION_INPUT, &(j)->perplexity, "FILE", "how well it foretells a text, or ids: window by window, as llama-perplexity" }, \
+    { "--perplexity", APR_OPTION_INPUT, &(j)->perplexity, "FILE", "how well it foretells a text, or ids; windows as llama-perplexity's" }, \
     { "--window", APR_OPTION_COUNT, &(j)->window, "N", "tokens of a window; default 512, or the context where that is less", \
       .given = &(j)->window_given, .needs = "--perplexity" }, \
     { "--kld", APR_OPTION_INPUT, &(j)->kld, "MODEL", "how far it is from MODEL, token by token of that text", .needs = "--perplexity" }, \
-    { "--imatrix", APR_OPTION_IMATRIX, &(j)->imatrix, "FILE", "write the importance of its matrices' columns in that text, or in the input", \
+    { "--imatrix", APR_OPTION_IMATRIX, &(j)->imatrix, "FILE", "write how much each column of its matrices counts there, or in the input", \
       .needs = "--perplexity --tokens --tokens-file --prompt", .against = "--greedy" },
 
 /* Is anything of it asked for? -1, or the exit code of what was told about its options. */

@@ -10,15 +10,18 @@ static enum apr_code check_vocabulary(const struct trace *t, const struct judgem
     const uint64_t own = t->engine.net->vocab, base = g->base.net->vocab;
     if (own == base)
         return APR_OK;
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "it has %" PRIu64 " tokens, --kld %s has %" PRIu64 ": what they foretell is not the same thing",
-                    own, APR_QUOTED(apr_text(g->base.path)), base);
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "it has %" PRIu64 " tokens, --kld %s has %" PRIu64
+                    ": what they foretell is not the same thing", own, APR_QUOTED(apr_text(g->base.path)), base);
 }
 
 enum apr_code open_base(struct trace *t, struct judgement *g, struct apr_error *e)
 {
     APR_TRY(open_engine(&g->base, t->o, t->o->judging.kld, true, e));
-    APR_TRY(check_vocabulary(t, g, e));
-    const enum apr_code code = apr_windows_check(&g->window, g->base.net, e);
+    enum apr_code code = apr_foretells(g->base.net, e);
+    if (code == APR_OK) {
+        APR_TRY(check_vocabulary(t, g, e));
+        code = apr_windows_check(&g->window, g->base.net, e);
+    }
     if (code != APR_OK)
         apr_error_in(e, g->base.path);
     return code;

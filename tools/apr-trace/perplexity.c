@@ -109,6 +109,7 @@ static enum apr_code read_text(struct trace *t, struct judgement *g, struct apr_
 enum apr_code judge_text(struct trace *t, struct judgement *g, struct apr_error *e)
 {
     const struct judging *const j = &t->o->judging;
+    APR_TRY(apr_foretells(t->engine.net, e));
     APR_TRY(read_text(t, g, e));
     if (j->kld != NULL)
         APR_TRY(open_base(t, g, e));
@@ -195,8 +196,8 @@ void print_judgement(const struct trace *t)
             print_divergence(g);
     }
     if (g != NULL && g->written) {
-        printf("importance       of %zu matrices, by %" PRIu64 " run%s of %" PRIu64 " tokens: ", g->nmatrix, g->chunks, g->chunks == 1 ? "" : "s",
-               g->chunk_size);
+        printf("importance       of %zu matrices, by %" PRIu64 " run%s of %" PRIu64 " tokens: ", g->nmatrix, g->chunks,
+               g->chunks == 1 ? "" : "s", g->chunk_size);
         apr_print_text(stdout, t->o->judging.imatrix);
         putchar('\n');
     }
