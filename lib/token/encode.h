@@ -15,22 +15,26 @@ void apr_ids_free(struct apr_ids *ids);
 /* A tokenizer at work: byte-level BPE, SentencePiece's BPE, Unigram, WordPiece. One thread at a time. */
 struct apr_encoder;
 
-/* That of the model: tokenizer.json's own pipeline where the source has one, else what llama.cpp does for the kind and its `pre`. APR_EARG:
- * there is no tokenizer; APR_EUNSUPPORTED names a kind, a step of the pipeline or a `pre` that is not known. The model must outlive it. Free
- * with apr_encoder_free. */
-APR_MUST_CHECK enum apr_code apr_encoder_new(struct apr_encoder **x, const struct apr_model *m, const struct apr_run *r, struct apr_error *e);
+/* That of the model: tokenizer.json's own pipeline where the source has one (a checkpoint, an APR that carries its files), as the library
+ * `tokenizers` runs it; else what llama.cpp does for the kind and its `pre`. APR_EARG: there is no tokenizer; APR_EUNSUPPORTED names a kind,
+ * a step of the pipeline or a `pre` that is not known. The model must outlive it. Free with apr_encoder_free. */
+APR_MUST_CHECK enum apr_code apr_encoder_new(struct apr_encoder **x, const struct apr_model *m, const struct apr_run *r,
+                                             struct apr_error *e);
 void apr_encoder_free(struct apr_encoder *x);
 
 /* Adds the tokens of a text to ids, those around it included (BOS, EOS, [CLS], [SEP]) as the tokenizer adds them.
- *   text     any bytes; what is no UTF-8 is taken as U+FFFD by those that take characters, and as bytes by those that fall back on them
- *   special  special tokens that stand in the text are found; else they are text like any other */
-APR_MUST_CHECK enum apr_code apr_encode(struct apr_encoder *x, struct apr_bytes text, bool special, struct apr_ids *ids, struct apr_error *e);
+ *   text     any bytes; each that is of no character is taken as U+FFFD, as llama.cpp does, but by its SentencePiece-style BPE: as itself
+ *   special  special tokens that stand in the text are found; else they are text like any other. Tokens that are added and not special are
+ *            found in any case
+ * APR_ELIMIT: an expression of the tokenizer takes more steps for the text than are accepted (16 million, and 256 for each byte). */
+APR_MUST_CHECK enum apr_code apr_encode(struct apr_encoder *x, struct apr_bytes text, bool special, struct apr_ids *ids,
+                                        struct apr_error *e);
 
 /* What a token stands for: bytes as in a text, " the"; special tokens as they are spelled. A view until the next call; empty for an id that
  * is no token. */
 struct apr_bytes apr_token_spelling(struct apr_encoder *x, uint64_t id);
 
-/* Is the BOS put before a text (then *id is it)? What a window of a long text begins with. */
+/* Is a BOS (or [CLS]) put before a text? Then *id is it: what a window of a long text begins with. */
 bool apr_encoder_adds_bos(const struct apr_encoder *x, uint32_t *id);
 
 const struct apr_vocabulary *apr_encoder_vocabulary(const struct apr_encoder *x);

@@ -39,8 +39,8 @@ enum { APR_AT_START = 1, APR_AFTER_TOKEN = 2 };
 /* A kind of vocabulary at work. The state is its own; v stays and is indexed (apr_vocabulary_find works); only its arena is used.
  *   begin     makes *state, NULL after a failure. APR_EUNSUPPORTED names what it does not know
  *   encode    adds the tokens of a text that is not empty. Special tokens have been cut out, what stands around a text is not its affair.
- *             HUGGINGFACE: one piece of what the pre_tokenizer made, normalized, UTF-8 (bytes that were none are U+FFFD by now);
- *             else all that stands between two special tokens, as it is, any bytes: normalizing and cutting are the model's
+ *             HUGGINGFACE, and any BPE: one piece of what the pre_tokenizer made, normalized, UTF-8 (bytes that were none are U+FFFD by
+ *             now); else all that stands between two special tokens, as it is, any bytes: normalizing and cutting are the model's
  *   spelling  of a token that is neither CONTROL nor added: what it stands for in a text, a view until the next call
  *   end       frees; state may be NULL */
 struct apr_token_model {
@@ -74,8 +74,8 @@ APR_MUST_CHECK enum apr_code apr_compose(enum apr_form form, struct apr_bytes te
 
 /* ---- expressions (expression.c) -------------------------------------------------------------------------------------- */
 
-/* An expression of a tokenizer, over characters, with Unicode's classes. APR_EUNSUPPORTED: it is none that is understood. huggingface: it is
- * read as Oniguruma reads it; else as it stands. Free with apr_expression_free. */
+/* An expression of a tokenizer, over characters, with Unicode's classes. APR_EUNSUPPORTED: it is none that is understood. huggingface: it
+ * is read as Oniguruma reads it; else as it stands. Free with apr_expression_free. */
 struct apr_expression;
 APR_MUST_CHECK enum apr_code apr_expression_new(struct apr_expression **x, struct apr_bytes text, bool huggingface, struct apr_error *e);
 void apr_expression_free(struct apr_expression *x);

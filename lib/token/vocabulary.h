@@ -86,6 +86,7 @@ struct apr_vocabulary_faults {
  *   charsmap        SentencePiece's precompiled normalization
  *   normalizer ...  members of tokenizer.json as they are spelled, or empty
  *   prefix, suffix  marks of a token within a word ("##") and at its end ("</w>"), from tokenizer.json or vocab.txt
+ *   unk_token       of a tokenizer.json's model: the text of the token for what it does not know, or empty
  *   longest_word    of a WordPiece: characters of a word, a longer one is unknown; 0: nothing is said
  *   escape_whitespaces, space_suffix  of SentencePiece: blanks become U+2581; the one that is added stands behind a text
  * From `file` on all is private. */
@@ -101,9 +102,9 @@ struct apr_vocabulary {
     struct apr_chat_template    *chat;
     size_t                       ntoken, nmerge, nspecial, nchat;
     bool                         has_scores, has_types, byte_fallback, ignore_merges, fuse_unk;
-    enum apr_choice              add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces, escape_whitespaces, space_suffix, lowercase,
-                                 strip_accents;
-    struct apr_bytes             charsmap, normalizer, pre_tokenizer, post_processor, decoder, prefix, suffix;
+    enum apr_choice              add_bos, add_eos, add_sep, add_space_prefix, remove_extra_whitespaces, escape_whitespaces, space_suffix,
+                                 lowercase, strip_accents;
+    struct apr_bytes             charsmap, normalizer, pre_tokenizer, post_processor, decoder, prefix, suffix, unk_token;
     struct apr_vocabulary_faults faults;
 
     struct apr_source           *file[APR_MOST_VOCABULARY_FILES];

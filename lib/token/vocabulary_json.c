@@ -279,6 +279,7 @@ static enum apr_code take_model(struct apr_vocabulary *v, const struct apr_membe
     v->fuse_unk = is_true(&m[FUSE_UNK].value);
     v->prefix = text_of(&m[PREFIX].value);
     v->suffix = text_of(&m[SUFFIX].value);
+    v->unk_token = text_of(&m[UNK_TOKEN].value);
     v->longest_word = m[LONGEST_WORD].value.type == APR_META_U64 ? m[LONGEST_WORD].value.u : 0;
     v->kind = kind_of(v->model, vocabulary->type, m[MERGES].value.type == APR_META_ARRAY, v->byte_fallback);
     if (vocabulary->type == APR_META_OBJECT)
