@@ -370,13 +370,30 @@ static void long_runs_take_time_in_proportion(void **state)
 
 static void an_expression_that_never_ends_is_a_limit(void **state)
 {
-    static const char members[] = "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?:a|aa)*b\"},\"behavior\":\"Isolated\"}}";
+    static const char members[] = "{\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?:a|aa)*b\"},"
+                                  "\"behavior\":\"Isolated\"}}";
     struct apr_error e;
     size_t n;
     (void)state;
     struct opened o = open_it("a bad expression", folder_of("endless", "bytes", members));
     assert_int_equal(encode_run(&o, 'a', 5000, &n, &e), APR_ELIMIT);
     close_it(&o);
+}
+
+static void steps_that_make_a_text_ever_longer_are_a_limit(void **state)
+{
+    struct test_bytes members = { 0 };
+    struct apr_error e;
+    size_t n;
+    (void)state;
+    test_text(&members, "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[");
+    for (size_t i = 0; i < 20; i++)
+        test_text(&members, i == 0 ? "{\"type\":\"ByteLevel\"}" : ",{\"type\":\"ByteLevel\"}");
+    test_put(&members, "]}}", 4);
+    struct opened o = open_it("many steps", folder_of("longer", "bytes", (const char *)members.at));
+    assert_int_equal(encode_run(&o, 0xC3, 1000, &n, &e), APR_ELIMIT);
+    close_it(&o);
+    test_free(&members);
 }
 
 /* ---- expressions ----------------------------------------------------------------------------------------------------- */
@@ -440,6 +457,7 @@ int main(void)
         cmocka_unit_test(a_model_without_a_tokenizer_has_no_encoder),
         cmocka_unit_test(long_runs_take_time_in_proportion),
         cmocka_unit_test(an_expression_that_never_ends_is_a_limit),
+        cmocka_unit_test(steps_that_make_a_text_ever_longer_are_a_limit),
         cmocka_unit_test(expressions_match_what_oniguruma_matches),
     };
     return cmocka_run_group_tests(tests, load_texts, drop_texts);

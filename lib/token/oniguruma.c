@@ -252,9 +252,11 @@ static enum apr_code spell_member(struct spelling *s, struct set *set, unsigned 
 static enum apr_code put_operand(const struct spelling *s, struct apr_made *to, const struct set *set, bool not)
 {
     const struct apr_bytes list = { set->list.at, set->list.n };
-    const struct apr_bytes others = { set->others.at + (set->list.n == 0), set->others.n - (set->list.n == 0) };
-    if (set->list.n == 0 && set->others.n == 0)
+    struct apr_bytes others = { set->others.at, set->others.n };
+    if (list.n == 0 && others.n == 0)
         return refuse(s, "an empty set");
+    if (list.n == 0) /* the first | joins nothing */
+        others = (struct apr_bytes){ others.at + 1, others.n - 1 };
     if (set->others.n > 0)
         APR_TRY(say(s, to, "(?:"));
     if (list.n > 0) {

@@ -11,6 +11,7 @@
 
 #define DEPTH      8u  /* of Sequences in Sequences */
 #define MOST_STEPS 64u
+#define MOST_TIMES 64u /* as long as a text may become what is made of it */
 
 enum step_kind { CUT, BYTES, PREFIXED, META, LENGTH, GROUPS };
 enum behavior { ISOLATED, REMOVED, CONTIGUOUS, WITH_PREVIOUS, WITH_NEXT };
@@ -236,6 +237,8 @@ enum apr_code apr_split_run(struct apr_split *s, struct apr_bytes text, bool at_
         to->text.n = to->n = 0;
         for (size_t i = 0; i < from->n; begin = from->end[i++])
             APR_TRY(do_step(s, &s->step[k], (struct apr_bytes){ from->text.at + begin, from->end[i] - begin }, to, e));
+        if (to->text.n / MOST_TIMES > text.n)
+            return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "the pre_tokenizer makes %zu bytes of %zu", to->text.n, text.n);
         from = to;
         to = done;
     }
