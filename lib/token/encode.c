@@ -220,17 +220,17 @@ static void mark_types(const struct apr_encoder *x, bool gguf, unsigned char *al
     }
 }
 
-static enum apr_code find_typed(struct apr_encoder *x, const struct apr_model *m, struct apr_error *e)
+static enum apr_code find_typed(struct apr_encoder *x, const struct apr_meta *gguf, struct apr_error *e)
 {
     size_t n = 0;
     struct apr_wanted *const wanted = room_for_tokens(x);
     if (wanted == NULL)
         return apr_no_memory(e);
-    mark_types(x, m->format->own_names, x->plain);
+    mark_types(x, gguf != NULL, x->plain);
     mark_infills(x, x->plain);
     mark_by_name(x, x->plain);
-    if (m->format->own_names)
-        mark_blanks(x, &m->meta, x->plain);
+    if (gguf != NULL)
+        mark_blanks(x, gguf, x->plain);
     for (size_t i = 0; i < x->v.ntoken; i++) {
         const unsigned is = x->plain[i];
         const unsigned flags = (is & (CONTROL | UNKNOWN) ? APR_TOKEN_SPECIAL : 0u) | (is & LSTRIP ? APR_TOKEN_LSTRIP : 0u) |
@@ -287,17 +287,17 @@ static enum apr_code set_up_files(struct apr_encoder *x, struct apr_error *e)
     return find_added(x, false, &x->verbatim, e);
 }
 
-static enum apr_code set_up_keys(struct apr_encoder *x, const struct apr_model *m, struct apr_error *e)
+static enum apr_code set_up_keys(struct apr_encoder *x, const struct apr_meta *gguf, struct apr_error *e)
 {
     if (x->model == &apr_model_bpe) {
-        APR_TRY(find_pre(x, m->format->own_names, e));
+        APR_TRY(find_pre(x, gguf != NULL, e));
         APR_TRY(apr_split_named(&x->split, x->pre, e));
     }
     APR_TRY(apr_around_keys(&x->around, &x->v, x->pre, e));
-    return find_typed(x, m, e);
+    return find_typed(x, gguf, e);
 }
 
-static enum apr_code set_up(struct apr_encoder *x, const struct apr_model *m, struct apr_error *e)
+static enum apr_code set_up(struct apr_encoder *x, const struct apr_meta *gguf, struct apr_error *e)
 {
     if (x->v.ntoken == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "the model has no tokenizer");
@@ -312,7 +312,7 @@ static enum apr_code set_up(struct apr_encoder *x, const struct apr_model *m, st
     if (x->model == NULL)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "tokenizer %s is of no kind that is known", APR_QUOTED(x->v.model));
     APR_TRY(x->manner == APR_AS_HUGGINGFACE ? set_up_json(x, e)
-            : x->manner == APR_AS_LLAMA_CPP ? set_up_keys(x, m, e)
+            : x->manner == APR_AS_LLAMA_CPP ? set_up_keys(x, gguf, e)
                                             : set_up_files(x, e));
     for (size_t i = 0; i < x->v.ntoken && x->manner != APR_AS_LLAMA_CPP; i++)
         x->plain[i] = x->v.token[i].type == APR_TOKEN_CONTROL || x->v.token[i].flags & APR_TOKEN_ADDED;
@@ -332,19 +332,36 @@ static enum apr_code read_vocabulary(struct apr_encoder *x, const struct apr_mod
     return carried ? apr_vocabulary_side(&x->v, &x->side, APR_FROM_NOTHING, e) : apr_vocabulary_read(&x->v, m, r, e);
 }
 
-enum apr_code apr_encoder_new(struct apr_encoder **out, const struct apr_model *m, const struct apr_run *r, struct apr_error *e)
+static enum apr_code finish(struct apr_encoder **x, enum apr_code code)
 {
-    struct apr_encoder *x = *out = calloc(1, sizeof *x);
-    if (x == NULL)
-        return apr_no_memory(e);
-    enum apr_code code = read_vocabulary(x, m, r, e);
-    if (code == APR_OK)
-        code = set_up(x, m, e);
     if (code != APR_OK) {
-        apr_encoder_free(x);
-        *out = NULL;
+        apr_encoder_free(*x);
+        *x = NULL;
     }
     return code;
+}
+
+enum apr_code apr_encoder_new(struct apr_encoder **x, const struct apr_model *m, const struct apr_run *r, struct apr_error *e)
+{
+    *x = calloc(1, sizeof **x);
+    if (*x == NULL)
+        return apr_no_memory(e);
+    enum apr_code code = read_vocabulary(*x, m, r, e);
+    if (code == APR_OK)
+        code = set_up(*x, m->format->own_names ? &m->meta : NULL, e);
+    return finish(x, code);
+}
+
+enum apr_code apr_encoder_of(struct apr_encoder **x, struct apr_vocabulary *v, struct apr_error *e)
+{
+    *x = calloc(1, sizeof **x);
+    if (*x == NULL) {
+        apr_vocabulary_end(v);
+        return apr_no_memory(e);
+    }
+    (*x)->v = *v;
+    *v = (struct apr_vocabulary){ 0 };
+    return finish(x, set_up(*x, NULL, e));
 }
 
 /* ---- encoding -------------------------------------------------------------------------------------------------------- */

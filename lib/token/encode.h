@@ -16,8 +16,8 @@ void apr_ids_free(struct apr_ids *ids);
 struct apr_encoder;
 
 /* That of the model: tokenizer.json's own pipeline where the source has one (a checkpoint, an APR that carries its files), as the library
- * `tokenizers` runs it; else what llama.cpp does for the kind and its `pre`. APR_EARG: there is no tokenizer; APR_EUNSUPPORTED names a kind,
- * a step of the pipeline or a `pre` that is not known. The model must outlive it. Free with apr_encoder_free. */
+ * `tokenizers` runs it; else what llama.cpp does for the kind and its `pre`. APR_EARG: there is no tokenizer; APR_EUNSUPPORTED names a
+ * kind, a step of the pipeline or a `pre` that is not known. The model must outlive it. Free with apr_encoder_free. */
 APR_MUST_CHECK enum apr_code apr_encoder_new(struct apr_encoder **x, const struct apr_model *m, const struct apr_run *r,
                                              struct apr_error *e);
 void apr_encoder_free(struct apr_encoder *x);

@@ -54,6 +54,9 @@ struct apr_token_model {
  * spm.c: tokenizer.model of type BPE; of a GGUF, "llama". unigram.c: Unigram; "t5". wordpiece.c: WordPiece, vocab.txt; "bert". */
 extern const struct apr_token_model apr_model_bpe, apr_model_spm, apr_model_unigram, apr_model_wordpiece;
 
+/* The encoder of a vocabulary that was read, which is taken over, also by a failure. */
+APR_MUST_CHECK enum apr_code apr_encoder_of(struct apr_encoder **x, struct apr_vocabulary *v, struct apr_error *e);
+
 /* ---- a normalizer (normalize.c) -------------------------------------------------------------------------------------- */
 
 /* The normalizer of a tokenizer.json: any type that there is, and Sequences of them. *n is NULL where it has none. APR_EUNSUPPORTED names a
