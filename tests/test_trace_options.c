@@ -137,6 +137,26 @@ static void a_model_that_cannot_run_is_refused_by_name(void **state)
     expect_refusals(test_path("unfit"), fit, APR_LENGTH(fit));
 }
 
+/* A tensor that has a role, but none that the pass knows. */
+static void a_contract_of_ones_own_leaves_nothing_out(void **state)
+{
+    (void)state;
+    static const struct { const char *role, *says; } rows[] = {
+        { "role: attn_output,", "layer 0 has no output of its attention" }, { "role: attn_v,", "layer 0 has no queries, keys and values" },
+        { "role: ffn_up,", "layer 0 has no feed-forward" }, { "role: ffn_down,", "layer 0 has no feed-forward" },
+        { "role: token_embd,", "there is no token_embd" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_bytes contract = test_load("families/qwen2.yaml");
+        test_put(&contract, "", 1);
+        char *const role = strstr((char *)contract.at, rows[i].role);
+        assert_non_null(role);
+        role[strlen("role: ")] = 'x';
+        expect_exit(test_tool(APR_TRACE, QWEN2, TOKENS, "--family-file", text_file("own.yaml", (const char *)contract.at), NULL), 2, rows[i].says);
+        test_free(&contract);
+    }
+}
+
 static void a_classic_model_takes_as_many_features_as_it_has(void **state)
 {
     (void)state;
@@ -218,6 +238,7 @@ int main(void)
         cmocka_unit_test(what_makes_no_sense_is_refused),
         cmocka_unit_test(a_trace_without_a_common_stage_is_no_answer),
         cmocka_unit_test(a_model_that_cannot_run_is_refused_by_name),
+        cmocka_unit_test(a_contract_of_ones_own_leaves_nothing_out),
         cmocka_unit_test(a_classic_model_takes_as_many_features_as_it_has),
         cmocka_unit_test(nothing_is_written_onto_what_is_read_or_not_ours),
         cmocka_unit_test(with_json_an_error_is_an_object_too),

@@ -234,7 +234,7 @@ static void add_shared(void *ctx, size_t p, unsigned worker)
     const struct adding *const c = ctx;
     const struct apr_sequence *const s = c->s;
     const size_t hidden = (size_t)s->net->hidden;
-    const float *const x = s->at[APR_FLOW_SECOND] + p * hidden;
+    const float *const x = s->at[APR_FLOW_SHARED] + p * hidden;
     float *const y = c->y + p * hidden;
     const double weight = c->experts->shared_gate.w.in != NULL ? 1 / (1 + apr_exp(-(double)s->at[APR_FLOW_SHARED_GATE][p])) : 1;
     for (size_t i = 0; i < hidden; i++)
@@ -246,7 +246,7 @@ static enum apr_code share(struct apr_sequence *s, struct adding *c, const float
     const struct apr_experts *const x = c->experts;
     if (x->shared.up.w.in == NULL)
         return APR_OK;
-    APR_TRY(apr_ffn_run(s, &x->shared, APR_WHOLE_MODEL, rows, s->n, s->at[APR_FLOW_SECOND], e));
+    APR_TRY(apr_ffn_run(s, &x->shared, APR_WHOLE_MODEL, rows, s->n, s->at[APR_FLOW_SHARED], e));
     if (x->shared_gate.w.in != NULL)
         APR_TRY(apr_linear_whole(s, &x->shared_gate, rows, s->n, s->at[APR_FLOW_SHARED_GATE], e));
     apr_share_work(s, s->n, s->n * s->net->hidden, add_shared, c);

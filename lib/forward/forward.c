@@ -36,7 +36,7 @@ static bool widths_of_experts(struct apr_sequence *s, const struct apr_experts *
     widen(&w[APR_FLOW_RESULTS], rows);
     widen(&w[APR_FLOW_GATE], larger(columns, x->shared.up.w.nout));
     widen(&w[APR_FLOW_UP], larger(columns, x->shared.up.w.nout));
-    widen(&w[APR_FLOW_SECOND], s->net->hidden);
+    widen(&w[APR_FLOW_SHARED], x->shared.up.w.in != NULL ? s->net->hidden : 0);
     w[APR_FLOW_SHARED_GATE] = 1;
     return true;
 }

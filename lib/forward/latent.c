@@ -21,13 +21,19 @@ static enum apr_code down(struct apr_sequence *s, const struct apr_layer *l, con
     return apr_linear_products(s, &query, 1, q_a, s->n, e);
 }
 
+struct spreading {
+    const struct apr_sequence *s;
+    const struct apr_latent   *latent;
+};
+
 /* kv_b gives each head its part of the key that does not turn, and its value; what turns is the same for all heads. */
 static void spread(void *ctx, size_t p, unsigned worker)
 {
     (void)worker;
-    struct apr_sequence *const s = ctx;
+    const struct spreading *const c = ctx;
+    const struct apr_sequence *const s = c->s;
     const struct apr_net *const net = s->net;
-    const struct apr_latent *const t = &net->layer[0].latent;
+    const struct apr_latent *const t = c->latent;
     const float *const q = s->at[APR_FLOW_LATENT] + p * s->width[APR_FLOW_LATENT], *const turned = q + s->q_width + t->rank;
     const float *kv = s->at[APR_FLOW_KEYS_VALUES] + p * s->width[APR_FLOW_KEYS_VALUES];
     float *const out = s->at[APR_FLOW_QKV] + p * s->width[APR_FLOW_QKV], *k = out + s->q_width, *v = k + s->k_width;
@@ -57,6 +63,6 @@ enum apr_code apr_latent_project(struct apr_sequence *s, uint32_t layer, const f
         for (size_t p = 0; p < s->n; p++)
             memcpy(latent + p * rank, y + p * row + s->q_width, rank * sizeof *latent);
     APR_TRY(apr_linear_whole(s, &t->kv_b, latent, s->n, s->at[APR_FLOW_KEYS_VALUES], e));
-    apr_share_work(s, s->n, s->n * row, spread, s);
+    apr_share_work(s, s->n, s->n * row, spread, &(struct spreading){ s, t });
     return APR_OK;
 }

@@ -6,8 +6,6 @@
 
 #include "base/bytes.h"
 #include "family/missing.h"
-#include "family/packing.h"
-#include "model/hf_config.h"
 
 #define MOST_EXPERTS 4096u
 
@@ -83,14 +81,18 @@ static enum apr_code take_attention(const struct apr_netting *g, uint32_t layer,
 /* ---- feed-forward ----------------------------------------------------------------------------------------------------- */
 
 /* A gate that has the first half of the rows of ffn_up. */
-static void part_gate(struct apr_ffn *f)
+static enum apr_code part_gate(const struct apr_netting *g, uint32_t layer, struct apr_ffn *f)
 {
+    if (f->up.w.nout % 2 != 0)
+        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "the %llu rows of a gate and of what it opens, in layer %u, are no two halves",
+                        (unsigned long long)f->up.w.nout, layer);
     f->gate = f->up;
     f->gate.w.nout = f->up.w.nout / 2;
     f->up.w.first += f->gate.w.nout;
     f->up.w.nout -= f->gate.w.nout;
     if (f->up.bias != NULL)
         f->up.bias += f->gate.w.nout;
+    return APR_OK;
 }
 
 static enum apr_code take_ffn(const struct apr_netting *g, uint32_t layer, struct apr_ffn *f)
@@ -98,7 +100,7 @@ static enum apr_code take_ffn(const struct apr_netting *g, uint32_t layer, struc
     uint64_t width = 0, hidden = g->n->hidden;
     APR_TRY(apr_net_linear(g, "ffn_up ffn_up_plain", layer, &width, &hidden, &f->up));
     if (apr_net_flag(g, APR_TERM_GATE_IN_UP, layer, false))
-        part_gate(f);
+        APR_TRY(part_gate(g, layer, f));
     else
         APR_TRY(apr_net_linear(g, "ffn_gate", layer, &width, &hidden, &f->gate));
     width = f->up.w.nout;
@@ -157,6 +159,38 @@ static enum apr_code take_experts(const struct apr_netting *g, uint32_t layer, s
     return take_shared(g, layer, x);
 }
 
+/* ---- what nothing can be computed without ------------------------------------------------------------------------------ */
+
+/* Contracts ask for it, but one of somebody's own may not. */
+static enum apr_code lacking(const struct apr_netting *g, uint32_t layer, const char *what)
+{
+    return apr_fail(g->e, APR_EARG, APR_NOWHERE, "by the contract of family %.*s, layer %u has no %s", APR_PRINTED(g->n->family), layer, what);
+}
+
+static bool has(const struct apr_linear *l) { return l->w.in != NULL; }
+
+static bool has_latent(const struct apr_layer *l)
+{
+    const struct apr_latent *const a = &l->latent;
+    return has(&a->kv_a) && has(&a->kv_b) && (has(&l->q) || (has(&a->q_a) && has(&a->q_b)));
+}
+
+static enum apr_code check_layer(const struct apr_netting *g, uint32_t layer, const struct apr_layer *l)
+{
+    const struct apr_experts *const x = &l->experts;
+    const struct apr_ffn *const f = x->n > 0 ? &x->expert[0] : &l->ffn;
+    const bool latent = l->latent.rank > 0;
+    if (latent != (g->n->layer[0].latent.rank > 0))
+        return lacking(g, layer, latent ? "keys and values as those before it" : "latent as those before it");
+    if (latent ? !has_latent(l) : !has(&l->qkv) && !(has(&l->q) && has(&l->k) && has(&l->v)))
+        return lacking(g, layer, "queries, keys and values");
+    if (!has(&l->o))
+        return lacking(g, layer, "output of its attention");
+    if (!has(&f->up) || !has(&f->down) || has(&x->shared.up) != has(&x->shared.down))
+        return lacking(g, layer, "feed-forward with its two ends");
+    return APR_OK;
+}
+
 /* ---- layers ----------------------------------------------------------------------------------------------------------- */
 
 static enum apr_code take_layer(const struct apr_netting *g, uint32_t layer, struct apr_layer *l)
@@ -178,16 +212,25 @@ static enum apr_code take_layers(const struct apr_netting *g)
         return apr_no_memory(g->e);
     for (uint64_t i = 0; i < n->nlayer; i++)
         APR_TRY(take_layer(g, (uint32_t)i, &n->layer[i]));
+    for (uint64_t i = 0; i < n->nlayer; i++)
+        APR_TRY(check_layer(g, (uint32_t)i, &n->layer[i]));
     return APR_OK;
 }
 
 /* ---- what stands before and behind ------------------------------------------------------------------------------------ */
+
+static enum apr_code no_matrix(const struct apr_netting *g, const char *role)
+{
+    return apr_fail(g->e, APR_EARG, APR_NOWHERE, "by the contract of family %.*s there is no %s", APR_PRINTED(g->n->family), role);
+}
 
 static enum apr_code take_embeddings(const struct apr_netting *g)
 {
     struct apr_net *const n = g->n;
     uint64_t types = 0;
     APR_TRY(apr_net_matrix(g, "token_embd", 0, 0, &n->vocab, &n->hidden, &n->embedding));
+    if (n->embedding.in == NULL)
+        return no_matrix(g, "token_embd");
     APR_TRY(apr_net_matrix(g, "position_embd", 0, 0, &n->positions, &n->hidden, &n->position));
     APR_TRY(apr_net_matrix(g, "token_types", 0, 0, &types, &n->hidden, &n->types));
     return apr_net_norm(g, "token_embd_norm", 0, n->hidden, &n->embedding_norm);
@@ -210,6 +253,8 @@ static enum apr_code take_features(const struct apr_netting *g)
 {
     struct apr_net *const n = g->n;
     APR_TRY(apr_net_matrix(g, "weight coefficients", 0, 0, &n->vocab, &n->hidden, &n->head.w));
+    if (n->head.w.in == NULL)
+        return no_matrix(g, "weight");
     return apr_net_vector(g, "bias intercept", 0, &n->vocab, &n->head.bias);
 }
 
@@ -228,27 +273,17 @@ static bool miss(void *ctx, const struct apr_meaning *what, struct apr_bytes nam
     return false;
 }
 
-/* Weights that nothing here decodes, and tensors that would have a part in the pass if only somebody knew which. */
+/* Tensors that would have a part in the pass if only somebody knew which. */
 static enum apr_code check_strange(const struct apr_netting *g)
 {
-    struct apr_hf_config *config;
-    struct apr_packing *packing;
     struct apr_meaning meaning;
-    const char *method = NULL;
-    APR_TRY(apr_hf_config_of(&config, g->m, g->e));
-    enum apr_code code = apr_packing_of(&packing, g->m, config, g->e);
-    if (code == APR_OK && packing != NULL && apr_packing_count(packing, &method) > 0)
-        code = apr_fail(g->e, APR_EUNSUPPORTED, APR_NOWHERE, "its weights are packed (%s), which the forward pass does not read", method);
-    if (code == APR_OK)
-        apr_packing_free(packing);
-    apr_hf_config_free(config);
-    for (size_t i = 0; i < g->m->ntensor && code == APR_OK; i++) {
+    for (size_t i = 0; i < g->m->ntensor; i++) {
         const struct apr_tensor *const t = &g->m->tensor[i];
         if (!apr_binding_meaning(g->b, t, 0, &meaning) && !apr_binding_skips(g->b, t))
-            code = apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name, " has no place in the forward pass of family %.*s",
+            return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name, " has no place in the forward pass of family %.*s",
                                    APR_PRINTED(g->n->family));
     }
-    return code;
+    return APR_OK;
 }
 
 static enum apr_code put_together(struct apr_netting *g)

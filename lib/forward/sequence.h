@@ -10,17 +10,18 @@
 /* Activations: rows of positions, each of a width of its own, side by side.
  *   STREAM    what goes through the layers       NORMED   what a norm made of it
  *   QKV       queries, keys, values              MIXED    what attention made of values
- *   OUT       of attention, of a feed-forward    SECOND   of the other one: of a feed-forward beside attention, of a shared expert
+ *   OUT       of attention, of a feed-forward    SECOND   of a feed-forward beside attention
  *   GATE, UP  of a feed-forward, of all experts that a position takes
  *   PART      columns of QKV, for an observer    FINAL    what the last norm gave
  *   Q_LATENT, KV_LATENT, LATENT, KEYS_VALUES  of latent attention: q_a; kv_a's normed; what stage qkv_matmul is; kv_b
  *   ROUTER    scores of all experts              WEIGHTS, INDICES  of those that were chosen, by rank
  *   SORTED, RESULTS  what experts take and give, `used` rows a position, by expert
- *   SHARED_GATE  one number */
+ *   SHARED    of an expert that all positions take; SHARED_GATE  one number */
 enum apr_flow {
     APR_FLOW_STREAM, APR_FLOW_NORMED, APR_FLOW_QKV, APR_FLOW_PART, APR_FLOW_MIXED, APR_FLOW_OUT, APR_FLOW_SECOND,
     APR_FLOW_GATE, APR_FLOW_UP, APR_FLOW_FINAL, APR_FLOW_Q_LATENT, APR_FLOW_LATENT, APR_FLOW_KV_LATENT, APR_FLOW_KEYS_VALUES,
-    APR_FLOW_ROUTER, APR_FLOW_WEIGHTS, APR_FLOW_INDICES, APR_FLOW_SORTED, APR_FLOW_RESULTS, APR_FLOW_SHARED_GATE, APR_NFLOWS,
+    APR_FLOW_ROUTER, APR_FLOW_WEIGHTS, APR_FLOW_INDICES, APR_FLOW_SORTED, APR_FLOW_RESULTS, APR_FLOW_SHARED, APR_FLOW_SHARED_GATE,
+    APR_NFLOWS,
 };
 
 /* Cosines and sines of the positions of a run: n / 2 of each a position. freq: of what; NULL: of nothing yet. room: numbers of each that
