@@ -493,15 +493,6 @@ static enum apr_code check_sources(const struct apr_plan *p, struct apr_error *e
     return apr_side_unchanged(&p->side, e);
 }
 
-static double cosine_of(const struct apr_rounding *x)
-{
-    if (x->aa == 0 || x->bb == 0)
-        return x->aa == x->bb;
-    const double product = x->aa * x->bb;
-    const double cosine = isnormal(product) ? x->ab / sqrt(product) : x->ab / sqrt(x->aa) / sqrt(x->bb);
-    return cosine > 1 ? 1 : cosine;
-}
-
 static void tell_rounding(struct apr_writing *w)
 {
     for (size_t i = 0; w->rounding != NULL && i < w->p->ntensor; i++) {
@@ -512,7 +503,7 @@ static void tell_rounding(struct apr_writing *w)
         if (!t->lossy)
             continue;
         t->rmse = x->overflowed > 0 ? NAN : x->n == 0 ? 0 : sqrt(x->dd / (double)x->n);
-        t->cosine = x->overflowed > 0 ? NAN : cosine_of(x);
+        t->cosine = x->overflowed > 0 ? NAN : apr_cosine(x->ab, x->aa, x->bb);
         t->max_error = x->overflowed > 0 ? NAN : x->max;
     }
 }

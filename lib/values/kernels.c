@@ -1,5 +1,6 @@
 #include "values/kernels.h"
 
+#include <math.h>
 #include <pthread.h>
 
 #include "values/dtype.h"
@@ -53,6 +54,15 @@ double apr_fold(const double lane[APR_LANES])
         for (unsigned i = 0; i < half; i++)
             s[i] += s[i + half];
     return s[0];
+}
+
+double apr_cosine(double ab, double aa, double bb)
+{
+    if (aa == 0 || bb == 0)
+        return aa == bb;
+    const double product = aa * bb;
+    const double cosine = isnormal(product) ? ab / sqrt(product) : ab / sqrt(aa) / sqrt(bb);
+    return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
 /* A float whose exponent has all its bits: in an f16 there are 5 of them, in an f32 8, below the sign. */

@@ -136,6 +136,9 @@ const char *apr_bad_scale(const struct apr_kernels *k, const struct apr_dtype *d
 /* 16 lanes to one sum: 8+8, 4+4, 2+2, 1+1. */
 double apr_fold(const double lane[APR_LANES]);
 
+/* The cosine of two vectors by their sums of products: 1 when both are zero, 0 when one is; from -1 to 1, whatever rounding did. */
+double apr_cosine(double ab, double aa, double bb);
+
 /* IEEE binary16 to binary32, as F16C does it: exact, signalling NaNs quieted. */
 float apr_f16_to_f32(uint16_t h);
 

@@ -29,14 +29,7 @@ struct compare {
     size_t                nrows;
 };
 
-double cosine_of(const struct sums *s)
-{
-    if (s->aa == 0 || s->bb == 0)
-        return s->aa == s->bb;
-    const double product = s->aa * s->bb;
-    const double cosine = isnormal(product) ? s->ab / sqrt(product) : s->ab / sqrt(s->aa) / sqrt(s->bb);
-    return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
-}
+double cosine_of(const struct sums *s) { return apr_cosine(s->ab, s->aa, s->bb); }
 
 /* 1 when both sides are zero, NAN when A alone is. */
 static double norm_ratio_of(const struct sums *s)
