@@ -396,14 +396,10 @@ enum apr_code apr_open_trace(struct apr_model **m, const char *path, const struc
 
 bool apr_trace_last(const struct apr_tensor *t, uint64_t count, struct apr_tensor *view)
 {
-    static const unsigned last[] = { APR_STAGE_LM_HEAD, APR_STAGE_MOE_ROUTER, APR_STAGE_MOE_ROUTER_INDICES, APR_STAGE_MOE_FFN_OUT };
     struct apr_bytes stage;
     uint32_t layer;
-    bool may = false;
     apr_stage_split(t->name, &layer, &stage);
-    for (size_t i = 0; i < APR_LENGTH(last); i++)
-        may |= apr_stage_rank(stage) == last[i];
-    if (!may || count == 0 || t->count <= count || t->count % count != 0 || t->dtype->block != 1 || t->dtype->head != 0)
+    if (!apr_stage_is_of_last(apr_stage_rank(stage)) || count == 0 || t->count <= count || t->count % count != 0 || t->dtype->block != 1 || t->dtype->head != 0)
         return false;
     const size_t bytes = (size_t)count * t->dtype->bytes;
     *view = *t;

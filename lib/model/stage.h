@@ -17,6 +17,9 @@ enum {
 };
 const char *apr_stage_name(unsigned rank);
 
+/* Is it one that is saved of the last position alone, unless all are asked for: lm_head, those of experts? */
+bool apr_stage_is_of_last(unsigned rank);
+
 /* A tensor name of a trace, "layer-3/ffn_out" or "lm_head", taken apart: *layer is APR_WHOLE_MODEL for the latter. */
 #define APR_WHOLE_MODEL UINT32_MAX
 void apr_stage_split(struct apr_bytes name, uint32_t *layer, struct apr_bytes *stage);

@@ -103,13 +103,6 @@ static const struct apr_tensor *find(const struct trace *t, uint32_t layer, unsi
 
 bool has_reference(const struct trace *t, uint32_t layer, unsigned stage) { return find(t, layer, stage) != NULL; }
 
-/* Of lm_head and the router there may be all positions on one side, and the last one on the other. */
-static bool holds_last(unsigned stage)
-{
-    return stage == APR_STAGE_LM_HEAD || stage == APR_STAGE_MOE_ROUTER || stage == APR_STAGE_MOE_ROUTER_INDICES ||
-        stage == APR_STAGE_MOE_FFN_OUT;
-}
-
 void begin_comparison(struct trace *t, struct stage_row *r)
 {
     struct comparing *const c = t->comparing;
@@ -118,7 +111,7 @@ void begin_comparison(struct trace *t, struct stage_row *r)
         return;
     c->met[x - c->m->tensor] = true;
     c->view = *x;
-    if (x->count != r->count && holds_last(r->stage) && t->o->cut.to == 0)
+    if (t->o->cut.to == 0)
         (void)apr_trace_last(x, r->count, &c->view);
     c->in = apr_input_of(t->o->cli.run.kernels, c->m, &c->view);
     c->ab = c->aa = c->bb = c->dd = c->max = 0;
@@ -167,16 +160,6 @@ void add_comparison(struct trace *t, const float *x, uint64_t first, size_t n)
     }
 }
 
-/* As apr-diff has it. */
-static double cosine_of(const struct comparing *c)
-{
-    if (c->aa == 0 || c->bb == 0)
-        return c->aa == c->bb;
-    const double product = c->aa * c->bb;
-    const double cosine = isnormal(product) ? c->ab / sqrt(product) : c->ab / sqrt(c->aa) / sqrt(c->bb);
-    return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
-}
-
 static enum apr_code note_here(struct trace *t, const struct stage_row *r, struct apr_error *e)
 {
     struct comparing *const c = t->comparing;
@@ -198,7 +181,7 @@ enum apr_code end_comparison(struct trace *t, struct stage_row *r, struct apr_er
     APR_TRY(apr_model_intact(c->m, e));
     r->index = APR_NOWHERE;
     if (r->compared) {
-        r->cosine = cosine_of(c);
+        r->cosine = apr_cosine(c->ab, c->aa, c->bb);
         r->max_diff = c->max;
         r->rms_diff = r->count > 0 ? sqrt(c->dd / (double)r->count) : 0;
         r->mismatches = c->nonfinite;

@@ -250,13 +250,12 @@ void free_measure(struct trace *t)
 
 /* ---- a stage as a run hands it over --------------------------------------------------------------------------------- */
 
-/* Of the router's stages there is the last position alone, unless positions are asked for. */
+/* Of some stages there is the last position alone, unless positions are asked for. */
 static struct span rows_of(const struct trace *t, const struct apr_stage_values *v, uint64_t n)
 {
-    const bool last = v->stage == APR_STAGE_MOE_ROUTER || v->stage == APR_STAGE_MOE_ROUTER_INDICES || v->stage == APR_STAGE_MOE_FFN_OUT;
     struct span s = t->o->cut;
     if (s.to == 0)
-        s = last ? (struct span){ positions_of(t) - 1, positions_of(t) } : (struct span){ v->position, v->position + n };
+        s = apr_stage_is_of_last(v->stage) ? (struct span){ positions_of(t) - 1, positions_of(t) } : (struct span){ v->position, v->position + n };
     const uint64_t end = apr_min(s.to, v->position + n);
     s.from = s.from > v->position ? s.from - v->position : 0;
     s.to = end > v->position ? end - v->position : 0;
