@@ -1,6 +1,7 @@
 /* The forward pass of the input. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "trace.h"
@@ -19,8 +20,9 @@ static enum apr_code stage(void *ctx, const struct apr_stage_values *v, struct a
 
 /* ---- logits --------------------------------------------------------------------------------------------------------- */
 
-/* Those of the rows of the stage, some at a time: all of a long run would be more than everything else. */
-static enum apr_code take_logits(struct trace *t, struct apr_error *e)
+/* Those of the rows of the stage, some at a time: all of a long run would be more than everything else. last: gets the last position's, if
+ * it is among them. */
+static enum apr_code take_logits(struct trace *t, float *last, struct apr_error *e)
 {
     const uint64_t vocab = t->engine.net->vocab, n = positions_of(t);
     const struct span rows = t->o->cut.to > 0 ? t->o->cut : (struct span){ n - 1, n };
@@ -35,6 +37,8 @@ static enum apr_code take_logits(struct trace *t, struct apr_error *e)
         const struct apr_stage_values v = { .stage = APR_STAGE_LM_HEAD, .layer = APR_WHOLE_MODEL, .ndim = 2, .dim = { now, vocab },
                                             .position = i, .values = out };
         code = apr_sequence_logits(t->sequence, i, now, NULL, out, e);
+        if (code == APR_OK && i + now == n)
+            memcpy(last, out + (now - 1) * vocab, vocab * sizeof *out);
         if (code == APR_OK)
             code = put_values(t, out, now * vocab, e);
         if (code == APR_OK && t->o->stop_at_nan)
@@ -46,12 +50,22 @@ static enum apr_code take_logits(struct trace *t, struct apr_error *e)
     return t->nonfinite.found ? stop_run(t, e) : APR_OK;
 }
 
-static enum apr_code last_logits(struct trace *t, struct apr_error *e)
+/* The stage, if it is looked at, and the last position's in any case: made once, as they are the model's largest product. */
+static enum apr_code make_logits(struct trace *t, struct apr_error *e)
 {
-    t->logits = malloc(t->engine.net->vocab * sizeof *t->logits);
-    if (t->logits == NULL)
-        return apr_no_memory(e);
-    return apr_sequence_logits(t->sequence, positions_of(t) - 1, 1, NULL, t->logits, e);
+    const uint64_t n = positions_of(t);
+    const bool wanted = is_wanted(t, APR_WHOLE_MODEL, APR_STAGE_LM_HEAD), has_last = t->o->cut.to == 0 || t->o->cut.to == n;
+    float *const last = malloc(t->engine.net->vocab * sizeof *last);
+    enum apr_code code = last == NULL ? apr_no_memory(e) : APR_OK;
+    if (code == APR_OK && wanted)
+        code = take_logits(t, last, e);
+    if (code == APR_OK && !(wanted && has_last))
+        code = apr_sequence_logits(t->sequence, n - 1, 1, NULL, last, e);
+    if (code == APR_OK)
+        t->logits = last;
+    else
+        free(last);
+    return code;
 }
 
 /* ---- the run -------------------------------------------------------------------------------------------------------- */
@@ -104,10 +118,8 @@ enum apr_code run_input(struct trace *t, struct apr_error *e)
     const bool head = t->engine.net->head.w.in != NULL;
     APR_TRY(begin_sequence(t, e));
     enum apr_code code = run_layers(t, e);
-    if (code == APR_OK && head && is_wanted(t, APR_WHOLE_MODEL, APR_STAGE_LM_HEAD))
-        code = take_logits(t, e);
     if (code == APR_OK && head)
-        code = last_logits(t, e);
+        code = make_logits(t, e);
     if (code != APR_OK && t->stopped)
         code = APR_OK;
     return code == APR_OK ? check_seen(t, e) : code;
