@@ -24,9 +24,8 @@ struct judging {
     { "--imatrix", APR_OPTION_IMATRIX, &(j)->imatrix, "FILE", "write how much each column of its matrices counts there, or in the input", \
       .needs = "--perplexity --tokens --tokens-file --prompt", .against = "--greedy" },
 
-/* Is anything of it asked for? -1, or the exit code of what was told about its options. */
+/* Is anything of it asked for? */
 static inline bool is_judging(const struct judging *j) { return j->perplexity != NULL || j->kld != NULL || j->imatrix != NULL; }
-static inline int check_judging(const struct apr_cli *c, struct judging *j) { return (void)c, (void)j, -1; }
 
 /* Does it, with t->engine open, net and team there. t->judgement is what it found; end_judging frees it, in any case. */
 APR_MUST_CHECK enum apr_code judge(struct trace *t, struct apr_error *e);

@@ -82,10 +82,11 @@ static enum apr_code take_file(struct trace *t, struct judgement *g, struct apr_
 }
 
 /* Ids need no tokenizer, but if there is one it says what a window begins with. */
-static void find_bos(struct trace *t, struct judgement *g)
+static enum apr_code find_bos(struct trace *t, struct judgement *g, struct apr_error *e)
 {
-    struct apr_error none;
-    g->has_bos = need_encoder(&t->engine, t->o, &none) == APR_OK && apr_encoder_adds_bos(t->engine.encoder, &g->bos);
+    APR_TRY(try_encoder(&t->engine, t->o, e));
+    g->has_bos = t->engine.encoder != NULL && apr_encoder_adds_bos(t->engine.encoder, &g->bos);
+    return APR_OK;
 }
 
 static enum apr_code read_text(struct trace *t, struct judgement *g, struct apr_error *e)
@@ -95,8 +96,9 @@ static enum apr_code read_text(struct trace *t, struct judgement *g, struct apr_
     enum apr_code code = apr_source_open(&s, j->perplexity, &t->o->cli.run, e);
     if (code == APR_OK)
         code = apr_source_end(s, take_file(t, g, s->map, e), e);
+    if (code == APR_OK)
+        code = find_bos(t, g, e);
     if (code == APR_OK) {
-        find_bos(t, g);
         g->window = (struct apr_windows){ .id = g->ids.id, .bos = g->has_bos ? &g->bos : NULL, .n = g->ids.n,
                                           .length = j->window_given ? j->window : apr_windows_length(t->engine.net) };
         code = apr_windows_check(&g->window, t->engine.net, e);
