@@ -180,6 +180,21 @@ void apr_input_doubles(const struct apr_input *in, struct apr_window *w, uint64_
         out[i] = changed(in, (float)out[i]);
 }
 
+void apr_input_all_floats(const struct apr_input *in, struct apr_window *w, uint64_t first, uint64_t n, float *out)
+{
+    double wide[APR_STRETCH];
+    for (uint64_t now; n > 0; first += now, out += now, n -= now) {
+        now = apr_min(n, APR_STRETCH);
+        if (!in->wide) {
+            apr_input_floats(in, w, first, (size_t)now, out);
+            continue;
+        }
+        apr_input_doubles(in, w, first, (size_t)now, wide);
+        for (size_t i = 0; i < now; i++)
+            out[i] = (float)wide[i];
+    }
+}
+
 void apr_input_whole(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, uint64_t *out)
 {
     assert(in->whole);

@@ -51,6 +51,9 @@ static inline const struct apr_tensor *apr_input_part(const struct apr_input *in
 void apr_input_floats(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, float *out);
 void apr_input_doubles(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, double *out);
 
+/* Any number of them as floats, wide ones rounded. */
+void apr_input_all_floats(const struct apr_input *in, struct apr_window *w, uint64_t first, uint64_t n, float *out);
+
 /* The same of an input marked whole: the integers, little-endian. */
 void apr_input_whole(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, uint64_t *out);
 

@@ -1,6 +1,5 @@
 #include "forward/matrix.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -14,27 +13,6 @@
 #define MOST_POSITIONS 1024u  /* at a time */
 
 /* ---- rows ----------------------------------------------------------------------------------------------------------- */
-
-static void stretch(const struct apr_input *in, uint64_t first, size_t n, float *out)
-{
-    if (!in->wide) {
-        apr_input_floats(in, NULL, first, n, out);
-        return;
-    }
-    double wide[APR_STRETCH];
-    apr_input_doubles(in, NULL, first, n, wide);
-    for (size_t i = 0; i < n; i++)
-        out[i] = (float)wide[i];
-}
-
-/* Elements side by side, n of them, however many. */
-static void elements(const struct apr_input *in, uint64_t first, size_t n, float *out)
-{
-    for (size_t now; n > 0; first += now, out += now, n -= now) {
-        now = (size_t)apr_min(n, APR_STRETCH);
-        stretch(in, first, now, out);
-    }
-}
 
 /* A row as it is stored, where it lies in one piece of whole blocks and is what it will be: else NULL. *t is the tensor that has it. */
 static const unsigned char *stored_row(const struct apr_matrix *w, uint64_t row, const struct apr_tensor **t)
@@ -63,7 +41,7 @@ void apr_matrix_rows(const struct apr_matrix *w, uint64_t first, size_t n, float
         if (stored != NULL)
             w->in->k->decode[apr_dtype_id(t->dtype)](t->data.at, stored, (size_t)w->nin, out);
         else
-            elements(w->in, (w->first + first + i) * w->nin, (size_t)w->nin, out);
+            apr_input_all_floats(w->in, NULL, (w->first + first + i) * w->nin, w->nin, out);
     }
 }
 

@@ -6,7 +6,6 @@
 
 #include "base/bytes.h"
 #include "base/fmath.h"
-#include "values/chunk.h"
 
 #define PI         3.14159265358979323846
 #define MOST_TURNS 65536u /* elements of a head that turn */
@@ -94,8 +93,7 @@ static enum apr_code stored_factors(const struct turning *t, const char *role_na
     float *const values = apr_net_room(t->g, t->half, sizeof *values);
     if (values == NULL)
         return apr_no_memory(t->g->e);
-    for (uint64_t at = 0; at < t->half; at += APR_STRETCH)
-        apr_input_floats(&in, NULL, at, (size_t)apr_min(t->half - at, APR_STRETCH), values + at);
+    apr_input_all_floats(&in, NULL, 0, t->half, values);
     *out = values;
     return APR_OK;
 }

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "values/chunk.h"
 
 #define MOST_ROLE 64 /* bytes of a role's name, with what stands behind it */
 
@@ -169,21 +168,6 @@ enum apr_code apr_net_piece(const struct apr_netting *g, const char *roles, uint
 
 /* ---- vectors -------------------------------------------------------------------------------------------------------- */
 
-static void read_floats(const struct apr_input *in, float *out)
-{
-    double wide[APR_STRETCH];
-    for (uint64_t at = 0; at < in->count; at += APR_STRETCH) {
-        const size_t n = (size_t)apr_min(in->count - at, APR_STRETCH);
-        if (!in->wide) {
-            apr_input_floats(in, NULL, at, n, out + at);
-            continue;
-        }
-        apr_input_doubles(in, NULL, at, n, wide);
-        for (size_t i = 0; i < n; i++)
-            out[at + i] = (float)wide[i];
-    }
-}
-
 static enum apr_code vector_of(const struct apr_netting *g, const struct apr_role *role, uint32_t layer, uint64_t *n, const float **out)
 {
     struct apr_piece p;
@@ -198,7 +182,7 @@ static enum apr_code vector_of(const struct apr_netting *g, const struct apr_rol
     float *const values = apr_net_room(g, *n, sizeof *values);
     if (values == NULL)
         return apr_no_memory(g->e);
-    read_floats(p.in, values);
+    apr_input_all_floats(p.in, NULL, 0, *n, values);
     *out = values;
     return APR_OK;
 }

@@ -92,16 +92,21 @@ static void suspect_qkv(struct suspects *s, const struct apr_layer *l, uint64_t 
     }
 }
 
-static void suspect_layer(struct suspects *s, const struct apr_layer *l, unsigned stage, uint64_t index)
+static void suspect_layer(struct suspects *s, enum apr_order order, const struct apr_layer *l, unsigned stage, uint64_t index)
 {
+    const bool after = order == APR_ORDER_AFTER;
     switch (stage) {
     case APR_STAGE_ATTN_NORM: suspect_norm(s, &l->attn_norm, index); break;
     case APR_STAGE_QKV_MATMUL: case APR_STAGE_QKV_BIAS: suspect_qkv(s, l, index); break;
     case APR_STAGE_ATTN_OUT: suspect_linear(s, &l->o, index); break;
-    case APR_STAGE_FFN_NORM: suspect_norm(s, &l->ffn_norm, index); break;
+    case APR_STAGE_FFN_NORM: suspect_norm(s, after ? &l->attn_norm : &l->ffn_norm, index); break;
     case APR_STAGE_FFN_GATE: suspect_linear(s, &l->ffn.gate, index); break;
     case APR_STAGE_FFN_UP: suspect_linear(s, &l->ffn.up, index); break;
     case APR_STAGE_FFN_OUT: suspect_linear(s, &l->ffn.down, index); break;
+    case APR_STAGE_POST_FFN_RESIDUAL:
+        if (after)
+            suspect_norm(s, &l->ffn_norm, index);
+        break;
     default: break;
     }
 }
@@ -118,7 +123,7 @@ static struct suspects suspects_of(const struct trace *t, const struct nonfinite
     } else if (f->stage == APR_STAGE_LM_HEAD) {
         suspect_linear(&s, &net->head, f->index);
     } else if (f->layer < net->nlayer) {
-        suspect_layer(&s, &net->layer[f->layer], f->stage, f->index);
+        suspect_layer(&s, net->order, &net->layer[f->layer], f->stage, f->index);
     }
     return s;
 }

@@ -24,7 +24,6 @@ struct weights {
 
 struct scratch {
     struct apr_window window;
-    double            wide[APR_STRETCH];
 };
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
@@ -152,17 +151,7 @@ static enum apr_code make(void *ctx, const struct apr_pieces *p, void *scratch, 
     }
     const struct apr_input in = input_of(w, p->input);
     const uint64_t first = p->first * PIECE;
-    const size_t all = (size_t)apr_min(in.count - first, PIECE);
-    for (size_t i = 0, n; i < all; i += n) {
-        n = (size_t)apr_min(all - i, APR_STRETCH);
-        if (!in.wide) {
-            apr_input_floats(&in, &own->window, first + i, n, out + i);
-            continue;
-        }
-        apr_input_doubles(&in, &own->window, first + i, n, own->wide);
-        for (size_t k = 0; k < n; k++)
-            out[i + k] = (float)own->wide[k];
-    }
+    apr_input_all_floats(&in, &own->window, first, apr_min(in.count - first, PIECE), out);
     apr_window_rest(&own->window);
     return APR_OK;
 }
