@@ -9,10 +9,11 @@
 #include "base/fmath.h"
 #include "base/table.h"
 #include "family/missing.h"
+#include "family/stored.h"
 #include "model/format.h"
 #include "model/model.h"
+#include "ui/report.h"
 
-#define MOST_PARTS  65536u /* experts of a layer */
 #define MOST_LAYERS 65536u
 #define MOST_FACTORS 65536u
 
@@ -151,121 +152,85 @@ static size_t describe_chain(const struct apr_transform *chain, size_t n, char *
 
 /* A role in a layer, as it is stored and as it is wished for. */
 struct task {
-    const struct apr_role    *role;
-    uint32_t                  layer;
-    enum apr_dialect          from;
-    const struct apr_tensor **part; /* n of them, in the wishes' memory */
-    size_t                    n;
-    struct apr_transform      chain_from[APR_MAX_STEPS], chain_to[APR_MAX_STEPS];
-    size_t                    nfrom, nto;
-    uint64_t                  dim[APR_MAX_DIMS]; /* of one tensor on the HuggingFace side */
-    unsigned                  ndim;
-    const char               *transform;
+    struct apr_stored    of; /* its parts are in the wishes' memory */
+    struct apr_transform chain_to[APR_MAX_STEPS];
+    size_t               nto;
+    const char          *transform;
 };
-
-static const char *shown(const uint64_t *dim, unsigned ndim, char text[176])
-{
-    size_t at = 0;
-    text[at++] = '[';
-    for (unsigned i = 0; i < ndim && at < 150; i++)
-        at += (size_t)snprintf(text + at, 176 - at, "%s%llu", i > 0 ? ", " : "", (unsigned long long)dim[i]);
-    snprintf(text + at, 176 - at, "]");
-    return text;
-}
 
 static enum apr_code check_part(const struct wishing *g, const struct task *t, size_t number)
 {
-    const struct apr_tensor *const has = t->part[number];
+    const struct apr_tensor *const has = t->of.part[number];
     uint64_t dim[APR_MAX_DIMS];
-    unsigned ndim = t->ndim;
+    unsigned ndim;
     char stored[176], wanted[176];
-    memcpy(dim, t->dim, sizeof dim);
-    if (!apr_transform_shape(t->chain_from, t->nfrom, t->from == APR_HF ? 0 : number, dim, &ndim))
+    if (!apr_stored_shape(&t->of, number, dim, &ndim))
         return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name, ": the shape %s that family %.*s gives its role does not go through %s",
-                               shown(t->dim, t->ndim, wanted), APR_PRINTED(family_name(g)), t->transform);
+                               apr_spell_shape(t->of.dim, t->of.ndim, wanted), APR_PRINTED(family_name(g)), t->transform);
     if (apr_same_shape(dim, ndim, has->dim, has->ndim))
         return APR_OK;
     return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name, " has the shape %s, family %.*s wants %s; --keep-names carries it as it is",
-                           shown(has->dim, has->ndim, stored), APR_PRINTED(family_name(g)), shown(dim, ndim, wanted));
+                           apr_spell_shape(has->dim, has->ndim, stored), APR_PRINTED(family_name(g)), apr_spell_shape(dim, ndim, wanted));
 }
 
 static enum apr_code prepare(struct wishing *g, struct task *t)
 {
     char text[256];
     struct apr_error why;
-    const bool told = apr_binding_shape(g->b, t->role, t->dim, &t->ndim);
-    const bool chained = apr_binding_chain(g->b, t->role, t->from, t->chain_from, &t->nfrom, &why) == APR_OK &&
-                         apr_binding_chain(g->b, t->role, g->to, t->chain_to, &t->nto, &why) == APR_OK;
-    if (!told && (!chained || t->nfrom > 0))
-        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->part[0]->name, ": a size of role %.*s of family %.*s is in no metadata: --config FILE gives one",
-                               APR_PRINTED(t->role->name), APR_PRINTED(family_name(g)));
+    const bool told = apr_binding_shape(g->b, t->of.role, t->of.dim, &t->of.ndim);
+    const bool chained = apr_binding_chain(g->b, t->of.role, t->of.dialect, t->of.chain, &t->of.nchain, &why) == APR_OK &&
+                         apr_binding_chain(g->b, t->of.role, g->to, t->chain_to, &t->nto, &why) == APR_OK;
+    if (!told && (!chained || t->of.nchain > 0))
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->of.part[0]->name, ": a size of role %.*s of family %.*s is in no metadata: --config FILE gives one",
+                               APR_PRINTED(t->of.role->name), APR_PRINTED(family_name(g)));
     if (!chained) {
         *g->e = why;
         return why.code;
     }
-    if (!told) { /* the tensor is how it is on that side */
-        memcpy(t->dim, t->part[0]->dim, sizeof t->dim);
-        t->ndim = t->part[0]->ndim;
-    }
-    size_t n = describe_chain(t->chain_from, t->nfrom, text, sizeof text, 0);
+    if (!told)
+        apr_stored_take_shape(&t->of);
+    size_t n = describe_chain(t->of.chain, t->of.nchain, text, sizeof text, 0);
     n = describe_chain(t->chain_to, t->nto, text, sizeof text, n);
     if (n > 0) {
         struct apr_bytes kept;
         APR_TRY(keep(g, text, &kept));
         t->transform = (const char *)kept.at;
     }
-    for (size_t i = 0; i < t->n; i++)
+    for (size_t i = 0; i < t->of.n; i++)
         APR_TRY(check_part(g, t, i));
     return APR_OK;
 }
 
 static enum apr_code transform_fault(const struct wishing *g, const struct task *t, const struct apr_error *why)
 {
-    return apr_fail_tensor(g->e, why->code, APR_NOWHERE, t->part[0]->name, ": %s; --keep-names carries it as it is", why->text);
+    return apr_fail_tensor(g->e, why->code, APR_NOWHERE, t->of.part[0]->name, ": %s; --keep-names carries it as it is", why->text);
 }
 
 /* Output number `number` of the task: an expert, a part of a split. */
 static enum apr_code wish_part(struct wishing *g, const struct task *t, uint64_t number)
 {
-    struct apr_wish x = { .role = t->role, .transform = t->transform };
-    struct apr_view view = apr_view_of(t->part, t->n, number);
+    struct apr_wish x = { .role = t->of.role, .transform = t->transform };
+    struct apr_view view;
     struct apr_error why;
     const unsigned part = g->to == APR_HF ? 0 : (unsigned)number;
-    memcpy(x.dim, t->dim, sizeof x.dim);
-    x.ndim = t->ndim;
-    if (!apr_transform_shape(t->chain_to, t->nto, number, x.dim, &x.ndim))
-        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->part[0]->name, ": its shape does not go through %s", t->transform);
-    enum apr_code code = apr_view_back(&view, t->chain_to, t->nto, t->dim, t->ndim, &why);
-    if (code == APR_OK)
-        code = apr_view_forth(&view, t->chain_from, t->nfrom, t->dim, t->ndim, &why);
-    if (code != APR_OK)
+    if (!apr_stored_other_shape(&t->of, t->chain_to, t->nto, number, x.dim, &x.ndim))
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->of.part[0]->name, ": its shape does not go through %s", t->transform);
+    if (apr_stored_view(&t->of, t->chain_to, t->nto, number, &view, &why) != APR_OK)
         return transform_fault(g, t, &why);
-    APR_TRY(spell(g, t->role, part, t->layer, (uint32_t)number, &x.name));
-    APR_TRY(describe_parts(g, t->part, t->n, &x.from));
+    APR_TRY(spell(g, t->of.role, part, t->of.layer, (uint32_t)number, &x.name));
+    APR_TRY(describe_parts(g, t->of.part, t->of.n, &x.from));
     const struct apr_input in = apr_input_through(g->k, g->m, &view, x.dim, x.ndim);
     return add(g, &x, &in);
 }
 
 static enum apr_code wish_role(struct wishing *g, struct task *t)
 {
-    uint64_t n = g->to == APR_HF ? 1 : t->role->known[g->to].n;
+    uint64_t n = g->to == APR_HF ? 1 : t->of.role->known[g->to].n;
     APR_TRY(prepare(g, t));
-    if (g->to == APR_HF && apr_role_stacked(t->role) && !apr_binding_size(g->b, t->role->transform[0].n[0], &n))
+    if (g->to == APR_HF && apr_role_stacked(t->of.role) && !apr_binding_size(g->b, t->of.role->transform[0].n[0], &n))
         n = 0;
-    for (uint64_t i = 0; i < n && i < MOST_PARTS; i++)
+    for (uint64_t i = 0; i < n && i < APR_MOST_PARTS; i++)
         APR_TRY(wish_part(g, t, i));
-    return APR_OK;
-}
-
-/* The parts of a role in a layer, into the wishes' memory; t->n is 0 when one is missing. */
-static enum apr_code take_parts(struct wishing *g, struct task *t)
-{
-    t->from = apr_binding_dialect(g->b, t->role, t->layer);
-    t->n = apr_binding_parts(g->b, t->role, t->layer, g->part, MOST_PARTS);
-    t->part = apr_arena_alloc(&g->w->arena, (t->n + 1) * sizeof *t->part);
-    if (t->part == NULL)
-        return apr_no_memory(g->e);
-    memcpy(t->part, g->part, t->n * sizeof *t->part);
     return APR_OK;
 }
 
@@ -340,13 +305,11 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
         return unknown_tensor(g, t);
     if (is_copy(g, &s, t))
         return apr_wishes_leave_out(g->w, t->name, "equal to the embedding", g->e);
-    task.role = s.role;
-    task.layer = s.layer;
     APR_TRY(count_part(g, &s, &seen));
     if (s.dialect != apr_binding_dialect(g->b, s.role, s.layer))
         return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name, " is there in two dialects; --drop leaves one out");
-    APR_TRY(take_parts(g, &task));
-    return task.n == 0 || seen < task.n ? APR_OK : wish_role(g, &task);
+    APR_TRY(apr_stored_find(&task.of, g->b, s.role, s.layer, g->part, &g->w->arena, g->e));
+    return task.of.n == 0 || seen < task.of.n ? APR_OK : wish_role(g, &task);
 }
 
 /* What a converter writes where the model has none of its own: the head that is the embedding. */
@@ -355,14 +318,14 @@ static enum apr_code take_fallbacks(struct wishing *g)
     const struct apr_family *const f = apr_binding_family(g->b);
     for (size_t i = 0; i < f->nrole && g->to == APR_GGUF; i++) {
         const struct apr_role *const r = &f->role[i], *const other = apr_family_role(f, r->fallback);
-        struct task task = { .role = other };
+        struct task task = { 0 };
         uint64_t n;
         if (other == NULL || r->layered || apr_binding_dialect(g->b, r, 0) != APR_NDIALECTS || (r->when != NULL && (!apr_binding_size(g->b, r->when, &n) || n == 0)))
             continue;
-        APR_TRY(take_parts(g, &task));
-        if (task.n != 1 || task.from == APR_GGUF)
+        APR_TRY(apr_stored_find(&task.of, g->b, other, 0, g->part, &g->w->arena, g->e));
+        if (task.of.n != 1 || task.of.dialect == APR_GGUF)
             continue;
-        task.role = r;
+        task.of.role = r;
         APR_TRY(wish_role(g, &task));
     }
     return APR_OK;
@@ -491,7 +454,7 @@ static enum apr_code put_in_order(struct wishing *g)
 {
     const size_t n = g->m->ntensor;
     g->order = malloc((n + 1) * sizeof *g->order);
-    g->part = malloc(MOST_PARTS * sizeof *g->part);
+    g->part = malloc(APR_MOST_PARTS * sizeof *g->part);
     if (g->order == NULL || g->part == NULL)
         return apr_no_memory(g->e);
     for (size_t i = 0; i < n; i++)

@@ -310,7 +310,7 @@ enum apr_code apr_net_new(struct apr_net **out, const struct apr_kernels *k, con
                           struct apr_error *e)
 {
     struct apr_net *const n = *out = calloc(1, sizeof *n);
-    const struct apr_tensor **const part = malloc(APR_NET_PARTS * sizeof *part);
+    const struct apr_tensor **const part = malloc(APR_MOST_PARTS * sizeof *part);
     enum apr_code code = n == NULL || part == NULL ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK) {
         struct apr_netting g = { n, k, m, b, part, e };

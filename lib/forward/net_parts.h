@@ -3,11 +3,12 @@
 #define APR_NET_PARTS_H
 
 #include "base/arena.h"
+#include "family/stored.h"
 #include "family/terms.h"
 #include "forward/net.h"
 #include "model/stage.h"
 
-/* What it is put together with. part: room for the tensors of one role, MOST_PARTS of them. */
+/* What it is put together with. part: room for the tensors of one role, APR_MOST_PARTS of them. */
 struct apr_netting {
     struct apr_net           *n;
     const struct apr_kernels *k;
@@ -17,20 +18,19 @@ struct apr_netting {
     struct apr_error         *e;
 };
 
-#define APR_NET_PARTS 65536u /* tensors of a role in a layer: experts */
-
 /* ---- weights (net_weights.c) ------------------------------------------------------------------------------------------ */
 
 /* The first of the roles (blanks part their names) that the model has in the layer, or NULL. */
 const struct apr_role *apr_net_role(const struct apr_netting *g, const char *roles, uint32_t layer);
 
-/* A tensor as the forward pass wants it, and what it was made of. in NULL: the model has none.
- *   number  which of the tensors that the role is in a GGUF: 0, but 1 for what lies behind gates */
+/* A tensor as the forward pass wants it, and what it was made of. in NULL: the model has none. */
 struct apr_piece {
     const struct apr_input  *in;
     const struct apr_role   *role;
     const struct apr_tensor *stored; /* the first of those it is made of */
 };
+
+/* number: which of the tensors that the role is in a GGUF: 0, but 1 for what lies behind gates. */
 APR_MUST_CHECK enum apr_code apr_net_piece(const struct apr_netting *g, const char *roles, uint32_t layer, unsigned number,
                                            struct apr_piece *p);
 

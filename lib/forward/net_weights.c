@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "ui/report.h"
 
 #define MOST_ROLE 64 /* bytes of a role's name, with what stands behind it */
 
@@ -45,33 +46,18 @@ const struct apr_role *apr_net_role(const struct apr_netting *g, const char *rol
 
 /* ---- pieces --------------------------------------------------------------------------------------------------------- */
 
-/* A role in a layer, as it is stored (from) and as it is wanted (to). dim: of one tensor on the HuggingFace side. */
+/* A role in a layer, as it is stored and as it is wanted. */
 struct task {
-    const struct apr_role    *role;
-    uint32_t                  layer;
-    const struct apr_tensor **part;
-    size_t                    n;
-    struct apr_transform      from[APR_MAX_STEPS], to[APR_MAX_STEPS];
-    size_t                    nfrom, nto;
-    uint64_t                  dim[APR_MAX_DIMS];
-    unsigned                  ndim;
+    struct apr_stored    of;
+    struct apr_transform to[APR_MAX_STEPS];
+    size_t               nto;
 };
-
-static const char *shown(const uint64_t *dim, unsigned ndim, char text[176])
-{
-    size_t at = 0;
-    text[at++] = '[';
-    for (unsigned i = 0; i < ndim && at < 150; i++)
-        at += (size_t)snprintf(text + at, 176 - at, "%s%llu", i > 0 ? ", " : "", (unsigned long long)dim[i]);
-    snprintf(text + at, 176 - at, "]");
-    return text;
-}
 
 static enum apr_code wrong_shape(const struct apr_netting *g, const struct apr_tensor *t, const uint64_t *dim, unsigned ndim)
 {
     char has[176], wanted[176];
     return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name, " has the shape %s, family %.*s with these sizes wants %s",
-                           shown(t->dim, t->ndim, has), APR_PRINTED(g->n->family), shown(dim, ndim, wanted));
+                           apr_spell_shape(t->dim, t->ndim, has), APR_PRINTED(g->n->family), apr_spell_shape(dim, ndim, wanted));
 }
 
 /* Heads stay as HuggingFace has them, so that halves turn in every container; and rows that a converter only cuts off stay too. */
@@ -82,80 +68,64 @@ static bool is_undone(const struct apr_transform *t)
 
 static enum apr_code find_chains(const struct apr_netting *g, struct task *t)
 {
+    struct apr_stored *const s = &t->of;
     struct apr_transform gguf[APR_MAX_STEPS];
     size_t n;
-    const enum apr_dialect stored = apr_binding_dialect(g->b, t->role, t->layer);
-    APR_TRY(apr_binding_chain(g->b, t->role, stored, t->from, &t->nfrom, g->e));
-    APR_TRY(apr_binding_chain(g->b, t->role, APR_GGUF, gguf, &n, g->e));
+    APR_TRY(apr_binding_chain(g->b, s->role, s->dialect, s->chain, &s->nchain, g->e));
+    APR_TRY(apr_binding_chain(g->b, s->role, APR_GGUF, gguf, &n, g->e));
     for (size_t i = 0; i < n; i++)
         if (!is_undone(&gguf[i]))
             t->to[t->nto++] = gguf[i];
-    if (apr_binding_shape(g->b, t->role, t->dim, &t->ndim))
+    if (apr_binding_shape(g->b, s->role, s->dim, &s->ndim))
         return APR_OK;
-    if (t->nfrom + t->nto > 0)
-        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->part[0]->name, ": a size of role %.*s of family %.*s is in no metadata",
-                               APR_PRINTED(t->role->name), APR_PRINTED(g->n->family));
-    memcpy(t->dim, t->part[0]->dim, sizeof t->dim);
-    t->ndim = t->part[0]->ndim;
+    if (s->nchain + t->nto > 0)
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, s->part[0]->name, ": a size of role %.*s of family %.*s is in no metadata",
+                               APR_PRINTED(s->role->name), APR_PRINTED(g->n->family));
+    apr_stored_take_shape(s);
     return APR_OK;
 }
 
 /* Is every tensor shaped as the contract says? */
-static enum apr_code check_shapes(const struct apr_netting *g, const struct task *t)
+static enum apr_code check_shapes(const struct apr_netting *g, const struct apr_stored *s)
 {
-    const bool apart = apr_binding_dialect(g->b, t->role, t->layer) == APR_HF;
-    for (size_t i = 0; i < t->n; i++) {
+    for (size_t i = 0; i < s->n; i++) {
         uint64_t dim[APR_MAX_DIMS];
-        unsigned ndim = t->ndim;
-        memcpy(dim, t->dim, sizeof dim);
-        if (!apr_transform_shape(t->from, t->nfrom, apart ? 0 : i, dim, &ndim))
-            return wrong_shape(g, t->part[i], t->dim, t->ndim);
-        if (!apr_same_shape(dim, ndim, t->part[i]->dim, t->part[i]->ndim))
-            return wrong_shape(g, t->part[i], dim, ndim);
+        unsigned ndim;
+        if (!apr_stored_shape(s, i, dim, &ndim))
+            return wrong_shape(g, s->part[i], s->dim, s->ndim);
+        if (!apr_same_shape(dim, ndim, s->part[i]->dim, s->part[i]->ndim))
+            return wrong_shape(g, s->part[i], dim, ndim);
     }
-    return APR_OK;
-}
-
-static enum apr_code take_parts(const struct apr_netting *g, struct task *t)
-{
-    t->n = apr_binding_parts(g->b, t->role, t->layer, g->part, APR_NET_PARTS);
-    if (t->n == 0)
-        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "a tensor of role %.*s of layer %u is missing", APR_PRINTED(t->role->name), t->layer);
-    t->part = apr_net_room(g, t->n, sizeof *t->part);
-    if (t->part == NULL)
-        return apr_no_memory(g->e);
-    memcpy(t->part, g->part, t->n * sizeof *t->part);
     return APR_OK;
 }
 
 static enum apr_code see(const struct apr_netting *g, const struct task *t, unsigned number, struct apr_piece *p)
 {
-    struct apr_view view = apr_view_of(t->part, t->n, number);
+    const struct apr_tensor *const first = t->of.part[0];
+    struct apr_view view;
     struct apr_error why;
     uint64_t dim[APR_MAX_DIMS];
-    unsigned ndim = t->ndim;
-    memcpy(dim, t->dim, sizeof dim);
-    if (!apr_transform_shape(t->to, t->nto, number, dim, &ndim))
-        return wrong_shape(g, t->part[0], t->dim, t->ndim);
-    enum apr_code code = apr_view_back(&view, t->to, t->nto, t->dim, t->ndim, &why);
-    if (code == APR_OK)
-        code = apr_view_forth(&view, t->from, t->nfrom, t->dim, t->ndim, &why);
-    if (code != APR_OK)
-        return apr_fail_tensor(g->e, code, APR_NOWHERE, t->part[0]->name, ": %s", why.text);
+    unsigned ndim;
+    if (!apr_stored_other_shape(&t->of, t->to, t->nto, number, dim, &ndim))
+        return wrong_shape(g, first, t->of.dim, t->of.ndim);
+    if (apr_stored_view(&t->of, t->to, t->nto, number, &view, &why) != APR_OK)
+        return apr_fail_tensor(g->e, why.code, APR_NOWHERE, first->name, ": %s", why.text);
     const struct apr_input in = apr_input_through(g->k, g->m, &view, dim, ndim);
     if (!in.decodable)
-        return apr_fail_tensor(g->e, APR_EUNSUPPORTED, APR_NOWHERE, t->part[0]->name, " is of dtype %s, which nothing decodes",
-                               t->part[0]->dtype->name);
-    *p = (struct apr_piece){ apr_input_keep(&g->n->arena, &in), t->role, t->part[0] };
+        return apr_fail_tensor(g->e, APR_EUNSUPPORTED, APR_NOWHERE, first->name, " is of dtype %s, which nothing decodes",
+                               first->dtype->name);
+    *p = (struct apr_piece){ apr_input_keep(&g->n->arena, &in), t->of.role, first };
     return p->in == NULL ? apr_no_memory(g->e) : APR_OK;
 }
 
 static enum apr_code take(const struct apr_netting *g, const struct apr_role *role, uint32_t layer, unsigned number, struct apr_piece *p)
 {
-    struct task t = { .role = role, .layer = layer };
-    APR_TRY(take_parts(g, &t));
+    struct task t = { 0 };
+    APR_TRY(apr_stored_find(&t.of, g->b, role, layer, g->part, &g->n->arena, g->e));
+    if (t.of.n == 0)
+        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "a tensor of role %.*s of layer %u is missing", APR_PRINTED(role->name), layer);
     APR_TRY(find_chains(g, &t));
-    APR_TRY(check_shapes(g, &t));
+    APR_TRY(check_shapes(g, &t.of));
     return see(g, &t, number, p);
 }
 
