@@ -152,7 +152,8 @@ static void a_contract_of_ones_own_leaves_nothing_out(void **state)
         char *const role = strstr((char *)contract.at, rows[i].role);
         assert_non_null(role);
         role[strlen("role: ")] = 'x';
-        expect_exit(test_tool(APR_TRACE, QWEN2, TOKENS, "--family-file", text_file("own.yaml", (const char *)contract.at), NULL), 2, rows[i].says);
+        const char *const own = text_file("own.yaml", (const char *)contract.at);
+        expect_exit(test_tool(APR_TRACE, QWEN2, TOKENS, "--family-file", own, NULL), 2, rows[i].says);
         test_free(&contract);
     }
 }

@@ -5,8 +5,8 @@
 
 const char *const apr_term_words[APR_NTERMS] = { /* as enum apr_term */
     "only", "layers", "hidden", "heads", "kv_heads", "head_k", "head_v", "context",
-    "parallel", "norm_after", "layer_norm", "eps", "act", "gate_in_up", "causal", "head",
-    "features",
+    "parallel", "norm_after", "layer_norm", "eps", "act", "gate_in_up", "causal",
+    "head", "features",
     "embed_scale", "residual_scale", "logit_scale", "logit_cap", "attn_scale", "attn_cap",
     "slides", "window", "temperature", "temperature_length", "latent_rank",
     "rope_dims", "rope_skip", "rope_base", "rope_adjacent", "rope_kind", "rope_factor",

@@ -42,8 +42,8 @@ bool apr_stored_other_shape(const struct apr_stored *s, const struct apr_transfo
     return shape_behind(s, to, nto, number, dim, ndim);
 }
 
-enum apr_code apr_stored_view(const struct apr_stored *s, const struct apr_transform *to, size_t nto, uint64_t number, struct apr_view *view,
-                              struct apr_error *e)
+enum apr_code apr_stored_view(const struct apr_stored *s, const struct apr_transform *to, size_t nto, uint64_t number,
+                              struct apr_view *view, struct apr_error *e)
 {
     *view = apr_view_of(s->part, s->n, number);
     APR_TRY(apr_view_back(view, to, nto, s->dim, s->ndim, e));

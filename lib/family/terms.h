@@ -23,8 +23,8 @@
  *   rope_dims (l)  0: heads do not turn; rope_skip: 0, elements of a head before them; rope_base (l): 10000; rope_adjacent: 0, halves
  *   rope_kind (l)  none default linear llama3 yarn longrope su dynamic; rope_factor rope_original rope_mscale rope_mscale_all rope_scale:
  *                  of that, as far as it is not where HuggingFace or GGUF keep it
- *   experts (l)    0: a dense layer; experts_used; expert_sigmoid: 0, softmax; expert_normalized: 0; expert_scale: 1;
- *                  expert_groups expert_groups_used: 1; expert_best_two: 0, a group is worth its best */
+ *   experts (l)    and experts_used (l), both needed where a model has routers; expert_sigmoid: 0, softmax; expert_normalized: 0;
+ *                  expert_scale: 1; expert_groups: 1; expert_groups_used: all; expert_best_two: 0, a group is worth its best */
 
 /* The value of a term in a layer; not known where the contract does not say, or the model does not tell what it needs. */
 struct apr_result apr_term(const struct apr_binding *b, enum apr_term term, uint64_t layer);

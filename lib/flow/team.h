@@ -1,5 +1,5 @@
-/* Threads that stay: for work that comes in thousands of small helpings, each a matter of microseconds, where a pass (flow/pass.h) would start
- * threads anew. */
+/* Threads that stay: for work that comes in thousands of small helpings, each a matter of microseconds, where a pass (flow/pass.h) would
+ * start threads anew. */
 #ifndef APR_TEAM_H
 #define APR_TEAM_H
 
@@ -24,8 +24,8 @@ void apr_team_do(struct apr_team *t, size_t n, apr_task_fn *task, void *ctx);
 bool apr_team_room(struct apr_team *t, size_t n);
 void *apr_team_scratch(struct apr_team *t, unsigned worker);
 
-/* The same of the team's own, which all see: NULL when memory is out. It and the scratch serve apr_matrices_times: who holds something there
- * does not multiply meanwhile. */
+/* The same of the team's own, which all see: NULL when memory is out. It and the scratch serve apr_matrices_times: who holds something
+ * there does not multiply meanwhile. */
 void *apr_team_common(struct apr_team *t, size_t n);
 
 #endif

@@ -12,8 +12,8 @@
  * feed-forward; post_ffn_residual is behind the layer's last norm. Latent attention: qkv_matmul and qkv_bias are queries, then what kv_a
  * gives; keys are whole in k_post_rope, which, as q_post_rope, leaves turning pairs side by side. */
 
-/* One stage of one layer: ndim dims, values row-major. Rows of positions are [n, width]; attn_scores and attn_softmax [heads, n, seen], where
- * seen counts all positions so far, masked entries 0; router stages [n, used]. position: the first of the n.
+/* One stage of one layer: ndim dims, values row-major. Rows of positions are [n, width]; attn_scores and attn_softmax [heads, n, seen],
+ * where seen counts all positions so far, masked entries 0; router stages [n, used]. position: the first of the n.
  *   layer   APR_WHOLE_MODEL for final_norm and lm_head
  *   values  lives until the function returns */
 struct apr_stage_values {
@@ -63,8 +63,8 @@ APR_MUST_CHECK enum apr_code apr_sequence_features(struct apr_sequence *s, const
  * run. */
 const float *apr_sequence_final(const struct apr_sequence *s, uint64_t i);
 
-/* Logits of rows [first, first + n) of the last run into out, n x net->vocab, cap and scale included. Of an observer only `product` is called.
- * APR_EARG: there is no head, or no such row. */
+/* Logits of rows [first, first + n) of the last run into out, n x net->vocab, cap and scale included. Of an observer only `product` is
+ * called. APR_EARG: there is no head, or no such row. */
 APR_MUST_CHECK enum apr_code apr_sequence_logits(struct apr_sequence *s, uint64_t first, uint64_t n, const struct apr_observer *observer,
                                                  float *out, struct apr_error *e);
 

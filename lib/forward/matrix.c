@@ -158,7 +158,8 @@ static void widen(void *ctx, size_t i, unsigned worker)
         to[k] = from[k];
 }
 
-/* Rows of a group: as many as stay in the cache, but fewer where there would be too few groups. Columns that are runs are read by many rows. */
+/* Rows of a group: as many as stay in the cache, but fewer where there would be too few groups. Columns that are runs are read
+ * by many rows. */
 static size_t rows_of_group(const struct times *t)
 {
     uint64_t rows = 0;

@@ -164,7 +164,8 @@ static enum apr_code take_experts(const struct apr_netting *g, uint32_t layer, s
 /* Contracts ask for it, but one of somebody's own may not. */
 static enum apr_code lacking(const struct apr_netting *g, uint32_t layer, const char *what)
 {
-    return apr_fail(g->e, APR_EARG, APR_NOWHERE, "by the contract of family %.*s, layer %u has no %s", APR_PRINTED(g->n->family), layer, what);
+    return apr_fail(g->e, APR_EARG, APR_NOWHERE, "by the contract of family %.*s, layer %u has no %s", APR_PRINTED(g->n->family), layer,
+                    what);
 }
 
 static bool has(const struct apr_linear *l) { return l->w.in != NULL; }

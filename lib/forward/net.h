@@ -30,8 +30,8 @@ struct apr_ffn {
 
 /* Routed experts, n of them; n 0: a dense layer. Weights of the `used` best go through
  *   sigmoid      or softmax, over all n; after it the best are chosen, by score + bias where there is one
- *   groups       > 1: experts in so many groups, of which `groups_used` stay, by the sum of the two best of each (sigmoid with bias: DeepSeek
- *                V3) or by its best
+ *   groups       > 1: experts in so many groups, of which `groups_used` stay, by the sum of the two best of each (best_two: DeepSeek V3) or by
+ *                its best
  *   normalized   the weights that were chosen are divided by their sum; scale multiplies them
  * shared: the expert that every token takes, its weight sigmoid(shared_gate x) where there is such a row */
 struct apr_experts {
@@ -45,8 +45,8 @@ struct apr_experts {
     struct apr_linear shared_gate;
 };
 
-/* Rotary positions: the first n elements (behind `skip`) of each head turn by position * freq[i], i < n / 2; element i with i + n / 2 (halves, as
- * HuggingFace's), or 2i with 2i + 1 (adjacent). cos and sin are multiplied by `scale`. long_freq, long_scale: in their stead for
+/* Rotary positions: the first n elements (behind `skip`) of each head turn by position * freq[i], i < n / 2; element i with i + n / 2 (halves,
+ * as HuggingFace's), or 2i with 2i + 1 (adjacent). cos and sin are multiplied by `scale`. long_freq, long_scale: in their stead for
  * runs of more than `original` positions (longrope); NULL: there are none. n 0: heads do not turn. */
 struct apr_rope {
     uint64_t      n, skip, original;
@@ -55,8 +55,8 @@ struct apr_rope {
     double        scale, long_scale;
 };
 
-/* Multi-head latent attention (DeepSeek): q through q_a, norm, q_b (or q alone); kv_a gives rank + rotated elements; kv_b makes keys and values
- * of the normed latent. rank 0: there is none. */
+/* Multi-head latent attention (DeepSeek): q through q_a, norm, q_b (or q alone); kv_a gives rank + rotated elements; kv_b makes keys and
+ * values of the normed latent. rank 0: there is none. */
 struct apr_latent {
     uint64_t          rank, nope, rotated;
     struct apr_linear q_a, q_b, kv_a, kv_b;
@@ -81,8 +81,8 @@ struct apr_layer {
  *                 then the two are attn_norm and ffn_norm
  *   layer_norm    LayerNorm, else RMS: everywhere; eps of both
  *   heads ...     queries are heads * head_k wide, keys kv_heads * head_k, values kv_heads * head_v
- *   temperature   0: none; else queries at position p are multiplied by 1 + temperature * ln(1 + floor(p / temperature_length)), as Ministral
- *                 3 has it
+ *   temperature   0: none; else queries at position p are multiplied by 1 + temperature * ln(1 + floor(p / temperature_length)), as
+ *                 Ministral 3 has it
  *   attn_scale    of q k; attn_cap, logit_cap: cap * tanh(x / cap), 0: none
  *   embed_scale   of embeddings; residual_scale: of what is added to the stream; logit_scale: of logits
  *   positions     learned ones, rows of `position`; 0: none are. context: what the model was made for, 0: not told. Row 0 of types is added

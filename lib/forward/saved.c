@@ -399,7 +399,8 @@ bool apr_trace_last(const struct apr_tensor *t, uint64_t count, struct apr_tenso
     struct apr_bytes stage;
     uint32_t layer;
     apr_stage_split(t->name, &layer, &stage);
-    if (!apr_stage_is_of_last(apr_stage_rank(stage)) || count == 0 || t->count <= count || t->count % count != 0 || t->dtype->block != 1 || t->dtype->head != 0)
+    if (!apr_stage_is_of_last(apr_stage_rank(stage)) || count == 0 ||
+        t->count <= count || t->count % count != 0 || t->dtype->block != 1 || t->dtype->head != 0)
         return false;
     const size_t bytes = (size_t)count * t->dtype->bytes;
     *view = *t;

@@ -21,7 +21,8 @@ const char *apr_stage_name(unsigned rank) { return stages[rank]; }
 
 bool apr_stage_is_of_last(unsigned rank)
 {
-    return rank == APR_STAGE_LM_HEAD || rank == APR_STAGE_MOE_ROUTER || rank == APR_STAGE_MOE_ROUTER_INDICES || rank == APR_STAGE_MOE_FFN_OUT;
+    return rank == APR_STAGE_LM_HEAD || rank == APR_STAGE_MOE_ROUTER || rank == APR_STAGE_MOE_ROUTER_INDICES ||
+           rank == APR_STAGE_MOE_FFN_OUT;
 }
 
 void apr_stage_split(struct apr_bytes name, uint32_t *layer, struct apr_bytes *stage)

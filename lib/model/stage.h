@@ -24,8 +24,8 @@ bool apr_stage_is_of_last(unsigned rank);
 #define APR_WHOLE_MODEL UINT32_MAX
 void apr_stage_split(struct apr_bytes name, uint32_t *layer, struct apr_bytes *stage);
 
-/* What a file of a trace is called for: "trace/layer-3/ffn_out.bin" with suffix ".bin" has the stage "ffn_out", and "layer-3" is returned, or
- * nothing where no such folder is named. Views of path; "stage" where its name is empty, not UTF-8, or standard input's. */
+/* What a file of a trace is called for: "trace/layer-3/ffn_out.bin" with suffix ".bin" has the stage "ffn_out", and "layer-3" is returned,
+ * or nothing where no such folder is named. Views of path; "stage" where its name is empty, not UTF-8, or standard input's. */
 struct apr_bytes apr_stage_of_path(const char *path, const char *suffix, struct apr_bytes *stage);
 
 /* Computation order of two such names: layers by number, whole-model stages behind them. */

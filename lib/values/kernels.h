@@ -101,7 +101,8 @@ typedef void apr_bins_wide_fn(const double *x, size_t n, double base, double sca
  *   x  doubles that hold floats: they are used nrow times */
 typedef void apr_dots_fn(const float *w, size_t nrow, const double *x, size_t nx, size_t n, double *y, size_t stride);
 
-/* y[r] = the sum of row r with x alone: bit for bit what decoding and apr_dots_fn give (but for which NaN), without decoded values on the way.
+/* y[r] = the sum of row r with x alone: bit for bit what decoding and apr_dots_fn give (but for which NaN), without decoded values on the
+ * way.
  *   row  nrow of them, n elements each as blocks, wherever they are; any alignment
  *   n    a multiple of the dtype's block */
 typedef void apr_dot_fn(const unsigned char *const *row, size_t nrow, const double *x, size_t n, double *y);

@@ -248,7 +248,8 @@ int main(int argc, char **argv)
         { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary" },
         { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too" },
         { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors" },
-        { "--stage-map", APR_OPTION_INPUT, &o.stage_map, "FILE", "which names of saved activations are which stages; default: transformers" },
+        { "--stage-map", APR_OPTION_INPUT, &o.stage_map, "FILE",
+          "which names of saved activations are which stages; default: transformers" },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
           .against = "--limit --filter --threshold --max-scale --min-sqnr --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
             "--top --rows --no-transpose --transpose-aware --partition --stage-map" },
@@ -259,8 +260,8 @@ int main(int argc, char **argv)
     o.cli = (struct apr_cli){
         .tool = "apr-diff",
         .synopsis = "A B",
-        .about = "Compares every tensor of model B with its counterpart in model A, across formats, dtypes, names and layouts; or two traces, stage "
-                 "by stage. Pass: each keeps its cosine and its norm, and nothing lacks its counterpart without a reason.",
+        .about = "Compares every tensor of model B with its counterpart in model A, across formats, dtypes, names and layouts; or two "
+                 "traces, stage by stage. Pass: each keeps its cosine and its norm, and nothing lacks its counterpart without a reason.",
         .example = { "apr-diff model/ model.gguf", "apr-diff --json a.safetensors b.apr | jq .verdict",
           "apr-diff --top 3 --sort cosine model/ model-q4_k_m.gguf" },
         .option = option,

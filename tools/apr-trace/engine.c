@@ -21,8 +21,8 @@ static enum apr_code no_family(const struct apr_model *m, const struct apr_hf_co
         return apr_fail(e, APR_EARG, APR_NOWHERE, "its names fit the families %.*s and %.*s, and it does not say which it is",
                         APR_PRINTED(either[0]->name), APR_PRINTED(either[1]->name));
     if (word.n > 0)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "no contract knows %s, so there is no forward pass of it: --family-file takes one of your own",
-                        APR_QUOTED(word));
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "no contract knows %s, so there is no forward pass of it: --family-file takes one "
+                        "of your own", APR_QUOTED(word));
     return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it does not say what model it is");
 }
 

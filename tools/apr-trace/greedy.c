@@ -69,7 +69,9 @@ static bool ends_text(const struct apr_vocabulary *v, uint32_t id)
 
 static enum apr_code check_number(float best, struct apr_error *e)
 {
-    return isnan(best) ? apr_fail(e, APR_EARG, APR_NOWHERE, "no logit is a number, so there is no best token: --stop-at-nan finds where it begins") : APR_OK;
+    if (!isnan(best))
+        return APR_OK;
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "no logit is a number, so there is no best token: --stop-at-nan finds where it begins");
 }
 
 static enum apr_code go_on(struct trace *t, const struct apr_vocabulary *v, struct apr_error *e)

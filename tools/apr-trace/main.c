@@ -18,8 +18,7 @@ static enum apr_code check_spans(const struct trace *t, struct apr_error *e)
     const uint64_t nlayer = t->engine.net->nlayer, n = positions_of(t);
     if (o->layer.to > nlayer)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no layer %llu: the model has %llu, 0 to %lld",
-                        (unsigned long long)o->layer.to - 1,
-                        (unsigned long long)nlayer, (long long)nlayer - 1);
+                        (unsigned long long)o->layer.to - 1, (unsigned long long)nlayer, (long long)nlayer - 1);
     if (o->cut.to > n)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--positions %llu..%llu: the input has %llu, 0..%llu", (unsigned long long)o->cut.from,
                         (unsigned long long)o->cut.to, (unsigned long long)n, (unsigned long long)n);
@@ -192,8 +191,9 @@ int main(int argc, char **argv)
         { "--save-weights", APR_OPTION_LIST, &o.weights, "PATTERN", "save the tensors whose name matches as NAME.npy, in F32; repeatable" },
         { "--raw", APR_OPTION_FLAG, &o.raw, NULL, "save their stored bytes, as NAME.raw", .needs = "--save-weights" },
         { "--top", APR_OPTION_COUNT, &o.top, "K", "the K best tokens at the last position; default 5" },
-        { "--compare", APR_OPTION_TEXT, &o.compare, "DIR", "compare with a saved trace, name the first stage that differs; exit 1 when one does" },
-        { "--stage-map", APR_OPTION_TEXT, &o.map, "FILE", "what another program calls the stages in DIR; default transformers",
+        { "--compare", APR_OPTION_TEXT, &o.compare, "DIR",
+          "compare with a saved trace, name the first stage that differs; exit 1 when one does" },
+        { "--stage-map", APR_OPTION_INPUT, &o.map, "FILE", "what another program calls the stages in DIR; default transformers",
           .needs = "--compare" },
         { "--threshold", APR_OPTION_REAL, &o.threshold, "F", "lowest cosine that is the same; default 0.999", .needs = "--compare" },
         { "--stop-at-nan", APR_OPTION_FLAG, &o.stop_at_nan, NULL, "stop at the first value that is not finite, and name it; exit 1" },
@@ -205,11 +205,11 @@ int main(int argc, char **argv)
     o.cli = (struct apr_cli){
         .tool = "apr-trace",
         .synopsis = "MODEL",
-        .about = "Runs a model's forward pass over given tokens and lays it open: saves what flows between its stages, compares it with another run's, "
-                 "shows the best next tokens. Or saves weights. The same bytes at any number of threads, from any of the formats.",
+        .about = "Runs a model's forward pass over given tokens and lays it open: saves what flows between its stages, compares it "
+                 "with another run's, shows the best next tokens. Or saves weights. The same bytes at any number of threads, from any of the formats.",
         .example = { "apr-trace model.gguf --prompt 'Once upon a time' --top 10",
                      "apr-trace model/ --tokens 1,2,3 --save-tensor all --save-tensor-dir a",
-          "apr-trace model.gguf --tokens 1,2,3 --compare a" },
+                     "apr-trace model.gguf --tokens 1,2,3 --compare a" },
         .option = option,
         .noption = APR_LENGTH(option),
     };

@@ -85,7 +85,8 @@ static enum apr_code choose_folder(struct trace *t, struct apr_error *e)
         return t->saving->folder == NULL ? apr_no_memory(e) : APR_OK;
     }
     if (strcmp(model, "-") == 0)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "it lies nowhere, so there is no folder beside it: --save-tensor-dir says where files go");
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "it lies nowhere, so there is no folder beside it: --save-tensor-dir says where files "
+                        "go");
     if (!t->saving->of_model || is_named(model))
         return default_folder(t, model, t->saving->of_model, e);
     char *const real = realpath(model, NULL);
@@ -227,8 +228,8 @@ enum apr_code begin_stage_file(struct trace *t, const struct stage_row *r, struc
     char name[64];
     uint64_t bytes;
     if (!npy && r->count > UINT32_MAX)
-        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "stage %s has %llu values, and an APRT file at most %lu: --format npy, or fewer --positions",
-                        apr_stage_name(r->stage), (unsigned long long)r->count, (unsigned long)UINT32_MAX);
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "stage %s has %llu values, and an APRT file at most %lu: --format npy, or fewer "
+                        "--positions", apr_stage_name(r->stage), (unsigned long long)r->count, (unsigned long)UINT32_MAX);
     if (!apr_mul(r->count, sizeof(float), &bytes))
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "stage %s is too large", apr_stage_name(r->stage));
     if (r->layer == APR_WHOLE_MODEL)

@@ -255,7 +255,8 @@ static struct span rows_of(const struct trace *t, const struct apr_stage_values 
 {
     struct span s = t->o->cut;
     if (s.to == 0)
-        s = apr_stage_is_of_last(v->stage) ? (struct span){ positions_of(t) - 1, positions_of(t) } : (struct span){ v->position, v->position + n };
+        s = apr_stage_is_of_last(v->stage) ? (struct span){ positions_of(t) - 1, positions_of(t) }
+                                           : (struct span){ v->position, v->position + n };
     const uint64_t end = apr_min(s.to, v->position + n);
     s.from = s.from > v->position ? s.from - v->position : 0;
     s.to = end > v->position ? end - v->position : 0;

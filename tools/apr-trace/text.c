@@ -123,7 +123,8 @@ static void print_quoted(struct apr_bytes text)
 {
     putchar('"');
     for (size_t i = 0; i < text.n; i++) {
-        const char *const escape = text.at[i] == '\n' ? "\\n" : text.at[i] == '\t' ? "\\t" : text.at[i] == '\r' ? "\\r" : text.at[i] == '"' ? "\\\"" : NULL;
+        const unsigned char c = text.at[i];
+        const char *const escape = c == '\n' ? "\\n" : c == '\t' ? "\\t" : c == '\r' ? "\\r" : c == '"' ? "\\\"" : NULL;
         size_t run = 1;
         while (escape == NULL && i + run < text.n && strchr("\n\t\r\"", text.at[i + run]) == NULL)
             run++;
@@ -219,8 +220,7 @@ void end_greedy_text(struct trace *t)
     putchar('\n');
     if (!t->o->cli.quiet)
         printf("%s%zu token%s%s%s\n", style(t, APR_DIM), t->greedy.n, t->greedy.n == 1 ? "" : "s",
-               t->ended ? ", the last of which ends the text" : "",
-               style(t, APR_PLAIN));
+               t->ended ? ", the last of which ends the text" : "", style(t, APR_PLAIN));
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------------ */
@@ -237,8 +237,7 @@ static enum apr_code print_embedding(const struct trace *t, struct apr_error *e)
         printf("no embedding: pooling is \"%s\"\n", pooling);
     else
         printf("embedding: %" PRIu64 " values, pooled by \"%s\" of %" PRIu64 " positions, norm %.6g\n", t->engine.net->hidden, pooling,
-               positions_of(t),
-               sqrt(square));
+               positions_of(t), sqrt(square));
     free(vector);
     return APR_OK;
 }

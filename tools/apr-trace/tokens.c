@@ -101,8 +101,7 @@ static enum apr_code read_prompt(struct trace *t, struct apr_error *e)
     for (size_t i = 0; i < t->ids.n; i++)
         if (t->ids.id[i] >= rows)
             return apr_fail(e, APR_EARG, APR_NOWHERE, "--prompt: the tokenizer gives token %lu, the embedding ends at %llu",
-                            (unsigned long)t->ids.id[i],
-                            (unsigned long long)rows - 1);
+                            (unsigned long)t->ids.id[i], (unsigned long long)rows - 1);
     return APR_OK;
 }
 
@@ -156,7 +155,8 @@ enum apr_code read_input(struct trace *t, struct apr_error *e)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is a classic model, which takes no tokens: --features X,Y,... gives it %llu numbers",
                         (unsigned long long)t->engine.net->hidden);
     if (!classic && o->features != NULL)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "--features are for classic models; this one takes tokens: --tokens, --tokens-file or --prompt");
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--features are for classic models; this one takes tokens: --tokens, --tokens-file or "
+                        "--prompt");
     if (classic)
         return read_features(t, e);
     return o->prompt != NULL ? read_prompt(t, e) : o->tokens != NULL ? read_ids_of_option(t, e) : read_ids_of_file(t, e);

@@ -67,8 +67,7 @@ static enum apr_code check_patterns(const struct weights *w, struct apr_error *e
             apr_nearest_try(&near, m->tensor[k].name);
         if (near.best.n > 0)
             return apr_fail(e, APR_EARG, APR_NOWHERE, "--save-weights %s matches no tensor (did you mean %s?)",
-                            APR_QUOTED(apr_patterns_text(p, i)),
-                            APR_QUOTED(near.best));
+                            APR_QUOTED(apr_patterns_text(p, i)), APR_QUOTED(near.best));
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--save-weights %s matches no tensor", APR_QUOTED(apr_patterns_text(p, i)));
     }
     return APR_OK;
@@ -193,7 +192,11 @@ static enum apr_code done(void *ctx, struct apr_pass *pass, size_t i, struct apr
     return apr_model_intact(w->t->engine.m, e);
 }
 
-static void enter(void *ctx, void *scratch) { ((struct scratch *)scratch)->window = apr_window_of(&((const struct weights *)ctx)->t->o->cli.run); }
+static void enter(void *ctx, void *scratch)
+{
+    const struct weights *const w = ctx;
+    ((struct scratch *)scratch)->window = apr_window_of(&w->t->o->cli.run);
+}
 
 static void leave(void *ctx, void *scratch)
 {

@@ -22,8 +22,8 @@ struct tile {
 /* The sums of one row and one position, as they lie in memory between two runs of columns. */
 #define SUM(r, p) (t->sum + ((r) * POSITIONS + (p)) * APR_LANES)
 
-/* Adds the products of `rows` rows and `positions` positions, `deep` registers of each sum at a time. All three are constants wherever it is
- * called, so that `sum` is registers. */
+/* Adds the products of `rows` rows and `positions` positions, `deep` registers of each sum at a time. All three are constants wherever it
+ * is called, so that `sum` is registers. */
 LANE void add_products(const struct tile *t, unsigned rows, unsigned positions, unsigned deep)
 {
     for (unsigned from = 0; from < PER_SUM; from += deep) {

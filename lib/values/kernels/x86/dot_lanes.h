@@ -8,8 +8,8 @@
 
 #define AHEAD 1024 /* bytes that are asked for before they are needed: rows are short, and what lies between two is not foreseen */
 
-/* `adds` adds the products of one block, of so many elements and bytes, to a row's sum; `last` those of fewer elements. Two rows at a time, as
- * an addition waits for the one before it in its lane. */
+/* `adds` adds the products of one block, of so many elements and bytes, to a row's sum; `last` those of fewer elements. Two rows at a time,
+ * as an addition waits for the one before it in its lane. */
 #define DOT(name, block, bytes, adds, last)                                                                    \
     LEVEL static void name(const unsigned char *const *row, size_t nrow, const double *x, size_t n, double *y) \
     {                                                                                                          \
@@ -37,8 +37,8 @@
         }                                                                                                      \
     }
 
-/* Plain types have blocks of one element and are taken by 16. The last ones are filled up with zeros: to a lane, which is never -0, they add
- * nothing. */
+/* Plain types have blocks of one element and are taken by 16. The last ones are filled up with zeros: to a lane, which is never -0, they
+ * add nothing. */
 #define PLAIN_DOT(name, bytes, adds)                                                                   \
     LANE void adds##_last(const unsigned char *in, const double *x, size_t n, doubles sum[PER_SUM])    \
     {                                                                                                  \
