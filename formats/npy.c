@@ -231,7 +231,7 @@ static enum apr_code add(struct apr_model *m, const struct header *h, struct apr
 {
     struct apr_tensor t = { .name = name, .dtype = h->dtype, .ndim = h->ndim, .swapped = h->swapped };
     memcpy(t.dim, h->dim, sizeof t.dim);
-    uint64_t bytes;
+    uint64_t bytes = 0; /* apr_model_add says it when they are too many to count */
     if (apr_tensor_measure(&t, &bytes) && bytes > apr_left(c) && !m->partial) {
         apr_fail(e, APR_ECORRUPT, c->at, "its %" PRIu64 " elements take %" PRIu64 " bytes, but %zu follow the header", t.count, bytes,
                  apr_left(c));

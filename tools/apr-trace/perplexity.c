@@ -34,11 +34,10 @@ static bool is_numbers(struct apr_bytes text)
 static uint64_t take_number(struct apr_bytes text, size_t *at)
 {
     const bool negative = text.at[*at] == '-';
-    uint64_t v = 0;
-    bool large = negative;
-    for (*at += negative; *at < text.n && is_digit(text.at[*at]); ++*at)
-        large |= !apr_mul(v, 10, &v) || !apr_add(v, (uint64_t)(text.at[*at] - '0'), &v);
-    return large ? UINT64_MAX : v;
+    uint64_t v;
+    *at += negative;
+    *at += read_digits((struct apr_bytes){ text.at + *at, text.n - *at }, &v);
+    return negative ? UINT64_MAX : v;
 }
 
 static enum apr_code take_ids(struct apr_bytes text, uint64_t vocab, struct apr_ids *ids, struct apr_error *e)

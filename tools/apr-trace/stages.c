@@ -71,12 +71,10 @@ int read_stages(struct options *o)
 static bool read_bound(const char **text, uint64_t *n)
 {
     const char *s = *text + strspn(*text, " \t");
-    bool any = false;
-    for (*n = 0; *s >= '0' && *s <= '9'; s++, any = true)
-        if (!apr_mul(*n, 10, n) || !apr_add(*n, (uint64_t)(*s - '0'), n))
-            return false;
+    const size_t digits = read_digits(apr_text(s), n);
+    s += digits;
     *text = s + strspn(s, " \t");
-    return any;
+    return digits > 0 && *n < UINT64_MAX;
 }
 
 int read_span(const struct options *o, const char *option, const char *text, struct span *span)

@@ -31,19 +31,25 @@ static size_t skip_blanks(struct apr_bytes text, size_t at)
     return at;
 }
 
+size_t read_digits(struct apr_bytes text, uint64_t *n)
+{
+    size_t i = 0;
+    bool large = false;
+    for (*n = 0; i < text.n && text.at[i] >= '0' && text.at[i] <= '9'; i++)
+        large |= !apr_mul(*n, 10, n) || !apr_add(*n, (uint64_t)(text.at[i] - '0'), n);
+    *n = large ? UINT64_MAX : *n;
+    return i;
+}
+
 /* Digits alone, and below `rows`. */
 static enum apr_code read_id(struct apr_bytes word, uint64_t rows, uint64_t where, uint32_t *id, struct apr_error *e)
 {
-    uint64_t v = 0;
-    bool large = false;
+    uint64_t v;
     if (word.n == 0)
         return apr_fail(e, APR_EARG, where, "a token id is missing beside a comma");
-    for (size_t i = 0; i < word.n; i++) {
-        if (word.at[i] < '0' || word.at[i] > '9')
-            return apr_fail(e, APR_EARG, where, "%s is no token id", APR_QUOTED(word));
-        large |= !apr_mul(v, 10, &v) || !apr_add(v, (uint64_t)(word.at[i] - '0'), &v);
-    }
-    if (large || v >= rows || v > UINT32_MAX)
+    if (read_digits(word, &v) < word.n)
+        return apr_fail(e, APR_EARG, where, "%s is no token id", APR_QUOTED(word));
+    if (v >= rows || v > UINT32_MAX)
         return apr_fail(e, APR_EARG, where, "token %s is past the vocabulary, which ends at %llu", APR_QUOTED(word),
                         (unsigned long long)rows - 1);
     *id = (uint32_t)v;
