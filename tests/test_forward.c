@@ -442,7 +442,7 @@ static void logits_are_those_of_a_head_and_of_rows_that_were_run(void **state)
     expect_ok(apr_sequence_run(s, tokens, 3, NULL, &e), &e);
     assert_int_equal(apr_sequence_logits(s, 3, 1, NULL, y, &e), APR_EARG);
     assert_int_equal(apr_sequence_logits(s, 1, UINT64_MAX, NULL, y, &e), APR_EARG);
-    assert_int_equal(apr_sequence_features(s, x, 1, NULL, &e), APR_EARG);
+    assert_int_equal(apr_sequence_features(s, x, 1, &e), APR_EARG);
     apr_sequence_free(s);
     expect_ok(apr_sequence_new(&s, bert.net, bert.team, 4, &e), &e);
     expect_ok(apr_sequence_run(s, tokens, 3, NULL, &e), &e);

@@ -380,10 +380,8 @@ enum apr_code apr_sequence_run(struct apr_sequence *s, const uint32_t *id, size_
     return code;
 }
 
-enum apr_code apr_sequence_features(struct apr_sequence *s, const float *x, size_t n, const struct apr_observer *observer,
-                                    struct apr_error *e)
+enum apr_code apr_sequence_features(struct apr_sequence *s, const float *x, size_t n, struct apr_error *e)
 {
-    (void)observer;
     if (!s->net->features)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "the model takes tokens, not features");
     APR_TRY(grow(s, n, e));

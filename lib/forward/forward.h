@@ -56,8 +56,7 @@ APR_MUST_CHECK enum apr_code apr_sequence_run(struct apr_sequence *s, const uint
                                               struct apr_error *e);
 
 /* A classic model: net->hidden features in the stead of each of n tokens; then apr_sequence_logits. */
-APR_MUST_CHECK enum apr_code apr_sequence_features(struct apr_sequence *s, const float *x, size_t n, const struct apr_observer *observer,
-                                                   struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_sequence_features(struct apr_sequence *s, const float *x, size_t n, struct apr_error *e);
 
 /* What the final norm gave for row i of the last run's n (not of the whole sequence): net->hidden floats each, contiguous, until the next
  * run. */

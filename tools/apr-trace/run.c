@@ -75,7 +75,7 @@ static enum apr_code run_layers(struct trace *t, struct apr_error *e)
     const struct apr_observer observer = { .ctx = t, .wants = wants, .stage = stage,
                                            .product = wants_products(&t->o->judging) ? take_product : NULL };
     if (t->feature != NULL)
-        return apr_sequence_features(t->sequence, t->feature, t->nrow, &observer, e);
+        return apr_sequence_features(t->sequence, t->feature, t->nrow, e);
     return apr_sequence_run(t->sequence, t->ids.id, t->ids.n, &observer, e);
 }
 
