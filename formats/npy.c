@@ -261,4 +261,4 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     return name.at == NULL ? apr_no_memory(e) : add(m, &h, &c, name, e);
 }
 
-const struct apr_format apr_npy = { .name = "npy", .title = "NumPy", .suffix = ".npy", .trace = true, .probe = probe, .read = read };
+const struct apr_format apr_npy = { .name = "npy", .title = "NPY", .suffix = ".npy", .trace = true, .probe = probe, .read = read };
