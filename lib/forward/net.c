@@ -53,7 +53,7 @@ static enum apr_code take_head_norm(const struct apr_netting *g, const char *rol
 {
     uint64_t n = 0;
     const float *weight;
-    APR_TRY(apr_net_vector(g, roles, layer, &n, &weight));
+    APR_TRY(apr_net_vector(g, roles, layer, &n, &weight, NULL));
     return weight == NULL ? APR_OK : apr_net_norm(g, roles, layer, n == width ? width : g->n->head_k, out);
 }
 
@@ -150,7 +150,7 @@ static enum apr_code take_experts(const struct apr_netting *g, uint32_t layer, s
     if (f == NULL)
         return apr_no_memory(g->e);
     APR_TRY(apr_net_linear(g, "ffn_gate_inp", layer, &x->n, &hidden, &x->router));
-    APR_TRY(apr_net_vector(g, "exp_probs_b", layer, &x->n, &x->score_bias));
+    APR_TRY(apr_net_vector(g, "exp_probs_b", layer, &x->n, &x->score_bias, &x->score_bias_in));
     APR_TRY(apr_net_stack(g, "ffn_gate_exps", layer, 0, x->n, &width, &hidden, &f->gate, sizeof *f));
     APR_TRY(apr_net_stack(g, "ffn_up_exps", layer, 0, x->n, &width, &hidden, &f->up, sizeof *f));
     APR_TRY(apr_net_stack(g, "ffn_gate_up_exps", layer, 0, x->n, &width, &hidden, &f->gate, sizeof *f));
@@ -246,7 +246,7 @@ static enum apr_code take_head(const struct apr_netting *g)
     if (!apr_binding_tied(g->b))
         return apr_net_linear(g, "output", 0, &n->vocab, &n->hidden, &n->head);
     n->head.w = n->embedding;
-    return apr_net_vector(g, "output_bias", 0, &n->vocab, &n->head.bias);
+    return apr_net_vector(g, "output_bias", 0, &n->vocab, &n->head.bias, &n->head.bias_in);
 }
 
 /* A head alone: rows of weights, or the coefficients of one output. */
@@ -256,7 +256,7 @@ static enum apr_code take_features(const struct apr_netting *g)
     APR_TRY(apr_net_matrix(g, "weight coefficients", 0, 0, &n->vocab, &n->hidden, &n->head.w));
     if (n->head.w.in == NULL)
         return no_matrix(g, "weight");
-    return apr_net_vector(g, "bias intercept", 0, &n->vocab, &n->head.bias);
+    return apr_net_vector(g, "bias intercept", 0, &n->vocab, &n->head.bias, &n->head.bias_in);
 }
 
 /* ---- what must be there, and what must not ---------------------------------------------------------------------------- */

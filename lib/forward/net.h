@@ -6,18 +6,21 @@
 #include "family/bind.h"
 #include "forward/matrix.h"
 
-/* Of a linear layer: y = x W^T + bias. bias: nout floats, or NULL. */
+/* Of a linear layer: y = x W^T + bias. bias: nout floats, or NULL; bias_in: where they are stored, from element w.first on if w is a part of
+ * a matrix that is no expert's. */
 struct apr_linear {
-    struct apr_matrix w;
-    const float      *bias;
+    struct apr_matrix       w;
+    const float            *bias;
+    const struct apr_input *bias_in;
 };
 
 /* weight NULL: it is not there, and x stays as it is. n: what it goes over: the hidden size, a head, or for q and k all heads at once
  * (OLMo 2: n is heads * head_k, kv_heads * head_k). bias: LayerNorm's, or NULL. Weights are those that
- * multiply: Gemma's 1 + w. */
+ * multiply: Gemma's 1 + w. weight_in, bias_in: where they are stored. */
 struct apr_norm {
-    const float *weight, *bias;
-    uint64_t     n;
+    const float            *weight, *bias;
+    const struct apr_input *weight_in, *bias_in;
+    uint64_t                n;
 };
 
 /* down(act(gate x) * (up x)) where there is a gate, else down(act(up x)). */
@@ -35,14 +38,15 @@ struct apr_ffn {
  *   normalized   the weights that were chosen are divided by their sum; scale multiplies them
  * shared: the expert that every token takes, its weight sigmoid(shared_gate x) where there is such a row */
 struct apr_experts {
-    uint64_t          n, used, groups, groups_used;
-    bool              sigmoid, normalized, best_two;
-    double            scale;
-    struct apr_linear router;
-    const float      *score_bias;
-    struct apr_ffn   *expert;
-    struct apr_ffn    shared;
-    struct apr_linear shared_gate;
+    uint64_t                n, used, groups, groups_used;
+    bool                    sigmoid, normalized, best_two;
+    double                  scale;
+    struct apr_linear       router;
+    const float            *score_bias;
+    const struct apr_input *score_bias_in;
+    struct apr_ffn         *expert;
+    struct apr_ffn          shared;
+    struct apr_linear       shared_gate;
 };
 
 /* Rotary positions: the first n elements (behind `skip`) of each head turn by position * freq[i], i < n / 2; element i with i + n / 2 (halves,

@@ -138,7 +138,8 @@ enum apr_code apr_net_piece(const struct apr_netting *g, const char *roles, uint
 
 /* ---- vectors -------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code vector_of(const struct apr_netting *g, const struct apr_role *role, uint32_t layer, uint64_t *n, const float **out)
+static enum apr_code vector_of(const struct apr_netting *g, const struct apr_role *role, uint32_t layer, uint64_t *n, const float **out,
+                               const struct apr_input **in)
 {
     struct apr_piece p;
     *out = NULL;
@@ -154,19 +155,22 @@ static enum apr_code vector_of(const struct apr_netting *g, const struct apr_rol
         return apr_no_memory(g->e);
     apr_input_all_floats(p.in, NULL, 0, *n, values);
     *out = values;
+    if (in != NULL)
+        *in = p.in;
     return APR_OK;
 }
 
-enum apr_code apr_net_vector(const struct apr_netting *g, const char *roles, uint32_t layer, uint64_t *n, const float **out)
+enum apr_code apr_net_vector(const struct apr_netting *g, const char *roles, uint32_t layer, uint64_t *n, const float **out,
+                              const struct apr_input **in)
 {
-    return vector_of(g, apr_net_role(g, roles, layer), layer, n, out);
+    return vector_of(g, apr_net_role(g, roles, layer), layer, n, out, in);
 }
 
 enum apr_code apr_net_norm(const struct apr_netting *g, const char *roles, uint32_t layer, uint64_t n, struct apr_norm *out)
 {
     out->n = n;
-    APR_TRY(apr_net_vector(g, roles, layer, &out->n, &out->weight));
-    return vector_of(g, find_role(g, roles, "_bias", layer), layer, &out->n, &out->bias);
+    APR_TRY(apr_net_vector(g, roles, layer, &out->n, &out->weight, &out->weight_in));
+    return vector_of(g, find_role(g, roles, "_bias", layer), layer, &out->n, &out->bias, &out->bias_in);
 }
 
 /* ---- matrices ------------------------------------------------------------------------------------------------------- */
@@ -211,7 +215,7 @@ enum apr_code apr_net_linear(const struct apr_netting *g, const char *roles, uin
     APR_TRY(apr_net_matrix(g, roles, layer, 0, nout, nin, &out->w));
     if (out->w.in == NULL)
         return APR_OK;
-    return vector_of(g, find_role(g, roles, "_bias", layer), layer, nout, &out->bias);
+    return vector_of(g, find_role(g, roles, "_bias", layer), layer, nout, &out->bias, &out->bias_in);
 }
 
 enum apr_code apr_net_stack(const struct apr_netting *g, const char *roles, uint32_t layer, unsigned number, uint64_t n, uint64_t *nout,

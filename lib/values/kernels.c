@@ -65,6 +65,23 @@ double apr_cosine(double ab, double aa, double bb)
     return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
 }
 
+double apr_norm_ratio(double aa, double bb)
+{
+    if (aa == 0)
+        return bb == 0 ? 1 : NAN;
+    const double ratio = bb / aa;
+    return bb == 0 || isnormal(ratio) ? sqrt(ratio) : sqrt(bb) / sqrt(aa);
+}
+
+double apr_scale_allowed(double floor) { return floor < 1 ? sqrt(2 * (1 - floor)) : 0; }
+
+bool apr_is_unlike(double cosine, double largest, double floor, double allowed)
+{
+    return !(cosine >= floor) || (floor >= 1 && !(allowed > 0) && largest > 0);
+}
+
+bool apr_is_scaled(double ratio, double allowed) { return !(ratio > 0) || !((ratio > 1 ? ratio : 1 / ratio) - 1 <= allowed); }
+
 /* A float whose exponent has all its bits: in an f16 there are 5 of them, in an f32 8, below the sign. */
 static bool is_bad(const unsigned char *block, const struct apr_field *f)
 {

@@ -140,6 +140,18 @@ double apr_fold(const double lane[APR_LANES]);
 /* The cosine of two vectors by their sums of products: 1 when both are zero, 0 when one is; from -1 to 1, whatever rounding did. */
 double apr_cosine(double ab, double aa, double bb);
 
+/* How many times as large as the first the second is: 1 when both are zero, NAN when the first alone is. */
+double apr_norm_ratio(double aa, double bb);
+
+/* How far a norm ratio, or its inverse, may be from 1 where nothing else is said: what a cosine at its floor allows for noise, and a cosine
+ * is blind to a lost scale. sqrt(2 (1 - floor)), 0 for a floor of 1. */
+double apr_scale_allowed(double floor);
+
+/* The bounds that two vectors are the same by, here and in every tool. largest: the largest difference of their elements; where neither
+ * bound leaves room for one, any is too much, though the cosine is rounded to 1. */
+bool apr_is_unlike(double cosine, double largest, double floor, double allowed);
+bool apr_is_scaled(double ratio, double allowed);
+
 /* IEEE binary16 to binary32, as F16C does it: exact, signalling NaNs quieted. */
 float apr_f16_to_f32(uint16_t h);
 

@@ -31,15 +31,6 @@ struct compare {
 
 double cosine_of(const struct sums *s) { return apr_cosine(s->ab, s->aa, s->bb); }
 
-/* 1 when both sides are zero, NAN when A alone is. */
-static double norm_ratio_of(const struct sums *s)
-{
-    if (s->aa == 0)
-        return s->bb == 0 ? 1 : NAN;
-    const double ratio = s->bb / s->aa;
-    return s->bb == 0 || isnormal(ratio) ? sqrt(ratio) : sqrt(s->bb) / sqrt(s->aa);
-}
-
 /* ---- pieces --------------------------------------------------------------------------------------------------------- */
 
 static bool is_turned(unsigned mode) { return mode == SAMPLE || mode == TURNED || mode == ROWS_TURNED; }
@@ -160,17 +151,14 @@ static enum status status_of(const struct row *r)
 
 static bool is_square(const struct row *r) { return r->ndim_a == 2 && r->dim_a[0] == r->dim_a[1]; }
 
-/* Is the norm ratio farther from 1 than allowed, either way? */
-static bool is_scaled(double ratio, double allowed) { return !(ratio > 0) || !((ratio > 1 ? ratio : 1 / ratio) - 1 <= allowed); }
-
 /* The bounds that the row breaks. That a square is transposed is told by nothing but its values. */
 static unsigned failures_of(const struct row *r, const struct bounds *bounds, bool transpose_aware)
 {
     if (bounds->ignore || r->layout == LAYOUT_INCOMPATIBLE || r->error != NULL)
         return bounds->ignore ? 0 : r->error == NULL ? 1u << FAILED_SHAPE : 1u << FAILED_VALUES;
     const bool broken[NFAILURES] = {
-        [FAILED_COSINE] = !(r->cosine >= bounds->cosine),
-        [FAILED_SCALE] = is_scaled(r->norm_ratio, scale_allowed(bounds)),
+        [FAILED_COSINE] = apr_is_unlike(r->cosine, r->sums.max, bounds->cosine, scale_allowed(bounds)),
+        [FAILED_SCALE] = apr_is_scaled(r->norm_ratio, scale_allowed(bounds)),
         [FAILED_SQNR] = r->sums.dd > 0 && bounds->sqnr > -INFINITY && !(r->sqnr >= bounds->sqnr),
         [FAILED_MAX_ABS] = !(r->sums.max <= bounds->max_abs),
         [FAILED_RMSE] = !(r->rmse <= bounds->rmse),
@@ -213,7 +201,7 @@ static void fill_numbers(struct row *r, struct partial *p)
     for (size_t i = 0; i < p->ntop; i++)
         p->top[i].index += before;
     r->cosine = cosine_of(&p->sums);
-    r->norm_ratio = norm_ratio_of(&p->sums);
+    r->norm_ratio = apr_norm_ratio(p->sums.aa, p->sums.bb);
     r->mean = p->sums.d / n;
     r->rmse = sqrt(p->sums.dd / n);
     r->sqnr = p->sums.dd > 0 && p->sums.aa > 0 ? 10 * apr_log10(p->sums.aa / p->sums.dd) : NAN;

@@ -5,10 +5,11 @@
 
 #include "base/bytes.h"
 #include "family/yaml.h"
+#include "values/kernels.h"
 
 double scale_allowed(const struct bounds *b)
 {
-    return !isnan(b->scale) ? b->scale : b->cosine < 1 ? sqrt(2 * (1 - b->cosine)) : 0;
+    return isnan(b->scale) ? apr_scale_allowed(b->cosine) : b->scale;
 }
 
 /* A tolerance file is a list of maps: - {match: PATTERN, cosine: F, scale: F, sqnr: DB, max_abs: F, rmse: F, ignore: true} */

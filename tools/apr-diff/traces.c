@@ -46,6 +46,7 @@ static void write_stage(struct apr_out *j, const struct row *r, uint32_t layer, 
         apr_out_null(j, "max_abs_diff_index");
     apr_out_real(j, "rms_diff", r->rmse);
     apr_out_real(j, "cosine_sim", r->cosine);
+    apr_out_real(j, "norm_ratio", r->norm_ratio);
     apr_out_count(j, "nonfinite_mismatch", r->sums.nonfinite);
     apr_out_bool(j, "pass", r->pass);
     apr_out_open(j, "top_diffs", '[');
@@ -65,6 +66,8 @@ static void print_stage(const struct options *o, const struct row *r)
     printf("%s%-5s%s %13.9f %13.6g %13.6g %12llu  ", apr_style(o->cli.colour, r->pass ? APR_GREEN : APR_RED), r->pass ? "same" : "part",
            apr_style(o->cli.colour, APR_PLAIN), r->cosine, r->sums.max, r->rmse, (unsigned long long)r->count);
     apr_print_bytes(stdout, r->name);
+    if (r->failed >> FAILED_SCALE & 1)
+        printf("  norm ratio %.6g", r->norm_ratio);
     if (r->sums.nonfinite > 0)
         printf("  nonfinite mismatch: %llu", (unsigned long long)r->sums.nonfinite);
     putchar('\n');

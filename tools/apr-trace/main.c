@@ -90,6 +90,7 @@ static void end_trace(struct trace *t)
     apr_ids_free(&t->ids);
     apr_ids_free(&t->greedy);
     free(t->feature);
+    free(t->nonfinite.expert);
     free(t->logits);
     free(t->saved.path);
     apr_arena_free(&t->arena);

@@ -83,7 +83,8 @@ struct measure;
 
 /* Where the first value that is no finite number stands.
  *   position  of the sequence; index: in its row, of attn_scores and attn_softmax head * seen + position
- *   culprit   the weight that holds it, in words; or "" */
+ *   culprit   the weight that holds it, in words; or ""
+ *   expert    of the layer under way: the numbers of those `used` experts that each position from `first` on goes through */
 struct nonfinite {
     bool     found;
     uint32_t layer;
@@ -91,6 +92,8 @@ struct nonfinite {
     uint64_t position, index;
     float    value;
     char     culprit[512];
+    float   *expert;
+    uint64_t used, first;
 };
 
 /*   ids        the input; of a classic model feature, nrow rows of them, stands instead
@@ -183,6 +186,7 @@ void free_measure(struct trace *t);
 
 /* nonfinite.c: where there is a value in it that is not finite, the first of the run, t->nonfinite says so. */
 APR_MUST_CHECK enum apr_code find_nonfinite(struct trace *t, const struct apr_stage_values *v, struct apr_error *e);
+void find_culprit(const struct trace *t, struct nonfinite *f); /* culprit.c */
 enum apr_code stop_run(struct trace *t, struct apr_error *e); /* a failure that is none: t->stopped */
 const char *spell_nonfinite(float v); /* "nan", "inf", "-inf" */
 
