@@ -1,5 +1,6 @@
 #include "forward/saved.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@ bool apr_is_foreign(const struct apr_model *m) { return m->format == &foreign; }
 /* The work of one mapping.
  *   plain   names of m's tensors as the map spells them, and of each its index
  *   used    of m's tensors, those that went into a stage
- *   made    the stages; made_names: of each that it is there */
+ *   made    the stages, the first nown of them under names of ours; made_names: of each that it is there */
 struct mapping {
     struct apr_model            *m;
     const struct apr_stage_map  *map;
@@ -30,7 +31,7 @@ struct mapping {
     struct apr_table             plain, made_names;
     bool                        *used;
     struct apr_tensor           *made;
-    size_t                       nmade, room;
+    size_t                       nmade, nown, room;
 };
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
@@ -165,6 +166,14 @@ static struct apr_bytes stage_name(struct mapping *g, uint32_t layer, unsigned s
     return whole ? apr_text(apr_stage_name(stage)) : apr_arena_format(&g->m->arena, "layer-%u/%s", layer, apr_stage_name(stage));
 }
 
+static unsigned rank_of(const struct apr_tensor *t)
+{
+    struct apr_bytes stage;
+    uint32_t layer;
+    apr_stage_split(t->name, &layer, &stage);
+    return apr_stage_rank(stage);
+}
+
 /* Keeps a stage, unless an earlier line made it. */
 static enum apr_code keep(struct mapping *g, const struct apr_tensor *t, struct apr_bytes name, struct apr_error *e)
 {
@@ -185,9 +194,12 @@ static enum apr_code keep(struct mapping *g, const struct apr_tensor *t, struct 
 /* Tells of a line that has all it is made from, and still makes nothing. */
 static void note_unfit(struct mapping *g, const struct apr_map_line *line, const struct apr_tensor *t)
 {
-    apr_model_note(g->m, "trace.unmapped", t->name, 0, "line %u of the map makes no %s of %s: %s", line->line,
-                   apr_stage_name(line->stage[0]), APR_QUOTED(t->name),
-                   line->from.n == 1 ? "its columns do not part equally" : "its rows or dtype are not those of what stands beside it");
+    if (line->nstage > 1 && fit(t, 1) && line->from.n == 1)
+        apr_model_note(g->m, "trace.unmapped", t->name, 0, "line %u of the map splits %s into %u stages from %s on, but it has %" PRIu64
+                       " columns", line->line, APR_QUOTED(t->name), line->nstage, apr_stage_name(line->stage[0]), columns(t));
+    else
+        apr_model_note(g->m, "trace.unmapped", t->name, 0, "line %u of the map makes no %s of %s: its rows or dtype are not those of what "
+                       "stands beside it", line->line, apr_stage_name(line->stage[0]), APR_QUOTED(t->name));
 }
 
 static enum apr_code split(struct mapping *g, const struct apr_map_line *line, uint32_t layer, const struct apr_tensor *whole,
@@ -267,6 +279,7 @@ static enum apr_code make_stages(struct mapping *g, struct apr_error *e)
     APR_TRY(keep_own(g, false, e));
     if (g->nmade > 0) /* "lm_head" alone may be a module */
         APR_TRY(keep_own(g, true, e));
+    g->nown = g->nmade;
     for (size_t k = 0; k < g->map->nline; k++) {
         const struct apr_map_line *const line = &g->map->line[k];
         uint32_t layer;
@@ -275,6 +288,45 @@ static enum apr_code make_stages(struct mapping *g, struct apr_error *e)
                 APR_TRY(make_stage(g, line, layer, e));
     }
     return APR_OK;
+}
+
+/* ---- rows ----------------------------------------------------------------------------------------------------------- */
+
+/* How many positions the stages are of that have all: 0 where there are none, or they disagree. */
+static uint64_t positions(const struct mapping *g)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < g->nmade; i++) {
+        const struct apr_tensor *const t = &g->made[i];
+        const unsigned stage = rank_of(t);
+        if (t->ndim != 2 || apr_stage_is_of_last(stage) || stage == APR_STAGE_ATTN_SCORES || stage == APR_STAGE_ATTN_SOFTMAX)
+            continue;
+        if (n != 0 && n != t->dim[0])
+            return 0;
+        n = t->dim[0];
+    }
+    return n;
+}
+
+/* Which position is a row of that is not one of so many? A single row of logits is the last one's. One of experts is as likely the first
+ * one's: a program that takes off a batch, where a module has none, takes off all positions but that. */
+static void leave_odd_rows(struct mapping *g)
+{
+    const uint64_t n = positions(g);
+    size_t kept = 0;
+    for (size_t i = 0; i < g->nmade; i++) {
+        const struct apr_tensor *const t = &g->made[i];
+        const uint64_t wide = columns(t), rows = wide == 0 ? 0 : t->count / wide;
+        const unsigned stage = rank_of(t);
+        const bool odd = i >= g->nown && n > 0 && apr_stage_is_of_last(stage) && rows != n && (rows != 1 || stage != APR_STAGE_LM_HEAD);
+        if (odd)
+            apr_model_note(g->m, "trace.unmapped", t->name, 0,
+                           "stage %s is left out: it has %" PRIu64 " row%s where others have %" PRIu64 ", so nobody knows of which position",
+                           APR_QUOTED(t->name), rows, rows == 1 ? "" : "s", n);
+        g->made[kept] = *t;
+        kept += !odd;
+    }
+    g->nmade = kept;
 }
 
 /* ---- the model ------------------------------------------------------------------------------------------------------ */
@@ -297,8 +349,11 @@ static enum apr_code note_rest(struct mapping *g, struct apr_error *e)
     return APR_OK;
 }
 
+/* A line that would have made something tells more than the names. */
 static enum apr_code nothing_known(const struct apr_model *m, struct apr_error *e)
 {
+    if (m->nnote > 0 && strcmp(m->note[m->nnote - 1].code, "trace.unmapped") == 0)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "has no stage: %s", m->note[m->nnote - 1].text);
     const struct apr_bytes none = apr_text("nothing"), first = m->ntensor > 0 ? m->tensor[0].name : none,
                            last = m->ntensor > 1 ? m->tensor[m->ntensor - 1].name : first;
     return apr_fail(e, APR_EARG, APR_NOWHERE,
@@ -344,6 +399,8 @@ static enum apr_code apply(struct apr_model *m, const struct apr_stage_map *map,
     enum apr_code code = spell_names(&g, e);
     if (code == APR_OK)
         code = make_stages(&g, e);
+    if (code == APR_OK)
+        leave_odd_rows(&g);
     if (code == APR_OK && g.nmade == 0)
         code = m->format->trace ? APR_OK : nothing_known(m, e); /* what it has is activations in any case */
     else if (code == APR_OK && (code = note_rest(&g, e)) == APR_OK)
@@ -408,4 +465,23 @@ bool apr_trace_last(const struct apr_tensor *t, uint64_t count, struct apr_tenso
     view->dim[0] = view->count = view->row = count;
     view->data = (struct apr_bytes){ t->data.at + t->data.n - bytes, bytes };
     return true;
+}
+
+/* Is every dimension of a the product of some of b's, in their order? */
+static bool is_of(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
+{
+    unsigned k = 0;
+    for (unsigned i = 0; i < na; i++) {
+        uint64_t n = 1;
+        while (k < nb && n < a[i] && apr_mul(n, b[k], &n))
+            k++;
+        if (n != a[i])
+            return false;
+    }
+    return true;
+}
+
+bool apr_trace_fits(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
+{
+    return is_of(a, na, b, nb) || is_of(b, nb, a, na);
 }

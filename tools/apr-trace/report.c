@@ -52,17 +52,37 @@ static void write_index(struct apr_out *j, const char *key, uint64_t index)
         apr_out_count(j, key, index);
 }
 
+static void write_failures(struct apr_out *j, const struct stage_row *r)
+{
+    apr_out_open(j, "failed", '[');
+    if (r->unlike)
+        apr_out_text(j, NULL, "cosine");
+    if (r->scaled)
+        apr_out_text(j, NULL, "scale");
+    if (r->mismatches > 0)
+        apr_out_text(j, NULL, "nonfinite");
+    if (!r->compared)
+        apr_out_text(j, NULL, "shape");
+    apr_out_close(j, ']');
+}
+
 /* What apr-diff says of two traces, by the same names. */
 static void write_comparison(struct apr_out *j, const struct stage_row *r)
 {
     apr_out_real(j, "cosine_sim", r->compared ? r->cosine : NAN);
+    apr_out_real(j, "norm_ratio", r->compared ? r->ratio : NAN);
     apr_out_real(j, "max_abs_diff", r->compared ? r->max_diff : NAN);
     write_index(j, "max_abs_diff_index", r->index);
     apr_out_real(j, "rms_diff", r->compared ? r->rms_diff : NAN);
     apr_out_count(j, "nonfinite_mismatch", r->mismatches);
+    apr_out_count(j, "nonfinite_in_reference", r->nonfinite_there);
+    if (!r->compared)
+        apr_out_counts(j, "shape_in_reference", r->other_dim, r->other_ndim);
     if (r->other != r->count)
         apr_out_count(j, "count_in_reference", r->other);
+    apr_out_bool(j, "equal", r->exact);
     apr_out_bool(j, "pass", r->same);
+    write_failures(j, r);
 }
 
 static void write_stage(struct apr_out *j, const struct stage_row *r)
@@ -95,6 +115,22 @@ static void write_names(struct apr_out *j, const char *key, const struct trace *
     apr_out_close(j, ']');
 }
 
+static void write_tally(struct apr_out *j, const struct trace *t)
+{
+    const struct tally c = tally_of(t);
+    apr_out_count(j, "stages_compared", c.compared);
+    apr_out_count(j, "stages_equal", c.exact);
+    apr_out_count(j, "stages_differing", c.differing);
+    if (c.lowest == NULL) {
+        apr_out_null(j, "lowest_cosine");
+        return;
+    }
+    apr_out_open(j, "lowest_cosine", '{');
+    write_place(j, c.lowest->layer, c.lowest->stage);
+    apr_out_real(j, "cosine_sim", c.lowest->cosine);
+    apr_out_close(j, '}');
+}
+
 static void write_divergence(struct apr_out *j, const struct trace *t)
 {
     const struct stage_row *const r = first_divergence(t);
@@ -106,6 +142,7 @@ static void write_divergence(struct apr_out *j, const struct trace *t)
         write_index(j, "index", r->index);
         apr_out_close(j, '}');
     }
+    write_tally(j, t);
     apr_out_real(j, "threshold", t->o->threshold);
     write_names(j, "only_in_reference", t, only_in_reference);
     write_names(j, "only_here", t, only_here);

@@ -26,14 +26,42 @@ static void print_head(const struct trace *t)
         printf("layer  %-18s  %-16s  %12s  %12s  %12s  %12s\n", "stage", "shape", "min", "max", "mean", "std");
 }
 
+/* Is a scale what is to be said? */
+static bool is_plainly_scaled(const struct stage_row *r) { return r->scaled && !(fabs(r->ratio - 1) < 0.0005); }
+
+/* "1.5 times as large" */
+static void print_ratio(const struct stage_row *r)
+{
+    if (!(r->ratio > 0))
+        printf("all zero %s", r->ratio == 0 ? "here" : "there");
+    else
+        printf("%.4g times as large", r->ratio);
+}
+
+static void print_numbers(const struct trace *t, const struct stage_row *r)
+{
+    if (isnan(r->cosine))
+        printf("%12s  %12s", "-", "-");
+    else
+        printf("%12.9f  %12.6g", r->cosine, r->max_diff);
+    printf("  %s%s%s", style(t, r->same ? APR_GREEN : APR_RED), r->same ? "same" : "differs", style(t, APR_PLAIN));
+    if (is_plainly_scaled(r)) {
+        printf(": ");
+        print_ratio(r);
+    }
+}
+
 static void print_compared(const struct trace *t, const struct stage_row *r)
 {
+    char shape[176];
     if (!r->in_reference)
         printf("%12s  %12s  only here", "-", "-");
-    else if (!r->compared)
+    else if (r->compared)
+        print_numbers(t, r);
+    else if (r->other != r->count)
         printf("%12s  %12s  %s%" PRIu64 " values there%s", "-", "-", style(t, APR_RED), r->other, style(t, APR_PLAIN));
     else
-        printf("%12.9f  %12.6g  %s%s%s", r->cosine, r->max_diff, style(t, r->same ? APR_GREEN : APR_RED), r->same ? "same" : "differs",
+        printf("%12s  %12s  %s%s there%s", "-", "-", style(t, APR_RED), apr_spell_shape(r->other_dim, r->other_ndim, shape),
                style(t, APR_PLAIN));
     if (r->mismatches > 0)
         printf("  nonfinite mismatch: %" PRIu64, r->mismatches);
@@ -79,25 +107,59 @@ static void print_names(const char *what, const struct trace *t, bool (*next)(co
     }
 }
 
+static void print_agreement(const struct tally *c)
+{
+    printf("no divergence: %" PRIu64 " stage%s the same, ", c->compared, c->compared == 1 ? " is" : "s are");
+    if (c->exact == c->compared)
+        printf("%s", "equal in every value\n");
+    else if (c->lowest == NULL)
+        printf("%" PRIu64 " of them equal in every value\n", c->exact);
+    else {
+        printf("%" PRIu64 " of them equal in every value; lowest cosine %.9f at ", c->exact, c->lowest->cosine);
+        print_place(c->lowest->layer, c->lowest->stage);
+        printf(" (--threshold 1 names the first that differs at all)\n");
+    }
+}
+
+/* What the first stage that differs differs by. */
+static void print_difference(const struct stage_row *r)
+{
+    char here[176], there[176];
+    const bool other_tokens = r->stage == APR_STAGE_EMBEDDING && r->cosine < 0.999;
+    if (r->index != APR_NOWHERE)
+        printf(", index %" PRIu64, r->index);
+    if (!r->compared && r->count != r->other)
+        printf(": %" PRIu64 " values here, %" PRIu64 " there: a trace of other tokens or positions?", r->count, r->other);
+    else if (!r->compared)
+        printf(": %s here, %s there", apr_spell_shape(r->dim, r->ndim, here), apr_spell_shape(r->other_dim, r->other_ndim, there));
+    else if (r->mismatches > 0)
+        printf(": of %" PRIu64 " values %" PRIu64 " are not finite here, %" PRIu64 " there", r->count, r->nan + r->inf, r->nonfinite_there);
+    else
+        printf(": cosine %.9f, ", r->cosine);
+    if (is_plainly_scaled(r) && r->mismatches == 0) {
+        print_ratio(r);
+        printf(", ");
+    }
+    if (r->compared && r->mismatches == 0)
+        printf("largest difference %.6g%s", r->max_diff, other_tokens ? ": a trace of other tokens?" : "");
+}
+
 static void print_comparison(const struct trace *t)
 {
     const struct stage_row *const r = first_divergence(t);
+    const struct tally c = tally_of(t);
     if (!t->o->cli.quiet) {
         print_names("only in the reference", t, only_in_reference);
         print_names("only here", t, only_here);
     }
     if (r == NULL) {
-        printf("no divergence: %" PRIu64 " stages are the same\n", stages_compared(t));
+        print_agreement(&c);
         return;
     }
     printf("first divergence: ");
     print_place(r->layer, r->stage);
-    if (!r->compared)
-        printf(": %" PRIu64 " values here, %" PRIu64 " there: a trace of other tokens or positions?\n", r->count, r->other);
-    else if (r->index == APR_NOWHERE)
-        printf(": cosine %.9f\n", r->cosine);
-    else
-        printf(", index %" PRIu64 ": cosine %.9f, largest difference %.6g\n", r->index, r->cosine, r->max_diff);
+    print_difference(r);
+    printf("; %" PRIu64 " of %" PRIu64 " stages differ%s\n", c.differing, c.compared, c.differing == 1 ? "s" : "");
 }
 
 /* ---- what is not finite --------------------------------------------------------------------------------------------- */

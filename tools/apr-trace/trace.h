@@ -156,7 +156,10 @@ void best_logits(const float *logits, uint64_t nlogit, uint64_t n, uint64_t *id)
 
 /* One stage of one layer as it was found to be. mean ... are NAN where no value is finite.
  *   file     where it was saved, or NULL
- *   in_reference  the other trace has it, `other` values of it; compared: as many, so that cosine ... are known
+ *   in_reference  the other trace has it, `other` values of it in the shape other_dim; compared: as many, in a shape that fits, so that
+ *                 cosine ... are known: NAN where no pair is finite
+ *   ratio    how many times as large it is here; nonfinite_there: values that are not finite
+ *   exact    every value is equal; unlike, scaled: what it differs by
  *   index    of the largest difference, or of the first pair of which one is not finite; APR_NOWHERE: they are equal */
 struct stage_row {
     uint32_t          layer;
@@ -165,9 +168,11 @@ struct stage_row {
     double            min, max, mean, std, rms;
     struct apr_digest hash;
     const char       *file;
-    bool              in_reference, compared, same;
-    uint64_t          other, mismatches, index;
-    double            cosine, max_diff, rms_diff;
+    bool              in_reference, compared, same, exact, unlike, scaled;
+    unsigned          other_ndim;
+    uint64_t          other_dim[APR_MAX_DIMS];
+    uint64_t          other, nonfinite_there, mismatches, index;
+    double            cosine, ratio, max_diff, rms_diff;
 };
 
 /* Is the layer one of those asked for? Is the stage of that layer looked at? */
@@ -233,9 +238,18 @@ void begin_comparison(struct trace *t, struct stage_row *r);
 void add_comparison(struct trace *t, const float *x, uint64_t first, size_t n);
 APR_MUST_CHECK enum apr_code end_comparison(struct trace *t, struct stage_row *r, struct apr_error *e);
 
-/* The first stage that is not the same; NULL: none. APR_EARG when nothing was in common. */
+/* The first stage that is not the same; NULL: none. */
 const struct stage_row *first_divergence(const struct trace *t);
-uint64_t stages_compared(const struct trace *t);
+
+/* How many were compared; of these are not the same, or equal in every value. lowest: of those that are not equal, the one of the lowest
+ * cosine; NULL: there is none. */
+struct tally {
+    uint64_t                compared, differing, exact;
+    const struct stage_row *lowest;
+};
+struct tally tally_of(const struct trace *t);
+
+/* APR_EARG when nothing was in common. */
 APR_MUST_CHECK enum apr_code check_comparison(const struct trace *t, struct apr_error *e);
 
 /* The next name of a stage on one side only; *i is 0 at first. False behind the last. */
