@@ -99,6 +99,15 @@ void apr_out_bytes(struct apr_out *o, const char *key, struct apr_bytes s)
     write_string(o->to, s);
 }
 
+void apr_out_hex(struct apr_out *o, const char *key, struct apr_bytes s)
+{
+    before(o, key);
+    fputc('"', o->to);
+    for (size_t i = 0; i < s.n; i++)
+        fprintf(o->to, "%02x", s.at[i]);
+    fputc('"', o->to);
+}
+
 void apr_out_text(struct apr_out *o, const char *key, const char *s)
 {
     if (s)

@@ -53,6 +53,25 @@ static void mean_of(const struct trace *t, float *out)
     }
 }
 
+/* Roles of classifiers: cls, cls_output ... What the labels come out of is behind the dense layer that the first may be. */
+bool is_classifier(const struct trace *t, struct apr_bytes *head)
+{
+    static const char stem[] = "cls";
+    bool found = false;
+    for (size_t i = 0; i < t->engine.m->ntensor; i++) {
+        const struct apr_tensor *const x = &t->engine.m->tensor[i];
+        struct apr_meaning meaning;
+        if (x->ndim < 2 || !apr_binding_meaning(t->engine.binding, x, 0, &meaning))
+            continue;
+        const struct apr_bytes role = meaning.role->name;
+        if (role.n < sizeof stem - 1 || memcmp(role.at, stem, sizeof stem - 1) != 0 || (found && apr_bytes_is(role, stem)))
+            continue;
+        found = true;
+        *head = x->name;
+    }
+    return found;
+}
+
 enum apr_code pool(const struct trace *t, const char **pooling, float **vector, struct apr_error *e)
 {
     static const char *const words[NPOOLINGS] = { "none", "mean", "cls", "last", "rank" };

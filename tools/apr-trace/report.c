@@ -1,4 +1,5 @@
 /* The answer as JSON, and which of its two forms it has. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -163,6 +164,28 @@ static void write_nonfinite(struct apr_out *j, const struct nonfinite *f)
     apr_out_close(j, '}');
 }
 
+/* A text, or of one that is no UTF-8, as a piece of a character, the bytes too. */
+static void write_bytes(struct apr_out *j, const char *key, const char *key_bytes, struct apr_bytes text)
+{
+    size_t i = 0, n;
+    apr_out_bytes(j, key, text);
+    while (i < text.n && (n = apr_utf8_length(text.at + i, text.n - i)) > 0)
+        i += n;
+    if (i < text.n)
+        apr_out_hex(j, key_bytes, text);
+}
+
+static uint64_t count_where(const float *x, uint64_t n, bool (*is)(float))
+{
+    uint64_t found = 0;
+    for (uint64_t i = 0; i < n; i++)
+        found += is(x[i]);
+    return found;
+}
+
+static bool is_nan(float v) { return isnan(v); }
+static bool is_infinite(float v) { return isinf(v); }
+
 static enum apr_code write_logits(struct apr_out *j, struct trace *t, struct apr_error *e)
 {
     const uint64_t vocab = t->engine.net->vocab, best = best_logit(t->logits, vocab);
@@ -171,13 +194,15 @@ static enum apr_code write_logits(struct apr_out *j, struct trace *t, struct apr
     apr_out_open(j, "logits", '{');
     apr_out_count(j, "vocab_size", vocab);
     write_index(j, "argmax", isnan(t->logits[best]) ? APR_NOWHERE : best);
+    apr_out_count(j, "nan_count", count_where(t->logits, vocab, is_nan));
+    apr_out_count(j, "inf_count", count_where(t->logits, vocab, is_infinite));
     apr_out_open(j, "top_k", '[');
     for (uint64_t i = 0; i < top.n; i++) {
         apr_out_open(j, NULL, '{');
         apr_out_count(j, "token_id", top.id[i]);
         apr_out_real(j, "logit", (double)t->logits[top.id[i]]);
         if (top.encoder != NULL)
-            apr_out_bytes(j, "text", apr_token_spelling(top.encoder, top.id[i]));
+            write_bytes(j, "text", "bytes", apr_token_spelling(top.encoder, top.id[i]));
         apr_out_close(j, '}');
     }
     apr_out_close(j, ']');
@@ -190,9 +215,14 @@ static enum apr_code write_embedding(struct apr_out *j, const struct trace *t, s
 {
     const char *pooling;
     float *vector;
+    struct apr_bytes head;
     APR_TRY(pool(t, &pooling, &vector, e));
     apr_out_open(j, "embedding", '{');
     apr_out_text(j, "pooling", pooling);
+    if (is_classifier(t, &head)) {
+        apr_out_text(j, "head", "ignored");
+        apr_out_bytes(j, "head_tensor", head);
+    }
     if (vector == NULL)
         apr_out_null(j, "values");
     else
@@ -218,7 +248,7 @@ static enum apr_code write_greedy(struct apr_out *j, const struct trace *t, stru
     for (size_t i = 0; i < t->greedy.n; i++)
         apr_emit_bytes(text.to, apr_token_spelling(t->engine.encoder, t->greedy.id[i]));
     APR_TRY(apr_emit_end(&text, &all, e));
-    apr_out_bytes(j, "greedy_text", all);
+    write_bytes(j, "greedy_text", "greedy_bytes", all);
     free((void *)(uintptr_t)all.at);
     return APR_OK;
 }
@@ -288,6 +318,28 @@ void report_stage(struct trace *t, const struct stage_row *r)
     apr_report_row_end(&t->report);
 }
 
+/* An answer of NaN looks like one. An infinity alone may be meant: of tokens that never come. */
+static void tell_nonfinite(const struct trace *t, const float *x, uint64_t n, const char *what)
+{
+    struct apr_error note;
+    const uint64_t bad = x == NULL ? 0 : count_where(x, n, is_nan);
+    if (bad == 0 || t->o->cli.quiet)
+        return;
+    apr_fail(&note, APR_OK, APR_NOWHERE, "of %" PRIu64 " %s %" PRIu64 " %s no number%s", n, what, bad, bad == 1 ? "is" : "are",
+             t->o->stop_at_nan ? "" : ": --stop-at-nan finds where they begin");
+    apr_error_in(&note, t->engine.path);
+    apr_cli_fail(&t->o->cli, &note);
+}
+
+static void tell_bad_answer(const struct trace *t)
+{
+    const struct apr_net *const net = t->engine.net;
+    if (t->logits != NULL)
+        tell_nonfinite(t, t->logits, net->vocab, "logits");
+    else if (is_pooled(t))
+        tell_nonfinite(t, apr_sequence_final(t->sequence, 0), net->hidden * positions_of(t), "values of the last layer");
+}
+
 int end_report(struct trace *t, const struct apr_error *why)
 {
     struct apr_error e;
@@ -299,5 +351,6 @@ int end_report(struct trace *t, const struct apr_error *why)
         apr_report_end(&t->report, why);
     if (why != NULL)
         return apr_cli_fail(&t->o->cli, why);
+    tell_bad_answer(t);
     return t->nonfinite.found || first_divergence(t) != NULL ? APR_EXIT_NO : APR_EXIT_YES;
 }

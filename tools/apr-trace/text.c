@@ -291,6 +291,7 @@ static enum apr_code print_embedding(const struct trace *t, struct apr_error *e)
 {
     const char *pooling;
     float *vector;
+    struct apr_bytes head;
     double square = 0;
     APR_TRY(pool(t, &pooling, &vector, e));
     for (uint64_t i = 0; vector != NULL && i < t->engine.net->hidden; i++)
@@ -300,6 +301,11 @@ static enum apr_code print_embedding(const struct trace *t, struct apr_error *e)
     else
         printf("embedding: %" PRIu64 " values, pooled by \"%s\" of %" PRIu64 " positions, norm %.6g\n", t->engine.net->hidden, pooling,
                positions_of(t), sqrt(square));
+    if (is_classifier(t, &head)) {
+        printf("not its labels: the classifier's head, ");
+        apr_print_bytes(stdout, head);
+        printf(", is ignored\n");
+    }
     free(vector);
     return APR_OK;
 }

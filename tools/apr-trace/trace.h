@@ -286,4 +286,7 @@ void end_greedy_text(struct trace *t);
  * none. */
 APR_MUST_CHECK enum apr_code pool(const struct trace *t, const char **pooling, float **vector, struct apr_error *e);
 
+/* Has it a head that gives labels, which nothing runs here? *head: the name of its matrix. */
+bool is_classifier(const struct trace *t, struct apr_bytes *head);
+
 #endif
