@@ -291,7 +291,7 @@ static void a_file_without_a_known_name_is_told_and_how_to_write_a_map(void **st
 static void of_stages_of_the_last_position_the_last_is_taken(void **state)
 {
     (void)state;
-    const struct test_tensor t[] = { TENSOR("lm_head", "[3,4]", 12), TENSOR("model.layers.1.mlp.experts", "[6,2]", 12),
+    const struct test_tensor t[] = { TENSOR("lm_head", "[3,4]", 12), TENSOR("model.layers.1.mlp.experts", "[3,2]", 6),
                                      TENSOR("model.norm", "[3,4]", 12) };
     struct apr_model *const m = trace_of(tensors("last.safetensors", t, 3), NULL, false);
     struct apr_tensor view;
@@ -299,13 +299,56 @@ static void of_stages_of_the_last_position_the_last_is_taken(void **state)
     assert_true(view.ndim == 1 && view.dim[0] == 4 && view.count == 4 && view.data.n == 16);
     assert_memory_equal(view.data.at, ramp + 8, 16);
     assert_true(apr_trace_last(stage_of(m, "layer-1/moe_ffn_out"), 2, &view));
-    assert_memory_equal(view.data.at, ramp + 10, 8);
+    assert_memory_equal(view.data.at, ramp + 4, 8);
     assert_false(apr_trace_last(stage_of(m, "lm_head"), 12, &view));
     assert_false(apr_trace_last(stage_of(m, "lm_head"), 5, &view));
     assert_false(apr_trace_last(stage_of(m, "lm_head"), 24, &view));
     assert_false(apr_trace_last(stage_of(m, "lm_head"), 0, &view));
     assert_false(apr_trace_last(stage_of(m, "final_norm"), 4, &view));
     apr_close(m);
+}
+
+/* A hook that takes the first of what has no batch keeps the first position: that must not pass for the last. */
+static void a_row_of_experts_among_more_of_others_is_of_no_known_position(void **state)
+{
+    (void)state;
+    const struct test_tensor t[] = { TENSOR("model.layers.1.mlp.experts", "[4]", 4), TENSOR("model.layers.2.mlp.experts", "[3,4]", 12),
+                                     TENSOR("model.layers.1", "[1,3,4]", 12), TENSOR("lm_head", "[1,4]", 4),
+                                     TENSOR("layer-3/moe_ffn_out", "[1,4]", 4) };
+    struct apr_model *const m = trace_of(tensors("odd.safetensors", t, APR_LENGTH(t)), NULL, false);
+    assert_null(apr_model_find(m, apr_text("layer-1/moe_ffn_out")));
+    stage_of(m, "layer-2/moe_ffn_out"), stage_of(m, "lm_head"), stage_of(m, "layer-1/post_ffn_residual"), stage_of(m, "layer-3/moe_ffn_out");
+    assert_int_equal(m->nnote, 1);
+    assert_string_equal(m->note[0].text, "stage \"layer-1/moe_ffn_out\" is left out: it has 1 row where others have 3, so nobody knows of "
+                        "which position");
+    apr_close(m);
+}
+
+static void a_split_that_does_not_divide_is_named(void **state)
+{
+    (void)state;
+    const struct test_tensor t[] = { TENSOR("blk.7.gate_up", "[4,3]", 12) };
+    const char *const path = tensors("uneven.safetensors", t, 1);
+    struct apr_stage_map *const map = map_of("- {split: [ffn_gate, ffn_up], from: \"blk.{L}.gate_up\"}");
+    struct apr_model *m;
+    struct apr_error e;
+    assert_int_equal(apr_open_trace(&m, path, map, NULL, test_run_with(1), &e), APR_EARG);
+    assert_string_equal(e.text, "has no stage: line 1 of the map splits \"blk.7.gate_up\" into 2 stages from ffn_gate on, but it has 3 columns");
+    apr_stage_map_free(map);
+}
+
+static void shapes_of_one_order_fit(void **state)
+{
+    (void)state;
+    static const struct { uint64_t a[3], b[3]; unsigned na, nb; bool fit; } rows[] = {
+        { { 4, 64 }, { 4, 64 }, 2, 2, true },   { { 4, 64 }, { 256 }, 2, 1, true },      { { 4, 64 }, { 1, 4, 64 }, 2, 3, true },
+        { { 4, 64 }, { 4, 4, 16 }, 2, 3, true }, { { 4, 4, 4 }, { 64 }, 3, 1, true },    { { 1, 96 }, { 96 }, 2, 1, true },
+        { { 4, 64 }, { 64, 4 }, 2, 2, false }, { { 4, 64 }, { 8, 32 }, 2, 2, false }, { { 3, 256 }, { 256, 3 }, 2, 2, false },
+        { { 6, 4 }, { 4, 6 }, 2, 2, false },    { { 4, 64 }, { 4, 1, 64 }, 2, 3, true }, { { 2, 6 }, { 3, 4 }, 2, 2, false },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++)
+        if (apr_trace_fits(rows[i].a, rows[i].na, rows[i].b, rows[i].nb) != rows[i].fit)
+            fail_msg("row %zu", i);
 }
 
 /* PYTHON=... names one with torch and transformers. The lines are those of the page; the dump is held against the one in fixtures/. */
@@ -342,6 +385,9 @@ int main(void)
         cmocka_unit_test(maps_that_make_no_sense_are_refused),
         cmocka_unit_test(a_file_without_a_known_name_is_told_and_how_to_write_a_map),
         cmocka_unit_test(of_stages_of_the_last_position_the_last_is_taken),
+        cmocka_unit_test(a_row_of_experts_among_more_of_others_is_of_no_known_position),
+        cmocka_unit_test(a_split_that_does_not_divide_is_named),
+        cmocka_unit_test(shapes_of_one_order_fit),
         cmocka_unit_test(the_lines_of_the_page_make_such_a_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,4 +41,40 @@ static inline struct test_bytes saved_values(const char *path, uint32_t layer, f
     return b;
 }
 
+/* A folder with fixtures/forward/qwen2moe, of which n values of that tensor, from `element` on, are times `factor` (NAN: NAN). Tokens of it:
+ * MOE_TOKENS. */
+#define MOE        "fixtures/forward/qwen2moe"
+#define MOE_TOKENS "--tokens=1,5,9,3"
+static inline const char *damaged(const char *folder, const char *tensor, size_t element, size_t n, float factor)
+{
+    char path[512], key[256];
+    struct test_bytes b = test_load(MOE "/model.safetensors");
+    const size_t header = b.at[0] | (size_t)b.at[1] << 8 | (size_t)b.at[2] << 16;
+    snprintf(key, sizeof key, "\"%s\":", tensor);
+    const char *const entry = memmem(b.at + 8, header, key, strlen(key));
+    assert_non_null(entry);
+    const char *const offsets = strstr(entry, "\"data_offsets\":[");
+    unsigned char *const at = b.at + 8 + header + strtoul(offsets + strlen("\"data_offsets\":["), NULL, 10) + 4 * element;
+    for (size_t i = 0; i < n; i++) {
+        float v;
+        memcpy(&v, at + 4 * i, sizeof v);
+        v *= factor;
+        memcpy(at + 4 * i, &v, sizeof v);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    test_file(path, b.at, b.n);
+    test_free(&b);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    copy_of(MOE "/config.json", path);
+    return test_path(folder);
+}
+
+/* "--compare=" with a folder of the tests. */
+static inline const char *against(const char *folder)
+{
+    static char text[4096];
+    snprintf(text, sizeof text, "--compare=%s", test_path(folder));
+    return text;
+}
+
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/bytes.h"
 #include "files/source.h"
@@ -80,8 +81,21 @@ static void tell_trailing(const struct trace *t)
     }
 }
 
+/* What is saved would take the place of what is read, and stages that are not saved would be taken away. */
+static enum apr_code check_folders(const struct options *o, struct apr_error *e)
+{
+    struct stat a, b;
+    if (!saves_stages(o) || o->dir == NULL || stat(o->dir, &a) != 0 || stat(o->compare, &b) != 0 || a.st_dev != b.st_dev ||
+        a.st_ino != b.st_ino)
+        return APR_OK;
+    apr_fail(e, APR_EARG, APR_NOWHERE, "--save-tensor-dir is the folder of --compare: it is being read");
+    apr_error_in(e, o->dir);
+    return e->code;
+}
+
 enum apr_code begin_comparing(struct trace *t, struct apr_error *e)
 {
+    APR_TRY(check_folders(t->o, e));
     t->comparing = calloc(1, sizeof *t->comparing);
     if (t->comparing == NULL)
         return apr_no_memory(e);
