@@ -119,6 +119,10 @@ static enum apr_code add_pair(struct match *m, const struct apr_tensor *a, const
     APR_TRY(cut_to_last(m, &a, b, e));
     APR_TRY(cut_to_last(m, &b, whole, e));
     m->pair[m->npair++] = (struct pair){ .a = a, .b = b, .name = a->name };
+    char shape_a[176], shape_b[176];
+    if (a->count == b->count && !apr_trace_fits(a->dim, a->ndim, b->dim, b->ndim))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "stage %s has the shape %s in A and %s in B", APR_QUOTED(a->name),
+                        apr_spell_shape(a->dim, a->ndim, shape_a), apr_spell_shape(b->dim, b->ndim, shape_b));
     if (a->count == b->count)
         return APR_OK;
     return apr_fail(e, APR_EARG, APR_NOWHERE, "stage %s has %llu values in A and %llu in B", APR_QUOTED(a->name),

@@ -317,6 +317,8 @@ const struct stage_row *first_divergence(const struct trace *t)
 
 struct tally tally_of(const struct trace *t) { return t->comparing->tally; }
 
+bool is_foreign_reference(const struct trace *t) { return apr_is_foreign(t->comparing->m); }
+
 enum apr_code check_comparison(const struct trace *t, struct apr_error *e)
 {
     if (t->comparing->tally.compared == 0 && !t->nonfinite.found) {

@@ -107,7 +107,8 @@ static void print_names(const char *what, const struct trace *t, bool (*next)(co
     }
 }
 
-static void print_agreement(const struct tally *c)
+/* foreign: another program's sums have other roundings, so nothing is meant by their being equal. */
+static void print_agreement(const struct tally *c, bool foreign)
 {
     printf("no divergence: %" PRIu64 " stage%s the same, ", c->compared, c->compared == 1 ? " is" : "s are");
     if (c->exact == c->compared)
@@ -117,7 +118,7 @@ static void print_agreement(const struct tally *c)
     else {
         printf("%" PRIu64 " of them equal in every value; lowest cosine %.9f at ", c->exact, c->lowest->cosine);
         print_place(c->lowest->layer, c->lowest->stage);
-        printf(" (--threshold 1 names the first that differs at all)\n");
+        printf("%s\n", foreign ? "" : " (--threshold 1 names the first that differs at all)");
     }
 }
 
@@ -153,7 +154,7 @@ static void print_comparison(const struct trace *t)
         print_names("only here", t, only_here);
     }
     if (r == NULL) {
-        print_agreement(&c);
+        print_agreement(&c, is_foreign_reference(t));
         return;
     }
     printf("first divergence: ");

@@ -248,6 +248,7 @@ struct tally {
     const struct stage_row *lowest;
 };
 struct tally tally_of(const struct trace *t);
+bool is_foreign_reference(const struct trace *t);
 
 /* APR_EARG when nothing was in common. */
 APR_MUST_CHECK enum apr_code check_comparison(const struct trace *t, struct apr_error *e);
