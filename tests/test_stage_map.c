@@ -317,7 +317,8 @@ static void a_row_of_experts_among_more_of_others_is_of_no_known_position(void *
                                      TENSOR("layer-3/moe_ffn_out", "[1,4]", 4) };
     struct apr_model *const m = trace_of(tensors("odd.safetensors", t, APR_LENGTH(t)), NULL, false);
     assert_null(apr_model_find(m, apr_text("layer-1/moe_ffn_out")));
-    stage_of(m, "layer-2/moe_ffn_out"), stage_of(m, "lm_head"), stage_of(m, "layer-1/post_ffn_residual"), stage_of(m, "layer-3/moe_ffn_out");
+    stage_of(m, "layer-2/moe_ffn_out"), stage_of(m, "layer-3/moe_ffn_out");
+    stage_of(m, "layer-1/post_ffn_residual"), stage_of(m, "lm_head");
     assert_int_equal(m->nnote, 1);
     assert_string_equal(m->note[0].text, "stage \"layer-1/moe_ffn_out\" is left out: it has 1 row where others have 3, so nobody knows of "
                         "which position");
@@ -333,7 +334,8 @@ static void a_split_that_does_not_divide_is_named(void **state)
     struct apr_model *m;
     struct apr_error e;
     assert_int_equal(apr_open_trace(&m, path, map, NULL, test_run_with(1), &e), APR_EARG);
-    assert_string_equal(e.text, "has no stage: line 1 of the map splits \"blk.7.gate_up\" into 2 stages from ffn_gate on, but it has 3 columns");
+    assert_string_equal(e.text, "has no stage: line 1 of the map splits \"blk.7.gate_up\" into 2 stages from ffn_gate on, but it has 3 "
+                        "columns");
     apr_stage_map_free(map);
 }
 

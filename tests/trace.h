@@ -41,8 +41,8 @@ static inline struct test_bytes saved_values(const char *path, uint32_t layer, f
     return b;
 }
 
-/* A folder with fixtures/forward/qwen2moe, of which n values of that tensor, from `element` on, are times `factor` (NAN: NAN). Tokens of it:
- * MOE_TOKENS. */
+/* A folder with fixtures/forward/qwen2moe, of which n values of that tensor, from `element` on, are times `factor` (NAN: NAN). Tokens of
+ * it: MOE_TOKENS. */
 #define MOE        "fixtures/forward/qwen2moe"
 #define MOE_TOKENS "--tokens=1,5,9,3"
 static inline const char *damaged(const char *folder, const char *tensor, size_t element, size_t n, float factor)

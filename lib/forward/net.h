@@ -6,8 +6,8 @@
 #include "family/bind.h"
 #include "forward/matrix.h"
 
-/* Of a linear layer: y = x W^T + bias. bias: nout floats, or NULL; bias_in: where they are stored, from element w.first on if w is a part of
- * a matrix that is no expert's. */
+/* Of a linear layer: y = x W^T + bias. bias: nout floats, or NULL; bias_in: where they are stored, from element w.first on where w is
+ * some rows of a matrix (a gate's; experts have none). */
 struct apr_linear {
     struct apr_matrix       w;
     const float            *bias;

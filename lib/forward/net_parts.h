@@ -34,8 +34,8 @@ struct apr_piece {
 APR_MUST_CHECK enum apr_code apr_net_piece(const struct apr_netting *g, const char *roles, uint32_t layer, unsigned number,
                                            struct apr_piece *p);
 
-/* n floats of the first of the roles that is there; NULL when none is. n 0: as many as there are, and *n is told. in: where they are stored,
- * or NULL: nobody asks. */
+/* n floats of the first of the roles that is there; NULL when none is. n 0: as many as there are, and *n is told. in: where they are
+ * stored, or NULL: nobody asks. */
 APR_MUST_CHECK enum apr_code apr_net_vector(const struct apr_netting *g, const char *roles, uint32_t layer, uint64_t *n, const float **out,
                                             const struct apr_input **in);
 

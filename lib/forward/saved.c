@@ -321,8 +321,8 @@ static void leave_odd_rows(struct mapping *g)
         const bool odd = i >= g->nown && n > 0 && apr_stage_is_of_last(stage) && rows != n && (rows != 1 || stage != APR_STAGE_LM_HEAD);
         if (odd)
             apr_model_note(g->m, "trace.unmapped", t->name, 0,
-                           "stage %s is left out: it has %" PRIu64 " row%s where others have %" PRIu64 ", so nobody knows of which position",
-                           APR_QUOTED(t->name), rows, rows == 1 ? "" : "s", n);
+                           "stage %s is left out: it has %" PRIu64 " row%s where others have %" PRIu64 ", so nobody knows of which "
+                           "position", APR_QUOTED(t->name), rows, rows == 1 ? "" : "s", n);
         g->made[kept] = *t;
         kept += !odd;
     }
