@@ -338,6 +338,108 @@ static void a_model_without_a_tokenizer_has_no_encoder(void **state)
     close_it(&o);
 }
 
+/* Each of these the tokenizers library refuses too; without what is refused a text would be other tokens. */
+static void a_tokenizer_of_which_something_would_be_left_out_is_refused(void **state)
+{
+#define BPE(vocab, merges) "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2" vocab "},\"merges\":" merges "}}"
+#define WITH(members)      "{" members ",\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[]}}"
+#define PIECES(vocab)      "{\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":" vocab "}}"
+    static const struct {
+        const char *json, *says;
+    } rows[] = {
+        { BPE(",\"c\":-1", "[]"), "1 of 4 tokens are no text with an id below 4294967295, the first is \"c\"" },
+        { BPE(",\"c\":1.5", "[]"), "\"c\"" },
+        { BPE(",\"c\":\"3\"", "[]"), "\"c\"" },
+        { BPE(",\"c\":null", "[]"), "\"c\"" },
+        { BPE(",\"c\":4294967301", "[]"), "\"c\"" },
+        { BPE("", "null"), "\"merges\" of the tokenizer is no list" },
+        { BPE("", "{}"), "\"merges\" of the tokenizer is no list: \"{}\"" },
+        { BPE("", "[\"a b\",[\"a\"]]"), "1 of 2 merges are not two parts, the first is \"[\"a\"]\"" },
+        { BPE("", "[[\"a\",\"b\",\"ab\"]]"), "merges" },
+        { BPE("", "[[1,2]]"), "merges" },
+        { BPE("", "[7]"), "the first is \"7\"" },
+        { BPE("", "[\"ab\"]"), "the first is \"ab\"" },
+        { "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", "\"merges\"" },
+        { "{\"model\":{\"type\":\"BPE\",\"vocab\":[[\"a\",0]],\"merges\":[]}}", "\"vocab\" of the tokenizer is no object" },
+        { "{\"model\":5}", "\"model\" of the tokenizer is no object: \"5\"" },
+        { WITH("\"pre_tokenizer\":\"x\""), "\"pre_tokenizer\" of the tokenizer is no object" },
+        { WITH("\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"use_regex\":5}"), "\"use_regex\" of the tokenizer is no boolean" },
+        { WITH("\"normalizer\":5"), "\"normalizer\"" },
+        { WITH("\"normalizer\":{\"type\":\"Sequence\"}"), "\"normalizers\" of the tokenizer is no list" },
+        { WITH("\"normalizer\":{\"type\":\"Prepend\"}"), "\"prepend\" of the tokenizer is no string" },
+        { WITH("\"post_processor\":[]"), "\"post_processor\"" },
+        { WITH("\"decoder\":true"), "\"decoder\"" },
+        { WITH("\"added_tokens\":{}"), "\"added_tokens\" of the tokenizer is no list" },
+        { WITH("\"added_tokens\":[{}]"), "\"content\" of the tokenizer is no string" },
+        { WITH("\"added_tokens\":[{\"id\":-5,\"content\":\"<s>\"}]"), "\"<s>\"" },
+        { WITH("\"added_tokens\":[{\"id\":5,\"content\":\"<s>\",\"special\":1}]"), "\"special\" of the tokenizer is no boolean" },
+        { PIECES("{\"a\":0}"), "\"vocab\" of the tokenizer is no list" },
+        { PIECES("[[\"a\",-1],[\"b\"]]"), "1 of 2 tokens" },
+        { PIECES("[[\"a\",\"x\"]]"), "1 of 1 tokens" },
+    };
+    (void)state;
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_error e = { .text = "" };
+        struct opened o;
+        const enum apr_code code = try_open(folder_with("not-whole", rows[i].json, strlen(rows[i].json)), &o, &e);
+        if (code != APR_ECORRUPT || strstr(e.text, rows[i].says) == NULL)
+            fail_msg("%s: code %d, %s", rows[i].json, code, e.text);
+        close_it(&o);
+    }
+    static const char *const sound[] = { WITH("\"normalizer\":null,\"pre_tokenizer\":null,\"post_processor\":null,\"decoder\":null"),
+                                         BPE(",\"c\":4294967294", "[[\"a\",\"b\"]]") };
+    for (size_t i = 0; i < APR_LENGTH(sound); i++) {
+        struct opened o = open_it(sound[i], folder_with("whole", sound[i], strlen(sound[i])));
+        close_it(&o);
+    }
+}
+
+/* The GGUF with a key's array (| key | 9, an array | type | n | elements |) changed. */
+static const char *gguf_changed(const char *key, void change(struct test_bytes *b, size_t array))
+{
+    struct test_bytes b = test_load(FOLDER "bytes.gguf"), made = { 0 };
+    const unsigned char *const at = memmem(b.at, b.n, key, strlen(key));
+    assert_non_null(at);
+    test_put(&made, b.at, b.n);
+    change(&made, (size_t)(at - b.at) + strlen(key));
+    while (made.n % 32 != 0)
+        test_zeros(&made, 1);
+    const char *const file = test_file("changed.gguf", made.at, made.n);
+    test_free(&b);
+    test_free(&made);
+    return file;
+}
+
+static void lose_blank(struct test_bytes *b, size_t array) { *(char *)memchr(b->at + array + 16, ' ', 64) = '_'; }
+
+static void lose_element(struct test_bytes *b, size_t array)
+{
+    b->at[array + 8] -= 1;
+    memmove(b->at + array + 16, b->at + array + 20, b->n - array - 20);
+    b->n -= 4;
+}
+
+static void a_gguf_of_which_something_would_be_left_out_is_refused(void **state)
+{
+    static const struct {
+        const char *key;
+        void      (*change)(struct test_bytes *b, size_t array);
+        const char *says;
+    } rows[] = {
+        { "tokenizer.ggml.merges", lose_blank, "merges are not two parts" },
+        { "tokenizer.ggml.token_type", lose_element, "is no list of a number for each token" },
+    };
+    (void)state;
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_error e = { .text = "" };
+        struct opened o;
+        const enum apr_code code = try_open(gguf_changed(rows[i].key, rows[i].change), &o, &e);
+        if (code != APR_ECORRUPT || strstr(e.text, rows[i].says) == NULL)
+            fail_msg("%s: code %d, %s", rows[i].key, code, e.text);
+        close_it(&o);
+    }
+}
+
 /* ---- sizes ----------------------------------------------------------------------------------------------------------- */
 
 static enum apr_code encode_run(const struct opened *o, unsigned char c, size_t n, size_t *nids, struct apr_error *e)
@@ -394,6 +496,53 @@ static void steps_that_make_a_text_ever_longer_are_a_limit(void **state)
     assert_int_equal(encode_run(&o, 0xC3, 1000, &n, &e), APR_ELIMIT);
     close_it(&o);
     test_free(&members);
+}
+
+/* Eight steps, each of which puts `more` bytes in the place of one, or before a text. */
+static const char *growing(const char *name, const char *step, size_t more)
+{
+    struct test_bytes members = { 0 };
+    test_text(&members, "{\"added_tokens\":[{\"id\":9999,\"content\":\"~!~\",\"special\":true}],");
+    test_text(&members, "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[");
+    for (size_t i = 0; i < 8; i++) {
+        test_text(&members, i == 0 ? "" : ",");
+        test_text(&members, step);
+        for (size_t c = 0; c < more; c++)
+            test_text(&members, "a");
+        test_text(&members, "\"}");
+    }
+    test_put(&members, "]}}", 4);
+    const char *const folder = folder_of(name, "bytes", (const char *)members.at);
+    test_free(&members);
+    return folder;
+}
+
+/* Also in the parts between special tokens, none of which is long alone. */
+static void normalizers_that_make_a_text_ever_longer_are_a_limit(void **state)
+{
+    static const struct {
+        const char   *step;
+        size_t        more;
+        const char   *text;
+        enum apr_code code;
+    } rows[] = {
+        { "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"", 100, "aaaa", APR_ELIMIT },
+        { "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"", 1, "aaaa", APR_OK },
+        { "{\"type\":\"Prepend\",\"prepend\":\"", 3000, "x", APR_OK },
+        { "{\"type\":\"Prepend\",\"prepend\":\"", 3000, "x~!~x~!~x~!~x", APR_ELIMIT },
+        { "{\"type\":\"Prepend\",\"prepend\":\"", 70000, "x", APR_ELIMIT },
+    };
+    (void)state;
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_error e = { .text = "" };
+        struct apr_ids ids = { 0 };
+        struct opened o = open_it(rows[i].step, growing("growing", rows[i].step, rows[i].more));
+        const enum apr_code code = apr_encode(o.x, apr_text(rows[i].text), true, &ids, &e);
+        if (code != rows[i].code || (code != APR_OK && strstr(e.text, "makes more of a text") == NULL))
+            fail_msg("row %zu: code %d, %s", i, code, e.text);
+        apr_ids_free(&ids);
+        close_it(&o);
+    }
 }
 
 /* ---- expressions ----------------------------------------------------------------------------------------------------- */
@@ -455,9 +604,12 @@ int main(void)
         cmocka_unit_test(what_is_not_known_is_named),
         cmocka_unit_test(a_pre_tokenizer_of_no_known_name_is_named),
         cmocka_unit_test(a_model_without_a_tokenizer_has_no_encoder),
+        cmocka_unit_test(a_tokenizer_of_which_something_would_be_left_out_is_refused),
+        cmocka_unit_test(a_gguf_of_which_something_would_be_left_out_is_refused),
         cmocka_unit_test(long_runs_take_time_in_proportion),
         cmocka_unit_test(an_expression_that_never_ends_is_a_limit),
         cmocka_unit_test(steps_that_make_a_text_ever_longer_are_a_limit),
+        cmocka_unit_test(normalizers_that_make_a_text_ever_longer_are_a_limit),
         cmocka_unit_test(expressions_match_what_oniguruma_matches),
     };
     return cmocka_run_group_tests(tests, load_texts, drop_texts);

@@ -37,6 +37,7 @@ void apr_ids_free(struct apr_ids *ids)
  *   split      NULL: the model cuts
  *   verbatim   what stands in a text as it is; normal: what is looked for once it is normalized
  *   plain      of each token, by its place: it is spelled as it stands
+ *   left       bytes that may yet be made of what is under way
  *   valid ...  room for texts on their way */
 struct apr_encoder {
     struct apr_vocabulary         v;
@@ -51,6 +52,7 @@ struct apr_encoder {
     struct apr_found_list         found, within;
     struct apr_around             around;
     unsigned char                *plain;
+    size_t                        left;
     struct apr_made               valid, normalized, escaped;
 };
 
@@ -76,10 +78,34 @@ void apr_encoder_free(struct apr_encoder *x)
     free(x);
 }
 
+/* n bytes were made. Nothing is left of a file's steps that make ever more of a text, or more of each part of it. */
+static enum apr_code spend(struct apr_encoder *x, size_t n, struct apr_error *e)
+{
+    if (n >= x->left)
+        return apr_made_too_much(e);
+    x->left -= n;
+    return APR_OK;
+}
+
+/* `normalized` becomes the text as it is normalized. */
+static enum apr_code normalize(struct apr_encoder *x, struct apr_bytes text, struct apr_error *e)
+{
+    APR_TRY(apr_normalize(x->normalizer, text, x->left, &x->normalized, e));
+    return spend(x, x->normalized.n, e);
+}
+
 /* ---- which tokens are looked for ------------------------------------------------------------------------------------- */
 
 /* Room for all tokens; the caller frees it. */
 static struct apr_wanted *room_for_tokens(const struct apr_encoder *x) { return malloc((x->v.ntoken + 1) * sizeof(struct apr_wanted)); }
+
+static size_t bytes_of_tokens(const struct apr_vocabulary *v)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < v->ntoken; i++)
+        n += v->token[i].text.n;
+    return n;
+}
 
 /* Added tokens; normalized: those that are looked for in normalized text, as they are then. */
 static enum apr_code find_added(struct apr_encoder *x, bool normalized, struct apr_finder **f, struct apr_error *e)
@@ -89,6 +115,7 @@ static enum apr_code find_added(struct apr_encoder *x, bool normalized, struct a
     struct apr_wanted *const wanted = room_for_tokens(x);
     if (wanted == NULL)
         return apr_no_memory(e);
+    x->left = apr_most_made(bytes_of_tokens(&x->v));
     for (size_t i = 0; i < x->v.ntoken && code == APR_OK; i++) {
         const struct apr_token *const t = &x->v.token[i];
         const bool known = t->flags & APR_TOKEN_ADDED || (x->manner == APR_AS_SENTENCEPIECE && t->type == APR_TOKEN_CONTROL);
@@ -97,7 +124,7 @@ static enum apr_code find_added(struct apr_encoder *x, bool normalized, struct a
         if (!known || late != normalized)
             continue;
         if (late) {
-            code = apr_normalize(x->normalizer, text, &x->normalized, e);
+            code = normalize(x, text, e);
             text = apr_arena_copy(&x->v.arena, (struct apr_bytes){ x->normalized.at, x->normalized.n });
             if (code == APR_OK && text.at == NULL)
                 code = apr_no_memory(e);
@@ -297,8 +324,27 @@ static enum apr_code set_up_keys(struct apr_encoder *x, const struct apr_meta *g
     return find_typed(x, gguf, e);
 }
 
+/* What the reader left out would be other tokens: a vocabulary that is not whole is none. */
+static enum apr_code refuse_faults(const struct apr_vocabulary *v, struct apr_error *e)
+{
+    const struct apr_vocabulary_faults *const f = &v->faults;
+    if (f->unreadable > 0)
+        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "%llu of %llu tokens are no text with an id below 4294967295, the first is %s",
+                        (unsigned long long)f->unreadable, (unsigned long long)f->listed, APR_QUOTED(f->unreadable_text));
+    if (f->bad_merges > 0)
+        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "%llu of %llu merges are not two parts, the first is %s",
+                        (unsigned long long)f->bad_merges, (unsigned long long)(v->nmerge + f->bad_merges), APR_QUOTED(f->bad_merge));
+    if (f->odd == NULL)
+        return APR_OK;
+    if (f->odd_text.n == 0)
+        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "\"%s\" of the tokenizer is no %s", f->odd, f->odd_wants);
+    return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "\"%s\" of the tokenizer is no %s: %s", f->odd, f->odd_wants,
+                    APR_QUOTED(f->odd_text));
+}
+
 static enum apr_code set_up(struct apr_encoder *x, const struct apr_meta *gguf, struct apr_error *e)
 {
+    APR_TRY(refuse_faults(&x->v, e));
     if (x->v.ntoken == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "the model has no tokenizer");
     APR_TRY(apr_vocabulary_index(&x->v, e));
@@ -316,6 +362,7 @@ static enum apr_code set_up(struct apr_encoder *x, const struct apr_meta *gguf, 
                                             : set_up_files(x, e));
     for (size_t i = 0; i < x->v.ntoken && x->manner != APR_AS_LLAMA_CPP; i++)
         x->plain[i] = x->v.token[i].type == APR_TOKEN_CONTROL || x->v.token[i].flags & APR_TOKEN_ADDED;
+    APR_TRY(refuse_faults(&x->v, e)); /* those that were found in its pipeline */
     return x->model->begin(&x->state, &x->v, x->manner, e);
 }
 
@@ -371,9 +418,13 @@ static enum apr_code encode_text(struct apr_encoder *x, struct apr_bytes text, u
 {
     const struct apr_cut_text *cut;
     size_t begin = 0;
-    if (x->split == NULL)
-        return x->model->encode(x->state, text, where, ids, e);
-    APR_TRY(apr_split_run(x->split, text, where & APR_AT_START, &cut, e));
+    if (x->split == NULL) {
+        const size_t before = ids->n;
+        APR_TRY(x->model->encode(x->state, text, where, ids, e));
+        return spend(x, ids->n - before, e);
+    }
+    APR_TRY(apr_split_run(x->split, text, where & APR_AT_START, x->left, &cut, e));
+    APR_TRY(spend(x, cut->text.n, e));
     for (size_t i = 0; i < cut->n; begin = cut->end[i++]) {
         const struct apr_bytes piece = { cut->text.at + begin, cut->end[i] - begin };
         APR_TRY(x->model->encode(x->state, piece, i == 0 ? where : 0, ids, e));
@@ -407,9 +458,9 @@ static enum apr_code loses_first(struct apr_encoder *x, struct apr_bytes text, b
     apr_character(text.at, text.n, &n);
     memcpy(two, text.at, n);
     two[n] = 'x';
-    enum apr_code code = apr_normalize(x->normalizer, apr_text("x"), &alone, e);
+    enum apr_code code = apr_normalize(x->normalizer, apr_text("x"), x->left, &alone, e);
     if (code == APR_OK)
-        code = apr_normalize(x->normalizer, (struct apr_bytes){ two, n + 1 }, &x->normalized, e);
+        code = apr_normalize(x->normalizer, (struct apr_bytes){ two, n + 1 }, x->left, &x->normalized, e);
     *yes = apr_bytes_equal((struct apr_bytes){ alone.at, alone.n }, (struct apr_bytes){ x->normalized.at, x->normalized.n });
     free(alone.at);
     return code;
@@ -431,7 +482,7 @@ static enum apr_code encode_between(struct apr_encoder *x, struct apr_bytes text
         APR_TRY(loses_first(x, text, &lost, e));
         where &= lost ? ~(unsigned)APR_AT_START : where;
     }
-    APR_TRY(apr_normalize(x->normalizer, text, &x->normalized, e));
+    APR_TRY(normalize(x, text, e));
     text = (struct apr_bytes){ x->normalized.at, x->normalized.n };
     APR_TRY(apr_finder_run(x->normal, text, special, &x->within, e));
     for (size_t i = 0; i < x->within.n; i++) {
@@ -462,6 +513,7 @@ static enum apr_code encode_all(struct apr_encoder *x, struct apr_bytes text, bo
 
 enum apr_code apr_encode(struct apr_encoder *x, struct apr_bytes text, bool special, struct apr_ids *ids, struct apr_error *e)
 {
+    x->left = apr_most_made(text.n);
     for (size_t i = 0; i < x->around.before.n; i++)
         APR_TRY(apr_ids_add(ids, x->around.before.id[i], e));
     APR_TRY(encode_all(x, text, special, ids, e));

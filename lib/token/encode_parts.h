@@ -4,13 +4,18 @@
 
 #include "token/encode.h"
 
-/* Text that is made; begin with zeros, free `at` with free. What fails for want of memory leaves it as it was. */
+/* Text that is made; begin with zeros, free `at` with free. What fails leaves it as it was.
+ *   most  bytes that it may be, more is APR_ELIMIT; 0: any number */
 struct apr_made {
     unsigned char *at;
-    size_t         n, room;
+    size_t         n, room, most;
 };
 APR_MUST_CHECK enum apr_code apr_made_add(struct apr_made *m, struct apr_bytes text, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_made_character(struct apr_made *m, uint32_t c, struct apr_error *e); /* as UTF-8 */
+
+/* What a tokenizer may make of n bytes of text, in all: far above what any form of Unicode is, with stand-ins for its bytes. */
+static inline size_t apr_most_made(size_t n) { return n > (SIZE_MAX >> 7) ? SIZE_MAX : 64 * n + 65536; }
+enum apr_code apr_made_too_much(struct apr_error *e); /* APR_ELIMIT, which says so */
 
 /* The character at s, whose UTF-8 has *n bytes; `left` are left, at least one. What begins no character is U+FFFD, one byte long. */
 #define APR_NO_CHARACTER 0xFFFDu
@@ -65,8 +70,10 @@ struct apr_normalizer;
 APR_MUST_CHECK enum apr_code apr_normalizer_new(struct apr_normalizer **n, struct apr_vocabulary *v, struct apr_error *e);
 void apr_normalizer_free(struct apr_normalizer *n);
 
-/* Puts the text, which is UTF-8, into `out` as it is normalized: in the place of what is there. text is not in out. n is not NULL. */
-APR_MUST_CHECK enum apr_code apr_normalize(struct apr_normalizer *n, struct apr_bytes text, struct apr_made *out, struct apr_error *e);
+/* Puts the text, which is UTF-8, into `out` as it is normalized: in the place of what is there. text is not in out. n is not NULL.
+ * APR_ELIMIT: a step makes more than `most` bytes, which are not 0. */
+APR_MUST_CHECK enum apr_code apr_normalize(struct apr_normalizer *n, struct apr_bytes text, size_t most, struct apr_made *out,
+                                           struct apr_error *e);
 
 /* ---- Unicode's forms (compose.c) ------------------------------------------------------------------------------------- */
 

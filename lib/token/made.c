@@ -6,9 +6,16 @@
 
 #define FIRST_ROOM 64
 
+enum apr_code apr_made_too_much(struct apr_error *e)
+{
+    return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "the tokenizer makes more of a text than is accepted, 64 times its bytes and 64 KiB");
+}
+
 enum apr_code apr_made_add(struct apr_made *m, struct apr_bytes text, struct apr_error *e)
 {
     uint64_t wanted;
+    if (m->most > 0 && (m->n > m->most || text.n > m->most - m->n))
+        return apr_made_too_much(e);
     if (text.n <= m->room - m->n) {
         if (text.n > 0)
             memcpy(m->at + m->n, text.at, text.n);

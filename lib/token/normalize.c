@@ -272,12 +272,20 @@ static struct apr_bytes text_of(const struct apr_member *m)
     return m->value.type == APR_META_STRING ? m->value.text : (struct apr_bytes){ 0 };
 }
 
+/* A type that cannot do without it. */
+static void need(struct reading *r, const struct apr_member *m, const char *wants)
+{
+    if (m->value.type == APR_META_ANY)
+        apr_put_odd(r->v, m->key, wants, (struct apr_bytes){ 0 });
+}
+
 static bool is_true(const struct apr_member *m) { return m->value.type == APR_META_BOOL && m->value.b; }
 
 static enum apr_code add_replace(struct reading *r, const struct apr_member *m, struct apr_error *e)
 {
-    struct apr_member p[] = { { .key = "String" }, { .key = "Regex" } };
+    struct apr_member p[] = { { .key = "String", .must = "s" }, { .key = "Regex", .must = "s" } };
     struct step step = { .run = run_replace, .to = text_of(&m[CONTENT]) };
+    need(r, &m[CONTENT], "string");
     APR_TRY(apr_take_members(r->v, &m[PATTERN].value, p, 2, e));
     step.from = text_of(&p[0]);
     const struct apr_bytes regex = text_of(&p[1]);
@@ -324,11 +332,14 @@ static enum apr_code add_bert(struct reading *r, const struct apr_member *m, str
 
 static enum apr_code add_prepend(struct reading *r, const struct apr_member *m, struct apr_error *e)
 {
+    need(r, &m[PREPEND], "string");
     return add(r, (struct step){ .run = run_prepend, .to = text_of(&m[PREPEND]) }, e);
 }
 
 static enum apr_code add_strip(struct reading *r, const struct apr_member *m, struct apr_error *e)
 {
+    need(r, &m[LEFT], "boolean");
+    need(r, &m[RIGHT], "boolean");
     return add(r, (struct step){ .run = run_strip, .left = is_true(&m[LEFT]), .right = is_true(&m[RIGHT]) }, e);
 }
 
@@ -360,8 +371,10 @@ static enum apr_code read_parts(struct reading *r, const struct apr_value *list,
     struct apr_walk w;
     struct apr_item item;
     bool more;
-    if (list->type != APR_META_ARRAY)
+    if (list->type != APR_META_ARRAY) {
+        apr_put_odd(r->v, "normalizers", "list", list->text);
         return APR_OK;
+    }
     if (levels == 0)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "the normalizer of the tokenizer has more than %u sequences in one another", DEPTH);
     APR_TRY(apr_walk_in(&w, list->text, 0, '[', e));
@@ -378,9 +391,18 @@ static enum apr_code read_parts(struct reading *r, const struct apr_value *list,
 static enum apr_code read_part(struct reading *r, const struct apr_value *part, unsigned levels, struct apr_error *e)
 {
     struct apr_member m[NMEMBERS] = {
-        { .key = "type" },       { .key = "normalizers" },          { .key = "prepend" },    { .key = "pattern" },
-        { .key = "content" },    { .key = "strip_left" },           { .key = "strip_right" }, { .key = "precompiled_charsmap" },
-        { .key = "clean_text" }, { .key = "handle_chinese_chars" }, { .key = "strip_accents" }, { .key = "lowercase" },
+        { .key = "type", .must = "s" },
+        { .key = "normalizers", .must = "[" },
+        { .key = "prepend", .must = "s" },
+        { .key = "pattern", .must = "{" },
+        { .key = "content", .must = "s" },
+        { .key = "strip_left", .must = "b" },
+        { .key = "strip_right", .must = "b" },
+        { .key = "precompiled_charsmap", .must = "sn" },
+        { .key = "clean_text", .must = "b" },
+        { .key = "handle_chinese_chars", .must = "b" },
+        { .key = "strip_accents", .must = "bn" },
+        { .key = "lowercase", .must = "b" },
     };
     APR_TRY(apr_take_members(r->v, part, m, NMEMBERS, e));
     const struct apr_bytes type = text_of(&m[TYPE]);
@@ -427,8 +449,9 @@ static void swap(struct apr_made *a, struct apr_made *b)
     *b = was;
 }
 
-enum apr_code apr_normalize(struct apr_normalizer *n, struct apr_bytes text, struct apr_made *out, struct apr_error *e)
+enum apr_code apr_normalize(struct apr_normalizer *n, struct apr_bytes text, size_t most, struct apr_made *out, struct apr_error *e)
 {
+    n->spare.most = out->most = most;
     for (size_t i = 0; i < n->n; i++) {
         n->spare.n = 0;
         text.at = text.n == 0 ? (const unsigned char *)"" : text.at;

@@ -209,6 +209,7 @@ static enum apr_code as_llama_cpp(const struct apr_pieces *p, struct apr_bytes t
 enum apr_code apr_pieces_normalize(const struct apr_pieces *p, struct apr_bytes text, struct apr_made *out, struct apr_error *e)
 {
     out->n = 0;
+    out->most = apr_most_made(text.n);
     return p->manner == APR_AS_LLAMA_CPP ? as_llama_cpp(p, text, out, e) : as_sentencepiece(p, text, out, e);
 }
 

@@ -25,7 +25,8 @@ struct apr_pieces {
 APR_MUST_CHECK enum apr_code apr_pieces_begin(struct apr_pieces *p, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e);
 void apr_pieces_end(struct apr_pieces *p);
 
-/* Puts a text that is not empty into `out` as SentencePiece does, or as llama.cpp does for a Unigram: in the place of what is there. */
+/* Puts a text that is not empty into `out` as SentencePiece does, or as llama.cpp does for a Unigram: in the place of what is there.
+ * APR_ELIMIT: its map makes too much of it. */
 APR_MUST_CHECK enum apr_code apr_pieces_normalize(const struct apr_pieces *p, struct apr_bytes text, struct apr_made *out,
                                                   struct apr_error *e);
 

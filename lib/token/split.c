@@ -11,7 +11,6 @@
 
 #define DEPTH      8u  /* of Sequences in Sequences */
 #define MOST_STEPS 64u
-#define MOST_TIMES 64u /* as long as a text may become what is made of it */
 
 enum step_kind { CUT, BYTES, PREFIXED, META, LENGTH, GROUPS };
 enum behavior { ISOLATED, REMOVED, CONTIGUOUS, WITH_PREVIOUS, WITH_NEXT };
@@ -224,11 +223,12 @@ static enum apr_code do_step(struct apr_split *s, const struct step *step, struc
     return APR_OK;
 }
 
-enum apr_code apr_split_run(struct apr_split *s, struct apr_bytes text, bool at_start, const struct apr_cut_text **cut,
+enum apr_code apr_split_run(struct apr_split *s, struct apr_bytes text, bool at_start, size_t most, const struct apr_cut_text **cut,
                             struct apr_error *e)
 {
     struct apr_cut_text *from = &s->cut[0], *to = &s->cut[1];
     from->text.n = from->n = 0;
+    from->text.most = to->text.most = most;
     s->at_start = at_start;
     APR_TRY(put_piece(from, text, e));
     for (size_t k = 0; k < s->n; k++) {
@@ -237,8 +237,6 @@ enum apr_code apr_split_run(struct apr_split *s, struct apr_bytes text, bool at_
         to->text.n = to->n = 0;
         for (size_t i = 0; i < from->n; begin = from->end[i++])
             APR_TRY(do_step(s, &s->step[k], (struct apr_bytes){ from->text.at + begin, from->end[i] - begin }, to, e));
-        if (to->text.n / MOST_TIMES > text.n)
-            return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "the pre_tokenizer makes %zu bytes of %zu", to->text.n, text.n);
         from = to;
         to = done;
     }
@@ -326,7 +324,7 @@ static enum apr_code put_escaped(struct apr_split *s, struct apr_bytes text, con
 
 static enum apr_code put_split(struct apr_split *s, struct apr_vocabulary *scratch, const struct apr_member *m, struct apr_error *e)
 {
-    struct apr_member pattern[] = { { .key = "String" }, { .key = "Regex" } };
+    struct apr_member pattern[] = { { .key = "String", .must = "s" }, { .key = "Regex", .must = "s" } };
     struct step step = { .kind = CUT, .invert = choice(&m[INVERT].value, false) };
     APR_TRY(behavior_of(text_of(&m[BEHAVIOR].value), &step.behavior, e));
     APR_TRY(apr_take_members(scratch, &m[PATTERN].value, pattern, 2, e));
@@ -354,6 +352,8 @@ static enum apr_code put_metaspace(struct apr_split *s, const struct apr_member 
         step.scheme = NEVER;
     else if (apr_bytes_is(scheme, "first"))
         step.scheme = FIRST;
+    else if (scheme.n > 0 && !apr_bytes_is(scheme, "always"))
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "the pre_tokenizer Metaspace prepends in an unknown way, %s", APR_QUOTED(scheme));
     if (mark.n == 0 || apr_utf8_length(mark.at, mark.n) != mark.n)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "the pre_tokenizer Metaspace has no character to replace blanks by");
     APR_TRY(put_step(s, &step, e));
@@ -412,9 +412,19 @@ static enum apr_code put_part(struct apr_split *s, struct apr_vocabulary *scratc
                               struct apr_error *e)
 {
     struct apr_member m[NMEMBERS] = {
-        { .key = "type" }, { .key = "pretokenizers" }, { .key = "pattern" }, { .key = "behavior" }, { .key = "invert" },
-        { .key = "use_regex" }, { .key = "add_prefix_space" }, { .key = "individual_digits" }, { .key = "delimiter" },
-        { .key = "replacement" }, { .key = "prepend_scheme" }, { .key = "split" }, { .key = "length" },
+        { .key = "type", .must = "s" },
+        { .key = "pretokenizers", .must = "[" },
+        { .key = "pattern", .must = "{" },
+        { .key = "behavior", .must = "s" },
+        { .key = "invert", .must = "b" },
+        { .key = "use_regex", .must = "b" },
+        { .key = "add_prefix_space", .must = "bn" },
+        { .key = "individual_digits", .must = "b" },
+        { .key = "delimiter", .must = "s" },
+        { .key = "replacement", .must = "s" },
+        { .key = "prepend_scheme", .must = "sn" },
+        { .key = "split", .must = "bn" },
+        { .key = "length", .must = "u" },
     };
     struct apr_walk w;
     struct apr_item item;

@@ -24,9 +24,10 @@ struct apr_pre;
 APR_MUST_CHECK enum apr_code apr_split_named(struct apr_split **s, const struct apr_pre *pre, struct apr_error *e);
 void apr_split_free(struct apr_split *s);
 
-/* Cuts a text, which is UTF-8. at_start: nothing of the whole text is before it. *cut stays until the next call. */
-APR_MUST_CHECK enum apr_code apr_split_run(struct apr_split *s, struct apr_bytes text, bool at_start, const struct apr_cut_text **cut,
-                                           struct apr_error *e);
+/* Cuts a text, which is UTF-8. at_start: nothing of the whole text is before it. *cut stays until the next call. APR_ELIMIT: a step makes
+ * more than `most` bytes, which are not 0; or an expression takes too many steps. */
+APR_MUST_CHECK enum apr_code apr_split_run(struct apr_split *s, struct apr_bytes text, bool at_start, size_t most,
+                                           const struct apr_cut_text **cut, struct apr_error *e);
 
 /* ---- what llama.cpp knows by a name (pre.c) -------------------------------------------------------------------------- */
 

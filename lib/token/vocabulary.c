@@ -116,7 +116,8 @@ enum apr_code apr_put_token(struct apr_vocabulary *v, struct apr_bytes text, uin
                             struct apr_error *e)
 {
     if (id >= UINT32_MAX) {
-        v->faults.unreadable++;
+        if (v->faults.unreadable++ == 0)
+            v->faults.unreadable_text = text;
         return APR_OK;
     }
     if (v->ntoken >= APR_MOST_TOKENS)
@@ -242,6 +243,15 @@ void apr_put_bad_merge(struct apr_vocabulary *v, struct apr_bytes spelled)
 {
     if (v->faults.bad_merges++ == 0)
         v->faults.bad_merge = spelled;
+}
+
+void apr_put_odd(struct apr_vocabulary *v, const char *key, const char *wants, struct apr_bytes spelled)
+{
+    if (v->faults.odd != NULL)
+        return;
+    v->faults.odd = key;
+    v->faults.odd_wants = wants;
+    v->faults.odd_text = spelled;
 }
 
 enum apr_code apr_put_spelled_merge(struct apr_vocabulary *v, struct apr_bytes spelled, struct apr_error *e)

@@ -66,13 +66,16 @@ struct apr_chat_template {
 enum apr_choice { APR_UNSAID, APR_NO, APR_YES };
 
 /* What was left out, or is odd.
- *   listed      entries of the list of tokens; `unreadable` of them are no text with an id below 2^32 - 1
+ *   listed      entries of the list of tokens; `unreadable` of them are no text with an id below 2^32 - 1; the first has unreadable_text
  *   shared      tokens left out because a later one has their id
  *   again       tokens whose text stands there a second time, again_text is one; the last one counts. Set once the texts are indexed
- *   bad_merges  that are not two parts; the first as it is spelled */
+ *   bad_merges  that are not two parts; the first as it is spelled
+ *   odd         the first member, or key, that is not what it must be (a list, an object ...): its name, what it must be, and how it is
+ *               spelled, which is empty where it is not there, or cannot be shown; or NULL */
 struct apr_vocabulary_faults {
     uint64_t         listed, unreadable, shared, again, bad_merges;
-    struct apr_bytes again_text, bad_merge;
+    struct apr_bytes again_text, bad_merge, unreadable_text, odd_text;
+    const char      *odd, *odd_wants;
 };
 
 #define APR_MOST_VOCABULARY_FILES 16

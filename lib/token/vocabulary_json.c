@@ -58,32 +58,71 @@ static enum apr_code walk_next(struct walk *w, struct apr_error *e)
     return w->inner == '*' || item.value.at[0] == w->inner ? APR_OK : check(w->v, &w->value, e);
 }
 
+static const struct kind_of_member {
+    char               letter;
+    enum apr_meta_type type;
+    const char        *word;
+} kinds_of_members[] = { { 's', APR_META_STRING, "string" }, { 'b', APR_META_BOOL, "boolean" },   { 'u', APR_META_U64, "count" },
+                         { '[', APR_META_ARRAY, "list" },    { '{', APR_META_OBJECT, "object" } };
+
+/* spelled: as it stands; empty where it is not there. */
+static void question(struct apr_vocabulary *v, const struct apr_member *m, struct apr_bytes spelled)
+{
+    const struct kind_of_member *kind = kinds_of_members;
+    if (m->must == NULL || (m->value.type == APR_META_NULL && strchr(m->must, 'n') != NULL) ||
+        (m->value.type == APR_META_ANY && strchr(m->must, '!') == NULL))
+        return;
+    while (kind->letter != m->must[0])
+        kind++;
+    if (m->value.type != kind->type)
+        apr_put_odd(v, m->key, kind->word, spelled);
+}
+
+/* Those that are not there. */
+static void question_absent(struct apr_vocabulary *v, const struct apr_member *member, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (member[i].value.type == APR_META_ANY)
+            question(v, &member[i], (struct apr_bytes){ 0 });
+}
+
 enum apr_code apr_take_members(struct apr_vocabulary *v, const struct apr_value *object, struct apr_member *member, size_t n,
                                struct apr_error *e)
 {
     struct walk w;
     for (size_t i = 0; i < n; i++)
         member[i].value = (struct apr_value){ .type = APR_META_ANY };
-    if (object->type != APR_META_OBJECT)
+    if (object->type != APR_META_OBJECT) {
+        question_absent(v, member, n);
         return check(v, object, e);
+    }
     APR_TRY(walk_in(&w, v, object, '*', e));
     for (;;) {
         APR_TRY(walk_next(&w, e));
         if (!w.more)
-            return APR_OK;
+            break;
         size_t i = 0;
         while (i < n && !apr_bytes_is(w.key, member[i].key))
             i++;
-        if (i < n)
+        if (i < n) {
             member[i].value = w.value;
+            question(v, &member[i], w.spelled);
+        }
         if (i == n || !member[i].walked)
             APR_TRY(check(v, &w.value, e));
     }
+    question_absent(v, member, n);
+    return APR_OK;
 }
 
 static bool is_true(const struct apr_value *v) { return v->type == APR_META_BOOL && v->b; }
 
 static bool is_string(const struct apr_value *v) { return v->type == APR_META_STRING; }
+
+static bool is_number(const struct apr_value *v)
+{
+    return v->type == APR_META_U64 || v->type == APR_META_I64 || v->type == APR_META_F64;
+}
 
 static struct apr_bytes text_of(const struct apr_value *v) { return is_string(v) ? v->text : (struct apr_bytes){ 0 }; }
 
@@ -131,13 +170,15 @@ static enum apr_code take_piece(struct apr_vocabulary *v, const struct apr_value
 {
     struct walk w;
     struct apr_value text = { .type = APR_META_ANY }, score = { .type = APR_META_ANY };
+    size_t n = 0;
     APR_TRY(walk_in(&w, v, pair, 0, e));
-    for (size_t i = 0; w.more; i++) {
+    while (w.more) {
         APR_TRY(walk_next(&w, e));
-        if (w.more && i < 2)
-            *(i == 0 ? &text : &score) = w.value;
+        if (w.more && n < 2)
+            *(n == 0 ? &text : &score) = w.value;
+        n += w.more;
     }
-    const bool sound = pair->type == APR_META_ARRAY && is_string(&text);
+    const bool sound = pair->type == APR_META_ARRAY && n == 2 && is_string(&text) && is_number(&score);
     return apr_put_token(v, text_of(&text), sound ? id : UINT64_MAX, APR_TOKEN_NORMAL, apr_number(&score), e);
 }
 
@@ -187,8 +228,10 @@ enum apr_code apr_take_merges(struct apr_vocabulary *v, const struct apr_value *
             return APR_OK;
         if (w.value.type == APR_META_ARRAY)
             APR_TRY(take_pair(v, &w, e));
+        else if (is_string(&w.value))
+            APR_TRY(apr_put_spelled_merge(v, w.value.text, e));
         else
-            APR_TRY(apr_put_spelled_merge(v, text_of(&w.value), e));
+            apr_put_bad_merge(v, w.spelled);
     }
 }
 
@@ -203,8 +246,10 @@ static enum apr_code take_added(struct apr_vocabulary *v, const struct apr_value
         [SPECIAL] = APR_TOKEN_SPECIAL, [SINGLE_WORD] = APR_TOKEN_SINGLE_WORD, [LSTRIP] = APR_TOKEN_LSTRIP, [RSTRIP] = APR_TOKEN_RSTRIP,
         [NORMALIZED] = APR_TOKEN_NORMALIZED,
     };
-    struct apr_member m[] = { { .key = "id" }, { .key = "content" }, { .key = "special" }, { .key = "single_word" },
-                              { .key = "lstrip" }, { .key = "rstrip" }, { .key = "normalized" } };
+    struct apr_member m[] = { { .key = "id", .must = "u" },          { .key = "content", .must = "s!" },
+                              { .key = "special", .must = "b" },     { .key = "single_word", .must = "b" },
+                              { .key = "lstrip", .must = "b" },      { .key = "rstrip", .must = "b" },
+                              { .key = "normalized", .must = "b" } };
     unsigned flags = 0;
     APR_TRY(apr_take_members(v, token, m, NADDED, e));
     if (m[ID].value.type == APR_META_U64)
@@ -282,6 +327,10 @@ static enum apr_code take_model(struct apr_vocabulary *v, const struct apr_membe
     v->unk_token = text_of(&m[UNK_TOKEN].value);
     v->longest_word = m[LONGEST_WORD].value.type == APR_META_U64 ? m[LONGEST_WORD].value.u : 0;
     v->kind = kind_of(v->model, vocabulary->type, m[MERGES].value.type == APR_META_ARRAY, v->byte_fallback);
+    if (vocabulary->type != (v->kind == APR_VOCABULARY_UNIGRAM ? APR_META_ARRAY : APR_META_OBJECT))
+        apr_put_odd(v, m[VOCAB].key, v->kind == APR_VOCABULARY_UNIGRAM ? "list" : "object", vocabulary->text);
+    if ((v->kind == APR_VOCABULARY_BPE || v->kind == APR_VOCABULARY_SPM) && m[MERGES].value.type != APR_META_ARRAY)
+        apr_put_odd(v, m[MERGES].key, "list", m[MERGES].value.text);
     if (vocabulary->type == APR_META_OBJECT)
         APR_TRY(take_words(v, vocabulary, v->byte_fallback, e));
     else if (vocabulary->type == APR_META_ARRAY)
@@ -293,12 +342,20 @@ static enum apr_code take_model(struct apr_vocabulary *v, const struct apr_membe
 static enum apr_code take_tokenizer(struct apr_vocabulary *v, const struct apr_value *whole, struct apr_error *e)
 {
     enum { MODEL, ADDED, NORMALIZER, PRE, POST, DECODER, NTOP };
-    struct apr_member top[] = { { .key = "model", .walked = true }, { .key = "added_tokens", .walked = true }, { .key = "normalizer" },
-                                { .key = "pre_tokenizer" }, { .key = "post_processor" }, { .key = "decoder" } };
-    struct apr_member m[] = { { .key = "type" }, { .key = "vocab", .walked = true }, { .key = "merges", .walked = true },
-                              { .key = "byte_fallback" }, { .key = "ignore_merges" }, { .key = "fuse_unk" },
-                              { .key = "continuing_subword_prefix" }, { .key = "end_of_word_suffix" }, { .key = "unk_token" },
-                              { .key = "unk_id" }, { .key = "max_input_chars_per_word" } };
+    struct apr_member top[] = { { .key = "model", .walked = true, .must = "{!" }, { .key = "added_tokens", .walked = true, .must = "[" },
+                                { .key = "normalizer", .must = "{n" },            { .key = "pre_tokenizer", .must = "{n" },
+                                { .key = "post_processor", .must = "{n" },        { .key = "decoder", .must = "{n" } };
+    struct apr_member m[] = { { .key = "type", .must = "s" },
+                              { .key = "vocab", .walked = true },
+                              { .key = "merges", .walked = true },
+                              { .key = "byte_fallback", .must = "bn" },
+                              { .key = "ignore_merges", .must = "bn" },
+                              { .key = "fuse_unk", .must = "bn" },
+                              { .key = "continuing_subword_prefix", .must = "sn" },
+                              { .key = "end_of_word_suffix", .must = "sn" },
+                              { .key = "unk_token", .must = "sn" },
+                              { .key = "unk_id", .must = "un" },
+                              { .key = "max_input_chars_per_word", .must = "un" } };
     struct apr_member pre[] = { { .key = "type" } };
     APR_TRY(apr_take_members(v, whole, top, NTOP, e));
     APR_TRY(apr_take_members(v, &top[MODEL].value, m, NMODEL, e));

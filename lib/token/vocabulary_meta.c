@@ -32,6 +32,15 @@ static const struct apr_value *find_array(const struct keys *k, const char *gguf
     return v != NULL && v->type == APR_META_ARRAY ? v : NULL;
 }
 
+/* One of the lists that make up a vocabulary, or NULL; what is there and no list is a fault. */
+static const struct apr_value *find_list(struct apr_vocabulary *v, const struct keys *k, const char *gguf, const char *apr)
+{
+    const struct apr_value *const array = find_array(k, gguf, apr);
+    if (array == NULL && find(k, gguf, apr) != NULL)
+        apr_put_odd(v, gguf, "list", (struct apr_bytes){ 0 });
+    return array;
+}
+
 static struct apr_bytes first_string(const struct keys *k, const char *const *key, size_t n)
 {
     struct apr_bytes s = { 0 };
@@ -144,7 +153,7 @@ double apr_number(const struct apr_value *v)
     }
 }
 
-/* One score, or one type, for each token by its id; more are none's. */
+/* One score, or one type, for each token by its id; more are none's, fewer a fault. */
 static enum apr_code take_numbers(struct apr_vocabulary *v, const struct apr_value *list, bool scores, struct apr_error *e)
 {
     struct list l;
@@ -164,6 +173,9 @@ static enum apr_code take_numbers(struct apr_vocabulary *v, const struct apr_val
         v->byte_fallback = v->byte_fallback || v->token[i].type == APR_TOKEN_BYTE;
         i++;
     }
+    if (i < v->ntoken)
+        apr_put_odd(v, scores ? "tokenizer.ggml.scores" : "tokenizer.ggml.token_type", "list of a number for each token",
+                    (struct apr_bytes){ 0 });
     return APR_OK;
 }
 
@@ -245,10 +257,10 @@ enum apr_code apr_read_metadata(struct apr_vocabulary *v, const struct apr_meta 
 {
     struct keys k = { .in = { *meta } };
     APR_TRY(take_gguf_keys(v, apr_meta_find(meta, "gguf.kv"), &k.in[1], e));
-    const struct apr_value *tokens = find_array(&k, "tokenizer.ggml.tokens", "tokenizer.vocabulary");
-    const struct apr_value *merges = find_array(&k, "tokenizer.ggml.merges", "tokenizer.merges");
-    const struct apr_value *scores = find_array(&k, "tokenizer.ggml.scores", "tokenizer.scores");
-    const struct apr_value *types = find_array(&k, "tokenizer.ggml.token_type", "tokenizer.token_type");
+    const struct apr_value *tokens = find_list(v, &k, "tokenizer.ggml.tokens", "tokenizer.vocabulary");
+    const struct apr_value *merges = find_list(v, &k, "tokenizer.ggml.merges", "tokenizer.merges");
+    const struct apr_value *scores = find_list(v, &k, "tokenizer.ggml.scores", "tokenizer.scores");
+    const struct apr_value *types = find_list(v, &k, "tokenizer.ggml.token_type", "tokenizer.token_type");
     APR_TRY(take_names(v, &k, e));
     take_flags(v, &k);
     v->from = tokens != NULL || v->model.n > 0 ? APR_FROM_METADATA : APR_FROM_NOTHING;

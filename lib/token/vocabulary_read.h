@@ -63,14 +63,20 @@ APR_MUST_CHECK enum apr_code apr_put_template(struct apr_vocabulary *v, struct a
 /* ---- JSON ----------------------------------------------------------------------------------------------------------- */
 
 /* One member that is wanted of an object; value.type is APR_META_ANY when it is not there. The last of equal keys counts. All else in it is
- * checked, and so is an array or object that is wanted, unless the caller is to walk it. */
+ * checked, and so is an array or object that is wanted, unless the caller is to walk it.
+ *   must  what it is (s string, b boolean, u count, [ list, { object), then n where it may be null, ! where it may not be absent. Another
+ *         one is a fault of v, and stays. NULL: it may be anything */
 struct apr_member {
     const char      *key;
     bool             walked;
+    const char      *must;
     struct apr_value value;
 };
 APR_MUST_CHECK enum apr_code apr_take_members(struct apr_vocabulary *v, const struct apr_value *object, struct apr_member *member,
                                               size_t n, struct apr_error *e);
+
+/* A member that is not what it must be, "list": the first is noted. spelled may be empty. */
+void apr_put_odd(struct apr_vocabulary *v, const char *key, const char *wants, struct apr_bytes spelled);
 
 /* The elements of an array, "left right" or ["left", "right"]; of anything else none. */
 APR_MUST_CHECK enum apr_code apr_take_merges(struct apr_vocabulary *v, const struct apr_value *merges, struct apr_error *e);

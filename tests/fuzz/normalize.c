@@ -14,11 +14,11 @@ static void run(struct apr_normalizer *n, struct apr_bytes text)
     struct apr_error e;
     enum apr_code code = apr_valid(text, &valid, &utf8, &e);
     if (code == APR_OK)
-        code = apr_normalize(n, utf8, &out, &e);
+        code = apr_normalize(n, utf8, apr_most_made(utf8.n), &out, &e);
     if (code != APR_OK)
         fuzz_expect_error(code, &e);
     else
-        fuzz_expect(apr_is_utf8((struct apr_bytes){ out.at, out.n }));
+        fuzz_expect(apr_is_utf8((struct apr_bytes){ out.at, out.n }) && out.n <= apr_most_made(utf8.n));
     free(valid.at);
     free(out.at);
 }
