@@ -70,7 +70,8 @@ static void expressions_come_to_what_they_say(void **state)
         { "has(rope_scaling.factor)", 1 }, { "has( top )", 1 }, { "has(rope_scaling.other)", 0 }, { "not has(x.y.z)", 1 },
         { "if (has(top), A, u)", 32 },
         { "mod(7, 3)", 1 }, { "mod(6, 3)", 0 }, { "mod(-1, 3)", 2 }, { "mod(7.5, 2)", 1.5 }, { "mod(A, K) == 0", 1 }, { "mod(1, 0)", UNKNOWN },
-        { "first(A, K)", 32 }, { "first(u, K)", 8 }, { "first(u, u)", UNKNOWN }, { "first(1 / 0, first(u, 3))", 3 },
+        { "first(A, K)", 32 }, { "first(u, K)", 8 }, { "first(u, u)", UNKNOWN }, { "first(at(list, 9), first(u, 3))", 3 },
+        { "first(1 / 0, 3)", UNKNOWN }, { "first(kind + 1, 3)", UNKNOWN },
         { "value(rope.base)", 500 }, { "value( A ) + 1", 33 }, { "value(rope.other)", UNKNOWN }, { "first(value(x.y), 2)", 2 },
         { "at(list, 0)", 11 }, { "at( list , A - 29 ) + 1", 15 }, { "at(list, 1)", UNKNOWN }, { "at(list, -1)", UNKNOWN },
         { "at(list, 0.5)", UNKNOWN }, { "at(list, u)", UNKNOWN }, { "at(list, kind)", UNKNOWN }, { "at(list, 1e300)", UNKNOWN },
@@ -95,6 +96,24 @@ static void expressions_come_to_what_they_say(void **state)
         const bool right = isnan(rows[i].value) ? !r.known : r.known && r.text.at == NULL && r.number == rows[i].value;
         if (!right)
             fail_msg("%s: %s, %.17g", rows[i].text, r.known ? "known" : "not known", r.number);
+        apr_expr_free(x);
+    }
+}
+
+static void what_cannot_be_meant_is_not_as_good_as_absent(void **state)
+{
+    (void)state;
+    static const struct { const char *text; bool wrong; } rows[] = {
+        { "u", false }, { "u + 1", false }, { "at(list, 9)", false }, { "first(u, u)", false }, { "u == 'a'", false },
+        { "if(u, 1, 2)", false }, { "u and 1", false }, { "kind + u", false },
+        { "1 / 0", true }, { "sqrt(-1)", true }, { "kind + 1", true }, { "kind == 3", true }, { "at(list, kind)", true },
+        { "at(list, -1)", true }, { "if(kind, 1, 2)", true }, { "1 and kind", true }, { "first(1 / 0, 2)", true }, { "u and kind", true }, { "-(1 / 0) + u", true },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_expr *x = compile(rows[i].text);
+        const struct apr_result r = apr_expr_value(x, &scope);
+        if (r.known || r.wrong != rows[i].wrong)
+            fail_msg("%s: %s", rows[i].text, r.known ? "known" : r.wrong ? "wrong" : "not known");
         apr_expr_free(x);
     }
 }
@@ -339,6 +358,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expressions_come_to_what_they_say),
+        cmocka_unit_test(what_cannot_be_meant_is_not_as_good_as_absent),
         cmocka_unit_test(a_text_comes_out_as_it_went_in),
         cmocka_unit_test(ln_is_that_of_the_c_library_to_the_last_bits),
         cmocka_unit_test(a_size_is_a_whole_number_below_2_to_the_53),

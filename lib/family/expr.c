@@ -371,11 +371,11 @@ void apr_expr_free(struct apr_expr *x)
 
 /* ---- evaluating ---------------------------------------------------------------------------------------------------- */
 
-static const struct apr_result unknown;
+static const struct apr_result unknown, wrong = { .wrong = true };
 
 static struct apr_result number(double v)
 {
-    return isfinite(v) ? (struct apr_result){ .known = true, .number = v } : unknown;
+    return isfinite(v) ? (struct apr_result){ .known = true, .number = v } : wrong;
 }
 
 static bool is_number(struct apr_result r)
@@ -397,10 +397,10 @@ static struct apr_result calculate(enum op op, double a, double b)
     case ADD:      return number(a + b);
     case SUB:      return number(a - b);
     case MUL:      return number(a * b);
-    case DIV:      return b == 0 ? unknown : number(a / b);
+    case DIV:      return b == 0 ? wrong : number(a / b);
     case FLOOR:    return number(floor(a));
     case CEIL:     return number(ceil(a));
-    case MOD:      return b == 0 ? unknown : number(a - b * floor(a / b));
+    case MOD:      return b == 0 ? wrong : number(a - b * floor(a / b));
     case MIN:      return number(a < b ? a : b);
     case MAX:      return number(a > b ? a : b);
     case SQRT:     return number(sqrt(a));
@@ -415,22 +415,25 @@ static struct apr_result evaluate(const struct apr_expr *x, unsigned i, const st
 static struct apr_result decide(const struct apr_expr *x, const struct node *n, const struct apr_scope *scope)
 {
     const bool decisive = n->op == OR;
-    bool open = false;
+    bool open = false, bad = false;
     for (unsigned i = 0; i < 2; i++) {
         const struct apr_result r = evaluate(x, n->kid[i], scope);
         if (is_number(r) && (r.number != 0) == decisive)
             return number(decisive);
         open |= !is_number(r);
+        bad |= r.wrong || r.text.at != NULL;
     }
-    return open ? unknown : number(!decisive);
+    return bad ? wrong : open ? unknown : number(!decisive);
 }
 
 /* Element number `index` of the list at the path: it has the path of the list, a dot and the number. */
 static struct apr_result element(const struct node *n, struct apr_result index, const struct apr_scope *scope)
 {
     char path[MOST_BYTES + 24];
+    if (!index.known)
+        return index;
     if (!is_number(index) || !(index.number >= 0 && index.number < 0x1p53) || index.number != floor(index.number))
-        return unknown;
+        return wrong;
     const int length = snprintf(path, sizeof path, "%.*s.%llu", APR_PRINTED(n->text), (unsigned long long)index.number);
     return scope->value(scope->ctx, (struct apr_bytes){ (const unsigned char *)path, (size_t)length });
 }
@@ -441,10 +444,11 @@ static struct apr_result operate(const struct apr_expr *x, const struct node *n,
     const struct apr_result b = n->op >= FIRST_BINARY ? evaluate(x, n->kid[1], scope) : a;
     if (is_number(a) && is_number(b))
         return calculate(n->op, a.number, b.number);
-    const bool texts = a.known && b.known && a.text.at != NULL && b.text.at != NULL;
-    if (texts && (n->op == EQ || n->op == NE))
+    if (!a.known || !b.known)
+        return a.wrong || b.wrong ? wrong : unknown;
+    if (a.text.at != NULL && b.text.at != NULL && (n->op == EQ || n->op == NE))
         return number(apr_bytes_equal(a.text, b.text) == (n->op == EQ));
-    return unknown;
+    return wrong;
 }
 
 /* Calls itself at most once for each node on the way down. */
@@ -469,10 +473,10 @@ static struct apr_result evaluate(const struct apr_expr *x, unsigned i, const st
         return decide(x, n, scope);
     case FIRST:
         r = evaluate(x, n->kid[0], scope);
-        return r.known ? r : evaluate(x, n->kid[1], scope);
+        return r.known || r.wrong ? r : evaluate(x, n->kid[1], scope);
     case IF:
         r = evaluate(x, n->kid[0], scope);
-        return is_number(r) ? evaluate(x, n->kid[r.number != 0 ? 1 : 2], scope) : unknown;
+        return is_number(r) ? evaluate(x, n->kid[r.number != 0 ? 1 : 2], scope) : r.known ? wrong : r;
     default:
         return operate(x, n, scope);
     }

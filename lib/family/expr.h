@@ -4,11 +4,13 @@
 
 #include "base/core.h"
 
-/* A value: a number, or a string (text.at not NULL). Booleans are 0 and 1. "none" when nothing is known of it. */
+/* A value: a number, or a string (text.at not NULL). Booleans are 0 and 1. Not known: nothing tells it, or, wrong, what tells it cannot be
+ * meant: a text where a number should stand, a number that comes to none. */
 struct apr_result {
     bool             known;
     double           number;
     struct apr_bytes text;
+    bool             wrong;
 };
 
 /* A compiled expression. It owns its nodes; names and strings are views into the text it was compiled from, which must outlive it. */
@@ -30,8 +32,9 @@ struct apr_scope {
     void               *ctx;
 };
 
-/* The value; not known when a name it needs is not, a division is by zero, types do not fit, or the number is not finite. `and`, `or`,
- * `first` and `if` need only the operands that decide. Never fails otherwise. Any thread. */
+/* The value; not known when a name it needs is not; wrong when one is, a division is by zero, types do not fit, or the number is not
+ * finite. `and`, `or`, `first` and `if` need only the operands that decide; what is wrong is nothing that `first` passes over. Never fails
+ * otherwise. Any thread. */
 struct apr_result apr_expr_value(const struct apr_expr *x, const struct apr_scope *scope);
 
 /* As a size: a non-negative integer below 2^53; false when it is not known or none. */

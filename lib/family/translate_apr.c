@@ -238,7 +238,7 @@ static enum apr_code put_default(struct apr_draft *d, const char *key, double ot
 {
     if (apr_draft_find(d, apr_text(key)) != NULL || !(otherwise > 0))
         return APR_OK;
-    return put_result(d, key, &(struct apr_result){ true, otherwise, { 0 } }, real, e);
+    return put_result(d, key, &(struct apr_result){ .known = true, .number = otherwise }, real, e);
 }
 
 static double number_at(const struct apr_draft *d, const char *key)
