@@ -9,7 +9,7 @@
 #include "bare_model.h"
 #include "base/bytes.h"
 #include "family/missing.h"
-#include "forward/net.h"
+#include "forward/forward.h"
 #include "model/open.h"
 #include "model/stage.h"
 
@@ -392,6 +392,68 @@ static void frequencies_are_those_of_transformers(void **state)
     }
 }
 
+/* The configuration `wanted` with one piece of text put in the place of another. */
+static void edit(const char *wanted, const char *from, const char *to, char out[1024])
+{
+    const char *const at = strstr(wanted, from);
+    if (at == NULL)
+        fail_msg("the configuration does not hold: %s", from);
+    snprintf(out, 1024, "%.*s%s%s", (int)(at - wanted), wanted, to, at + strlen(from));
+}
+
+/* The last logits of a run of n tokens, the first of them in steps. */
+static void last_logits(const struct apr_net *n, size_t ntoken, size_t step, float logits[10])
+{
+    struct apr_team *team;
+    struct apr_sequence *s;
+    struct apr_error e;
+    uint32_t id[64];
+    for (size_t i = 0; i < ntoken; i++)
+        id[i] = (uint32_t)(i * i + 3 * i) % 10;
+    if (apr_team_new(&team, 1, &e) != APR_OK || apr_sequence_new(&s, n, team, ntoken, &e) != APR_OK)
+        fail_msg("%s", e.text);
+    size_t count = 0;
+    for (size_t at = 0; at < ntoken; at += count) {
+        count = ntoken - at < step ? ntoken - at : step;
+        if (apr_sequence_run(s, id + at, count, NULL, &e) != APR_OK)
+            fail_msg("%s", e.text);
+    }
+    if (apr_sequence_logits(s, count - 1, 1, NULL, logits, &e) != APR_OK)
+        fail_msg("%s", e.text);
+    apr_sequence_free(s);
+    apr_team_free(team);
+}
+
+/* transformers: of t positions more than the context of 32, the base is base (factor t / 32 - factor + 1) ^ (n / (n - 2)). */
+static void a_dynamic_scaling_grows_with_the_text(void **state)
+{
+    (void)state;
+    static const struct { size_t ntoken; const char *theta; } rows[] = {
+        { 20, "10000" }, { 32, "10000" }, { 33, "11962.890625" }, { 40, "30625" }, { 64, "160000" }, /* of factor 3, heads of 4 */
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char scaled[1024], theta[1024], put[128];
+        float grown[10], in_steps[10], wanted[10];
+        edit(LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":3},\"hidden_act\"", scaled);
+        snprintf(put, sizeof put, "\"rope_theta\":%s,\"hidden_act\"", rows[i].theta);
+        edit(LLAMA, "\"hidden_act\"", put, theta);
+        const char *const folder = write_checkpoint("dynamic", "llama", scaled, scaled, NULL);
+        struct opened o = open_net(folder);
+        last_logits(o.n, rows[i].ntoken, 64, grown);
+        for (size_t step = 1; step < 40; step += 7) {
+            last_logits(o.n, rows[i].ntoken, step, in_steps);
+            assert_memory_equal(grown, in_steps, sizeof grown);
+        }
+        close_net(&o);
+        test_file("dynamic/config.json", theta, strlen(theta));
+        o = open_net(folder);
+        last_logits(o.n, rows[i].ntoken, 64, wanted);
+        for (size_t k = 0; k < 10; k++)
+            assert_true(fabs((double)grown[k] - (double)wanted[k]) < 1e-5);
+        close_net(&o);
+    }
+}
+
 static void a_classic_model_is_a_head_alone(void **state)
 {
     (void)state;
@@ -406,15 +468,6 @@ static void a_classic_model_is_a_head_alone(void **state)
     assert_true(o.n->features && o.n->hidden == shape[1] && o.n->vocab == shape[0] && o.n->nlayer == 0 && o.n->head.bias != NULL);
     close_net(&o);
     test_free(&file);
-}
-
-/* The configuration `wanted` with one piece of text put in the place of another. */
-static void edit(const char *wanted, const char *from, const char *to, char out[1024])
-{
-    const char *const at = strstr(wanted, from);
-    if (at == NULL)
-        fail_msg("the configuration does not hold: %s", from);
-    snprintf(out, 1024, "%.*s%s%s", (int)(at - wanted), wanted, to, at + strlen(from));
 }
 
 static void what_is_wrong_with_a_model_is_named(void **state)
@@ -436,7 +489,8 @@ static void what_is_wrong_with_a_model_is_named(void **state)
         { LLAMA, "_value_heads\":2", "_value_heads\":1", { 0 }, APR_EARG, { "k_proj.weight\" has the shape [8, 16]", "wants [4, 16]" } },
         { LLAMA, "\"num_attention_heads\":4,", "", { 0 }, APR_EARG, { "\"num_attention_heads\" in config.json", ".attention.head_count" } },
         { LLAMA, "n_heads\":4", "n_heads\":100000", { 0 }, APR_ELIMIT, { "`heads`", "more than 65536" } },
-        { LLAMA, "n_heads\":4", "n_heads\":3", { 0 }, APR_EARG, { "`head_k`", "no size" } },
+        { LLAMA, "n_heads\":4", "n_heads\":3", { 0 }, APR_EARG,
+          { "`head_k` of family llama comes to 5.33333333", "\"hidden_size\" is 16, \"num_attention_heads\" is 3" } },
         { LLAMA, "e_heads\":2", "e_heads\":3", { 0 }, APR_EARG, { "4 heads of queries do not go into 3" } },
         { LLAMA, "n_layers\":2", "n_layers\":3", { 0 }, APR_EARG, { "model.layers.2.", "is not there" } },
         { LLAMA, "n_layers\":2", "n_layers\":1000000", { 0 }, APR_ELIMIT, { "`layers`" } },
@@ -445,11 +499,52 @@ static void what_is_wrong_with_a_model_is_named(void **state)
         { LLAMA, "silu", "mish", { 0 }, APR_EUNSUPPORTED, { "activation \"mish\"" } },
         { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"odd\"},\"hidden_act\"", { 0 }, APR_EUNSUPPORTED,
           { "rope scaling \"odd\"" } },
-        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"linear\"},\"hidden_act\"", { 0 }, APR_EARG, { "has no factor" } },
-        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"yarn\"},\"hidden_act\"", { 0 }, APR_EARG, { "lacks one of its numbers" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"linear\"},\"hidden_act\"", { 0 }, APR_EARG, { "has no \"factor\"" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"yarn\"},\"hidden_act\"", { 0 }, APR_EARG, { "has no \"factor\"" } },
         { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1]},\"hidden_act\"", { 0 }, APR_EARG,
           { "lists of factors" } },
-        { LLAMA, "\"hidden_act\"", "\"rope_theta\":0,\"hidden_act\"", { 0 }, APR_EARG, { "cannot turn with base 0" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_theta\":0,\"hidden_act\"", { 0 }, APR_EARG,
+          { "`rope_base`", "where a number above 0 should stand" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":-4},\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"rope_scaling.factor\"", "is -4, where a number above 0" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2,\"beta_fast\":\"x\"},\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"rope_scaling.beta_fast\"", "is \"x\", where a number" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":2,\"mscale\":[]},\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"rope_scaling.mscale\"", "neither a number nor a text" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"yarn\",\"factor\":\"2\"},\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"rope_scaling.factor\" is \"2\"", "should be a number" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"llama3\",\"factor\":2,\"low_freq_factor\":4},\"hidden_act\"", { 0 },
+          APR_EARG, { "\"high_freq_factor\"", "not above" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"longrope\",\"short_factor\":[1,-2]},\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"rope_scaling.short_factor.1\"", "is -2" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":\"dynamic\"},\"hidden_act\"", { 0 }, APR_EARG,
+          { "has no \"factor\"" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_scaling\":{\"type\":4},\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"rope_scaling.type\" is 4", "should be a text" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_theta\":\"10000\",\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"rope_theta\" is \"10000\"", "should be a number" } },
+        { LLAMA, "\"hidden_act\"", "\"rope_theta\":-1,\"hidden_act\"", { 0 }, APR_EARG,
+          { "`rope_base`", "\"rope_theta\" is -1" } },
+        { LLAMA, "\"hidden_act\"", "\"head_dim\":[4],\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"head_dim\" is neither a number nor a text" } },
+        { LLAMA, "\"hidden_act\"", "\"layer_types\":[\"full_attention\"],\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"layer_types\" should be a list of 2 words" } },
+        { LLAMA, "\"hidden_act\"", "\"layer_types\":[\"full_attention\",\"full_attention\",\"full_attention\"],\"hidden_act\"", { 0 },
+          APR_EARG, { "\"layer_types\" should be a list of 2 words" } },
+        { LLAMA, "\"hidden_act\"", "\"layer_types\":[\"full_attention\",\"odd\"],\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"layer_types.1\" is \"odd\"" } },
+        { LLAMA, "\"hidden_act\"", "\"layer_types\":\"full_attention\",\"hidden_act\"", { 0 }, APR_EARG,
+          { "\"layer_types\" should be a list of 2 words" } },
+        { LLAMA, "\"rms_norm_eps\":1e-5", "\"rms_norm_eps\":\"1e-5\"", { 0 }, APR_EARG,
+          { "`eps` of family llama comes to a text", "\"rms_norm_eps\" is \"1e-5\"" } },
+        { LLAMA, "\"rms_norm_eps\":1e-5", "\"rms_norm_eps\":[]", { 0 }, APR_EARG,
+          { "\"rms_norm_eps\" is neither a number nor a text" } },
+        { LLAMA, "\"rms_norm_eps\":1e-5", "\"rms_norm_eps\":-1", { 0 }, APR_EARG,
+          { "`eps` of family llama comes to -1, where a number above 0", "\"rms_norm_eps\" is -1" } },
+        { LLAMA, "\"hidden_act\":\"silu\"", "\"hidden_act\":7", { 0 }, APR_EARG,
+          { "`act` of family llama comes to 7", "\"hidden_act\" is 7" } },
+        { LLAMA, "\"num_attention_heads\":4", "\"num_attention_heads\":0", { 0 }, APR_EARG,
+          { "`heads` of family llama comes to 0", "\"num_attention_heads\" is 0" } },
         { MIXTRAL, "per_tok\":2", "per_tok\":4", { 0 }, APR_EARG, { "4 of 3 experts" } },
         { MIXTRAL, "experts\":3", "experts\":2", { 0 }, APR_EARG, { "", "wants [2, 16]" } },
     };
@@ -496,6 +591,7 @@ int main(void)
         cmocka_unit_test(a_converted_checkpoint_makes_the_same_net),
         cmocka_unit_test(what_a_family_is_shows_in_its_numbers),
         cmocka_unit_test(frequencies_are_those_of_transformers),
+        cmocka_unit_test(a_dynamic_scaling_grows_with_the_text),
         cmocka_unit_test(a_classic_model_is_a_head_alone),
         cmocka_unit_test(what_is_wrong_with_a_model_is_named),
         cmocka_unit_test(memory_may_run_out_at_any_time),

@@ -137,9 +137,9 @@ static struct apr_result result_of(const struct apr_value *v)
 {
     double number;
     if (v != NULL && apr_meta_number(v, &number))
-        return (struct apr_result){ true, number, { 0 } };
+        return (struct apr_result){ .known = true, .number = number };
     if (v != NULL && v->type == APR_META_STRING)
-        return (struct apr_result){ true, 0, v->text };
+        return (struct apr_result){ .known = true, .text = v->text };
     return (struct apr_result){ 0 };
 }
 
@@ -225,7 +225,7 @@ static void learn(struct apr_binding *b, const struct apr_expr *x, uint64_t size
     if (d == NULL || b->value[d - b->family->dim].known)
         return;
     b->told[d - b->family->dim] = true;
-    b->value[d - b->family->dim] = (struct apr_result){ true, (double)size, { 0 } };
+    b->value[d - b->family->dim] = (struct apr_result){ .known = true, .number = (double)size };
 }
 
 /* Sizes that stand alone in the shape of a tensor whose role is clear; on the GGUF side of `rows` the number of them. ordered: the first
@@ -454,6 +454,16 @@ static struct apr_result value_of(const struct apr_binding *b, struct apr_bytes 
 }
 
 struct apr_result apr_binding_word(const struct apr_binding *b, struct apr_bytes name) { return value_of(b, name); }
+
+enum apr_standing apr_binding_stands(const struct apr_binding *b, struct apr_bytes path, struct apr_result *value)
+{
+    *value = config_value(b, path);
+    if (apr_hf_config_has(b->config, path))
+        return APR_STANDS_IN_CONFIG;
+    const struct apr_meta_entry *const entry = entry_at(b, path);
+    *value = result_of(entry == NULL ? NULL : &entry->value);
+    return entry == NULL ? APR_STANDS_NOWHERE : APR_STANDS_IN_METADATA;
+}
 
 bool apr_binding_has(const struct apr_binding *b, struct apr_bytes path) { return has_path((void *)(uintptr_t)b, path); }
 

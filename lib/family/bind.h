@@ -63,6 +63,11 @@ bool apr_binding_number(const struct apr_binding *b, struct apr_bytes name, doub
 bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct apr_bytes *out);
 struct apr_result apr_binding_word(const struct apr_binding *b, struct apr_bytes name); /* of either kind */
 
+/* Where a path of config.json stands, or a key of the metadata, spelled as it is; *value is not known where that is neither a number nor a
+ * text. */
+enum apr_standing { APR_STANDS_NOWHERE, APR_STANDS_IN_CONFIG, APR_STANDS_IN_METADATA };
+enum apr_standing apr_binding_stands(const struct apr_binding *b, struct apr_bytes path, struct apr_result *value);
+
 /* has(path): "tensors.ROLE", a path in config.json, a key of the metadata. */
 bool apr_binding_has(const struct apr_binding *b, struct apr_bytes path);
 

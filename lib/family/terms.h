@@ -26,8 +26,31 @@
  *   experts (l)    and experts_used (l), both needed where a model has routers; expert_sigmoid: 0, softmax; expert_normalized: 0;
  *                  expert_scale: 1; expert_groups: 1; expert_groups_used: all; expert_best_two: 0, a group is worth its best */
 
-/* The value of a term in a layer; not known where the contract does not say, or the model does not tell what it needs. */
+/* The value of a term in a layer; not known where the contract does not say, or the model does not tell what it needs; wrong where what it
+ * tells cannot be meant: a text for a number, a list too short for the layer. */
 struct apr_result apr_term(const struct apr_binding *b, enum apr_term term, uint64_t layer);
+
+/* A term as a number or as a text: `otherwise`, or empty, where it is not known. APR_EARG where it is wrong, of the other kind, or outside
+ * the range that all numbers of the term lie in (eps, bases and scales above 0, caps not below): the message names the paths and keys that
+ * it was worked out of, and what stands there. */
+APR_MUST_CHECK enum apr_code apr_term_number(const struct apr_binding *b, enum apr_term term, uint64_t layer, double otherwise, double *out,
+                                             struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_term_text(const struct apr_binding *b, enum apr_term term, uint64_t layer, struct apr_bytes *out,
+                                           struct apr_error *e);
+
+/* Fails, APR_EARG, as those do: what it comes to, and what is wanted. */
+enum apr_code apr_term_refuse(const struct apr_binding *b, enum apr_term term, uint64_t layer, const char *wanted, struct apr_error *e);
+
+/* The path of config.json, or the key of the metadata, that tells what a contract calls so (apr_binding_word); the name itself where
+ * nothing does. */
+struct apr_bytes apr_term_place(const struct apr_binding *b, struct apr_bytes name);
+
+/* What a number of that range should be, in words; NULL: v is in it. */
+enum apr_bounds { APR_ANY_NUMBER, APR_ABOVE_0, APR_FROM_0 };
+const char *apr_bounds_wanted(enum apr_bounds range, double v);
+
+/* APR_EARG where a dim's path of config.json, or its key of the metadata, is of another kind than the dim: it would count as absent. */
+APR_MUST_CHECK enum apr_code apr_terms_check(const struct apr_binding *b, struct apr_error *e);
 
 /* Fails, APR_EARG, and says which word of config.json and which key of a GGUF would have told it. */
 enum apr_code apr_term_unknown(const struct apr_binding *b, enum apr_term term, struct apr_error *e);

@@ -118,7 +118,7 @@ static bool may_lengthen(const struct apr_net *net)
 {
     bool any = false;
     for (uint64_t i = 0; i < net->nlayer; i++)
-        any |= net->layer[i].rope.n > 0 && net->layer[i].rope.long_freq != NULL;
+        any |= net->layer[i].rope.n > 0 && (net->layer[i].rope.long_freq != NULL || net->layer[i].rope.growth > 0);
     return any;
 }
 
@@ -350,7 +350,7 @@ static bool turns_otherwise(const struct apr_sequence *s, uint64_t whole)
     bool any = false;
     for (uint64_t i = 0; i < s->net->nlayer; i++) {
         const struct apr_rope *const r = &s->net->layer[i].rope;
-        any |= r->n > 0 && r->long_freq != NULL && s->seen <= r->original && whole > r->original;
+        any |= r->n > 0 && whole > r->original && (r->growth > 0 || (r->long_freq != NULL && s->seen <= r->original));
     }
     return any;
 }

@@ -62,8 +62,11 @@ static enum apr_code take_attention(const struct apr_netting *g, uint32_t layer,
     struct apr_net *const n = g->n;
     struct widths w = widths_of(n);
     uint64_t out = n->heads * n->head_v;
-    if (apr_net_flag(g, APR_TERM_SLIDES, layer, true))
-        APR_TRY(apr_net_size(g, APR_TERM_WINDOW, layer, 0, UINT32_MAX, &l->window));
+    bool slides;
+    APR_TRY(apr_net_flag(g, APR_TERM_SLIDES, layer, true, &slides));
+    APR_TRY(apr_net_size(g, APR_TERM_WINDOW, layer, 0, UINT32_MAX, &l->window));
+    if (!slides)
+        l->window = 0;
     APR_TRY(apr_net_rope(g, layer, &l->rope));
     if (apr_net_role(g, "attn_kv_a_mqa", layer) != NULL) {
         APR_TRY(take_latent(g, layer, l));
@@ -99,7 +102,9 @@ static enum apr_code take_ffn(const struct apr_netting *g, uint32_t layer, struc
 {
     uint64_t width = 0, hidden = g->n->hidden;
     APR_TRY(apr_net_linear(g, "ffn_up ffn_up_plain", layer, &width, &hidden, &f->up));
-    if (apr_net_flag(g, APR_TERM_GATE_IN_UP, layer, false))
+    bool gate_in_up;
+    APR_TRY(apr_net_flag(g, APR_TERM_GATE_IN_UP, layer, false, &gate_in_up));
+    if (gate_in_up)
         APR_TRY(part_gate(g, layer, f));
     else
         APR_TRY(apr_net_linear(g, "ffn_gate", layer, &width, &hidden, &f->gate));
@@ -135,11 +140,10 @@ static enum apr_code read_routing(const struct apr_netting *g, uint32_t layer, s
         return apr_fail(g->e, APR_EARG, APR_NOWHERE, "layer %u: %llu of %llu experts, in %llu of %llu groups, cannot be chosen", layer,
                         (unsigned long long)x->used, (unsigned long long)x->n, (unsigned long long)x->groups_used,
                         (unsigned long long)x->groups);
-    x->sigmoid = apr_net_flag(g, APR_TERM_EXPERT_SIGMOID, layer, false);
-    x->normalized = apr_net_flag(g, APR_TERM_EXPERT_NORMALIZED, layer, false);
-    x->best_two = apr_net_flag(g, APR_TERM_EXPERT_BEST_TWO, layer, false);
-    x->scale = apr_net_real(g, APR_TERM_EXPERT_SCALE, layer, 1);
-    return APR_OK;
+    APR_TRY(apr_net_flag(g, APR_TERM_EXPERT_SIGMOID, layer, false, &x->sigmoid));
+    APR_TRY(apr_net_flag(g, APR_TERM_EXPERT_NORMALIZED, layer, false, &x->normalized));
+    APR_TRY(apr_net_flag(g, APR_TERM_EXPERT_BEST_TWO, layer, false, &x->best_two));
+    return apr_term_number(g->b, APR_TERM_EXPERT_SCALE, layer, 1, &x->scale, g->e);
 }
 
 static enum apr_code take_experts(const struct apr_netting *g, uint32_t layer, struct apr_experts *x)
@@ -240,8 +244,10 @@ static enum apr_code take_embeddings(const struct apr_netting *g)
 static enum apr_code take_head(const struct apr_netting *g)
 {
     struct apr_net *const n = g->n;
+    bool head;
     APR_TRY(apr_net_norm(g, "output_norm", 0, n->hidden, &n->output_norm));
-    if (!apr_net_flag(g, APR_TERM_HEAD, 0, true))
+    APR_TRY(apr_net_flag(g, APR_TERM_HEAD, 0, true, &head));
+    if (!head)
         return APR_OK;
     if (!apr_binding_tied(g->b))
         return apr_net_linear(g, "output", 0, &n->vocab, &n->hidden, &n->head);
@@ -291,9 +297,12 @@ static enum apr_code put_together(struct apr_netting *g)
 {
     struct apr_net *const n = g->n;
     struct miss x = { g, APR_OK };
+    bool only;
     if (!apr_binding_family(g->b)->runs)
-        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "family %.*s has no forward pass", APR_PRINTED(n->family));
-    if (!apr_net_flag(g, APR_TERM_ONLY, 0, true))
+        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "family %.*s has no forward pass; docs/families.md lists those that have one",
+                        APR_PRINTED(n->family));
+    APR_TRY(apr_net_flag(g, APR_TERM_ONLY, 0, true, &only));
+    if (!only)
         return apr_fail(g->e, APR_EUNSUPPORTED, APR_NOWHERE, "this model is of a kind of family %.*s that has no forward pass",
                         APR_PRINTED(n->family));
     APR_TRY(apr_net_numbers(g));

@@ -51,12 +51,13 @@ struct apr_experts {
 
 /* Rotary positions: the first n elements (behind `skip`) of each head turn by position * freq[i], i < n / 2; element i with i + n / 2 (halves,
  * as HuggingFace's), or 2i with 2i + 1 (adjacent). cos and sin are multiplied by `scale`. long_freq, long_scale: in their stead for
- * runs of more than `original` positions (longrope); NULL: there are none. n 0: heads do not turn. */
+ * runs of more than `original` positions (longrope); NULL: there are none. growth: of such a run of t positions, frequency i is divided
+ * by (growth * t / original - growth + 1) ^ (2i / (n - 2)) (dynamic); 0: it is not. n 0: heads do not turn. */
 struct apr_rope {
     uint64_t      n, skip, original;
     bool          adjacent;
     const double *freq, *long_freq;
-    double        scale, long_scale;
+    double        scale, long_scale, growth;
 };
 
 /* Multi-head latent attention (DeepSeek): q through q_a, norm, q_b (or q alone); kv_a gives rank + rotated elements; kv_b makes keys and

@@ -59,11 +59,10 @@ void *apr_net_room(const struct apr_netting *g, uint64_t n, size_t size);
 
 /* ---- numbers (net_numbers.c) ------------------------------------------------------------------------------------------- */
 
-/* A term as a whole number of at most `most`, as a number, as a condition; `otherwise` where it is not known. */
+/* A term as a whole number of at most `most`, as a condition; `otherwise` where it is not known. */
 APR_MUST_CHECK enum apr_code apr_net_size(const struct apr_netting *g, enum apr_term term, uint64_t layer, uint64_t otherwise,
                                           uint64_t most, uint64_t *out);
-double apr_net_real(const struct apr_netting *g, enum apr_term term, uint64_t layer, double otherwise);
-bool apr_net_flag(const struct apr_netting *g, enum apr_term term, uint64_t layer, bool otherwise);
+APR_MUST_CHECK enum apr_code apr_net_flag(const struct apr_netting *g, enum apr_term term, uint64_t layer, bool otherwise, bool *out);
 
 /* All that belongs to no layer and is no weight. */
 APR_MUST_CHECK enum apr_code apr_net_numbers(const struct apr_netting *g);

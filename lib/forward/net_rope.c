@@ -2,7 +2,9 @@
 #include "forward/net_parts.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/fmath.h"
@@ -15,43 +17,124 @@
 /* Where the numbers of a scaling are kept: in config.json, old and new, and there by kinds of layers, and in a GGUF. */
 static const char *const places[] = { "rope_scaling.", "rope_parameters.", "rope_parameters.full_attention.", "rope.scaling." };
 
-/* The first place that has one of the words. */
-static struct apr_result said(const struct apr_netting *g, const char *word, const char *other)
+#define PATH_ROOM 128
+
+/* The first place that has one of the words; the path of what was found, or of the last that was tried. */
+static struct apr_result said(const struct apr_netting *g, const char *word, const char *other, char path[PATH_ROOM])
 {
-    char path[128];
     struct apr_result r = { 0 };
     for (size_t i = 0; i < 2 * APR_LENGTH(places) && !r.known; i++) {
-        snprintf(path, sizeof path, "%s%s", places[i / 2], i % 2 == 0 ? word : other);
+        struct apr_result v;
+        snprintf(path, PATH_ROOM, "%s%s", places[i / 2], i % 2 == 0 ? word : other);
         r = apr_binding_word(g->b, apr_text(path));
+        r.wrong |= !r.known && apr_binding_stands(g->b, apr_text(path), &v) == APR_STANDS_IN_CONFIG;
+        if (r.wrong)
+            break;
     }
     return r;
 }
 
-static double number(const struct apr_netting *g, const char *word, const char *other, double otherwise)
-{
-    const struct apr_result r = said(g, word, other);
-    return r.known && r.text.at == NULL ? r.number : otherwise;
-}
-
-/* The term, where the contract has it, else the number. */
-static double term_or(const struct apr_netting *g, enum apr_term term, uint32_t layer, const char *word, const char *other,
-                      double otherwise)
-{
-    const double v = apr_net_real(g, term, layer, NAN);
-    return isnan(v) ? number(g, word, other, otherwise) : v;
-}
-
-/* ---- frequencies ------------------------------------------------------------------------------------------------------ */
-
-/* A layer's rope under way: n elements, half of them frequencies. */
+/* A layer's rope under way: n elements, half of them frequencies; base. The rest as it was said, NAN where it was not. */
 struct turning {
     const struct apr_netting *g;
     uint32_t                  layer;
     uint64_t                  n, half;
-    double                    base, factor, original;
+    double                    base;
+    double                    factor, original, low, high, fast, slow, extrapolated, truncate, whole, mscale, mscale_all, more;
     double                   *freq;
     struct apr_rope          *out;
 };
+
+/* word: in config.json; other: in a GGUF. term: what the contract may say first; APR_NTERMS: nothing. */
+static const struct number {
+    const char    *word, *other;
+    enum apr_term  term;
+    enum apr_bounds range;
+    double         otherwise;
+    size_t         at;
+} numbers[] = {
+    { "factor", "factor", APR_TERM_ROPE_FACTOR, APR_ABOVE_0, NAN, offsetof(struct turning, factor) },
+    { "original_max_position_embeddings", "original_context_length", APR_TERM_ROPE_ORIGINAL, APR_ABOVE_0, NAN,
+      offsetof(struct turning, original) },
+    { "low_freq_factor", "low_freq_factor", APR_NTERMS, APR_ABOVE_0, 1, offsetof(struct turning, low) },
+    { "high_freq_factor", "high_freq_factor", APR_NTERMS, APR_ABOVE_0, 4, offsetof(struct turning, high) },
+    { "beta_fast", "yarn_beta_fast", APR_NTERMS, APR_ABOVE_0, 32, offsetof(struct turning, fast) },
+    { "beta_slow", "yarn_beta_slow", APR_NTERMS, APR_ABOVE_0, 1, offsetof(struct turning, slow) },
+    { "extrapolation_factor", "yarn_ext_factor", APR_NTERMS, APR_FROM_0, 1, offsetof(struct turning, extrapolated) },
+    { "truncate", "truncate", APR_NTERMS, APR_ANY_NUMBER, 1, offsetof(struct turning, truncate) },
+    { "attention_factor", "yarn_attn_factor", APR_NTERMS, APR_ABOVE_0, NAN, offsetof(struct turning, whole) },
+    { "mscale", "mscale", APR_TERM_ROPE_MSCALE, APR_ANY_NUMBER, 0, offsetof(struct turning, mscale) },
+    { "mscale_all_dim", "yarn_log_multiplier", APR_TERM_ROPE_MSCALE_ALL, APR_ANY_NUMBER, 0, offsetof(struct turning, mscale_all) },
+    { "attn_factor", "attn_factor", APR_NTERMS, APR_ABOVE_0, NAN, offsetof(struct turning, more) },
+};
+
+static enum apr_code not_a(const struct turning *t, const char *path, const struct apr_result *r, const char *wanted)
+{
+    char value[200] = "neither a number nor a text";
+    if (r->known && r->text.at != NULL)
+        snprintf(value, sizeof value, "%s", APR_QUOTED(r->text));
+    else if (r->known)
+        snprintf(value, sizeof value, "%.9g", r->number);
+    return apr_fail(t->g->e, APR_EARG, APR_NOWHERE, "%s, of the rope scaling of family %.*s, is %s, where %s should stand",
+                    APR_QUOTED(apr_term_place(t->g->b, apr_text(path))), APR_PRINTED(t->g->n->family), value, wanted);
+}
+
+static enum apr_code read_number(const struct turning *t, const struct number *x, double *out)
+{
+    char path[PATH_ROOM];
+    *out = NAN;
+    if (x->term != APR_NTERMS)
+        APR_TRY(apr_term_number(t->g->b, x->term, t->layer, NAN, out, t->g->e));
+    if (!isnan(*out))
+        return APR_OK;
+    const struct apr_result r = said(t->g, x->word, x->other, path);
+    *out = r.known ? r.number : x->otherwise;
+    if (r.wrong || (r.known && r.text.at != NULL))
+        return not_a(t, path, &r, "a number");
+    const char *const wanted = r.known ? apr_bounds_wanted(x->range, r.number) : NULL;
+    return wanted == NULL ? APR_OK : not_a(t, path, &r, wanted);
+}
+
+/* The context that frequencies were trained for: by the contract, beside the scaling, in it, else all that there is. */
+static enum apr_code read_original(struct turning *t)
+{
+    static const char beside[] = "original_max_position_embeddings";
+    struct apr_result r = { 0 };
+    if (apr_binding_family(t->g->b)->term[APR_TERM_ROPE_ORIGINAL] == NULL &&
+        apr_binding_stands(t->g->b, apr_text(beside), &r) == APR_STANDS_IN_CONFIG) {
+        if (!r.known || r.text.at != NULL || !(r.number > 0))
+            return not_a(t, beside, &r, "a number above 0");
+        t->original = r.number;
+    }
+    if (isnan(t->original) && t->g->n->context > 0)
+        t->original = (double)t->g->n->context;
+    return APR_OK;
+}
+
+static enum apr_code read_numbers(struct turning *t)
+{
+    for (size_t i = 0; i < APR_LENGTH(numbers); i++) {
+        double v;
+        APR_TRY(read_number(t, &numbers[i], &v));
+        memcpy((char *)t + numbers[i].at, &v, sizeof v);
+    }
+    return read_original(t);
+}
+
+static enum apr_code bad(const struct turning *t, const char *what)
+{
+    return apr_fail(t->g->e, APR_EARG, APR_NOWHERE, "the rope scaling of layer %u of family %.*s %s", t->layer,
+                    APR_PRINTED(t->g->n->family), what);
+}
+
+static enum apr_code need_factor(const struct turning *t) { return isnan(t->factor) ? bad(t, "has no \"factor\"") : APR_OK; }
+
+static enum apr_code need_original(const struct turning *t)
+{
+    return isnan(t->original) ? bad(t, "has no \"original_max_position_embeddings\", and the model no context") : APR_OK;
+}
+
+/* ---- frequencies ------------------------------------------------------------------------------------------------------ */
 
 static double *frequencies(const struct turning *t)
 {
@@ -62,18 +145,24 @@ static double *frequencies(const struct turning *t)
     return freq;
 }
 
-static enum apr_code bad(const struct turning *t, const char *what)
-{
-    return apr_fail(t->g->e, APR_EARG, APR_NOWHERE, "the rope scaling of layer %u of family %.*s %s", t->layer,
-                    APR_PRINTED(t->g->n->family), what);
-}
-
 static enum apr_code linear(struct turning *t)
 {
-    if (!(t->factor > 0))
-        return bad(t, "has no factor");
+    APR_TRY(need_factor(t));
     for (uint64_t i = 0; i < t->half; i++)
         t->freq[i] /= t->factor;
+    return APR_OK;
+}
+
+/* Waves grow with the text as soon as that is longer than the context, the longest one by as much as it is, times the factor. */
+static enum apr_code dynamic(struct turning *t)
+{
+    APR_TRY(need_factor(t));
+    if (t->g->n->context == 0)
+        return bad(t, "is dynamic, and nothing tells the context");
+    if (t->n < 4)
+        return bad(t, "is dynamic, which wants at least two pairs that turn");
+    t->out->original = t->g->n->context;
+    t->out->growth = t->factor;
     return APR_OK;
 }
 
@@ -101,18 +190,18 @@ static enum apr_code stored_factors(const struct turning *t, const char *role_na
 /* Long waves are stretched by the factor, short ones not, those between by something between. */
 static enum apr_code llama3(struct turning *t)
 {
-    const double low = number(t->g, "low_freq_factor", "low_freq_factor", 1);
-    const double high = number(t->g, "high_freq_factor", "high_freq_factor", 4);
     const float *factor;
     APR_TRY(stored_factors(t, "rope_freqs", &factor));
     for (uint64_t i = 0; factor != NULL && i < t->half; i++)
         t->freq[i] /= (double)factor[i];
     if (factor != NULL)
         return APR_OK;
-    if (!(t->factor > 0) || !(high > low) || !(t->original > 0))
-        return bad(t, "lacks one of its numbers");
+    APR_TRY(need_factor(t));
+    APR_TRY(need_original(t));
+    if (!(t->high > t->low))
+        return bad(t, "has a \"high_freq_factor\" that is not above its \"low_freq_factor\"");
     for (uint64_t i = 0; i < t->half; i++) {
-        const double share = (t->original * t->freq[i] / (2 * PI) - low) / (high - low); /* that is not stretched */
+        const double share = (t->original * t->freq[i] / (2 * PI) - t->low) / (t->high - t->low); /* that is not stretched */
         const double kept = share < 0 ? 0 : share > 1 ? 1 : share;
         t->freq[i] *= kept + (1 - kept) / t->factor;
     }
@@ -130,23 +219,21 @@ static double magnitude(double factor, double mscale) { return factor <= 1 ? 1 :
 /* By what cos and sin grow. A GGUF has a factor more, which HuggingFace has not. */
 static double yarn_scale(const struct turning *t)
 {
-    const double whole = number(t->g, "attention_factor", "yarn_attn_factor", 0);
-    const double all = term_or(t->g, APR_TERM_ROPE_MSCALE_ALL, t->layer, "mscale_all_dim", "yarn_log_multiplier", 0);
-    const double mscale = term_or(t->g, APR_TERM_ROPE_MSCALE, t->layer, "mscale", "mscale", 0);
-    const double more = number(t->g, "attn_factor", "attn_factor", 1);
-    if (whole > 0)
-        return whole;
-    return more * (mscale != 0 && all != 0 ? magnitude(t->factor, mscale) / magnitude(t->factor, all) : magnitude(t->factor, 1));
+    const bool two = t->mscale != 0 && t->mscale_all != 0;
+    if (!isnan(t->whole))
+        return t->whole;
+    const double by_factor = two ? magnitude(t->factor, t->mscale) / magnitude(t->factor, t->mscale_all) : magnitude(t->factor, 1);
+    return isnan(t->more) ? by_factor : t->more * by_factor;
 }
 
 static enum apr_code yarn(struct turning *t)
 {
-    const double fast = number(t->g, "beta_fast", "yarn_beta_fast", 32), slow = number(t->g, "beta_slow", "yarn_beta_slow", 1);
-    const double extrapolated = number(t->g, "extrapolation_factor", "yarn_ext_factor", 1);
-    if (!(t->factor > 0) || !(t->original > 0) || !(t->base > 1) || !(fast > 0) || !(slow > 0))
-        return bad(t, "lacks one of its numbers");
-    double from = turns_at(t, fast), to = turns_at(t, slow);
-    if (number(t->g, "truncate", "truncate", 1) != 0) {
+    APR_TRY(need_factor(t));
+    APR_TRY(need_original(t));
+    if (!(t->base > 1))
+        return bad(t, "is yarn, which wants a base above 1");
+    double from = turns_at(t, t->fast), to = turns_at(t, t->slow);
+    if (t->truncate != 0) {
         from = floor(from);
         to = ceil(to);
     }
@@ -154,7 +241,7 @@ static enum apr_code yarn(struct turning *t)
     to = to < (double)t->n - 1 ? to : (double)t->n - 1;
     to = to == from ? to + 0.001 : to;
     for (uint64_t i = 0; i < t->half; i++) {
-        const double at = ((double)i - from) / (to - from), ramp = at < 0 ? 0 : at > 1 ? 1 : at, kept = (1 - ramp) * extrapolated;
+        const double at = ((double)i - from) / (to - from), ramp = at < 0 ? 0 : at > 1 ? 1 : at, kept = (1 - ramp) * t->extrapolated;
         t->freq[i] = t->freq[i] / t->factor * (1 - kept) + t->freq[i] * kept;
     }
     t->out->scale = yarn_scale(t);
@@ -164,18 +251,22 @@ static enum apr_code yarn(struct turning *t)
 /* Frequencies divided by the factors of a tensor, or of a list in config.json. */
 static enum apr_code listed(const struct turning *t, const char *role, const char *list, double **out)
 {
-    char path[64];
+    char word[64], path[PATH_ROOM], what[128];
     const float *stored;
     APR_TRY(stored_factors(t, role, &stored));
     double *const freq = *out = frequencies(t);
     if (freq == NULL)
         return apr_no_memory(t->g->e);
     for (uint64_t i = 0; i < t->half; i++) {
-        snprintf(path, sizeof path, "%s.%llu", list, (unsigned long long)i);
-        const double factor = stored != NULL ? (double)stored[i] : number(t->g, path, path, 0);
-        if (!(factor > 0))
-            return bad(t, "lacks an element of its lists of factors");
-        freq[i] /= factor;
+        snprintf(word, sizeof word, "%s.%llu", list, (unsigned long long)i);
+        const struct apr_result r = stored != NULL ? (struct apr_result){ .known = true, .number = (double)stored[i] }
+                                                   : said(t->g, word, word, path);
+        snprintf(what, sizeof what, "lacks \"%s\", of its lists of factors", word);
+        if (!r.known && !r.wrong)
+            return bad(t, what);
+        if (!r.known || r.text.at != NULL || !(r.number > 0))
+            return not_a(t, stored != NULL ? role : path, &r, "a number above 0");
+        freq[i] /= r.number;
     }
     return APR_OK;
 }
@@ -184,16 +275,19 @@ static enum apr_code listed(const struct turning *t, const char *role, const cha
 static enum apr_code longrope(struct turning *t)
 {
     double *freq, *stretched;
-    const double ratio = t->factor > 0 ? t->factor : t->original > 0 ? (double)t->g->n->context / t->original : 1;
+    APR_TRY(need_original(t));
+    const double ratio = !isnan(t->factor) ? t->factor : (double)t->g->n->context / t->original;
     const double scale = ratio > 1 && t->original > 1 ? sqrt(1 + apr_log(ratio) / apr_log(t->original)) : 1;
     if (!(t->original >= 1 && t->original < 0x1p53))
-        return bad(t, "lacks the length of the original context");
+        return bad(t, "has no original context of at least one position");
     APR_TRY(listed(t, "rope_factors_short", "short_factor", &freq));
     APR_TRY(listed(t, "rope_factors_long", "long_factor", &stretched));
     t->freq = freq;
     t->out->long_freq = stretched;
     t->out->original = (uint64_t)t->original;
-    t->out->scale = t->out->long_scale = term_or(t->g, APR_TERM_ROPE_SCALE, t->layer, "attention_factor", "attn_factor", scale);
+    const double otherwise = !isnan(t->whole) ? t->whole : !isnan(t->more) ? t->more : scale;
+    APR_TRY(apr_term_number(t->g->b, APR_TERM_ROPE_SCALE, t->layer, otherwise, &t->out->scale, t->g->e));
+    t->out->long_scale = t->out->scale;
     return APR_OK;
 }
 
@@ -205,7 +299,7 @@ static enum apr_code scale_by_kind(struct turning *t, struct apr_bytes kind)
         const char *word;
         enum apr_code (*scale)(struct turning *t);
     } kinds[] = {
-        { "", NULL }, { "none", NULL }, { "default", NULL }, { "dynamic", NULL }, /* the last: as none, up to the original context */
+        { "", NULL }, { "none", NULL }, { "default", NULL }, { "dynamic", dynamic },
         { "linear", linear }, { "llama3", llama3 }, { "yarn", yarn }, { "longrope", longrope }, { "su", longrope },
     };
     for (size_t i = 0; i < APR_LENGTH(kinds); i++)
@@ -218,25 +312,25 @@ static enum apr_code scale_by_kind(struct turning *t, struct apr_bytes kind)
 enum apr_code apr_net_rope(const struct apr_netting *g, uint32_t layer, struct apr_rope *out)
 {
     struct turning t = { .g = g, .layer = layer, .out = out };
+    struct apr_bytes kind;
     APR_TRY(apr_net_size(g, APR_TERM_ROPE_DIMS, layer, 0, MOST_TURNS, &out->n));
     APR_TRY(apr_net_size(g, APR_TERM_ROPE_SKIP, layer, 0, MOST_TURNS, &out->skip));
-    out->adjacent = apr_net_flag(g, APR_TERM_ROPE_ADJACENT, layer, false);
+    APR_TRY(apr_net_flag(g, APR_TERM_ROPE_ADJACENT, layer, false, &out->adjacent));
     out->scale = out->long_scale = 1;
     if (out->n == 0)
         return APR_OK;
     t.n = out->n;
     t.half = out->n / 2;
-    t.base = apr_net_real(g, APR_TERM_ROPE_BASE, layer, 10000);
-    t.factor = term_or(g, APR_TERM_ROPE_FACTOR, layer, "factor", "factor", 0);
-    t.original = term_or(g, APR_TERM_ROPE_ORIGINAL, layer, "original_max_position_embeddings", "original_context_length", 0);
-    if (t.n % 2 != 0 || out->skip + t.n > g->n->head_k || !(t.base > 0))
-        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "%llu elements from %llu on of a head of %llu cannot turn with base %g",
-                        (unsigned long long)t.n, (unsigned long long)out->skip, (unsigned long long)g->n->head_k, t.base);
+    APR_TRY(apr_term_number(g->b, APR_TERM_ROPE_BASE, layer, 10000, &t.base, g->e));
+    APR_TRY(apr_term_text(g->b, APR_TERM_ROPE_KIND, layer, &kind, g->e));
+    APR_TRY(read_numbers(&t));
+    if (t.n % 2 != 0 || out->skip + t.n > g->n->head_k)
+        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "%llu elements from %llu on of a head of %llu cannot turn",
+                        (unsigned long long)t.n, (unsigned long long)out->skip, (unsigned long long)g->n->head_k);
     t.freq = frequencies(&t);
     if (t.freq == NULL)
         return apr_no_memory(g->e);
-    const struct apr_result kind = apr_term(g->b, APR_TERM_ROPE_KIND, layer);
-    APR_TRY(scale_by_kind(&t, kind.known && kind.text.at != NULL ? kind.text : apr_text("")));
+    APR_TRY(scale_by_kind(&t, kind));
     out->freq = t.freq;
     return APR_OK;
 }

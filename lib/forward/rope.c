@@ -35,33 +35,35 @@ static void angles_at(void *ctx, size_t p, unsigned worker)
     const struct apr_angles *const a = &s->angles[s->oldest];
     const size_t half = (size_t)a->n / 2;
     for (size_t i = 0; i < half; i++) {
-        const double angle = (double)(s->seen + p) * a->freq[i];
+        const double shorter = a->stretch > 0 ? apr_exp(-((double)i / (double)(half - 1)) * a->stretch) : 1;
+        const double angle = (double)(s->seen + p) * (a->freq[i] * shorter);
         a->cos[p * half + i] = apr_cos(angle) * a->scale;
         a->sin[p * half + i] = apr_sin(angle) * a->scale;
     }
 }
 
-static bool same(const struct apr_angles *a, const double *freq, uint64_t n, double scale)
+static bool same(const struct apr_angles *a, const struct apr_angles *b)
 {
-    return a->freq != NULL && a->n == n && a->scale == scale && (a->freq == freq || memcmp(a->freq, freq, n / 2 * sizeof *freq) == 0);
+    return a->freq != NULL && a->n == b->n && a->scale == b->scale && a->stretch == b->stretch &&
+           (a->freq == b->freq || memcmp(a->freq, b->freq, a->n / 2 * sizeof *a->freq) == 0);
 }
 
-/* A table of those frequencies over the run's positions: one that is there, or a new one in place of the oldest. */
-static enum apr_code table_of(struct apr_sequence *s, const double *freq, uint64_t n, double scale, const struct apr_angles **out,
-                              struct apr_error *e)
+/* A table as `wanted`, over the run's positions: one that is there, or a new one in place of the oldest. */
+static enum apr_code table_of(struct apr_sequence *s, const struct apr_angles *wanted, const struct apr_angles **out, struct apr_error *e)
 {
     for (unsigned i = 0; i < APR_ANGLES; i++)
-        if (same(&s->angles[i], freq, n, scale)) {
+        if (same(&s->angles[i], wanted)) {
             *out = &s->angles[i];
             return APR_OK;
         }
     struct apr_angles *const a = &s->angles[s->oldest];
-    if (!grow(a, n / 2, s->n))
+    if (!grow(a, wanted->n / 2, s->n))
         return apr_no_memory(e);
-    a->freq = freq;
-    a->n = n;
-    a->scale = scale;
-    apr_share_work(s, s->n, s->n * n * 8, angles_at, s);
+    a->freq = wanted->freq;
+    a->n = wanted->n;
+    a->scale = wanted->scale;
+    a->stretch = wanted->stretch;
+    apr_share_work(s, s->n, s->n * a->n * 8, angles_at, s);
     s->oldest = (s->oldest + 1) % APR_ANGLES;
     *out = a;
     return APR_OK;
@@ -107,9 +109,12 @@ static void turn_position(void *ctx, size_t p, unsigned worker)
 
 enum apr_code apr_rope_turn(struct apr_sequence *s, const struct apr_rope *r, struct apr_error *e)
 {
-    const bool is_long = r->long_freq != NULL && s->text > r->original;
+    const bool past = s->text > r->original, is_long = past && r->long_freq != NULL, grows = past && r->growth > 0;
+    struct apr_angles wanted = { .freq = is_long ? r->long_freq : r->freq, .n = r->n, .scale = is_long ? r->long_scale : r->scale };
     struct turning t = { s, r, NULL };
-    APR_TRY(table_of(s, is_long ? r->long_freq : r->freq, r->n, is_long ? r->long_scale : r->scale, &t.angles, e));
+    if (grows)
+        wanted.stretch = apr_log(r->growth * ((double)s->text / (double)r->original - 1) + 1);
+    APR_TRY(table_of(s, &wanted, &t.angles, e));
     apr_share_work(s, s->n, s->n * (s->q_width + s->k_width), turn_position, &t);
     return APR_OK;
 }

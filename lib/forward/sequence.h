@@ -24,12 +24,12 @@ enum apr_flow {
     APR_NFLOWS,
 };
 
-/* Cosines and sines of the positions of a run: n / 2 of each a position. freq: of what; NULL: of nothing yet. room: numbers of each that
- * there is memory for. */
+/* Cosines and sines of the positions of a run: n / 2 of each a position. freq: of what; NULL: of nothing yet; stretch: by how much the
+ * longest wave is longer, as a logarithm. room: numbers of each that there is memory for. */
 struct apr_angles {
     const double *freq;
     uint64_t      n, room;
-    double        scale;
+    double        scale, stretch;
     double       *cos, *sin;
 };
 #define APR_ANGLES 2 /* tables at a time: families have one for layers that slide and one for the others */
@@ -43,7 +43,7 @@ struct apr_cache {
 };
 
 /*   heads that have keys: kv_heads, or all (latent attention)
- *   seen    positions before this run; whole: with it. text: those whose number decides how heads turn (longrope). id: of those seen, where
+ *   seen    positions before this run; whole: with it. text: those whose number decides how heads turn (longrope, dynamic). id: of those seen, where
  *           a longer text changes all that was computed
  *   n       positions of the run that is under way, or the last one; most: those for which there is room in `at`
  *   scores, softmax  heads x n x whole, where an observer wants them
