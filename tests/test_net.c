@@ -401,6 +401,39 @@ static void edit(const char *wanted, const char *from, const char *to, char out[
     snprintf(out, 1024, "%.*s%s%s", (int)(at - wanted), wanted, to, at + strlen(from));
 }
 
+/* Where nothing says what context frequencies were trained for, transformers and llama.cpp take all that there is; where a number stands
+ * beside the scaling and another in it, transformers takes the former. */
+static void a_scaling_that_names_no_original_context_is_of_all_of_it(void **state)
+{
+    (void)state;
+    static const char config[] = "{\"architectures\":[\"%s\"],\"model_type\":\"%s\",\"hidden_size\":32,\"intermediate_size\":8,"
+                                 "\"num_hidden_layers\":1,\"num_attention_heads\":2,\"head_dim\":16,\"vocab_size\":4,"
+                                 "\"max_position_embeddings\":%s,\"tie_word_embeddings\":true,"
+                                 "\"rope_parameters\":{\"rope_theta\":10000,%s}}";
+    static const struct { const char *family, *class, *type; } families[] = {
+        { "llama", "LlamaForCausalLM", "llama" }, { "qwen2", "Qwen2ForCausalLM", "qwen2" }, { "smollm3", "SmolLM3ForCausalLM", "smollm3" },
+    };
+    static const struct { const char *without, *with; } rows[] = {
+        { "\"rope_type\":\"yarn\",\"factor\":4", "\"rope_type\":\"yarn\",\"factor\":4,\"original_max_position_embeddings\":32" },
+        { "\"rope_type\":\"llama3\",\"factor\":4,\"low_freq_factor\":1,\"high_freq_factor\":4",
+          "\"rope_type\":\"llama3\",\"factor\":4,\"low_freq_factor\":1,\"high_freq_factor\":4,\"original_max_position_embeddings\":32" },
+    };
+    static const char *const contexts[][2] = { { "32", "512" }, { "512,\"original_max_position_embeddings\":32", "64" } };
+    for (size_t i = 0; i < APR_LENGTH(families) * APR_LENGTH(rows) * APR_LENGTH(contexts); i++) {
+        const size_t f = i / 4, row = i / 2 % 2, c = i % 2;
+        char without[1024], with[1024];
+        snprintf(without, sizeof without, config, families[f].class, families[f].type, contexts[c][0], rows[row].without);
+        snprintf(with, sizeof with, config, families[f].class, families[f].type, contexts[c][1], rows[row].with);
+        struct opened a = open_net(write_checkpoint("without", families[f].family, without, without, NULL));
+        struct opened b = open_net(write_checkpoint("with", families[f].family, with, with, NULL));
+        for (size_t k = 0; k < 8; k++)
+            if (a.n->layer[0].rope.freq[k] != b.n->layer[0].rope.freq[k])
+                fail_msg("%s: frequency %zu is %.9g", without, k, a.n->layer[0].rope.freq[k]);
+        close_net(&a);
+        close_net(&b);
+    }
+}
+
 /* The last logits of a run of n tokens, the first of them in steps. */
 static void last_logits(const struct apr_net *n, size_t ntoken, size_t step, float logits[10])
 {
@@ -450,6 +483,66 @@ static void a_dynamic_scaling_grows_with_the_text(void **state)
         last_logits(o.n, rows[i].ntoken, 64, wanted);
         for (size_t k = 0; k < 10; k++)
             assert_true(fabs((double)grown[k] - (double)wanted[k]) < 1e-5);
+        close_net(&o);
+    }
+}
+
+/* Mistral with layer_types is Ministral to transformers; Mixtral stays what it is. Qwen2 MoE begins with a window, Qwen2 ends with some. */
+static void layers_have_the_windows_that_transformers_gives_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *family, *config, *say;
+        uint64_t    window[2];
+    } rows[] = {
+        { "llama", "{\"architectures\":[\"MistralForCausalLM\"]," SIZES "}", "\"sliding_window\":3", { 3, 3 } },
+        { "llama", "{\"architectures\":[\"MistralForCausalLM\"]," SIZES "}",
+          "\"sliding_window\":3,\"layer_types\":[\"full_attention\",\"sliding_attention\"]", { 0, 3 } },
+        { "llama", MIXTRAL, "\"sliding_window\":3,\"layer_types\":[\"full_attention\",\"sliding_attention\"]", { 3, 3 } },
+        { "qwen2", "{\"architectures\":[\"Qwen2ForCausalLM\"]," SIZES "}", "\"sliding_window\":3,\"use_sliding_window\":true", { 0, 0 } },
+        { "qwen2", "{\"architectures\":[\"Qwen2ForCausalLM\"]," SIZES "}",
+          "\"sliding_window\":3,\"use_sliding_window\":true,\"max_window_layers\":1", { 0, 3 } },
+        { "qwen2moe", "{\"architectures\":[\"Qwen2MoeForCausalLM\"]," SIZES ",\"num_experts\":3,\"num_experts_per_tok\":2,"
+                      "\"moe_intermediate_size\":12,\"shared_expert_intermediate_size\":20}",
+          "\"sliding_window\":3,\"use_sliding_window\":true,\"max_window_layers\":2", { 3, 0 } },
+        { "smollm3", "{\"architectures\":[\"SmolLM3ForCausalLM\"]," SIZES "}",
+          "\"sliding_window\":3,\"use_sliding_window\":true,\"no_rope_layers\":[1,0]", { 0, 3 } },
+        { "smollm3", "{\"architectures\":[\"SmolLM3ForCausalLM\"]," SIZES "}",
+          "\"sliding_window\":3,\"layer_types\":[\"sliding_attention\",\"full_attention\"]", { 3, 0 } },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char said[1024], put[256];
+        snprintf(put, sizeof put, "{%s,", rows[i].say);
+        edit(rows[i].config, "{", put, said);
+        struct opened o = open_net(write_checkpoint("window", rows[i].family, rows[i].config, said, NULL));
+        if (o.n->layer[0].window != rows[i].window[0] || o.n->layer[1].window != rows[i].window[1])
+            fail_msg("%s: windows of %d and %d", said, (int)o.n->layer[0].window, (int)o.n->layer[1].window);
+        close_net(&o);
+    }
+}
+
+/* What stands in rope_parameters comes before what stands beside it. */
+static void rope_parameters_count_before_their_older_places(void **state)
+{
+    (void)state;
+    static const struct { const char *family, *config, *say; uint64_t n; double second; } rows[] = { /* by a base of 100 */
+        { "llama", LLAMA, "\"rope_theta\":5,\"rope_parameters\":{\"rope_theta\":100}", 4, 0.1 },
+        { "llama", LLAMA, "\"rope_theta\":5,\"rope_scaling\":{\"rope_theta\":100}", 4, 0.1 },
+        { "gptneox", "{\"architectures\":[\"GPTNeoXForCausalLM\"]," SIZES "}",
+          "\"rotary_pct\":0.5,\"rotary_emb_base\":5,\"rope_parameters\":{\"rope_theta\":100,\"partial_rotary_factor\":1.0}", 4, 0.1 },
+        { "phi2", "{\"architectures\":[\"PhiForCausalLM\"]," SIZES "}",
+          "\"partial_rotary_factor\":0.5,\"rope_parameters\":{\"rope_theta\":100,\"partial_rotary_factor\":1.0}", 4, 0.1 },
+        { "phi3", "{\"architectures\":[\"Phi3ForCausalLM\"]," SIZES "}",
+          "\"partial_rotary_factor\":0.5,\"rope_parameters\":{\"rope_theta\":100,\"partial_rotary_factor\":1.0}", 4, 0.1 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char said[1024], put[256];
+        snprintf(put, sizeof put, "{%s,", rows[i].say);
+        edit(rows[i].config, "{", put, said);
+        struct opened o = open_net(write_checkpoint("places", rows[i].family, rows[i].config, said, NULL));
+        const struct apr_rope *const r = &o.n->layer[0].rope;
+        if (r->n != rows[i].n || !near(r->freq[1], rows[i].second))
+            fail_msg("%s: %d elements turn, the second by %g", said, (int)r->n, r->n > 2 ? r->freq[1] : 0);
         close_net(&o);
     }
 }
@@ -591,7 +684,10 @@ int main(void)
         cmocka_unit_test(a_converted_checkpoint_makes_the_same_net),
         cmocka_unit_test(what_a_family_is_shows_in_its_numbers),
         cmocka_unit_test(frequencies_are_those_of_transformers),
+        cmocka_unit_test(a_scaling_that_names_no_original_context_is_of_all_of_it),
         cmocka_unit_test(a_dynamic_scaling_grows_with_the_text),
+        cmocka_unit_test(layers_have_the_windows_that_transformers_gives_them),
+        cmocka_unit_test(rope_parameters_count_before_their_older_places),
         cmocka_unit_test(a_classic_model_is_a_head_alone),
         cmocka_unit_test(what_is_wrong_with_a_model_is_named),
         cmocka_unit_test(memory_may_run_out_at_any_time),
