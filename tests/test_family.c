@@ -34,6 +34,27 @@ static const struct apr_family *found(struct apr_families *all, enum apr_detect 
     return f;
 }
 
+/* docs/families.md names them in one sentence, each between backquotes. */
+static void the_families_that_run_are_those_of_the_page(void **state)
+{
+    (void)state;
+    struct apr_families *all = all_families();
+    struct test_bytes page = test_load("docs/families.md");
+    test_zeros(&page, 1);
+    char *const from = strstr((char *)page.at, "A forward pass, for `apr-trace`, have"), *to = from == NULL ? NULL : strstr(from, ": those");
+    assert_non_null(to);
+    *to = '\0';
+    for (size_t i = 0; number(all, i) != NULL; i++) {
+        char name[64];
+        const struct apr_family *const f = number(all, i);
+        snprintf(name, sizeof name, "`%.*s`", APR_PRINTED(f->name));
+        if (f->runs != (strstr(from, name) != NULL))
+            fail_msg("%s %s, and the page says otherwise", name, f->runs ? "has a pass" : "has none");
+    }
+    test_free(&page);
+    apr_families_free(all);
+}
+
 static void every_embedded_contract_parses_and_is_called_like_its_file(void **state)
 {
     (void)state;
@@ -524,6 +545,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_embedded_contract_parses_and_is_called_like_its_file),
+        cmocka_unit_test(the_families_that_run_are_those_of_the_page),
         cmocka_unit_test(the_test_vectors_of_every_contract_hold),
         cmocka_unit_test(no_word_is_claimed_by_two_contracts),
         cmocka_unit_test(families_are_found_by_what_models_call_themselves),
