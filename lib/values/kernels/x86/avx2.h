@@ -66,6 +66,15 @@ AVX2 INLINE void six_bits(const unsigned char *in, float scale[8], float shift[8
     _mm256_storeu_ps(shift, -half_everywhere(in + 2) * floats_of_i8(_mm_set_epi32(0, 0, (int)mins, (int)(b & six))));
 }
 
+/* Q3_K's sixteen 6-bit scales, less 32. */
+AVX2 INLINE __m128i q3_scales(const unsigned char *b)
+{
+    const __m128i eight = load8(b), low = _mm_and_si128(_mm_unpacklo_epi64(eight, _mm_srli_epi16(eight, 4)), _mm_set1_epi8(15));
+    const __m128i pairs = _mm_srlv_epi32(_mm_set1_epi32((int)apr_load32(b + 8)), _mm_set_epi32(6, 4, 2, 0));
+    const __m128i high = _mm_slli_epi16(_mm_and_si128(pairs, _mm_set1_epi8(3)), 4);
+    return _mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32));
+}
+
 /* Six bits of which the upper two are at the right end of `high`, less 32. */
 AVX2 INLINE __m256i sixes(__m256i low, __m256i high)
 {

@@ -6,6 +6,9 @@
 #define PER_SUM 4u
 
 typedef __m256d doubles;
+struct prepared { /* nothing */
+    char none;
+};
 
 LANE doubles none(void) { return _mm256_setzero_pd(); }
 

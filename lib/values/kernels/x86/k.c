@@ -42,15 +42,6 @@ AVX2 INLINE __m256i third_bits(__m256i q, int right, __m256i high, unsigned bit)
     return _mm256_sub_epi8(plane(q, right), _mm256_and_si256(clear, _mm256_set1_epi8(4)));
 }
 
-/* The sixteen 6-bit scales, less 32. */
-AVX2 INLINE __m128i q3_scales(const unsigned char *b)
-{
-    const __m128i eight = load8(b), low = _mm_and_si128(_mm_unpacklo_epi64(eight, _mm_srli_epi16(eight, 4)), _mm_set1_epi8(15));
-    const __m128i pairs = _mm_srlv_epi32(_mm_set1_epi32((int)apr_load32(b + 8)), _mm_set_epi32(6, 4, 2, 0));
-    const __m128i high = _mm_slli_epi16(_mm_and_si128(pairs, _mm_set1_epi8(3)), 4);
-    return _mm_sub_epi8(_mm_or_si128(low, high), _mm_set1_epi8(32));
-}
-
 AVX2 static void q3_k(const unsigned char *head, const unsigned char *in, size_t n, float *out)
 {
     (void)head;
