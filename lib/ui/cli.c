@@ -262,6 +262,13 @@ static bool append(struct apr_texts *list, const char *text)
     return true;
 }
 
+/* Is it the name of a file or folder? "" is none: a script's variable that was never set. */
+static bool names_a_file(const struct apr_option *o)
+{
+    return o->kind == APR_OPTION_PATH || o->kind == APR_OPTION_INPUT || o->kind == APR_OPTION_INPUTS || o->kind == APR_OPTION_OUTPUT ||
+        o->kind == APR_OPTION_IMATRIX;
+}
+
 /* Stores the argument of one option; -1, or the exit code of the fault that was told. */
 static int store(const struct apr_cli *c, const struct apr_option *o, const char *text)
 {
@@ -272,6 +279,8 @@ static int store(const struct apr_cli *c, const struct apr_option *o, const char
 
     if (o->given)
         *o->given = true;
+    if (names_a_file(o) && !*text)
+        return apr_cli_usage(c, "%s wants a name for %s, not \"\"", o->name, o->argument);
     switch (o->kind) {
     case APR_OPTION_FLAG: case APR_OPTION_UNSET:
         *(bool *)o->to = o->kind == APR_OPTION_FLAG;
@@ -286,12 +295,14 @@ static int store(const struct apr_cli *c, const struct apr_option *o, const char
             return apr_cli_usage(c, "%s wants a size (a number, perhaps with k M G T Ki Mi Gi Ti), not \"%s\"", o->name, text);
         *(uint64_t *)o->to = n;
         break;
-    case APR_OPTION_REAL:
+    case APR_OPTION_REAL: case APR_OPTION_COSINE:
         if (!read_real(text, &real))
             return apr_cli_usage(c, "%s wants a finite number, not \"%s\"", o->name, text);
+        if (o->kind == APR_OPTION_COSINE && (real < -1 || real > 1))
+            return apr_cli_usage(c, "%s wants a cosine, from -1 to 1, not \"%s\"", o->name, text);
         *(double *)o->to = real;
         break;
-    case APR_OPTION_TEXT: case APR_OPTION_INPUT: case APR_OPTION_OUTPUT: case APR_OPTION_IMATRIX:
+    case APR_OPTION_TEXT: case APR_OPTION_PATH: case APR_OPTION_INPUT: case APR_OPTION_OUTPUT: case APR_OPTION_IMATRIX:
         *(const char **)o->to = text;
         break;
     case APR_OPTION_LIST: case APR_OPTION_INPUTS:

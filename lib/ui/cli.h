@@ -9,15 +9,18 @@ enum { APR_EXIT_YES = 0, APR_EXIT_NO = 1, APR_EXIT_NONE = 2 };
 /* How an option's argument is read, and what `to` points at:
  *   FLAG   no argument; bool set to true       UNSET   no argument; bool set to false
  *   COUNT  uint64_t, decimal                   SIZE    uint64_t, with k M G T, Ki Mi Gi Ti
- *   REAL   double, finite                      TEXT    const char *
+ *   REAL   double, finite                      COSINE  REAL, from -1 to 1
+ *   TEXT   const char *
  *   LIST   struct apr_texts, repeatable        CHOICE  unsigned: index into the words of `argument`, "name|cosine|rmse"
- *   INPUT  TEXT, a file that is read           INPUTS  LIST, of such files
- *   OUTPUT TEXT, a file that is written: apr_cli_outputs holds it against what is read
- *   IMATRIX  OUTPUT, an importance matrix: beside a model's file it may have the name of one, but not of its shards
+ *   PATH   TEXT, a file or folder that the tool sees to. It has a name, as those below have
+ *   INPUT  PATH, a file that is read           INPUTS  LIST, of such files
+ *   OUTPUT PATH, a file that is written: apr_cli_outputs holds it against what is read
+ *   IMATRIX  OUTPUT, an importance matrix, which replaces nothing else: beside a model's file it may have the name of one, but not of its
+ *            shards
  *   MAYBE  unsigned: 1 alone, 2 + index with "=WORD"; never takes the next word */
-enum apr_option_kind { APR_OPTION_FLAG, APR_OPTION_UNSET, APR_OPTION_COUNT, APR_OPTION_SIZE, APR_OPTION_REAL, APR_OPTION_TEXT, APR_OPTION_LIST,
-                       APR_OPTION_CHOICE, APR_OPTION_MAYBE, APR_OPTION_INPUT, APR_OPTION_INPUTS, APR_OPTION_OUTPUT,
-                       APR_OPTION_IMATRIX };
+enum apr_option_kind { APR_OPTION_FLAG, APR_OPTION_UNSET, APR_OPTION_COUNT, APR_OPTION_SIZE, APR_OPTION_REAL, APR_OPTION_COSINE,
+                       APR_OPTION_TEXT, APR_OPTION_LIST, APR_OPTION_CHOICE, APR_OPTION_MAYBE, APR_OPTION_PATH, APR_OPTION_INPUT,
+                       APR_OPTION_INPUTS, APR_OPTION_OUTPUT, APR_OPTION_IMATRIX };
 
 struct apr_texts {
     const char **text;

@@ -226,7 +226,7 @@ int main(int argc, char **argv)
     const struct apr_option option[] = {
         { "--limit", APR_OPTION_COUNT, &o.limit, "N", "only the first N common tensors, by A's names; 0: all" },
         { APR_SELECTION_FILTER(&o.selection, "only tensors whose name, in A or B, matches") },
-        { "--threshold", APR_OPTION_REAL, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999" },
+        { "--threshold", APR_OPTION_COSINE, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999" },
         { "--max-scale", APR_OPTION_REAL, &o.bounds.scale, "F", "how far the norm ratio may be from 1; default sqrt(2 (1 - threshold))" },
         { "--min-sqnr", APR_OPTION_REAL, &o.bounds.sqnr, "DB", "lowest signal to noise ratio, in dB, that passes" },
         { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes" },
