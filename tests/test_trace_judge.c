@@ -298,6 +298,30 @@ static void options_without_effect_are_refused(void **state)
     }
 }
 
+static void an_importance_matrix_replaces_nothing_else(void **state)
+{
+    (void)state;
+    static const char *const mine[] = { "a text of mine", "<!DOCTYPE html>", "{\"schema\":\"apr-inspect/1\"}" };
+    for (size_t i = 0; i < APR_LENGTH(mine); i++) {
+        const char *const out = text_file("mine", mine[i]);
+        struct test_answer a = test_tool("apr-trace", BF16, "--tokens", "1,2", "--imatrix", out, NULL);
+        struct test_bytes b = test_load(out);
+        expect_exit(&a, 2);
+        assert_true(test_says(&a.err, "mine: cannot be written: it is there already, and no importance matrix"));
+        assert_true(b.n == strlen(mine[i]) && memcmp(b.at, mine[i], b.n) == 0);
+        test_free(&b);
+        test_answer_free(&a);
+    }
+    const char *const out[] = { text_file("none", ""), copy("fixtures/qwen2.imatrix.gguf", "old.gguf"),
+                                copy("fixtures/qwen2.imatrix.dat", "old") };
+    for (size_t i = 0; i < APR_LENGTH(out); i++) {
+        struct test_answer a = test_tool("apr-trace", BF16, "--tokens", "1,2", "--imatrix", out[i], NULL);
+        expect_exit(&a, 0);
+        expect_counts(out[i], 2, 1, 0);
+        test_answer_free(&a);
+    }
+}
+
 static void a_failed_run_leaves_no_importance(void **state)
 {
     (void)state;
@@ -323,6 +347,7 @@ int main(void)
         cmocka_unit_test(a_model_without_logits_of_tokens_is_named),
         cmocka_unit_test(another_vocabulary_foretells_something_else),
         cmocka_unit_test(options_without_effect_are_refused),
+        cmocka_unit_test(an_importance_matrix_replaces_nothing_else),
         cmocka_unit_test(a_failed_run_leaves_no_importance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

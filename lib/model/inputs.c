@@ -134,10 +134,14 @@ enum apr_content apr_content_of(const char *path, const struct apr_run *r)
     enum apr_content content = APR_CONTENT_OTHER;
     if (apr_source_sidecar(&s, path, UINT64_MAX, r, &ignored) != APR_OK || s == NULL)
         return APR_CONTENT_OTHER;
-    if (s->map.n == 0 || begins(s->map, "<!DOCTYPE html>") || begins(s->map, "{\"schema\":\"apr-"))
+    if (s->map.n == 0)
+        content = APR_CONTENT_EMPTY;
+    else if (begins(s->map, "<!DOCTYPE html>") || begins(s->map, "{\"schema\":\"apr-"))
         content = APR_CONTENT_OURS;
+    else if (is_imatrix(path, r))
+        content = APR_CONTENT_IMATRIX;
     else if (is_model(s->map))
-        content = is_imatrix(path, r) ? APR_CONTENT_OURS : APR_CONTENT_MODEL;
+        content = APR_CONTENT_MODEL;
     apr_source_close(s);
     return content;
 }

@@ -20,9 +20,10 @@ bool apr_would_be_part(int folder, const char *name, const char *path);
 
 /* What the content of the file at path says. What cannot be read says nothing.
  *   MODEL  a file of a format, or the index of shards
- *   OURS   a page, a manifest, a report or an importance matrix as these tools make them, which a newer one may replace; and
- *          nothing at all */
-enum apr_content { APR_CONTENT_OTHER, APR_CONTENT_MODEL, APR_CONTENT_OURS };
+ *   OURS   a page, a manifest, a report as these tools make them, which a newer one may replace
+ *   IMATRIX  an importance matrix, likewise
+ *   EMPTY  nothing at all */
+enum apr_content { APR_CONTENT_OTHER, APR_CONTENT_MODEL, APR_CONTENT_OURS, APR_CONTENT_IMATRIX, APR_CONTENT_EMPTY };
 enum apr_content apr_content_of(const char *path, const struct apr_run *r);
 
 #endif

@@ -13,10 +13,11 @@
 #include "model/inputs.h"
 
 /* An option that names a file to be written.
- *   aside  its name is no part of a model's: importance.gguf beside model.gguf */
+ *   matrix  it is an importance matrix
+ *   aside   its name is no part of a model's: importance.gguf beside model.gguf */
 struct output {
     const char      *option, *path;
-    bool             aside;
+    bool             matrix, aside;
     struct apr_target place;
     enum apr_content  content; /* of what is there */
 };
@@ -34,6 +35,9 @@ static enum apr_code refused(const char *path, struct apr_error *e, const char *
     return APR_EARG;
 }
 
+/* What these tools made, or nothing. */
+static bool is_ours(enum apr_content c) { return c == APR_CONTENT_OURS || c == APR_CONTENT_IMATRIX || c == APR_CONTENT_EMPTY; }
+
 /* Is what is there read, when the run is given `path`? model: with all files of the model that it stands for. */
 static enum apr_code check_input(const struct output *out, const char *path, bool model, struct apr_error *e)
 {
@@ -41,11 +45,11 @@ static enum apr_code check_input(const struct output *out, const char *path, boo
     case APR_READ:
         return refused(out->path, e, "it is an input");
     case APR_PART:
-        if (out->aside && out->content == APR_CONTENT_OURS)
+        if (out->aside && is_ours(out->content))
             break;
         return refused(out->path, e, "by its name it is a part of the model %s", APR_QUOTED(apr_text(path)));
     case APR_BESIDE:
-        if (out->content != APR_CONTENT_OURS)
+        if (!is_ours(out->content))
             return refused(out->path, e, "it lies in %s, which is read, and is no page or manifest", APR_QUOTED(apr_text(path)));
         break;
     case APR_UNUSED:
@@ -86,7 +90,10 @@ static enum apr_code check_output(const struct apr_cli *c, struct output *out, s
     out->content = apr_content_of(out->path, &c->run);
     if (out->content == APR_CONTENT_MODEL)
         return refused(out->path, e, "it holds a model");
-    return check_inputs(c, out, true, e);
+    APR_TRY(check_inputs(c, out, true, e));
+    if (out->matrix && S_ISREG(out->place.st.st_mode) && out->content != APR_CONTENT_IMATRIX && out->content != APR_CONTENT_EMPTY)
+        return refused(out->path, e, "it is there already, and no importance matrix");
+    return APR_OK;
 }
 
 /* The shell has opened it already: it may lie in a model's folder, under a name that says nothing. Where it is an input or a part of one,
@@ -135,7 +142,8 @@ enum apr_code apr_cli_outputs(struct apr_cli *c, struct apr_error *e)
         if (is_output(&c->option[i])) {
             out[n].option = c->option[i].name;
             out[n].path = *(const char **)c->option[i].to;
-            out[n].aside = c->option[i].kind == APR_OPTION_IMATRIX && is_no_shard(out[n].path);
+            out[n].matrix = c->option[i].kind == APR_OPTION_IMATRIX;
+            out[n].aside = out[n].matrix && is_no_shard(out[n].path);
             code = check_output(c, &out[n++], e);
         }
     if (code == APR_OK)
