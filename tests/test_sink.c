@@ -496,6 +496,42 @@ static void when_one_of_a_set_has_no_place_none_takes_its_own(void **state)
     assert_int_equal(files_in("set"), 2);
 }
 
+/* Of one that is there, and of one that both would make. */
+static void a_folder_is_of_one_set_at_a_time(void **state)
+{
+    (void)state;
+    struct apr_sinks *a, *b;
+    struct apr_error e;
+    test_file("one/other", "old", 3);
+    assert_int_equal(apr_sinks_begin(&a, test_path("one/"), false, &e), APR_OK);
+    assert_int_equal(apr_sinks_begin(&b, test_path("one/"), false, &e), APR_EARG);
+    assert_string_equal(e.text, "cannot be written: another run is writing there");
+    apr_sinks_drop(b);
+    assert_int_equal(apr_sinks_begin(&b, test_path("one/"), true, &e), APR_OK); /* shards of one target */
+    apr_sinks_drop(b);
+    apr_sinks_drop(a);
+    assert_int_equal(apr_sinks_begin(&a, test_path("one/"), false, &e), APR_OK);
+    apr_sinks_drop(a);
+    for (unsigned i = 0; i < 2; i++) {
+        char folder[256];
+        snprintf(folder, sizeof folder, "new%u/file", i);
+        const char *const file = test_path(folder);
+        char path[4096];
+        snprintf(path, sizeof path, "%.*s", (int)(strlen(file) - strlen("file")), file);
+        without_noreplace = i == 1;
+        assert_int_equal(apr_sinks_begin(&a, path, false, &e), APR_OK);
+        assert_int_equal(apr_sinks_begin(&b, path, false, &e), APR_OK);
+        add_file(a, file, true);
+        add_file(b, file, true);
+        assert_int_equal(apr_sinks_end(a, &e), APR_OK);
+        assert_int_equal(apr_sinks_end(b, &e), APR_EARG);
+        assert_string_equal(e.text, "cannot be written: another run is writing there");
+        apr_sinks_drop(a);
+        apr_sinks_drop(b);
+    }
+    without_noreplace = false;
+}
+
 static void what_others_left_is_stepped_over(void **state)
 {
     (void)state;
@@ -559,6 +595,7 @@ int main(void)
         cmocka_unit_test(two_names_of_one_file_are_known_as_such),
         cmocka_unit_test(what_appears_meanwhile_is_replaced_only_by_force),
         cmocka_unit_test(when_one_of_a_set_has_no_place_none_takes_its_own),
+        cmocka_unit_test(a_folder_is_of_one_set_at_a_time),
         cmocka_unit_test(what_others_left_is_stepped_over),
         cmocka_unit_test(an_end_in_the_midst_of_several_files_leaves_none_of_them),
     };

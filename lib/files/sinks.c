@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -35,13 +36,23 @@ struct apr_sinks {
 
 /* ---- beginning ------------------------------------------------------------------------------------------------------ */
 
+static const char another[] = "another run is writing there";
+
+/* The files of two runs would be one set of neither. The lock ends with the descriptor. */
+static enum apr_code lock_folder(const struct apr_sinks *s, struct apr_error *e)
+{
+    if (s->shared || flock(s->in, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+        return APR_OK;
+    return apr_sink_refused(s->path, another, e);
+}
+
 /* Opens the folder at path (without a '/' at its end), or the one where it would be. */
 static enum apr_code open_folder(struct apr_sinks *s, char *path, struct apr_error *e)
 {
     struct stat st;
     s->in = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->in >= 0)
-        return faccessat(s->in, ".", W_OK | X_OK, AT_EACCESS) == 0 ? APR_OK : apr_sink_failed(s->path, errno, e);
+        return faccessat(s->in, ".", W_OK | X_OK, AT_EACCESS) == 0 ? lock_folder(s, e) : apr_sink_failed(s->path, errno, e);
     if (errno != ENOENT || lstat(path, &st) == 0)
         return apr_sink_failed(s->path, errno == ENOENT ? ENOTDIR : errno, e);
     char *const slash = strrchr(path, '/');
@@ -298,6 +309,8 @@ static enum apr_code end_together(struct apr_sinks *s, struct apr_error *e)
     int put = renameat2(s->in, s->stray->name, s->in, s->name, RENAME_NOREPLACE);
     if (put != 0 && (errno == EINVAL || errno == ENOSYS))
         put = renameat(s->in, s->stray->name, s->in, s->name); /* over an empty folder at most */
+    if (put != 0 && (errno == EEXIST || errno == ENOTEMPTY))
+        return apr_sink_refused(s->path, another, e);
     if (put != 0)
         return apr_sink_failed(s->path, errno, e);
     for (size_t i = 0; i < s->n; i++) {

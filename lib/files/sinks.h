@@ -9,7 +9,8 @@ struct apr_sinks;
 /* Begins a set of files.
  *   folder  "path/", NULL: each lies where its own path says. One that is there keeps what it has, and each file takes its place by one
  *           rename, in the order in which they were added; signals wait meanwhile, so that nothing but SIGKILL leaves some of them. A new
- *           one appears at the end, with all that is in it
+ *           one appears at the end, with all that is in it. One that another set is being written into is refused (flock, where the
+ *           file system has it)
  *   shared  others write into the same folder: it is made, if need be, before the files take their places one by one */
 APR_MUST_CHECK enum apr_code apr_sinks_begin(struct apr_sinks **s, const char *folder, bool shared, struct apr_error *e);
 
