@@ -303,12 +303,24 @@ void apr_report_sum(struct apr_report *r)
         apr_out_close(r->out, ']');
 }
 
+/* Nothing else in the object says which file it is. */
+static void write_error(const struct apr_report *r, const struct apr_error *why)
+{
+    struct apr_error about, named = *why;
+    apr_fail(&about, APR_OK, APR_NOWHERE, "-");
+    if (r->file != NULL)
+        apr_error_in(&about, r->file);
+    if (r->file != NULL && *why->file != 0 && strcmp(why->file, about.file) != 0)
+        apr_fail(&named, why->code, why->at, "%s: %s", why->file, why->text);
+    apr_out_error(r->out, &named);
+}
+
 void apr_report_end(struct apr_report *r, const struct apr_error *why)
 {
     if (!r->summed)
         apr_report_sum(r);
     if (why != NULL)
-        apr_out_error(r->out, why);
+        write_error(r, why);
     apr_out_close(r->out, '}');
     apr_out_line(r->out);
 }

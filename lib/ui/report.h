@@ -40,12 +40,14 @@ void apr_out_line(struct apr_out *o);                                           
 /* One object: "schema", what it is about, its rows under a key, what they add up to, and last its "error" where there is one. As JSON
  * Lines each row is a line of its own, and the object without rows the last.
  *   rows     the key of the rows; NULL: it has none
- *   subject  writes the members behind the schema; or NULL. about is handed to it */
+ *   subject  writes the members behind the schema; or NULL. about is handed to it
+ *   file     what it is about: the text of an error about another file begins with that one's name. NULL: no text does */
 struct apr_report {
     struct apr_out *out;
     const char     *schema, *rows;
     void          (*subject)(struct apr_out *o, const void *about);
     const void     *about;
+    const char     *file;
     bool            lines;
     bool            summed; /* private: the rows are complete */
 };
