@@ -177,42 +177,6 @@ static void threads_and_isa_change_nothing(void **state)
     }
 }
 
-/* ---- the folder ----------------------------------------------------------------------------------------------------- */
-
-static void a_second_run_leaves_nothing_of_the_first(void **state)
-{
-    (void)state;
-    json_decref(TRACED("fixtures/qwen2", 0, TOKENS, "--save-tensor=all", into("twice")));
-    text_file("twice/notes.txt", "mine");
-    text_file("twice/layer-1/other.bin", "APRT");
-    text_file("twice/lm_head.npy", "mine, though it has a stage's name");
-    json_decref(TRACED("fixtures/qwen2", 0, "--tokens=1,2", "--save-tensor=attn_norm,final_norm", "--layer=1", into("twice")));
-    assert_int_equal(files_in("twice"), 4); /* final_norm.bin, layer-1, and those that are no stage of a trace */
-    assert_int_equal(files_in("twice/layer-1"), 2);
-    assert_int_equal(files_in("twice/layer-0"), 0);
-    float *x;
-    size_t n;
-    struct test_bytes b = saved_values("twice/layer-1/attn_norm.bin", 1, &x, &n);
-    assert_int_equal(n, 2 * 64);
-    test_free(&b);
-}
-
-static void beside_the_model_is_where_a_trace_lies_by_default(void **state)
-{
-    (void)state;
-    const char *const file = copy_of("fixtures/qwen2-q8_0.gguf", "beside/some.model.gguf");
-    json_decref(TRACED(file, 0, TOKENS, "--save-tensor=lm_head"));
-    assert_int_equal(files_in("beside"), 2);
-    assert_int_equal(files_in("beside/some.model-trace"), 1);
-    const char *const folder = checkpoint("beside/folder", NULL);
-    char dot[4096];
-    snprintf(dot, sizeof dot, "%s/.", folder);
-    json_decref(TRACED(dot, 0, TOKENS, "--save-tensor=final_norm"));
-    assert_int_equal(files_in("beside/folder-trace"), 1);
-    json_decref(TRACED(folder, 0, TOKENS, "--save-tensor-dir=x")); /* unasked */
-    assert_int_equal(files_in("beside"), 4);
-}
-
 /* ---- another trace -------------------------------------------------------------------------------------------------- */
 
 /* Turns the signs of a saved stage round. */
@@ -412,8 +376,6 @@ int main(void)
         cmocka_unit_test(a_npy_file_holds_the_same_values_in_their_shape),
         cmocka_unit_test(positions_and_layers_cut_without_changing_a_byte),
         cmocka_unit_test(threads_and_isa_change_nothing),
-        cmocka_unit_test(a_second_run_leaves_nothing_of_the_first),
-        cmocka_unit_test(beside_the_model_is_where_a_trace_lies_by_default),
         cmocka_unit_test(the_first_stage_that_differs_is_named_in_computation_order),
         cmocka_unit_test(a_trace_of_other_tokens_is_told_by_its_sizes),
         cmocka_unit_test(stages_on_one_side_alone_are_told),

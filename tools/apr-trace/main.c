@@ -117,9 +117,11 @@ static int check_usage(struct options *o)
     if (!has_input(o) && wants_input(o) != NULL)
         return apr_cli_usage(&o->cli, "%s needs tokens: %s", wants_input(o), inputs);
     if (!runs(o) && o->weights.n == 0)
-        return apr_cli_usage(&o->cli, "needs tokens (%s), or --save-weights", inputs);
+        return apr_cli_usage(&o->cli, "needs tokens (%s; a classic model takes --features), or --save-weights", inputs);
     if (o->greedy_given && o->greedy == 0)
         return apr_cli_usage(&o->cli, "--greedy takes more than 0");
+    if (o->top == 0)
+        return apr_cli_usage(&o->cli, "--top takes more than 0");
     if (o->top != TOP_UNSAID && o->top > MOST_TOP)
         return apr_cli_usage(&o->cli, "--top goes up to %d", MOST_TOP);
     if (o->one_layer_given && o->one_layer >= APR_WHOLE_MODEL)
@@ -138,6 +140,8 @@ static int read_options(struct options *o)
         o->layer = (struct span){ o->one_layer, o->one_layer + 1 };
     for (size_t i = 0; i < o->weights.n && exit_code < 0; i++) {
         struct apr_error e;
+        if (*o->weights.text[i] == 0)
+            return apr_cli_usage(&o->cli, "--save-weights wants a pattern, not \"\": * is all of them");
         const enum apr_code code = apr_patterns_add(&o->weight, apr_text(o->weights.text[i]), &e);
         if (code != APR_OK)
             exit_code = code == APR_EARG ? apr_cli_usage(&o->cli, "--save-weights: %s", e.text) : apr_cli_fail(&o->cli, &e);
@@ -185,18 +189,20 @@ int main(int argc, char **argv)
           .against = "--layer" },
         { "--layer", APR_OPTION_COUNT, &o.one_layer, "N", "of layer N only", .given = &o.one_layer_given,
           .needs = "--save-tensor --compare" },
-        { "--save-tensor-dir", APR_OPTION_TEXT, &o.dir, "DIR", "where files go; default: MODEL-trace beside the model" },
+        { "--save-tensor-dir", APR_OPTION_PATH, &o.dir, "DIR", "where files go; default: MODEL-trace beside the model" },
         { "--format", APR_OPTION_CHOICE, &o.format, "aprt|npy", "of saved stages; default aprt", .needs = "--save-tensor" },
         { "--positions", APR_OPTION_TEXT, &o.positions, "A..B", "cut stages to positions A to B - 1; lm_head has the last one only, else",
           .needs = "--save-tensor --compare" },
         { "--save-weights", APR_OPTION_LIST, &o.weights, "PATTERN", "save the tensors whose name matches as NAME.npy, in F32; repeatable" },
         { "--raw", APR_OPTION_FLAG, &o.raw, NULL, "save their stored bytes, as NAME.raw", .needs = "--save-weights" },
+        { "--force", APR_OPTION_FLAG, &o.force, NULL, "replace arrays that are there, remove stages of another run; never an input",
+          .needs = "--save-tensor --save-weights" },
         { "--top", APR_OPTION_COUNT, &o.top, "K", "the K best tokens at the last position; default 5" },
-        { "--compare", APR_OPTION_TEXT, &o.compare, "DIR",
+        { "--compare", APR_OPTION_PATH, &o.compare, "DIR",
           "compare with a saved trace, name the first stage that differs; exit 1 when one does" },
         { "--stage-map", APR_OPTION_INPUT, &o.map, "FILE", "what another program calls the stages in DIR; default transformers",
           .needs = "--compare" },
-        { "--threshold", APR_OPTION_REAL, &o.threshold, "F", "lowest cosine that is the same; default 0.999", .needs = "--compare" },
+        { "--threshold", APR_OPTION_COSINE, &o.threshold, "F", "lowest cosine that is the same; default 0.999", .needs = "--compare" },
         { "--stop-at-nan", APR_OPTION_FLAG, &o.stop_at_nan, NULL, "stop at the first value that is not finite, and name it; exit 1" },
         { "--greedy", APR_OPTION_COUNT, &o.greedy, "N", "go on for N tokens, always with the best one", .given = &o.greedy_given },
         JUDGING_OPTIONS(&o.judging)

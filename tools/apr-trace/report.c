@@ -301,7 +301,7 @@ void begin_report(struct trace *t)
 {
     t->json = (struct apr_out){ .to = stdout };
     t->report = (struct apr_report){ .out = &t->json, .schema = "apr-trace/1", .rows = "stages", .subject = write_subject, .about = t,
-                                     .lines = t->o->jsonl };
+                                     .file = t->o->cli.noperand > 0 ? t->o->cli.operand[0] : NULL, .lines = t->o->jsonl };
     t->begun = true;
     if (t->o->cli.json)
         apr_report_begin(&t->report);

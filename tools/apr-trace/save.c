@@ -1,21 +1,14 @@
 /* The folder of a trace, and the files in it. */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/bytes.h"
 #include "base/emit.h"
 #include "files/sinks.h"
-#include "model/inputs.h"
-#include "trace.h"
-
-static const char aprt_magic[] = "APRT", npy_magic[] = "\x93NUMPY";
+#include "saving.h"
 
 /* folder: with its '/'. */
 struct saving {
@@ -28,20 +21,6 @@ struct saved_file {
     struct apr_sink *sink;
     uint64_t         at;
 };
-
-static enum apr_code refused(const char *path, const char *why, struct apr_error *e)
-{
-    apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: %s", why);
-    apr_error_in(e, path);
-    return APR_EARG;
-}
-
-static enum apr_code failed(const char *path, struct apr_error *e)
-{
-    apr_fail(e, APR_EIO, APR_NOWHERE, "%s", strerror(errno));
-    apr_error_in(e, path);
-    return APR_EIO;
-}
 
 /* ---- the folder ----------------------------------------------------------------------------------------------------- */
 
@@ -114,50 +93,19 @@ enum apr_code begin_saving(struct trace *t, struct apr_error *e)
     if (t->saving == NULL)
         return apr_no_memory(e);
     if (strcmp(t->engine.path, "-") != 0 && stat(t->engine.path, &model) != 0)
-        return failed(t->engine.path, e);
+        return saving_failed(t->engine.path, e);
     t->saving->of_model = strcmp(t->engine.path, "-") != 0 && S_ISDIR(model.st_mode);
     APR_TRY(choose_folder(t, e));
     if (t->saving->of_model && stat(t->saving->folder, &folder) == 0 && folder.st_dev == model.st_dev && folder.st_ino == model.st_ino)
-        return refused(t->saving->folder, "it is the model's own folder", e);
+        return refuse_place(t->saving->folder, "it is the model's own folder", e);
     allow_many_files();
-    return apr_sinks_begin(&t->saving->sinks, t->saving->folder, false, e);
+    APR_TRY(apr_sinks_begin(&t->saving->sinks, t->saving->folder, false, e));
+    return saves_stages(t->o) && apr_sinks_exists(t->saving->sinks) ? check_earlier(t, t->saving->folder, t->saving->of_model, e) : APR_OK;
 }
 
 const char *saving_folder(const struct trace *t) { return t->saving->folder; }
 
 /* ---- files ---------------------------------------------------------------------------------------------------------- */
-
-/* Is it one that a trace may have left there: saved activations, or nothing? */
-static enum apr_code look_into(const char *path, bool *ours, struct apr_error *e)
-{
-    char start[6];
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    const ssize_t n = fd < 0 ? -1 : pread(fd, start, sizeof start, 0);
-    const enum apr_code code = n < 0 ? failed(path, e) : APR_OK;
-    if (fd >= 0)
-        close(fd);
-    *ours = n == 0 || (n >= 4 && memcmp(start, aprt_magic, 4) == 0) || (n == 6 && memcmp(start, npy_magic, 6) == 0);
-    return code;
-}
-
-/* Something is there: it is replaced when an earlier run has left it, never when it is read. */
-static enum apr_code check_place(const struct trace *t, const char *path, bool raw, struct apr_error *e)
-{
-    struct stat st;
-    bool ours = raw;
-    if (stat(path, &st) != 0)
-        return APR_OK;
-    if (!S_ISREG(st.st_mode))
-        return refused(path, S_ISDIR(st.st_mode) ? "it is a folder" : "it is no file", e);
-    if (apr_use_of(&st, t->engine.path, t->saving->of_model) >= APR_PART ||
-        (t->o->tokens_file != NULL && apr_use_of(&st, t->o->tokens_file, false) == APR_READ))
-        return refused(path, "it is an input", e);
-    if (raw && apr_content_of(path, &t->o->cli.run) == APR_CONTENT_MODEL)
-        return refused(path, "it holds a model", e);
-    if (!raw)
-        APR_TRY(look_into(path, &ours, e));
-    return ours ? APR_OK : refused(path, "it is there already, and no saved activation", e);
-}
 
 static enum apr_code note_saved(struct trace *t, const char *path, struct apr_error *e)
 {
@@ -169,14 +117,14 @@ static enum apr_code note_saved(struct trace *t, const char *path, struct apr_er
     return APR_OK;
 }
 
-enum apr_code begin_file(struct trace *t, const char *name, uint64_t size, struct saved_file **f, const char **path, struct apr_error *e)
+enum apr_code begin_file(struct trace *t, const char *name, bool raw, uint64_t size, struct saved_file **f, const char **path,
+                         struct apr_error *e)
 {
-    const size_t n = strlen(name);
     *f = apr_arena_alloc(&t->arena, sizeof **f);
     *path = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, name).at;
     if (*f == NULL || *path == NULL)
         return apr_no_memory(e);
-    APR_TRY(check_place(t, *path, n > 4 && strcmp(name + n - 4, ".raw") == 0, e));
+    APR_TRY(check_place(t, *path, t->saving->of_model, raw, e));
     APR_TRY(apr_sinks_add(t->saving->sinks, *path, size, true, &(*f)->sink, e));
     return note_saved(t, *path, e);
 }
@@ -192,7 +140,7 @@ enum apr_code put_bytes(struct saved_file *f, const void *bytes, size_t n, struc
 static size_t make_npy_header(const uint64_t *dim, unsigned ndim, char out[512])
 {
     size_t n = 10;
-    memcpy(out, npy_magic, 6);
+    memcpy(out, NPY_MAGIC, 6);
     out[6] = 1;
     out[7] = 0;
     n += (size_t)sprintf(out + n, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
@@ -215,7 +163,7 @@ enum apr_code put_npy_header(struct saved_file *f, const uint64_t *dim, unsigned
 static enum apr_code put_aprt_header(struct saved_file *f, const struct stage_row *r, struct apr_error *e)
 {
     unsigned char header[12];
-    memcpy(header, aprt_magic, 4);
+    memcpy(header, APRT_MAGIC, 4);
     apr_put_integer(header + 4, r->layer, 4);
     apr_put_integer(header + 8, r->count, 4);
     return put_bytes(f, header, sizeof header, e);
@@ -236,74 +184,8 @@ enum apr_code begin_stage_file(struct trace *t, const struct stage_row *r, struc
         snprintf(name, sizeof name, "%s.%s", apr_stage_name(r->stage), suffix[npy]);
     else
         snprintf(name, sizeof name, "layer-%lu/%s.%s", (unsigned long)r->layer, apr_stage_name(r->stage), suffix[npy]);
-    APR_TRY(begin_file(t, name, bytes, f, path, e));
+    APR_TRY(begin_file(t, name, false, bytes, f, path, e));
     return npy ? put_npy_header(*f, r->dim, r->ndim, e) : put_aprt_header(*f, r, e);
-}
-
-/* ---- what an earlier run has left ----------------------------------------------------------------------------------- */
-
-static bool is_written(const struct trace *t, const char *path)
-{
-    size_t i = 0;
-    while (i < t->saved.n && strcmp(t->saved.path[i], path) != 0)
-        i++;
-    return i < t->saved.n;
-}
-
-/* "attn_norm.bin", "lm_head.npy" */
-static bool is_stage_file(const char *name)
-{
-    const size_t n = strlen(name);
-    return n > 4 && (strcmp(name + n - 4, ".bin") == 0 || strcmp(name + n - 4, ".npy") == 0) &&
-           apr_stage_rank((struct apr_bytes){ (const unsigned char *)name, n - 4 }) < APR_NSTAGES;
-}
-
-/* Removes what of another run lies at name in the folder, if it is a stage that this one does not write. */
-static enum apr_code remove_stage(struct trace *t, const char *name, struct apr_error *e)
-{
-    const char *const path = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, name).at;
-    bool ours;
-    if (path == NULL)
-        return apr_no_memory(e);
-    if (is_written(t, path))
-        return APR_OK;
-    APR_TRY(look_into(path, &ours, e));
-    return ours ? apr_sinks_remove(t->saving->sinks, name, e) : APR_OK;
-}
-
-/* Stages of another run, in the folder or one in it (sub: "layer-3/", or ""), would be taken for some of this one. */
-static enum apr_code remove_stale(struct trace *t, const char *sub, struct apr_error *e)
-{
-    const char *const folder = (const char *)apr_arena_format(&t->arena, "%s%s", t->saving->folder, sub).at;
-    DIR *const d = folder == NULL ? NULL : opendir(folder);
-    if (folder == NULL)
-        return apr_no_memory(e);
-    if (d == NULL)
-        return errno == ENOTDIR ? APR_OK : failed(folder, e);
-    enum apr_code code = APR_OK;
-    for (const struct dirent *entry; code == APR_OK && (entry = readdir(d)) != NULL;) {
-        const bool layer = *sub == 0 && strncmp(entry->d_name, "layer-", 6) == 0;
-        const char *const name = (const char *)apr_arena_format(&t->arena, "%s%s%s", sub, entry->d_name, layer ? "/" : "").at;
-        if (name == NULL)
-            code = apr_no_memory(e);
-        else if (layer)
-            code = remove_stale(t, name, e);
-        else if (is_stage_file(entry->d_name))
-            code = remove_stage(t, name, e);
-    }
-    closedir(d);
-    return code;
-}
-
-/* Layers that this run does not have leave folders behind in which there is nothing. */
-static void remove_empty(const struct trace *t)
-{
-    DIR *const d = opendir(t->saving->folder);
-    for (const struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;)
-        if (strncmp(entry->d_name, "layer-", 6) == 0)
-            unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
-    if (d != NULL)
-        closedir(d);
 }
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
@@ -314,10 +196,10 @@ enum apr_code finish_saving(struct trace *t, struct apr_error *e)
         return APR_OK;
     const bool old = apr_sinks_exists(t->saving->sinks) && t->nstage > 0 && saves_stages(t->o);
     if (old)
-        APR_TRY(remove_stale(t, "", e));
+        APR_TRY(remove_earlier(t, t->saving->folder, t->saving->sinks, e));
     APR_TRY(apr_sinks_end(t->saving->sinks, e));
     if (old)
-        remove_empty(t);
+        remove_empty(t->saving->folder);
     return APR_OK;
 }
 

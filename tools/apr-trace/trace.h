@@ -35,7 +35,7 @@ struct options {
     uint64_t             one_layer, top, greedy;
     double               threshold;
     unsigned             format;
-    bool                 no_special, one_layer_given, raw, stop_at_nan, greedy_given, jsonl, all;
+    bool                 no_special, one_layer_given, raw, stop_at_nan, greedy_given, jsonl, all, force;
     bool                 stage[APR_NSTAGES];
     struct span          layer, cut;
     struct judging       judging;
@@ -71,6 +71,9 @@ void close_engine(struct engine *x);
 
 /* Opens its tokenizer, if that has not been done: APR_EARG when there is none. */
 APR_MUST_CHECK enum apr_code need_encoder(struct engine *x, const struct options *o, struct apr_error *e);
+
+/* The same for what cannot be had without; instead: what there is else, in words. */
+APR_MUST_CHECK enum apr_code need_encoder_for(struct engine *x, const struct options *o, const char *instead, struct apr_error *e);
 
 /* The same for texts that are a help: without a tokenizer, or with one that is broken or not known, x->encoder stays NULL. */
 APR_MUST_CHECK enum apr_code try_encoder(struct engine *x, const struct options *o, struct apr_error *e);
@@ -142,6 +145,10 @@ size_t read_digits(struct apr_bytes text, uint64_t *n);
 /* tokens.c: the input into ids, or feature; each is checked against the model. */
 APR_MUST_CHECK enum apr_code read_input(struct trace *t, struct apr_error *e);
 
+/* pieces.c: how --prompt was cut, as a member of the JSON object and as a line of text; nothing of other inputs. */
+void write_pieces(struct apr_out *j, const struct trace *t);
+void print_pieces(const struct trace *t);
+
 /* run.c: the forward pass, its stages, the logits of its last position. What stopped it at a value that is not finite is no failure. */
 APR_MUST_CHECK enum apr_code run_input(struct trace *t, struct apr_error *e);
 
@@ -203,9 +210,9 @@ struct saved_file;
 /* Begins the folder, where anything is to be saved. */
 APR_MUST_CHECK enum apr_code begin_saving(struct trace *t, struct apr_error *e);
 
-/* Begins a file in it; name: "layer-0/attn_norm.bin". It takes bytes from front to back. *path: where it will lie. */
-APR_MUST_CHECK enum apr_code begin_file(struct trace *t, const char *name, uint64_t size, struct saved_file **f, const char **path,
-                                        struct apr_error *e);
+/* Begins a file in it; name: "layer-0/attn_norm.bin"; raw: stored bytes. It takes bytes from front to back. *path: where it will lie. */
+APR_MUST_CHECK enum apr_code begin_file(struct trace *t, const char *name, bool raw, uint64_t size, struct saved_file **f,
+                                        const char **path, struct apr_error *e);
 APR_MUST_CHECK enum apr_code put_bytes(struct saved_file *f, const void *bytes, size_t n, struct apr_error *e);
 
 /* The file of a stage, its header written. */

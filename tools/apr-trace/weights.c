@@ -167,7 +167,7 @@ static enum apr_code begin_weight(struct weights *w, size_t i, struct apr_error 
     char *const name = file_name(x->name, raw ? ".raw" : ".npy");
     if (name == NULL)
         return apr_no_memory(e);
-    const enum apr_code code = begin_file(w->t, name, bytes, &w->file, &path, e);
+    const enum apr_code code = begin_file(w->t, name, raw, bytes, &w->file, &path, e);
     free(name);
     APR_TRY(code);
     return raw ? APR_OK : put_npy_header(w->file, in.dim, in.ndim, e);
