@@ -291,6 +291,32 @@ static void a_weight_that_is_no_number_is_named_where_it_first_shows(void **stat
     expect_exit(test_tool(APR_TRACE, "fixtures/qwen2", TOKENS, "--stop-at-nan", NULL), 0, NULL);
 }
 
+/* Token 56 comes second; its row of the embedding is looked up when it is run, and what came before it is told. */
+static void it_is_found_among_the_tokens_that_are_made_too(void **state)
+{
+    (void)state;
+    static const struct { const char *tensor; size_t element; unsigned bits; const char *stage, *position, *index, *greedy; } rows[] = {
+        { "model.embed_tokens.weight", 56 * 64 + 9, NAN_BITS, "embedding", "5", "9", "[61,56]" },
+        { "model.embed_tokens.weight", 61 * 64, 0x7F80, "embedding", "4", "0", "[61]" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const char *const model = checkpoint("later", NULL);
+        poison("later", rows[i].tensor, rows[i].element, rows[i].bits);
+        json_t *const r = TRACED(model, 1, TOKENS, "--stop-at-nan", "--greedy=6");
+        expect_text("layer", r, "first_nonfinite.layer", "0");
+        expect_text("stage", r, "first_nonfinite.stage", rows[i].stage);
+        expect_text("position", r, "first_nonfinite.position", rows[i].position);
+        expect_text("index", r, "first_nonfinite.index", rows[i].index);
+        expect_text("the tokens before it", r, "greedy", rows[i].greedy);
+        json_decref(r);
+        json_decref(TRACED(model, 2, TOKENS, "--greedy=6"));
+    }
+    json_t *const r = TRACED("fixtures/qwen2", 0, TOKENS, "--stop-at-nan", "--greedy=6");
+    expect_text("a sound model", r, "greedy", "[61,56,92,69,44,44]");
+    expect_text("a sound model", r, "first_nonfinite", "null");
+    json_decref(r);
+}
+
 /* The run ends there; what came before, and the stage itself, are saved. */
 static void what_came_before_it_is_saved(void **state)
 {
@@ -380,6 +406,7 @@ int main(void)
         cmocka_unit_test(a_trace_of_other_tokens_is_told_by_its_sizes),
         cmocka_unit_test(stages_on_one_side_alone_are_told),
         cmocka_unit_test(a_weight_that_is_no_number_is_named_where_it_first_shows),
+        cmocka_unit_test(it_is_found_among_the_tokens_that_are_made_too),
         cmocka_unit_test(what_came_before_it_is_saved),
         cmocka_unit_test(weights_are_saved_as_floats_or_as_they_are),
         cmocka_unit_test(every_tensor_is_a_file_of_the_folder),

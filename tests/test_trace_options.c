@@ -38,7 +38,7 @@ static void tokens_are_ids_of_the_vocabulary(void **state)
         { { "--tokens=1,2," }, "a token id is missing" },
         { { "--tokens=1,2", "--prompt=the" }, "--tokens does not go with --prompt" },
         { { "--features=1" }, "--tokens, --tokens-file or --prompt" },
-        { { NULL }, "needs tokens" },
+        { { NULL }, "needs tokens (--tokens, --tokens-file or --prompt; a classic model takes --features)" },
         { { "--save-tensor=all" }, "--save-tensor needs tokens" },
         { { "--greedy=3" }, "--greedy needs tokens" },
         { { "--tokens-file=nowhere" }, "nowhere" },
@@ -70,6 +70,8 @@ static void stages_layers_and_positions_are_there(void **state)
     (void)state;
     static const struct refusal rows[] = {
         { { TOKENS, "--save-tensor=attn_nrom" }, "no stage \"attn_nrom\" (did you mean attn_norm?)" },
+        { { TOKENS, "--save-tensor=attn_*" }, "takes names, no patterns: \"attn_*\". There are embedding attn_norm" },
+        { { TOKENS, "--save-tensor=zzzzzzzzzzzzz" }, "final_norm lm_head" },
         { { TOKENS, "--save-tensor=attn_norm,,ffn_norm" }, "the name of a stage is missing" },
         { { TOKENS, "--save-tensor=" }, "the name of a stage is missing" },
         { { TOKENS, "--save-tensor=all", "--layer=2" }, "no layer 2: the model has 2" },
@@ -96,6 +98,8 @@ static void what_makes_no_sense_is_refused(void **state)
         { { TOKENS, "--threshold=0.9" }, "--threshold has no effect without --compare" },
         { { TOKENS, "--stage-map=x" }, "--stage-map has no effect without --compare" },
         { { TOKENS, "--greedy=0" }, "--greedy takes more than 0" },
+        { { TOKENS, "--top=0" }, "--top takes more than 0" },
+        { { TOKENS, "--compare=fixtures/trace", "--threshold=1.5" }, "--threshold wants a cosine, from -1 to 1" },
         { { TOKENS, "--greedy=18446744073709551615" }, "--greedy" },
         { { TOKENS, "--raw" }, "--raw has no effect without --save-weights" },
         { { "--save-weights=lm_hed.weight" }, "matches no tensor (did you mean \"lm_head.weight\"?)" },
@@ -123,7 +127,7 @@ static void a_trace_without_a_common_stage_is_no_answer(void **state)
 static void a_model_that_cannot_run_is_refused_by_name(void **state)
 {
     (void)state;
-    static const struct refusal unknown[] = { { { TOKENS }, "family mamba has no forward pass" } };
+    static const struct refusal unknown[] = { { { TOKENS }, "family mamba has no forward pass; these have: bert deepseek2 " } };
     checkpoint("mamba", NULL);
     text_file("mamba/config.json", "{\"architectures\": [\"MambaForCausalLM\"], \"model_type\": \"mamba\"}");
     expect_refusals(test_path("mamba"), unknown, APR_LENGTH(unknown));

@@ -1,4 +1,5 @@
 /* A model, its family, and the net that runs. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +37,25 @@ static enum apr_code check_packing(const struct apr_model *m, const struct apr_h
         return APR_OK;
     const size_t n = apr_packing_count(packing, &method);
     apr_packing_free(packing);
-    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%zu of its weights are stored by %s, which is not undone here", n, method);
+    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%zu of its weights are stored by %s, which is not undone here: an "
+                    "unpacked checkpoint of it runs, or a GGUF", n, method);
+}
+
+/* With the names of those that have one. */
+static enum apr_code check_runs(const struct engine *x, const struct options *o, struct apr_error *e)
+{
+    char names[512] = "";
+    const struct apr_family *f;
+    if (x->family->runs)
+        return APR_OK;
+    for (size_t i = 0, n = 0; n < sizeof names; i++) {
+        APR_TRY(apr_families_get(o->selection.families, i, &f, e));
+        if (f == NULL)
+            break;
+        if (f->runs)
+            n += (size_t)snprintf(names + n, sizeof names - n, " %.*s", APR_PRINTED(f->name));
+    }
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "family %.*s has no forward pass; these have:%s", APR_PRINTED(x->family->name), names);
 }
 
 static enum apr_code find_family(struct engine *x, const struct options *o, const struct apr_hf_config *config, struct apr_error *e)
@@ -49,7 +68,7 @@ static enum apr_code find_family(struct engine *x, const struct options *o, cons
     APR_TRY(apr_family_said(o->selection.families, x->m, &x->family, e));
     if (x->family == NULL)
         APR_TRY(apr_family_guessed(o->selection.families, x->m, &x->family, either, e));
-    return x->family != NULL ? APR_OK : no_family(x->m, config, either, e);
+    return x->family != NULL ? check_runs(x, o, e) : no_family(x->m, config, either, e);
 }
 
 static enum apr_code put_together(struct engine *x, const struct options *o, struct apr_error *e)
@@ -84,6 +103,16 @@ enum apr_code need_encoder(struct engine *x, const struct options *o, struct apr
     const enum apr_code code = apr_encoder_new(&x->encoder, x->m, &o->cli.run, e);
     if (code != APR_OK)
         apr_error_in(e, x->path);
+    return code;
+}
+
+enum apr_code need_encoder_for(struct engine *x, const struct options *o, const char *instead, struct apr_error *e)
+{
+    const enum apr_code code = need_encoder(x, o, e);
+    if (code != APR_EARG)
+        return code;
+    apr_fail(e, code, APR_NOWHERE, "the model has no tokenizer: %s", instead);
+    apr_error_in(e, x->path);
     return code;
 }
 

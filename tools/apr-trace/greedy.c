@@ -1,5 +1,6 @@
 /* The best next tokens, one after the other. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/bytes.h"
@@ -74,6 +75,31 @@ static enum apr_code check_number(float best, struct apr_error *e)
     return apr_fail(e, APR_EARG, APR_NOWHERE, "no logit is a number, so there is no best token: --stop-at-nan finds where it begins");
 }
 
+/* What is looked at in the run of a token that was found: whether all is finite. */
+static bool wants(void *ctx, uint32_t layer, unsigned stage)
+{
+    (void)layer, (void)stage;
+    return ((const struct trace *)ctx)->o->stop_at_nan;
+}
+
+static enum apr_code stage(void *ctx, const struct apr_stage_values *v, struct apr_error *e)
+{
+    struct trace *const t = ctx;
+    APR_TRY(find_nonfinite(t, v, e));
+    return t->nonfinite.found ? stop_run(t, e) : APR_OK;
+}
+
+/* Runs the token that was found last; logits get what comes behind it. */
+static enum apr_code run_token(struct trace *t, float *logits, struct apr_error *e)
+{
+    const struct apr_observer observer = { .ctx = t, .wants = wants, .stage = stage };
+    const struct apr_stage_values v = { .stage = APR_STAGE_LM_HEAD, .layer = APR_WHOLE_MODEL, .ndim = 2,
+                                        .dim = { 1, t->engine.net->vocab }, .position = t->ids.n + t->greedy.n - 1, .values = logits };
+    APR_TRY(apr_sequence_run(t->sequence, &t->greedy.id[t->greedy.n - 1], 1, t->o->stop_at_nan ? &observer : NULL, e));
+    APR_TRY(apr_sequence_logits(t->sequence, 0, 1, NULL, logits, e));
+    return t->o->stop_at_nan ? stage(t, &v, e) : APR_OK;
+}
+
 static enum apr_code go_on(struct trace *t, const struct apr_vocabulary *v, struct apr_error *e)
 {
     const uint64_t vocab = t->engine.net->vocab;
@@ -89,15 +115,22 @@ static enum apr_code go_on(struct trace *t, const struct apr_vocabulary *v, stru
         t->ended = ends_text(v, id);
         if (t->ended || t->greedy.n == t->o->greedy)
             break;
-        code = apr_sequence_run(t->sequence, &id, 1, NULL, e);
-        if (code == APR_OK)
-            code = apr_sequence_logits(t->sequence, 0, 1, NULL, logits, e);
+        code = run_token(t, logits, e);
         best = code == APR_OK ? best_logit(logits, vocab) : 0;
         if (code == APR_OK)
             code = check_number(logits[best], e);
     }
     free(logits);
     return code;
+}
+
+/* Behind their text, which has come piece by piece. */
+static void print_ids(const struct trace *t)
+{
+    for (size_t i = 0; i < t->greedy.n; i++)
+        printf("%s%lu", i > 0 ? " " : "ids: ", (unsigned long)t->greedy.id[i]);
+    if (t->greedy.n > 0)
+        putchar('\n');
 }
 
 /* A model without a tokenizer may still say which token ends a text. */
@@ -111,5 +144,7 @@ enum apr_code run_greedy(struct trace *t, struct apr_error *e)
         code = go_on(t, spoken ? apr_encoder_vocabulary(t->engine.encoder) : &bare, e);
     apr_vocabulary_end(&bare);
     end_greedy_text(t);
-    return code;
+    if (spoken && !t->o->cli.json)
+        print_ids(t);
+    return code != APR_OK && t->stopped ? APR_OK : code;
 }

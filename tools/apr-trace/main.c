@@ -49,6 +49,7 @@ static enum apr_code trace_input(struct trace *t, struct apr_error *e)
         APR_TRY(begin_comparing(t, e));
     APR_TRY(begin_saving(t, e));
     begin_report(t);
+    print_pieces(t);
     if (t->o->weights.n > 0)
         APR_TRY(save_weights(t, e));
     APR_TRY(run_input(t, e));

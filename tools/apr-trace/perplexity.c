@@ -69,7 +69,7 @@ static enum apr_code take_text(struct trace *t, struct judgement *g, struct apr_
     if (nul != NULL)
         return apr_fail(e, APR_EARG, (uint64_t)(nul - text.at), "a NUL stands here: it is no text");
     text.n -= text.at[text.n - 1] == '\n';
-    APR_TRY(need_encoder(&t->engine, t->o, e));
+    APR_TRY(need_encoder_for(&t->engine, t->o, "--perplexity takes a file of ids, too", e));
     return apr_encode(t->engine.encoder, text, false, &g->ids, e);
 }
 

@@ -28,6 +28,7 @@ static void write_subject(struct apr_out *j, const void *about)
     else
         apr_out_null(j, "family");
     write_ids(j, "tokens", &t->ids);
+    write_pieces(j, t);
     if (t->feature == NULL || t->nrow == 0)
         return;
     apr_out_open(j, "features", '[');

@@ -1,5 +1,6 @@
 /* Stages: which are wanted, and what becomes of each. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,9 +20,14 @@ static int unknown_stage(const struct options *o, struct apr_bytes word)
     for (unsigned i = 0; i < APR_NSTAGES; i++)
         apr_nearest_try(&near, apr_text(apr_stage_name(i)));
     apr_nearest_try(&near, apr_text("layer_output"));
+    char all[512] = "";
+    for (unsigned i = 0; i < APR_NSTAGES; i++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), " %s", apr_stage_name(i));
+    if (memchr(word.at, '*', word.n) != NULL || memchr(word.at, '?', word.n) != NULL || memchr(word.at, '[', word.n) != NULL)
+        return apr_cli_usage(&o->cli, "--save-tensor takes names, no patterns: %s. There are%s", APR_QUOTED(word), all);
     if (near.best.n > 0)
         return apr_cli_usage(&o->cli, "--save-tensor: there is no stage %s (did you mean %.*s?)", APR_QUOTED(word), APR_PRINTED(near.best));
-    return apr_cli_usage(&o->cli, "--save-tensor: there is no stage %s", APR_QUOTED(word));
+    return apr_cli_usage(&o->cli, "--save-tensor: there is no stage %s. There are%s", APR_QUOTED(word), all);
 }
 
 /* One name, in letters of either case. */

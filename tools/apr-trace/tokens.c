@@ -100,7 +100,7 @@ static enum apr_code read_ids_of_option(struct trace *t, struct apr_error *e)
 static enum apr_code read_prompt(struct trace *t, struct apr_error *e)
 {
     const uint64_t rows = t->engine.net->embedding.nout;
-    APR_TRY(need_encoder(&t->engine, t->o, e));
+    APR_TRY(need_encoder_for(&t->engine, t->o, "--tokens and --tokens-file take ids", e));
     APR_TRY(apr_encode(t->engine.encoder, apr_text(t->o->prompt), !t->o->no_special, &t->ids, e));
     if (t->ids.n == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--prompt: the tokenizer makes no token of it");
