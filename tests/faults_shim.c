@@ -3,6 +3,7 @@
  *                   are counted
  *   APR_FAULT_AT    the number, from 1, of the call that fails; of threads, of the first that fails. 0: none
  *   APR_FAULT_MARK  a file that is made when it did; where none was to fail, it is made at the end, as long as there were calls
+ *   APR_FAULT_PLACES  a file for the numbers of the calls that come from a place for the first or the second time, a line each
  *   APR_FAULT_NAMED set: no file system has files without a name
  *   APR_FAULT_SENT  the number of a signal: the call does not fail, but the process gets the signal before it
  *   APR_FAULT_HOW   of writes: "killed" ends the process there (half of what a write was to write is written), "dead" lets all later ones
@@ -10,6 +11,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -35,6 +37,8 @@ static int         sent;
 static bool        named;
 static const char *mark, *ending = "";
 static atomic_long calls;
+static int         places = -1;
+static _Thread_local bool looking; /* at where it was called from: what that takes is not counted */
 
 /* Before this runs, which is before main, nothing fails. */
 __attribute__((constructor)) static void begin(void)
@@ -48,6 +52,11 @@ __attribute__((constructor)) static void begin(void)
         sent = atoi(getenv("APR_FAULT_SENT"));
     if (getenv("APR_FAULT_HOW") != NULL)
         ending = getenv("APR_FAULT_HOW");
+    if (getenv("APR_FAULT_PLACES") != NULL) {
+        void *frame[2];
+        (void)backtrace(frame, 2); /* the first call takes memory */
+        places = (int)syscall(SYS_openat, AT_FDCWD, getenv("APR_FAULT_PLACES"), O_CREAT | O_TRUNC | O_WRONLY | O_APPEND | O_CLOEXEC, 0600);
+    }
     fails_at = strtol(at, NULL, 10);
     counted = strcmp(kind, "writes") == 0 ? WRITES : strcmp(kind, "memory") == 0 ? MEMORY : strcmp(kind, "threads") == 0 ? THREADS : SYSTEM;
 }
@@ -65,11 +74,41 @@ __attribute__((destructor)) static void end(void)
         leave_mark(calls);
 }
 
+/* A place is who called whom, eight functions up. */
+static void note_place(long call)
+{
+    enum { SKIPPED = 2, FRAMES = 8, ROOM = 1 << 15 };
+    static struct {
+        size_t   place;
+        unsigned times;
+    } seen[ROOM];
+    static atomic_flag busy = ATOMIC_FLAG_INIT;
+    void *frame[SKIPPED + FRAMES];
+    char line[24];
+    size_t place = 1469598103934665603u;
+    looking = true;
+    const int n = backtrace(frame, SKIPPED + FRAMES);
+    for (int i = SKIPPED; i < n; i++)
+        place = (place ^ (size_t)frame[i]) * 1099511628211u;
+    while (atomic_flag_test_and_set(&busy))
+        ;
+    size_t i = place % ROOM;
+    while (seen[i].times > 0 && seen[i].place != place)
+        i = (i + 1) % ROOM;
+    seen[i].place = place;
+    if (seen[i].times++ < 2)
+        syscall(SYS_write, places, line, (size_t)snprintf(line, sizeof line, "%ld\n", call));
+    atomic_flag_clear(&busy);
+    looking = false;
+}
+
 static bool fault(enum kind kind, int error)
 {
-    if (kind != counted)
+    if (kind != counted || looking)
         return false;
     const long call = atomic_fetch_add(&calls, 1) + 1;
+    if (places >= 0)
+        note_place(call);
     if (fails_at == 0 || (kind == THREADS ? call < fails_at : call != fails_at))
         return false;
     leave_mark(0);
