@@ -361,7 +361,7 @@ static void the_lines_of_the_page_make_such_a_file(void **state)
         skip();
     struct test_bytes page = test_load("docs/apr-trace.md"), script = { 0 };
     test_put(&page, "", 1);
-    const char *const start = strstr((const char *)page.at, "```python\n");
+    const char *const start = strstr((const char *)page.at, "```python\nimport torch");
     assert_non_null(start);
     test_put(&script, start + 10, (size_t)(strstr(start + 10, "```") - start - 10));
     const char *const path = test_file("dump.py", script.at, script.n);
