@@ -129,9 +129,9 @@ static void values_of_a_shape_turned_round_are_not_compared(void **state)
     struct test_answer a = test_tool(APR_TRACE, "fixtures/qwen2", TOKENS, against("turned"), "--quiet", NULL);
     assert_true(a.exit == 1 && test_says(&a.out, "stage attn_norm: [4, 64] here, [64, 4] there; 1 of 37 stages differs"));
     test_answer_free(&a);
-    SAVED_ALL("fixtures/qwen2", TOKENS, "whole", "--format=npy");
+    SAVED_ALL("fixtures/qwen2", TOKENS, "arrays", "--format=npy");
     char whole[4096];
-    snprintf(whole, sizeof whole, "%s", test_path("whole"));
+    snprintf(whole, sizeof whole, "%s", test_path("arrays"));
     expect_exit(test_tool(APR_DIFF, whole, test_path("turned"), NULL), 2, "has the shape [4, 64] in A and [64, 4] in B");
     expect_exit(test_tool(APR_TRACE, "fixtures/qwen2", TOKENS, against("turned"), NULL), 1, "attn_norm.npy: at byte 1152: 4 bytes follow");
 }
