@@ -33,10 +33,12 @@ static void the_first_stage_where_two_traces_part_is_named(void **state)
 static void options_hold_for_traces_too(void **state)
 {
     (void)state;
-    static const struct {
+    const char *const none = test_file("none.bin", "APRT\3\0\0\0\0\0\0\0", 12);
+    const struct {
         const char *a, *b, *option, *words;
         int         exit;
     } table[] = {
+        { none, none, "--threshold=0.5", "verdict: Pass", 0 },
         { "fixtures/trace", "fixtures/trace", "--json", "\"first_divergence\":null", 0 },
         { "fixtures/trace", "fixtures/trace-drift", "--threshold=0.9", "verdict: Pass", 0 },
         { "fixtures/trace", "fixtures/trace-drift", "--filter=layer-0", "verdict: Pass", 0 },

@@ -483,5 +483,8 @@ static bool is_of(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb
 
 bool apr_trace_fits(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
 {
-    return is_of(a, na, b, nb) || is_of(b, nb, a, na);
+    bool none = false;
+    for (unsigned i = 0; i < na; i++)
+        none |= a[i] == 0;
+    return none || is_of(a, na, b, nb) || is_of(b, nb, a, na);
 }

@@ -32,7 +32,7 @@ bool apr_is_foreign(const struct apr_model *m);
 bool apr_trace_last(const struct apr_tensor *t, uint64_t count, struct apr_tensor *view);
 
 /* Are the values of two shapes in one order, of equally many values: is one the other with dimensions put together or taken apart
- * ([4, 2, 8] and [4, 16], or [64] of an APRT, but not [16, 4])? */
+ * ([4, 2, 8] and [4, 16], or [64] of an APRT, but not [16, 4])? No values are in any order. */
 bool apr_trace_fits(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb);
 
 #endif
