@@ -21,7 +21,7 @@ static void ids_are_those_of_llama_cpp(void **state)
 static void begin(void **model, struct apr_vocabulary *v, enum apr_manner manner)
 {
     struct apr_error e;
-    assert_int_equal(apr_model_spm.begin(model, v, manner, &e), APR_OK);
+    assert_int_equal(apr_token_model_begin(&apr_model_spm, model, v, manner, &e), APR_OK);
 }
 
 /* A blank stands before what begins a text or follows a special token, and nowhere when the file says so. */
@@ -39,11 +39,11 @@ static void a_blank_is_put_where_a_text_begins(void **state)
     assert_int_equal(apr_model_spm.encode(x, apr_text("a"), 0, &ids, &e), APR_OK);
     assert_int_equal(ids.n, 1);
     apr_ids_free(&ids);
-    apr_model_spm.end(x);
+    apr_token_model_end(&apr_model_spm, x);
     v.add_space_prefix = APR_NO;
     begin(&x, &v, APR_AS_LLAMA_CPP);
     assert_string_equal(vectors_ids(&apr_model_spm, x, apr_text("a")), "1");
-    apr_model_spm.end(x);
+    apr_token_model_end(&apr_model_spm, x);
     apr_vocabulary_end(&v);
 }
 
@@ -64,7 +64,7 @@ static void what_has_no_token_is_named(void **state)
         assert_int_equal(apr_model_spm.encode(x, apr_text("ab"), APR_AT_START, &ids, &e), APR_EUNSUPPORTED);
         assert_string_equal(e.text, says[i]);
         apr_ids_free(&ids);
-        apr_model_spm.end(x);
+        apr_token_model_end(&apr_model_spm, x);
         apr_vocabulary_end(&v);
     }
 }
@@ -90,7 +90,7 @@ static void a_token_is_spelled_as_it_stands_in_a_text(void **state)
     expect_spelled(&apr_model_spm, x, &v, 2, "a  b");
     expect_spelled(&apr_model_spm, x, &v, 3, "<0x4>");
     expect_spelled(&apr_model_spm, x, &v, 4, "");
-    apr_model_spm.end(x);
+    apr_token_model_end(&apr_model_spm, x);
     apr_vocabulary_end(&v);
 }
 
@@ -116,7 +116,7 @@ static void a_megabyte_of_one_letter_takes_no_time(void **state)
     for (size_t i = 0; i < ids.n; i++)
         assert_int_equal(ids.id[i], 2);
     apr_ids_free(&ids);
-    apr_model_spm.end(x);
+    apr_token_model_end(&apr_model_spm, x);
     apr_vocabulary_end(&v);
     test_free(&text);
 }

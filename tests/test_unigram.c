@@ -35,10 +35,10 @@ static void unknown_characters_in_a_row_are_one_token_or_their_bytes(void **stat
     for (unsigned bytes = 0; bytes < 2; bytes++) {
         v.byte_fallback = bytes == 1;
         v.token[0].type = APR_TOKEN_UNKNOWN;
-        assert_int_equal(apr_model_unigram.begin(&x, &v, APR_AS_HUGGINGFACE, &e), APR_OK);
+        assert_int_equal(apr_token_model_begin(&apr_model_unigram, &x, &v, APR_AS_HUGGINGFACE, &e), APR_OK);
         assert_string_equal(vectors_ids(&apr_model_unigram, x, apr_text("abcba")), bytes == 0 ? "1 0 1" : "1 2 3 2 1");
         assert_string_equal(vectors_ids(&apr_model_unigram, x, apr_text("abxa")), "1 0 1");
-        apr_model_unigram.end(x);
+        apr_token_model_end(&apr_model_unigram, x);
     }
     apr_vocabulary_end(&v);
 }

@@ -27,11 +27,11 @@ static void expect_spelled(struct apr_vocabulary *v, enum apr_manner manner, uin
 {
     struct apr_error e;
     void *x;
-    assert_int_equal(apr_model_wordpiece.begin(&x, v, manner, &e), APR_OK);
+    assert_int_equal(apr_token_model_begin(&apr_model_wordpiece, &x, v, manner, &e), APR_OK);
     const struct apr_bytes got = apr_model_wordpiece.spelling(x, apr_vocabulary_token(v, id));
     if (!apr_bytes_is(got, text))
         fail_msg("%s, expected \"%s\"", APR_QUOTED(got), text);
-    apr_model_wordpiece.end(x);
+    apr_token_model_end(&apr_model_wordpiece, x);
 }
 
 static void what_begins_a_word_is_spelled_with_a_blank(void **state)
@@ -57,16 +57,16 @@ static void a_word_that_cannot_be_put_together_is_unknown_or_named(void **state)
     void *x;
     vectors_list(&v, APR_VOCABULARY_WORDPIECE, words);
     v.prefix = apr_text("##");
-    assert_int_equal(apr_model_wordpiece.begin(&x, &v, APR_AS_HUGGINGFACE, &e), APR_OK);
+    assert_int_equal(apr_token_model_begin(&apr_model_wordpiece, &x, &v, APR_AS_HUGGINGFACE, &e), APR_OK);
     assert_string_equal(vectors_ids(&apr_model_wordpiece, x, apr_text("abcc")), "1 2 2");
     assert_string_equal(vectors_ids(&apr_model_wordpiece, x, apr_text("abcab")), "0");
-    apr_model_wordpiece.end(x);
+    apr_token_model_end(&apr_model_wordpiece, x);
     apr_vocabulary_end(&v);
     vectors_list(&v, APR_VOCABULARY_WORDPIECE, words + 1);
-    assert_int_equal(apr_model_wordpiece.begin(&x, &v, APR_AS_HUGGINGFACE, &e), APR_OK);
+    assert_int_equal(apr_token_model_begin(&apr_model_wordpiece, &x, &v, APR_AS_HUGGINGFACE, &e), APR_OK);
     assert_string_equal(vectors_ids(&apr_model_wordpiece, x, apr_text("c")),
                         "the vocabulary has no tokens for \"c\", and none for what is unknown");
-    apr_model_wordpiece.end(x);
+    apr_token_model_end(&apr_model_wordpiece, x);
     apr_vocabulary_end(&v);
 }
 

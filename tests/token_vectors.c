@@ -58,7 +58,7 @@ void vectors_expect(const char *file, const struct apr_token_model *model, enum 
     size_t n = 0;
     test_put(&lines, "", 1);
     vectors_vocabulary(&v, &m, path, from);
-    if (model->begin(&state, &v, manner, &e) != APR_OK)
+    if (apr_token_model_begin(model, &state, &v, manner, &e) != APR_OK)
         fail_msg("%s: %s", path, e.text);
     for (char *line = (char *)lines.at, *end; *line != 0; line = end + 1, n++) {
         end = strchr(line, '\n');
@@ -71,7 +71,7 @@ void vectors_expect(const char *file, const struct apr_token_model *model, enum 
         test_free(&text);
     }
     assert_true(n > 50);
-    model->end(state);
+    apr_token_model_end(model, state);
     apr_vocabulary_end(&v);
     apr_close(m);
     test_free(&lines);

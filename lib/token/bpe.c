@@ -159,20 +159,19 @@ static void find_bytes(struct bpe *b)
 static void end(void *state)
 {
     struct bpe *const b = state;
-    if (b == NULL)
-        return;
     apr_table_free(&b->merge);
     apr_table_free(&b->extra);
     free(b->made);
     free(b->symbol);
     free(b->wait);
     free(b->spelled.at);
-    free(b);
 }
 
-static enum apr_code set_up(struct bpe *b, struct apr_vocabulary *v, struct apr_error *e)
+static enum apr_code begin(void *state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
 {
     static const struct apr_pre none = { .no_bytes = false };
+    struct bpe *const b = state;
+    b->as_llama = manner == APR_AS_LLAMA_CPP;
     const bool by_name = b->as_llama && apr_bytes_is(v->model, "gemma4");
     b->v = v;
     b->pre = b->as_llama ? apr_pre_named(by_name ? apr_text("gemma4") : v->pre) : &none;
@@ -186,20 +185,6 @@ static enum apr_code set_up(struct bpe *b, struct apr_vocabulary *v, struct apr_
     find_few(b);
     find_bytes(b);
     return APR_OK;
-}
-
-static enum apr_code begin(void **state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
-{
-    struct bpe *const b = *state = calloc(1, sizeof *b);
-    if (b == NULL)
-        return apr_no_memory(e);
-    b->as_llama = manner == APR_AS_LLAMA_CPP;
-    const enum apr_code code = set_up(b, v, e);
-    if (code != APR_OK) {
-        end(b);
-        *state = NULL;
-    }
-    return code;
 }
 
 /* ---- a heap of merges ------------------------------------------------------------------------------------------------ */
@@ -456,4 +441,4 @@ static struct apr_bytes spelling(void *state, const struct apr_token *t)
     return code == APR_OK ? (struct apr_bytes){ b->spelled.at, b->spelled.n } : t->text;
 }
 
-const struct apr_token_model apr_model_bpe = { begin, encode, spelling, end };
+const struct apr_token_model apr_model_bpe = { sizeof(struct bpe), begin, encode, spelling, end };

@@ -56,12 +56,33 @@ struct apr_encoder {
     struct apr_made               valid, normalized, escaped;
 };
 
+enum apr_code apr_token_model_begin(const struct apr_token_model *model, void **state, struct apr_vocabulary *v, enum apr_manner manner,
+                                    struct apr_error *e)
+{
+    *state = calloc(1, model->state_bytes);
+    if (*state == NULL)
+        return apr_no_memory(e);
+    const enum apr_code code = model->begin(*state, v, manner, e);
+    if (code != APR_OK) {
+        apr_token_model_end(model, *state);
+        *state = NULL;
+    }
+    return code;
+}
+
+void apr_token_model_end(const struct apr_token_model *model, void *state)
+{
+    if (state == NULL)
+        return;
+    model->end(state);
+    free(state);
+}
+
 void apr_encoder_free(struct apr_encoder *x)
 {
     if (x == NULL)
         return;
-    if (x->model != NULL)
-        x->model->end(x->state);
+    apr_token_model_end(x->model, x->state);
     apr_normalizer_free(x->normalizer);
     apr_split_free(x->split);
     apr_finder_free(x->verbatim);
@@ -363,7 +384,7 @@ static enum apr_code set_up(struct apr_encoder *x, const struct apr_meta *gguf, 
     for (size_t i = 0; i < x->v.ntoken && x->manner != APR_AS_LLAMA_CPP; i++)
         x->plain[i] = x->v.token[i].type == APR_TOKEN_CONTROL || x->v.token[i].flags & APR_TOKEN_ADDED;
     APR_TRY(refuse_faults(&x->v, e)); /* those that were found in its pipeline */
-    return x->model->begin(&x->state, &x->v, x->manner, e);
+    return apr_token_model_begin(x->model, &x->state, &x->v, x->manner, e);
 }
 
 /* An APR has the files of a checkpoint within it, or keys. */

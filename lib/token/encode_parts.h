@@ -42,14 +42,15 @@ enum apr_manner { APR_AS_HUGGINGFACE, APR_AS_SENTENCEPIECE, APR_AS_LLAMA_CPP };
 enum { APR_AT_START = 1, APR_AFTER_TOKEN = 2 };
 
 /* A kind of vocabulary at work. The state is its own; v stays and is indexed (apr_vocabulary_find works); only its arena is used.
- *   begin     makes *state, NULL after a failure. APR_EUNSUPPORTED names what it does not know
+ *   begin     gets a state ready that is all zero. APR_EUNSUPPORTED names what it does not know
  *   encode    adds the tokens of a text that is not empty. Special tokens have been cut out, what stands around a text is not its affair.
  *             HUGGINGFACE, and any BPE: one piece of what the pre_tokenizer made, normalized, UTF-8 (bytes that were none are U+FFFD by
  *             now); else all that stands between two special tokens, as it is, any bytes: normalizing and cutting are the model's
  *   spelling  of a token that is neither CONTROL nor added: what it stands for in a text, a view until the next call
- *   end       frees; state may be NULL */
+ *   end       frees what a state holds, after a failure too */
 struct apr_token_model {
-    enum apr_code (*begin)(void **state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e);
+    size_t        state_bytes;
+    enum apr_code (*begin)(void *state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e);
     enum apr_code (*encode)(void *state, struct apr_bytes text, unsigned where, struct apr_ids *ids, struct apr_error *e);
     struct apr_bytes (*spelling)(void *state, const struct apr_token *t);
     void (*end)(void *state);
@@ -58,6 +59,11 @@ struct apr_token_model {
 /* bpe.c: byte-level and any other BPE of a tokenizer.json, also with byte_fallback (Llama, Gemma); of a GGUF, "gpt2".
  * spm.c: tokenizer.model of type BPE; of a GGUF, "llama". unigram.c: Unigram; "t5". wordpiece.c: WordPiece, vocab.txt; "bert". */
 extern const struct apr_token_model apr_model_bpe, apr_model_spm, apr_model_unigram, apr_model_wordpiece;
+
+/* A model at work: *state is NULL after a failure, and may be NULL at the end. */
+APR_MUST_CHECK enum apr_code apr_token_model_begin(const struct apr_token_model *model, void **state, struct apr_vocabulary *v,
+                                                   enum apr_manner manner, struct apr_error *e);
+void apr_token_model_end(const struct apr_token_model *model, void *state);
 
 /* The encoder of a vocabulary that was read, which is taken over, also by a failure. */
 APR_MUST_CHECK enum apr_code apr_encoder_of(struct apr_encoder **x, struct apr_vocabulary *v, struct apr_error *e);

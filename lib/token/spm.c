@@ -282,8 +282,9 @@ static enum apr_code put_text(struct spm *x, struct apr_ids *ids, struct apr_err
 
 /* ---- the model -------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code make(struct spm *x, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
+static enum apr_code begin(void *state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
 {
+    struct spm *x = state;
     size_t bytes = 0, unused = 0;
     APR_TRY(apr_pieces_begin(&x->pieces, v, manner, e));
     for (size_t i = 0; i < v->ntoken; i++) {
@@ -306,8 +307,6 @@ static enum apr_code make(struct spm *x, struct apr_vocabulary *v, enum apr_mann
 static void end(void *state)
 {
     struct spm *x = state;
-    if (x == NULL)
-        return;
     apr_pieces_end(&x->pieces);
     free(x->text.at);
     free(x->symbol);
@@ -315,21 +314,6 @@ static void end(void *state)
     free(x->kept);
     free(x->beside);
     free(x->cut);
-    free(x);
-}
-
-static enum apr_code begin(void **state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
-{
-    struct spm *x = calloc(1, sizeof *x);
-    *state = NULL;
-    if (x == NULL)
-        return apr_no_memory(e);
-    const enum apr_code code = make(x, v, manner, e);
-    if (code == APR_OK)
-        *state = x;
-    else
-        end(x);
-    return code;
 }
 
 /* llama.cpp puts the blank before all that does not follow another text. */
@@ -361,4 +345,4 @@ static enum apr_code encode(void *state, struct apr_bytes text, unsigned where, 
 
 static struct apr_bytes spelling(void *state, const struct apr_token *t) { return apr_pieces_spelling(&((struct spm *)state)->pieces, t); }
 
-const struct apr_token_model apr_model_spm = { begin, encode, spelling, end };
+const struct apr_token_model apr_model_spm = { sizeof(struct spm), begin, encode, spelling, end };

@@ -170,8 +170,9 @@ static enum apr_code take_best(struct unigram *x, struct apr_bytes text, struct 
 
 /* ---- the model ------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code make(struct unigram *x, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
+static enum apr_code begin(void *state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
 {
+    struct unigram *x = state;
     size_t n = 0;
     APR_TRY(apr_pieces_begin(&x->pieces, v, manner, e));
     struct apr_trie_text *text = malloc((v->ntoken + 1) * sizeof *text);
@@ -189,27 +190,10 @@ static enum apr_code make(struct unigram *x, struct apr_vocabulary *v, enum apr_
 static void end(void *state)
 {
     struct unigram *x = state;
-    if (x == NULL)
-        return;
     apr_pieces_end(&x->pieces);
     apr_trie_free(&x->trie);
     free(x->text.at);
     free(x->way);
-    free(x);
-}
-
-static enum apr_code begin(void **state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
-{
-    struct unigram *x = calloc(1, sizeof *x);
-    *state = NULL;
-    if (x == NULL)
-        return apr_no_memory(e);
-    const enum apr_code code = make(x, v, manner, e);
-    if (code == APR_OK)
-        *state = x;
-    else
-        end(x);
-    return code;
 }
 
 static enum apr_code encode(void *state, struct apr_bytes text, unsigned where, struct apr_ids *ids, struct apr_error *e)
@@ -229,4 +213,4 @@ static struct apr_bytes spelling(void *state, const struct apr_token *t)
     return apr_pieces_spelling(&((struct unigram *)state)->pieces, t);
 }
 
-const struct apr_token_model apr_model_unigram = { begin, encode, spelling, end };
+const struct apr_token_model apr_model_unigram = { sizeof(struct unigram), begin, encode, spelling, end };

@@ -197,8 +197,9 @@ static enum apr_code make_trie(struct wordpiece *x, struct apr_trie *trie, bool 
     return code;
 }
 
-static enum apr_code make(struct wordpiece *x, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
+static enum apr_code begin(void *state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
 {
+    struct wordpiece *x = state;
     x->v = v;
     x->manner = manner;
     x->lower = v->lowercase != APR_NO;
@@ -221,29 +222,12 @@ static enum apr_code make(struct wordpiece *x, struct apr_vocabulary *v, enum ap
 static void end(void *state)
 {
     struct wordpiece *x = state;
-    if (x == NULL)
-        return;
     apr_trie_free(&x->begins);
     apr_trie_free(&x->continues);
     free(x->text.at);
     free(x->composed.at);
     free(x->word.at);
     free(x->spelled.at);
-    free(x);
-}
-
-static enum apr_code begin(void **state, struct apr_vocabulary *v, enum apr_manner manner, struct apr_error *e)
-{
-    struct wordpiece *x = calloc(1, sizeof *x);
-    *state = NULL;
-    if (x == NULL)
-        return apr_no_memory(e);
-    const enum apr_code code = make(x, v, manner, e);
-    if (code == APR_OK)
-        *state = x;
-    else
-        end(x);
-    return code;
 }
 
 /* A blank, and what begins a word; what continues one, alone. */
@@ -262,4 +246,4 @@ static struct apr_bytes spelling(void *state, const struct apr_token *t)
     return (struct apr_bytes){ x->spelled.at, x->spelled.n };
 }
 
-const struct apr_token_model apr_model_wordpiece = { begin, encode, spelling, end };
+const struct apr_token_model apr_model_wordpiece = { sizeof(struct wordpiece), begin, encode, spelling, end };
