@@ -94,6 +94,17 @@ int apr_cli_fail(const struct apr_cli *c, const struct apr_error *e)
     return APR_EXIT_NONE;
 }
 
+int apr_cli_patterns(const struct apr_cli *c, const char *option, const struct apr_texts *texts, struct apr_patterns **p)
+{
+    struct apr_error e;
+    for (size_t i = 0; i < texts->n; i++) {
+        const enum apr_code code = apr_patterns_add(p, apr_text(texts->text[i]), &e);
+        if (code != APR_OK)
+            return code == APR_EARG ? apr_cli_usage(c, "%s: %s", option, e.text) : apr_cli_fail(c, &e);
+    }
+    return -1;
+}
+
 void apr_cli_tell(const struct apr_cli *c, const struct apr_model *m, const char *code)
 {
     struct apr_error e;

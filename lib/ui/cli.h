@@ -3,6 +3,7 @@
 #define APR_CLI_H
 
 #include "base/core.h"
+#include "base/pattern.h"
 
 enum { APR_EXIT_YES = 0, APR_EXIT_NO = 1, APR_EXIT_NONE = 2 };
 
@@ -83,6 +84,9 @@ bool apr_cli_share(const char *text, uint64_t *k, uint64_t *n);
 
 /* "TOOL: why" and the synopsis on stderr, in one line each, and with --json a report that is only an error; returns APR_EXIT_NONE. */
 int apr_cli_usage(const struct apr_cli *c, const char *format, ...) APR_PRINTF(2, 3);
+
+/* Adds what an option was given as name patterns (base/pattern.h): -1 to go on, or the exit code, the fault has been told. */
+int apr_cli_patterns(const struct apr_cli *c, const char *option, const struct apr_texts *texts, struct apr_patterns **p);
 
 /* "TOOL: FILE: at byte N: text" on stderr, one line; returns APR_EXIT_NONE. */
 int apr_cli_fail(const struct apr_cli *c, const struct apr_error *e);

@@ -245,16 +245,6 @@ static int check_usage(struct options *o)
     return read_types(o);
 }
 
-static int add_patterns(struct options *o, struct apr_patterns **p, const struct apr_texts *texts, const char *option, struct apr_error *e)
-{
-    for (size_t i = 0; i < texts->n; i++) {
-        const enum apr_code code = apr_patterns_add(p, apr_text(texts->text[i]), e);
-        if (code != APR_OK)
-            return code == APR_EARG ? apr_cli_usage(&o->cli, "%s: %s", option, e->text) : apr_cli_fail(&o->cli, e);
-    }
-    return -1;
-}
-
 static const struct apr_dtype *type_of_rule(const void *ctx, const char *word) { return written_dtype(ctx, word); }
 
 /* The rules of the command line, then those of the file. */
@@ -485,9 +475,9 @@ static int run(struct options *o)
     struct apr_error e;
     int exit_code = check_usage(o);
     if (exit_code < 0)
-        exit_code = add_patterns(o, &o->drop, &o->drops, "--drop", &e);
+        exit_code = apr_cli_patterns(&o->cli, "--drop", &o->drops, &o->drop);
     if (exit_code < 0)
-        exit_code = add_patterns(o, &o->keep, &o->keeps, "--keep", &e);
+        exit_code = apr_cli_patterns(&o->cli, "--keep", &o->keeps, &o->keep);
     if (exit_code < 0)
         exit_code = add_rules(o, &e);
     if (exit_code >= 0)

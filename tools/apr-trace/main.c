@@ -139,15 +139,10 @@ static int read_options(struct options *o)
         exit_code = read_span(o, "--positions", o->positions, &o->cut);
     if (o->one_layer_given)
         o->layer = (struct span){ o->one_layer, o->one_layer + 1 };
-    for (size_t i = 0; i < o->weights.n && exit_code < 0; i++) {
-        struct apr_error e;
+    for (size_t i = 0; i < o->weights.n && exit_code < 0; i++)
         if (*o->weights.text[i] == 0)
-            return apr_cli_usage(&o->cli, "--save-weights wants a pattern, not \"\": * is all of them");
-        const enum apr_code code = apr_patterns_add(&o->weight, apr_text(o->weights.text[i]), &e);
-        if (code != APR_OK)
-            exit_code = code == APR_EARG ? apr_cli_usage(&o->cli, "--save-weights: %s", e.text) : apr_cli_fail(&o->cli, &e);
-    }
-    return exit_code;
+            exit_code = apr_cli_usage(&o->cli, "--save-weights wants a pattern, not \"\": * is all of them");
+    return exit_code < 0 ? apr_cli_patterns(&o->cli, "--save-weights", &o->weights, &o->weight) : exit_code;
 }
 
 static int run(struct options *o)
