@@ -46,7 +46,7 @@ static void multiply(const struct apr_matrix *w, unsigned threads, const float *
 {
     struct apr_team *const team = team_of(threads);
     struct apr_error e;
-    if (apr_matrix_times(w, team, x, n, y, stride, &e) != APR_OK)
+    if (apr_matrices_times(&(struct apr_product){ w, y, stride }, 1, team, x, n, &e) != APR_OK)
         fail_msg("%s", e.text);
     apr_team_free(team);
 }
@@ -299,7 +299,7 @@ static void rows_without_end_are_refused(void **state)
     struct apr_team *const team = team_of(1);
     struct apr_error e;
     float y;
-    assert_int_equal(apr_matrix_times(&w, team, &y, 1, &y, 1, &e), APR_ELIMIT);
+    assert_int_equal(apr_matrices_times(&(struct apr_product){ &w, &y, 1 }, 1, team, &y, 1, &e), APR_ELIMIT);
     assert_non_null(strstr(e.text, "16777216 columns"));
     apr_team_free(team);
 }

@@ -160,14 +160,6 @@ static enum apr_code add_rows(struct counted *x, uint64_t matrix, const float *r
     return APR_OK;
 }
 
-enum apr_code apr_importance_rows(struct apr_importance *im, struct apr_bytes name, uint64_t matrix, uint64_t nmatrix, uint64_t ncol,
-                                  const float *x, size_t n, struct apr_error *e)
-{
-    struct counted *entry;
-    APR_TRY(entry_of(im, name, matrix, nmatrix, ncol, &entry, e));
-    return add_rows(entry, matrix, x, n, e);
-}
-
 enum apr_code apr_importance_add(struct apr_importance *im, const struct apr_matrix *w, const float *x, size_t n, struct apr_error *e)
 {
     char name[APR_NAME_ROOM];

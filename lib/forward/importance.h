@@ -19,10 +19,6 @@ void apr_importance_free(struct apr_importance *im);
 APR_MUST_CHECK enum apr_code apr_importance_add(struct apr_importance *im, const struct apr_matrix *w, const float *x, size_t n,
                                                 struct apr_error *e);
 
-/* The same for a matrix by its name: number `matrix` of nmatrix (experts) with ncol columns each. */
-APR_MUST_CHECK enum apr_code apr_importance_rows(struct apr_importance *im, struct apr_bytes name, uint64_t matrix, uint64_t nmatrix,
-                                                 uint64_t ncol, const float *x, size_t n, struct apr_error *e);
-
 /* Of how many tensors something was counted. */
 size_t apr_importance_count(const struct apr_importance *im);
 

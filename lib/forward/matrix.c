@@ -204,10 +204,3 @@ enum apr_code apr_matrices_times(const struct apr_product *product, size_t nprod
     }
     return APR_OK;
 }
-
-enum apr_code apr_matrix_times(const struct apr_matrix *w, struct apr_team *team, const float *x, size_t n, float *y, size_t stride,
-                               struct apr_error *e)
-{
-    const struct apr_product one = { w, y, stride };
-    return apr_matrices_times(&one, 1, team, x, n, e);
-}

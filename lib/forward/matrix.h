@@ -17,22 +17,19 @@ struct apr_matrix {
     unsigned                part;
 };
 
-/* y[p * stride + o] = sum over i of W[o][i] * x[p * nin + i], for p < n, o < nout: products of floats, summed as doubles in 16 lanes
- * (kernels.h, apr_dots_fn), rounded once; what is no number becomes the one quiet NaN 0x7fc00000. Rows are decoded once for all positions,
- * by the team's threads, and the bytes of y depend on nothing else. Fails when memory is out, or a row is longer than APR_MOST_COLUMNS.
- *   x       n x nin floats
+/* One of the matrices that are multiplied with the same x: y[p * stride + o] = sum over i of W[o][i] * x[p * nin + i], for p < n, o < nout.
  *   stride  at least nout; y may lie within a wider row */
-#define APR_MOST_COLUMNS ((uint64_t)1 << 24)
-APR_MUST_CHECK enum apr_code apr_matrix_times(const struct apr_matrix *w, struct apr_team *team, const float *x, size_t n, float *y,
-                                              size_t stride, struct apr_error *e);
-
-/* The same for several matrices of one nin, over the same x, in one go: matrix k writes to y[k] with stride[k]. Decoding one token, the
- * threads meet once and not once a matrix. */
 struct apr_product {
     const struct apr_matrix *w;
     float                   *y;
     size_t                   stride;
 };
+
+/* All of them, of one nin, in one go: decoding one token, the threads meet once and not once a matrix. Products of floats are summed as
+ * doubles in 16 lanes (kernels.h, apr_dots_fn), rounded once; what is no number becomes the one quiet NaN 0x7fc00000. Rows are decoded once
+ * for all positions, by the team's threads, and the bytes of y depend on nothing else. Fails when memory is out, or a row is longer than
+ * APR_MOST_COLUMNS. x: n x nin floats. */
+#define APR_MOST_COLUMNS ((uint64_t)1 << 24)
 APR_MUST_CHECK enum apr_code apr_matrices_times(const struct apr_product *product, size_t nproduct, struct apr_team *team, const float *x,
                                                 size_t n, struct apr_error *e);
 
