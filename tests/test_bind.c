@@ -5,6 +5,7 @@
 
 #include "bare_model.h"
 #include "base/bytes.h"
+#include "family/missing.h"
 
 static const struct apr_tensor *tensor(const struct model *m, const char *name)
 {
@@ -399,6 +400,114 @@ static void hostile_values_are_not_known(void **state)
     model_end(&m);
 }
 
+/* ---- layers unlike each other --------------------------------------------------------------------------------------- */
+
+/* Every third layer attends; it has key/value heads, the others a convolution. Both norms are called norm. */
+static const char hybrid[] =
+    "schema: apr-family/1\n"
+    "family: hybrid\n"
+    "dims:\n"
+    "  N: {keys: [num_layers]}\n"
+    "  H: {keys: [hidden_size]}\n"
+    "  K: {keys: [kv_heads]}\n"
+    "  first_kind: {default: \"first(at(layer_types, 0), 'none')\", type: str}\n"
+    "  padded: \"first(at(sections, 3), 7)\"\n"
+    "  scalar: value(hidden_size)\n"
+    "tensors:\n"
+    "  - {role: q, hf: \"l.{L}.q\", gguf: \"blk.{L}.q\", shape: [H], where: \"at(kv_heads, layer) > 0\"}\n"
+    "  - {role: conv, hf: \"l.{L}.conv\", gguf: \"blk.{L}.conv\", shape: [H], where: \"at(kv_heads, layer) == 0\"}\n"
+    "  - {role: attn_norm, hf: \"l.{L}.norm\", gguf: \"blk.{L}.norm\", shape: [H], where: \"at(kv_heads, layer) > 0\"}\n"
+    "  - {role: conv_norm, hf: \"l.{L}.norm\", gguf: \"blk.{L}.norm\", shape: [2 * H], where: \"at(kv_heads, layer) == 0\"}\n"
+    "kv:\n"
+    "  - {gguf: \"{a}.block_count\", type: u32, expr: N}\n"
+    "  - {gguf: \"{a}.embedding_length\", type: u32, expr: H}\n"
+    "  - {gguf: \"{a}.attention.head_count_kv\", type: arr_i32, each: \"at(kv_heads, layer)\", hf: kv_heads, fills: K}\n";
+
+static struct apr_binding *bind_hybrid(struct apr_family **f, const struct model *m)
+{
+    struct apr_binding *b;
+    struct apr_error e;
+    if (apr_family_parse(f, "hybrid.yaml", apr_text(hybrid), &e) != APR_OK || apr_bind(&b, *f, &m->m, NULL, &e) != APR_OK)
+        fail_msg("%s", e.text);
+    return b;
+}
+
+static bool note_missing(void *text, const struct apr_meaning *what, struct apr_bytes name)
+{
+    (void)what;
+    snprintf((char *)text + strlen(text), 200 - strlen(text), "%.*s ", APR_PRINTED(name));
+    return true;
+}
+
+/* The list of key/value heads: 0 2 0 4, or one number for all. */
+static void hybrid_model(struct model *m, bool gguf, const struct apr_value *list)
+{
+    model_begin(m, gguf ? "gguf" : "safetensors");
+    if (gguf) {
+        model_string(m, "general.architecture", "hybrid");
+        model_number(m, "hybrid.block_count", 4);
+        model_number(m, "hybrid.embedding_length", 8);
+        *model_key(m, "hybrid.attention.head_count_kv") = *list;
+    } else {
+        model_config(m, "{\"num_layers\": 4, \"hidden_size\": 8, \"kv_heads\": [0, 2, null, 4], \"layer_types\": [\"conv\"], "
+                        "\"sections\": [1, 2]}");
+    }
+    model_tensor(m, gguf ? "blk.0.norm" : "l.0.norm", 16, 0, 0);
+    model_tensor(m, gguf ? "blk.1.norm" : "l.1.norm", 8, 0, 0);
+    model_tensor(m, gguf ? "blk.1.q" : "l.1.q", 8, 0, 0);
+    model_tensor(m, gguf ? "blk.0.q" : "l.0.q", 8, 0, 0); /* where it should not be */
+}
+
+static void a_role_is_in_the_layers_in_which_its_condition_holds(void **state)
+{
+    (void)state;
+    static const unsigned char numbers[16] = { 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 4 };
+    const struct apr_value list = { .type = APR_META_ARRAY, .element = APR_META_I32, .n = 4, .text = { numbers, sizeof numbers } };
+    for (int gguf = 0; gguf < 2; gguf++) {
+        struct model m;
+        struct apr_family *f;
+        struct apr_meaning s;
+        char missing[200] = "";
+        hybrid_model(&m, gguf, &list);
+        struct apr_binding *b = bind_hybrid(&f, &m);
+        assert_true(apr_binding_meaning(b, &m.m.tensor[0], 0, &s) && !apr_binding_meaning(b, &m.m.tensor[0], 1, &s));
+        assert_true(apr_binding_meaning(b, &m.m.tensor[0], 0, &s));
+        assert_ptr_equal(s.role, role(b, "conv_norm"));
+        assert_true(apr_binding_meaning(b, &m.m.tensor[1], 0, &s));
+        assert_ptr_equal(s.role, role(b, "attn_norm"));
+        assert_true(apr_binding_dialect(b, role(b, "attn_norm"), 0) == APR_NDIALECTS);
+        assert_true(apr_binding_meaning(b, &m.m.tensor[3], 0, &s) && !apr_binding_in_layer(b, s.role, 0, true));
+        assert_true(apr_binding_in_layer(b, s.role, 1, false) && apr_binding_in_layer(b, s.role, 9, true));
+        assert_false(apr_binding_in_layer(b, s.role, 9, false));
+        apr_binding_missing(b, gguf ? APR_GGUF : APR_HF, 4, note_missing, missing);
+        assert_string_equal(missing, gguf ? "blk.3.q blk.0.conv blk.2.conv blk.3.norm blk.2.norm " : "l.3.q l.0.conv l.3.norm ");
+        assert_int_equal(size(b, "K"), 4); /* the largest */
+        assert_int_equal(size(b, "padded"), 7);
+        assert_int_equal(size(b, "scalar"), 8);
+        assert_int_equal(size(b, gguf ? "first_kind == 'none'" : "first_kind == 'conv'"), 1);
+        apr_binding_free(b);
+        apr_family_free(f);
+        model_end(&m);
+    }
+}
+
+static void a_number_stands_for_a_list_of_it(void **state)
+{
+    (void)state;
+    struct model m;
+    struct apr_family *f;
+    const struct apr_value number = { .type = APR_META_U32, .u = 3 };
+    hybrid_model(&m, true, &number);
+    struct apr_binding *b = bind_hybrid(&f, &m);
+    for (unsigned layer = 0; layer < 4; layer++)
+        assert_true(apr_binding_in_layer(b, role(b, "q"), layer, false) && !apr_binding_in_layer(b, role(b, "conv"), layer, true));
+    assert_int_equal(size(b, "K"), 3);
+    assert_int_equal(size(b, "at(attention.head_count_kv, 2) + at(hybrid.attention.head_count_kv, 9)"), 6);
+    apr_binding_free(b);
+    apr_family_free(f);
+    model_end(&m);
+}
+
 /* ---- tied heads --------------------------------------------------------------------------------------------------- */
 
 static void a_head_is_tied_where_none_is_stored_and_none_is_due(void **state)
@@ -610,6 +719,8 @@ int main(void)
         cmocka_unit_test(formulas_come_before_shapes_and_rows_tell_their_number),
         cmocka_unit_test(conditions_see_tensors_metadata_and_configuration),
         cmocka_unit_test(hostile_values_are_not_known),
+        cmocka_unit_test(a_role_is_in_the_layers_in_which_its_condition_holds),
+        cmocka_unit_test(a_number_stands_for_a_list_of_it),
         cmocka_unit_test(a_head_is_tied_where_none_is_stored_and_none_is_due),
         cmocka_unit_test(chains_lead_to_each_dialect),
         cmocka_unit_test(the_references_gpt2_is_cut_the_way_it_lies),

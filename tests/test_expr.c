@@ -222,15 +222,45 @@ static void names_are_told_in_order_and_one_alone_is_known_as_such(void **state)
     }
 }
 
-static void it_is_known_whether_an_expression_asks_for_values_of_paths(void **state)
+static void paths_are_told_apart_from_names(void **state)
 {
     (void)state;
-    static const struct { const char *text; bool asks; } rows[] = {
-        { "A + K", false }, { "has(a.b)", false }, { "first(A, 1)", false }, { "1 + value(a.b)", true }, { "if(A, 1, at(list, 0))", true },
+    static const struct { const char *text, *has, *values; } rows[] = {
+        { "A + K", "", "" }, { "has(a.b)", "a.b ", "" }, { "first(A, 1) + value(a.b)", "", "a.b " },
+        { "if(has(c), at(list, value(d.e)), 0)", "c ", "d.e list " },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char has[100] = "", values[100] = "";
         struct apr_expr *x = compile(rows[i].text);
-        assert_int_equal(apr_expr_asks(x), rows[i].asks);
+        apr_expr_paths(x, append_name, has);
+        apr_expr_values(x, append_name, values);
+        assert_string_equal(has, rows[i].has);
+        assert_string_equal(values, rows[i].values);
+        apr_expr_free(x);
+    }
+}
+
+static struct apr_result path_value(void *ctx, struct apr_bytes path)
+{
+    (void)ctx;
+    return (struct apr_result){ .known = apr_bytes_is(path, "A") || apr_bytes_is(path, "A.2"), .number = 100 };
+}
+
+/* What is called A may be a dim, and a path another thing of that name. */
+static void in_a_layer_its_number_has_a_name_and_paths_keep_their_own(void **state)
+{
+    (void)state;
+    static const struct { const char *text; double plain, in_layer; } rows[] = {
+        { "layer", UNKNOWN, 2 }, { "layer + A", UNKNOWN, 34 }, { "value(A)", 100, 100 }, { "at(A, layer) + A", UNKNOWN, 132 },
+        { "at(A, 1)", UNKNOWN, UNKNOWN }, { "value(layer)", UNKNOWN, UNKNOWN }, { "has(top) and mod(layer, 2) == 0", UNKNOWN, 1 },
+    };
+    const struct apr_scope paths = { dim_value, has_path, NULL, path_value };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_expr *x = compile(rows[i].text);
+        const struct apr_result plain = apr_expr_value(x, &paths), in = apr_expr_in_layer(x, &paths, 2);
+        if (plain.known == isnan(rows[i].plain) || in.known == isnan(rows[i].in_layer) || (plain.known && plain.number != rows[i].plain) ||
+            (in.known && in.number != rows[i].in_layer))
+            fail_msg("%s: %g, in the layer %g", rows[i].text, plain.known ? plain.number : NAN, in.known ? in.number : NAN);
         apr_expr_free(x);
     }
 }
@@ -365,7 +395,8 @@ int main(void)
         cmocka_unit_test(a_condition_that_is_not_known_is_what_the_caller_says),
         cmocka_unit_test(operands_that_do_not_matter_are_not_asked_for),
         cmocka_unit_test(names_are_told_in_order_and_one_alone_is_known_as_such),
-        cmocka_unit_test(it_is_known_whether_an_expression_asks_for_values_of_paths),
+        cmocka_unit_test(paths_are_told_apart_from_names),
+        cmocka_unit_test(in_a_layer_its_number_has_a_name_and_paths_keep_their_own),
         cmocka_unit_test(faults_are_told_with_their_place),
         cmocka_unit_test(depth_and_length_have_an_end),
         cmocka_unit_test(text_ends_where_it_ends),

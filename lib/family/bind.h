@@ -43,6 +43,9 @@ const struct apr_tensor *apr_binding_find(const struct apr_binding *b, const str
 /* The dialect in which the model holds a role, by the tensors it has; APR_NDIALECTS when it has none of them. */
 enum apr_dialect apr_binding_dialect(const struct apr_binding *b, const struct apr_role *role, uint32_t layer);
 
+/* Is the role in that layer? As far as `where` says; `otherwise` where nothing tells what that asks for. */
+bool apr_binding_in_layer(const struct apr_binding *b, const struct apr_role *role, uint64_t layer, bool otherwise);
+
 /* All tensors that together are the role in that layer, in order (experts, parts of a split); *n of them, 0 when one is missing. At most
  * `room`; NULL-free. */
 size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part,
@@ -68,12 +71,17 @@ struct apr_result apr_binding_word(const struct apr_binding *b, struct apr_bytes
 enum apr_standing { APR_STANDS_NOWHERE, APR_STANDS_IN_CONFIG, APR_STANDS_IN_METADATA };
 enum apr_standing apr_binding_stands(const struct apr_binding *b, struct apr_bytes path, struct apr_result *value);
 
+/* Does a list stand at the path or the key, or at what goes with it, and what is its largest number? */
+bool apr_binding_listed(const struct apr_binding *b, struct apr_bytes path, double *largest);
+
 /* has(path): "tensors.ROLE", a path in config.json, a key of the metadata. */
 bool apr_binding_has(const struct apr_binding *b, struct apr_bytes path);
 
 /* What a model states of an entry of its family's kv; of a dim, by config.json.
  *   value   as a GGUF has it: what is stated, else what the contract has for a model that does not, if anything
  *   list    the array that stands in metadata instead, or NULL
+ *   n       elements of that, or of the list that config.json comes to; 0: it is none
+ *   each    what gives those of config.json; NULL: they stand there, at `key`
  *   key     where it stands: the path in config.json, the key of the metadata; empty when it is not stated
  *   wanted  the contract has the entry in a GGUF of this model; always so of what metadata states */
 struct apr_statement {
@@ -81,9 +89,14 @@ struct apr_statement {
     const struct apr_value *list;
     struct apr_bytes        key;
     bool                    wanted;
+    uint64_t                n;
+    const struct apr_formula *each;
 };
 struct apr_statement apr_binding_states(const struct apr_binding *b, const struct apr_kv *k);
 struct apr_statement apr_binding_states_dim(const struct apr_binding *b, const struct apr_dim *d);
+
+/* Element i of what is stated: of a scalar the scalar. Not known behind the last. */
+struct apr_result apr_statement_element(const struct apr_binding *b, const struct apr_statement *s, uint64_t i);
 
 /* For those that write metadata: does a condition hold (NULL: always)? The value of a formula; not known for lists and for what only code
  * can work out. The value of an entry as a GGUF, or as config.json, has it; not known where the contract wants none. The keys that the
@@ -91,6 +104,11 @@ struct apr_statement apr_binding_states_dim(const struct apr_binding *b, const s
 bool apr_binding_holds(const struct apr_binding *b, const struct apr_expr *when);
 struct apr_result apr_binding_formula(const struct apr_binding *b, const struct apr_formula *f);
 struct apr_result apr_binding_value(const struct apr_binding *b, const struct apr_kv *k, bool gguf);
+
+/* Of a formula that comes to a list (each, or the paths of one in config.json or in metadata): its length, false where nothing tells it;
+ * element i. */
+bool apr_binding_length(const struct apr_binding *b, const struct apr_formula *f, uint64_t *n);
+struct apr_result apr_binding_element(const struct apr_binding *b, const struct apr_formula *f, uint64_t i);
 const struct apr_meta *apr_binding_carried(const struct apr_binding *b);
 
 /* Has a GGUF of this model the tensor, which only a converter makes (role->generated)? */

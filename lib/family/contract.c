@@ -120,18 +120,21 @@ enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_ya
 
 /* ---- expressions -------------------------------------------------------------------------------------------------- */
 
-/* What a name in an expression must be; the first that is not. */
+/* What a name in an expression may be beside a dim: `layer`; that, or a term above. */
+enum more_names { ONLY_DIMS, AND_LAYER, AND_TERMS };
+
+/* The first name that is nothing. */
 struct names_check {
     const struct apr_family *f;
-    bool                     term;  /* `layer` is a name too, and so is each term above */
+    enum more_names          more;
     struct apr_bytes         unknown;
 };
 
 static bool is_dim(void *ctx, struct apr_bytes name)
 {
     struct names_check *check = ctx;
-    bool yes = apr_family_dim(check->f, name) != NULL || (check->term && apr_bytes_is(name, "layer"));
-    for (unsigned i = 0; i < APR_NTERMS && check->term && !yes; i++)
+    bool yes = apr_family_dim(check->f, name) != NULL || (check->more != ONLY_DIMS && apr_bytes_is(name, "layer"));
+    for (unsigned i = 0; i < APR_NTERMS && check->more == AND_TERMS && !yes; i++)
         yes = check->f->term[i] != NULL && apr_bytes_is(name, apr_term_words[i]);
     if (!yes)
         check->unknown = name;
@@ -162,11 +165,12 @@ static enum apr_code own(const struct apr_contract *c, struct apr_expr *x, unsig
     return APR_OK;
 }
 
-static enum apr_code read_expression(const struct apr_contract *c, const struct apr_yaml *at, bool term, struct apr_expr **out)
+static enum apr_code read_expression(const struct apr_contract *c, const struct apr_yaml *at, enum more_names more,
+                                     struct apr_expr **out)
 {
     struct apr_error why;
     struct apr_bytes text;
-    struct names_check check = { .f = c->f, .term = term };
+    struct names_check check = { .f = c->f, .more = more };
     if (at == NULL)
         return APR_OK;
     APR_TRY(apr_contract_word(c, at, &text));
@@ -176,20 +180,23 @@ static enum apr_code read_expression(const struct apr_contract *c, const struct 
     if (code != APR_OK)
         return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s", at->line, APR_PRINTED(c->f->name), why.text);
     APR_TRY(own(c, *out, at->line));
-    if (!term && apr_expr_asks(*out))
-        return apr_contract_fault(c, at, "value and at are for the section `forward`; look at", text);
     apr_expr_names(*out, is_dim, &check);
     return check.unknown.at == NULL ? APR_OK : apr_contract_fault(c, at, "no dim above this line is called", check.unknown);
 }
 
 enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
 {
-    return read_expression(c, at, false, out);
+    return read_expression(c, at, ONLY_DIMS, out);
+}
+
+enum apr_code apr_contract_layered(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
+{
+    return read_expression(c, at, AND_LAYER, out);
 }
 
 enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
 {
-    return read_expression(c, at, true, out);
+    return read_expression(c, at, AND_TERMS, out);
 }
 
 /* Every has(tensors.ROLE) names a role. */

@@ -29,9 +29,10 @@ APR_MUST_CHECK enum apr_code apr_contract_words(const struct apr_contract *c, co
 APR_MUST_CHECK enum apr_code apr_contract_several(const struct apr_contract *c, const struct apr_yaml *at, size_t most,
                                                   struct apr_words *out);
 
-/* An expression whose names are dims that have been read: so a dim needs only those above it, and there are no circles. A term of the
- * forward pass may name `layer` and the terms above it as well, and ask for values. */
+/* An expression whose names are dims that have been read: so a dim needs only those above it, and there are no circles. One that is asked
+ * in layers may name `layer` as well, a term of the forward pass `layer` and the terms above it. */
 APR_MUST_CHECK enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
+APR_MUST_CHECK enum apr_code apr_contract_layered(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 APR_MUST_CHECK enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 
 /* A dim that the word of `at` must be. */

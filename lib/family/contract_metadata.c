@@ -90,14 +90,30 @@ static enum apr_code read_key(const struct apr_contract *c, const struct apr_yam
     return APR_OK;
 }
 
+/* each: of an element, with as many as `count` says, else as there are layers. */
+static enum apr_code read_each(const struct apr_contract *c, const struct apr_yaml *at, struct apr_formula *out)
+{
+    const struct apr_yaml *const count = apr_yaml_get(at, "count");
+    out->origin = APR_OF_EACH;
+    APR_TRY(apr_contract_layered(c, apr_yaml_get(at, "each"), &out->expr));
+    if (count != NULL)
+        return apr_contract_expression(c, count, &out->count);
+    return apr_contract_expression(c, &(struct apr_yaml){ .line = at->line, .text = apr_text("N") }, &out->count);
+}
+
 static enum apr_code read_formula(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_kv *k, struct apr_formula *out)
 {
     const struct apr_yaml *x = apr_yaml_get(at, "expr"), *from = apr_yaml_get(at, "from"), *constant = apr_yaml_get(at, "const"),
-                           *computed = apr_yaml_get(at, "computed");
-    if (!x + !from + !constant + !computed != 3)
-        return apr_contract_fault(c, at, "one of expr, from, const and computed gives the value of", apr_yaml_get(at, "gguf")->text);
+                           *computed = apr_yaml_get(at, "computed"), *each = apr_yaml_get(at, "each");
+    if (!x + !from + !constant + !computed + !each != 4)
+        return apr_contract_fault(c, at, "one of expr, each, from, const and computed gives the value of", apr_yaml_get(at, "gguf")->text);
+    if ((each == NULL && apr_yaml_get(at, "count") != NULL) || (each != NULL && k->type != APR_META_ARRAY) ||
+        (x != NULL && k->type == APR_META_ARRAY))
+        return apr_contract_fault(c, at, "each and count go with a type arr_..., expr does not; look at", apr_yaml_get(at, "gguf")->text);
     if (computed != NULL)
         return read_computed(c, computed, out);
+    if (each != NULL)
+        return read_each(c, at, out);
     out->origin = x != NULL ? APR_OF_EXPR : from != NULL ? APR_OF_CONFIG : APR_OF_CONSTANT;
     APR_TRY(apr_contract_expression(c, x, &out->expr));
     APR_TRY(apr_contract_several(c, from, MOST_PATHS, &out->word));
@@ -109,7 +125,7 @@ static enum apr_code read_kv(const struct apr_contract *c, const struct apr_yaml
     const struct apr_yaml *type = apr_yaml_get(at, "type"), *key = apr_yaml_get(at, "gguf"), *fills = apr_yaml_get(at, "fills");
     struct apr_kv *k = out;
     struct apr_bytes dim;
-    APR_TRY(apr_contract_keys(c, at, "gguf type expr from const computed default when hf apr fills"));
+    APR_TRY(apr_contract_keys(c, at, "gguf type expr each count from const computed default when hf apr fills"));
     if (type == NULL || key == NULL)
         return apr_contract_fault(c, at, "a key needs gguf and type; look at", at->child == NULL ? at->text : at->child->text);
     k->line = at->line;
@@ -139,16 +155,31 @@ static enum apr_code read_set_key(const struct apr_contract *c, const struct apr
     return apr_contract_word(c, &(struct apr_yaml){ .line = at->line, .text = at->key }, &s->key);
 }
 
-/* A list of words, {computed: ...}, a dim or a constant. */
+/* {each: ..., count: ..., type: ...}, {expr: ..., type: ...}, {computed: ...} */
+static enum apr_code read_set_map(const struct apr_contract *c, const struct apr_yaml *at, struct apr_setting *s)
+{
+    static const enum apr_meta_type types[] = { APR_META_I64, APR_META_F64, APR_META_BOOL };
+    const struct apr_yaml *const computed = apr_yaml_get(at, "computed"), *const x = apr_yaml_get(at, "expr"),
+                          *const type = apr_yaml_get(at, "type");
+    unsigned which = 0;
+    APR_TRY(apr_contract_keys(c, at, computed != NULL ? "computed" : x != NULL ? "expr type" : "each count type"));
+    APR_TRY(apr_contract_choice(c, type, "unknown type", "int float bool", &which));
+    s->type = type == NULL ? APR_META_NULL : types[which];
+    if (computed != NULL)
+        return read_computed(c, computed, &s->value);
+    if (x == NULL && apr_yaml_get(at, "each") == NULL)
+        return apr_contract_fault(c, at, "it lacks", apr_text("computed, expr or each"));
+    return x != NULL ? apr_contract_expression(c, x, &s->value.expr) : read_each(c, at, &s->value);
+}
+
+/* A map, a list of words, a dim or a constant. */
 static enum apr_code read_set(const struct apr_contract *c, const struct apr_yaml *at, void *out)
 {
     struct apr_setting *s = out;
-    const struct apr_yaml *computed = apr_yaml_get(at, "computed");
     APR_TRY(read_set_key(c, at, s));
+    s->type = APR_META_NULL;
     if (at->kind == APR_YAML_MAP)
-        APR_TRY(apr_contract_keys(c, at, "computed"));
-    if (at->kind == APR_YAML_MAP)
-        return computed == NULL ? apr_contract_fault(c, at, "it lacks", apr_text("computed")) : read_computed(c, computed, &s->value);
+        return read_set_map(c, at, s);
     if (at->kind == APR_YAML_LIST) {
         s->value.origin = APR_OF_LIST;
         return apr_contract_words(c, at, &s->value.word);
@@ -165,6 +196,9 @@ static enum apr_code read_set_expression(const struct apr_contract *c, const str
 {
     struct apr_setting *s = out;
     APR_TRY(read_set_key(c, at, s));
+    s->type = APR_META_NULL;
+    if (at->kind == APR_YAML_MAP)
+        return read_set_map(c, at, s);
     s->value.origin = APR_OF_EXPR;
     return apr_contract_expression(c, at, &s->value.expr);
 }

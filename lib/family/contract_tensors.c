@@ -203,13 +203,16 @@ static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_
     const struct apr_yaml *transform = apr_yaml_get(at, "transform"), *split = apr_yaml_get(at, "apr_split"),
                            *layers = apr_yaml_get(at, "layers");
     unsigned nlayers = 0;
-    APR_TRY(apr_contract_keys(c, at, "role hf gguf shape transform dtype optional when layers apr apr_split fallback unless_equal"));
+    APR_TRY(apr_contract_keys(c, at, "role hf gguf shape transform dtype optional when where layers apr apr_split fallback unless_equal"));
     APR_TRY(read_role(c, at, r));
     if (transform != NULL)
         APR_TRY(read_transforms(c, transform, r));
     if (split != NULL)
         APR_TRY(expressions(c, split, r->split, APR_MAX_PARTS, &r->nsplit));
     APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "optional"), &r->optional));
+    APR_TRY(apr_contract_layered(c, apr_yaml_get(at, "where"), &r->where));
+    if (r->where != NULL && !r->layered)
+        return apr_contract_fault(c, at, "`where` is for tensors of layers; look at", r->name);
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "fallback"), &r->fallback));
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "unless_equal"), &r->unless_equal));
     if (layers != NULL)
@@ -245,6 +248,8 @@ static bool share_a_name(const struct apr_role *a, const struct apr_role *b, str
     return false;
 }
 
+static bool is_conditional(const struct apr_role *r) { return r->when != NULL || r->where != NULL; }
+
 static enum apr_code unlike_others(const struct apr_contract *c, const struct apr_role *r)
 {
     const struct apr_yaml at = { .line = r->line };
@@ -256,8 +261,8 @@ static enum apr_code unlike_others(const struct apr_contract *c, const struct ap
     for (const struct apr_role *other = c->f->role; other < r; other++) {
         if (apr_bytes_equal(r->name, other->name))
             return apr_contract_fault(c, &at, "two tensors of one role,", r->name);
-        if ((r->when == NULL || other->when == NULL) && share_a_name(r, other, &shared))
-            return apr_contract_fault(c, &at, "two roles of one name, and not both have a `when`:", shared);
+        if ((!is_conditional(r) || !is_conditional(other)) && share_a_name(r, other, &shared))
+            return apr_contract_fault(c, &at, "two roles of one name, and not both have a `when` or a `where`:", shared);
     }
     return APR_OK;
 }

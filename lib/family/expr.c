@@ -426,6 +426,11 @@ static struct apr_result decide(const struct apr_expr *x, const struct node *n, 
     return bad ? wrong : open ? unknown : number(!decisive);
 }
 
+static struct apr_result at_path(const struct apr_scope *scope, struct apr_bytes path)
+{
+    return scope->path != NULL ? scope->path(scope->ctx, path) : scope->value(scope->ctx, path);
+}
+
 /* Element number `index` of the list at the path: it has the path of the list, a dot and the number. */
 static struct apr_result element(const struct node *n, struct apr_result index, const struct apr_scope *scope)
 {
@@ -435,7 +440,7 @@ static struct apr_result element(const struct node *n, struct apr_result index, 
     if (!is_number(index) || !(index.number >= 0 && index.number < 0x1p53) || index.number != floor(index.number))
         return wrong;
     const int length = snprintf(path, sizeof path, "%.*s.%llu", APR_PRINTED(n->text), (unsigned long long)index.number);
-    return scope->value(scope->ctx, (struct apr_bytes){ (const unsigned char *)path, (size_t)length });
+    return at_path(scope, (struct apr_bytes){ (const unsigned char *)path, (size_t)length });
 }
 
 static struct apr_result operate(const struct apr_expr *x, const struct node *n, const struct apr_scope *scope)
@@ -462,9 +467,11 @@ static struct apr_result evaluate(const struct apr_expr *x, unsigned i, const st
     case STRING:
         return (struct apr_result){ .known = true, .text = n->text };
     case NAME:
+        r = scope->value(scope->ctx, n->text);
+        return is_number(r) ? number(r.number) : r;
     case VALUE:
     case AT:
-        r = n->op == AT ? element(n, evaluate(x, n->kid[0], scope), scope) : scope->value(scope->ctx, n->text);
+        r = n->op == AT ? element(n, evaluate(x, n->kid[0], scope), scope) : at_path(scope, n->text);
         return is_number(r) ? number(r.number) : r;
     case HAS:
         return number(scope->has(scope->ctx, n->text));
@@ -487,6 +494,36 @@ struct apr_result apr_expr_value(const struct apr_expr *x, const struct apr_scop
     return evaluate(x, x->n - 1u, scope);
 }
 
+/* A scope within another that knows one name more. */
+struct in_layer {
+    const struct apr_scope *scope;
+    uint64_t                layer;
+};
+
+static struct apr_result value_in_layer(void *ctx, struct apr_bytes name)
+{
+    const struct in_layer *const in = ctx;
+    return apr_bytes_is(name, "layer") ? number((double)in->layer) : in->scope->value(in->scope->ctx, name);
+}
+
+static bool has_in_layer(void *ctx, struct apr_bytes path)
+{
+    const struct in_layer *const in = ctx;
+    return in->scope->has(in->scope->ctx, path);
+}
+
+static struct apr_result path_in_layer(void *ctx, struct apr_bytes path)
+{
+    const struct in_layer *const in = ctx;
+    return at_path(in->scope, path);
+}
+
+struct apr_result apr_expr_in_layer(const struct apr_expr *x, const struct apr_scope *scope, uint64_t layer)
+{
+    struct in_layer in = { scope, layer };
+    return apr_expr_value(x, &(struct apr_scope){ value_in_layer, has_in_layer, &in, path_in_layer });
+}
+
 bool apr_expr_size(const struct apr_expr *x, const struct apr_scope *scope, uint64_t *n)
 {
     const struct apr_result r = apr_expr_value(x, scope);
@@ -502,23 +539,16 @@ bool apr_expr_true(const struct apr_expr *x, const struct apr_scope *scope, bool
     return is_number(r) ? r.number != 0 : otherwise;
 }
 
-static void each(const struct apr_expr *x, enum op op, bool (*f)(void *ctx, struct apr_bytes text), void *ctx)
+static void each(const struct apr_expr *x, enum op op, enum op or_op, bool (*f)(void *ctx, struct apr_bytes text), void *ctx)
 {
     unsigned i = 0;
-    while (i < x->n && (x->node[i].op != op || f(ctx, x->node[i].text)))
+    while (i < x->n && ((x->node[i].op != op && x->node[i].op != or_op) || f(ctx, x->node[i].text)))
         i++;
 }
 
-void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx) { each(x, NAME, f, ctx); }
-void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, HAS, f, ctx); }
-
-bool apr_expr_asks(const struct apr_expr *x)
-{
-    bool asks = false;
-    for (unsigned i = 0; i < x->n; i++)
-        asks |= x->node[i].op == VALUE || x->node[i].op == AT;
-    return asks;
-}
+void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx) { each(x, NAME, NAME, f, ctx); }
+void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, HAS, HAS, f, ctx); }
+void apr_expr_values(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, VALUE, AT, f, ctx); }
 
 bool apr_path_role(struct apr_bytes path, struct apr_bytes *role)
 {

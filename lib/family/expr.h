@@ -24,12 +24,14 @@ struct apr_expr;
 APR_MUST_CHECK enum apr_code apr_expr_new(struct apr_expr **x, struct apr_bytes text, struct apr_error *e);
 void apr_expr_free(struct apr_expr *x);
 
-/* How names and paths get their values while evaluating; an element's path ends in its number, and lives for the call. Either may say "not
- * known". */
+/* How names, and the paths of value and at, get their values while evaluating; an element's path ends in its number, and lives for the
+ * call. Each may say "not known".
+ *   path  NULL: paths are as good as names */
 struct apr_scope {
     struct apr_result (*value)(void *ctx, struct apr_bytes name);
     bool              (*has)(void *ctx, struct apr_bytes path);
     void               *ctx;
+    struct apr_result (*path)(void *ctx, struct apr_bytes path);
 };
 
 /* The value; not known when a name it needs is not; wrong when one is, a division is by zero, types do not fit, or the number is not
@@ -37,18 +39,19 @@ struct apr_scope {
  * otherwise. Any thread. */
 struct apr_result apr_expr_value(const struct apr_expr *x, const struct apr_scope *scope);
 
+/* The same in a layer, where the name `layer` is its number. */
+struct apr_result apr_expr_in_layer(const struct apr_expr *x, const struct apr_scope *scope, uint64_t layer);
+
 /* As a size: a non-negative integer below 2^53; false when it is not known or none. */
 bool apr_expr_size(const struct apr_expr *x, const struct apr_scope *scope, uint64_t *n);
 
 /* As a condition; `otherwise` when it is not known. */
 bool apr_expr_true(const struct apr_expr *x, const struct apr_scope *scope, bool otherwise);
 
-/* Calls f for every name it mentions, for every path of has, in order; stops when f returns false. */
+/* Calls f for every name it mentions, for every path of has, of value and at, in order; stops when f returns false. */
 void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx);
 void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx);
-
-/* Does it ask for the value of a path? */
-bool apr_expr_asks(const struct apr_expr *x);
+void apr_expr_values(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx);
 
 /* Is the path "tensors.ROLE"? Then *role is. */
 bool apr_path_role(struct apr_bytes path, struct apr_bytes *role);

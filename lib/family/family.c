@@ -7,6 +7,8 @@
 #include "base/bytes.h"
 #include "files/source.h"
 
+#define MOST_LAYERS 65536 /* of a test vector, in which a role may be or not */
+
 bool apr_words_hold(const struct apr_words *list, struct apr_bytes word)
 {
     size_t i = 0;
@@ -31,6 +33,13 @@ const struct apr_role *apr_family_role(const struct apr_family *f, struct apr_by
         if (apr_bytes_equal(f->role[i].name, name))
             return &f->role[i];
     return NULL;
+}
+
+bool apr_role_in_layer(const struct apr_role *role, const struct apr_scope *scope, uint64_t layer, bool otherwise)
+{
+    const struct apr_result r = role->where == NULL ? (struct apr_result){ .known = true, .number = 1 }
+                                                    : apr_expr_in_layer(role->where, scope, layer);
+    return r.known && r.text.at == NULL ? r.number != 0 : otherwise;
 }
 
 size_t apr_role_spell(struct apr_bytes pattern, uint64_t layer, uint64_t expert, char *out, size_t room)
@@ -93,6 +102,19 @@ static void fill(const struct sizes *s, const struct apr_vector *v)
             s->value[i] = apr_expr_value(s->f->dim[i].value, &scope);
 }
 
+/* Of the layers from, from + step ... below `to` those in which the role is; false when that cannot be worked out. */
+static bool count_where(const struct apr_role *r, const struct apr_scope *scope, uint64_t from, uint64_t to, uint64_t step, uint64_t *n)
+{
+    *n = 0;
+    for (uint64_t layer = from; layer < to; layer += step) {
+        const bool there = apr_role_in_layer(r, scope, layer, true);
+        if (to > MOST_LAYERS || there != apr_role_in_layer(r, scope, layer, false))
+            return false;
+        *n += there;
+    }
+    return true;
+}
+
 /* How many layers have the role; false when that cannot be worked out. */
 static bool count_layers(const struct apr_role *r, const struct apr_scope *scope, uint64_t *n)
 {
@@ -106,7 +128,7 @@ static bool count_layers(const struct apr_role *r, const struct apr_scope *scope
     if (r->layers[2] != NULL && !apr_expr_size(r->layers[2], scope, &step))
         return false;
     *n = to <= from || step == 0 ? 0 : (to - from - 1) / step + 1;
-    return true;
+    return r->where == NULL || *n == 0 || count_where(r, scope, from, to, step, n);
 }
 
 /* Adds the elements of one role; false when a size cannot be worked out. */

@@ -41,7 +41,8 @@ struct apr_role_transform {
 /* What makes a tensor that only a GGUF has: the factors of rope type llama3; a list in config.json, under one of role->list. */
 enum apr_generator { APR_NOT_GENERATED, APR_LLAMA3_ROPE_FACTORS, APR_CONFIG_LIST };
 
-/* One tensor entry of a contract. optional, when: NULL means never, always. Roles that exclude each other by `when` may share names. */
+/* One tensor entry of a contract. optional, when, where: NULL means never, always, in all layers. Roles that exclude each other by `when`
+ * or `where` may share names. */
 struct apr_role {
     struct apr_bytes          name;
     unsigned                  line;
@@ -53,7 +54,7 @@ struct apr_role {
     unsigned                  ntransform;
     struct apr_expr          *split[APR_MAX_PARTS];  /* apr_split */
     unsigned                  nsplit;
-    struct apr_expr          *optional, *when, *layers[3]; /* layers: from, to, step */
+    struct apr_expr          *optional, *when, *where, *layers[3]; /* where: in which of its layers; layers: from, to, step */
     struct apr_bytes          fallback, unless_equal; /* the role that a converter copies when this one is absent; of which this one is no copy */
     bool                      f32;
     enum apr_generator        generated;
@@ -62,6 +63,9 @@ struct apr_role {
 
 /* Is the first of its transforms a stack? */
 bool apr_role_stacked(const struct apr_role *r);
+
+/* Is the role in that layer, as far as its `where` says? `otherwise` where that is not known. */
+bool apr_role_in_layer(const struct apr_role *role, const struct apr_scope *scope, uint64_t layer, bool otherwise);
 
 /* How HuggingFace names become those of the contract. rename: endings. write_prefix: what the class puts before names when it saves them,
  * unless they begin with one of write_unless. */
@@ -95,10 +99,11 @@ enum apr_computed {
 };
 
 /* Where a value comes from. */
-enum apr_origin { APR_OF_EXPR, APR_OF_CONFIG, APR_OF_CONSTANT, APR_OF_LIST, APR_OF_CODE };
+enum apr_origin { APR_OF_EXPR, APR_OF_CONFIG, APR_OF_CONSTANT, APR_OF_LIST, APR_OF_CODE, APR_OF_EACH };
 struct apr_formula {
     enum apr_origin   origin;
-    struct apr_expr  *expr;
+    struct apr_expr  *expr;     /* EACH: of an element, whose number from 0 is `layer` */
+    struct apr_expr  *count;    /* EACH: how many */
     struct apr_words  word;     /* CONFIG: paths, the first that is there; LIST: its elements */
     struct apr_value  constant; /* a number, a boolean, a string */
     enum apr_computed code;
@@ -118,10 +123,12 @@ struct apr_kv {
     const struct apr_dim *fills; /* `fills`, or the dim that is its whole expr */
 };
 
-/* What a config.json, an APR header, a tokenizer's metadata has beyond that, where `when` holds. */
+/* What a config.json, an APR header, a tokenizer's metadata has beyond that, where `when` holds.
+ *   type  of a number or of the elements; APR_META_NULL: by its looks */
 struct apr_setting {
     struct apr_bytes   key;
     struct apr_formula value;
+    enum apr_meta_type type;
 };
 struct apr_settings {
     struct apr_expr    *when;

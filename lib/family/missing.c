@@ -82,6 +82,7 @@ void apr_binding_missing(const struct apr_binding *b, enum apr_dialect dialect, 
         const uint64_t from = r->layered ? size_or(b, r->layers[0], 0) : 0, step = size_or(b, r->layers[2], 1);
         const uint64_t last = r->layers[1] == NULL ? nlayer : apr_min(nlayer, size_or(b, r->layers[1], 0)), to = r->layered ? last : 1;
         for (uint64_t layer = from; layer < to && step > 0 && more; layer += step)
-            more = look_in_layer(&w, r, (uint32_t)layer);
+            if (apr_binding_in_layer(b, r, layer, false))
+                more = look_in_layer(&w, r, (uint32_t)layer);
     }
 }

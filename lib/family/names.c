@@ -285,9 +285,28 @@ static struct apr_bytes key_of(const struct apr_meaning *meaning)
     return (struct apr_bytes){ (const unsigned char *)meaning, sizeof *meaning };
 }
 
+/* Of several candidates those that are not in their layer go; one that is the only one stays. */
+static void drop_absent(struct apr_names *s, const struct apr_scope *scope)
+{
+    size_t kept = 0;
+    for (size_t t = 0, i = 0; t < s->model->ntensor; t++) {
+        const size_t first = kept, end = s->first[t + 1];
+        for (size_t left = end - i; i < end; i++) {
+            const struct apr_meaning *const m = &s->candidate[i].meaning;
+            if (left > 1 && !apr_role_in_layer(m->role, scope, m->layer, true))
+                left--;
+            else
+                s->candidate[kept++] = s->candidate[i];
+        }
+        s->first[t] = first;
+    }
+    s->first[s->model->ntensor] = s->n = kept;
+}
+
 /* Puts the candidates whose `when` does not hold behind the others. */
 static void order_candidates(struct apr_names *s, const struct apr_scope *scope)
 {
+    drop_absent(s, scope);
     for (size_t t = 0; t < s->model->ntensor; t++)
         for (size_t i = s->first[t], kept = i; s->first[t + 1] - s->first[t] > 1 && i < s->first[t + 1]; i++) {
             const struct candidate likely = s->candidate[i];

@@ -30,7 +30,8 @@ const struct apr_meaning *apr_names_get(const struct apr_names *s, const struct 
 /* May some tensor, other than a placeholder, have the role? */
 bool apr_names_present(const struct apr_names *s, const struct apr_role *role);
 
-/* Puts the likeliest meaning of each tensor first, now that dims are known: those whose `when` holds. Once, and before apr_names_find. */
+/* Puts the likeliest meaning of each tensor first, now that dims are known: those whose `when` holds. Of several, those that are not in
+ * its layer (`where`) go. Once, and before apr_names_find. */
 APR_MUST_CHECK enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e);
 
 /* The tensor with that meaning, or NULL. */

@@ -204,12 +204,41 @@ enum apr_code apr_term_text(const struct apr_binding *b, enum apr_term term, uin
     return r.wrong || (r.known && r.text.at == NULL) ? apr_term_refuse(b, term, layer, "a text", e) : APR_OK;
 }
 
+struct sought {
+    struct apr_bytes path;
+    bool             found;
+};
+
+static bool seek(void *ctx, struct apr_bytes path)
+{
+    struct sought *const s = ctx;
+    s->found = s->found || apr_bytes_equal(s->path, path);
+    return !s->found;
+}
+
+/* Does the contract ask for the elements of a list there, so that one may stand in the stead of a number? */
+static bool goes_by_layers(const struct apr_family *f, struct apr_bytes path)
+{
+    struct sought s = { path, false };
+    for (unsigned i = 0; i < APR_NTERMS && !s.found; i++)
+        if (f->term[i] != NULL)
+            apr_expr_values(f->term[i], seek, &s);
+    for (size_t i = 0; i < f->nrole && !s.found; i++)
+        if (f->role[i].where != NULL)
+            apr_expr_values(f->role[i].where, seek, &s);
+    return s.found;
+}
+
 /* Is what stands at that path of another kind than the dim? *told: it is the dim's value. */
 static bool misfits(const struct apr_binding *b, const struct apr_dim *d, struct apr_bytes path, bool *told)
 {
+    const struct apr_family *const f = apr_binding_family(b);
     struct apr_result v;
+    double largest;
     const enum apr_standing place = apr_binding_stands(b, path, &v);
     *told = place != APR_STANDS_NOWHERE;
+    if (!v.known && !d->text && goes_by_layers(f, path) && apr_binding_listed(b, path, &largest))
+        return false;
     return v.known ? (v.text.at != NULL) != d->text : place == APR_STANDS_IN_CONFIG;
 }
 

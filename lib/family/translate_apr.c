@@ -8,6 +8,7 @@
 #include "base/memstream.h"
 #include "family/general.h"
 #include "family/gguf_kv.h"
+#include "family/list_value.h"
 #include "family/spell.h"
 #include "family/translate_parts.h"
 #include "model/format.h"
@@ -233,6 +234,28 @@ static enum apr_code put_result(struct apr_draft *d, const char *key, const stru
     return apr_draft_json(d, key, apr_text(is_single(r->number) ? apr_spell_f32(r->number, text) : apr_spell_f64(r->number, text)), e);
 }
 
+static enum apr_code put_list(struct apr_draft *d, const struct apr_binding *b, struct apr_bytes key, const struct apr_formula *f,
+                              enum apr_meta_type element, struct apr_error *e)
+{
+    struct apr_value v;
+    struct apr_bytes json;
+    APR_TRY(apr_list_value(&d->arena, b, f, element, (const char *)key.at, &v, e));
+    if (v.type != APR_META_ARRAY)
+        return APR_OK;
+    APR_TRY(apr_list_spell(&d->arena, &v, &json, e));
+    return apr_draft_json(d, (const char *)key.at, json, e);
+}
+
+static enum apr_code put_setting(struct apr_draft *d, const struct apr_binding *b, const struct apr_setting *s, struct apr_error *e)
+{
+    if (s->value.origin == APR_OF_EACH)
+        return put_list(d, b, s->key, &s->value, s->type, e);
+    const struct apr_result r = apr_binding_formula(b, &s->value);
+    if (s->type == APR_META_BOOL && r.known && r.text.at == NULL)
+        return apr_draft_bool(d, (const char *)s->key.at, r.number != 0, e);
+    return put_result(d, (const char *)s->key.at, &r, s->type == APR_META_F64, e);
+}
+
 /* A value that the reference's programs ask for; `otherwise` where nothing tells it. */
 static enum apr_code put_default(struct apr_draft *d, const char *key, double otherwise, bool real, struct apr_error *e)
 {
@@ -256,6 +279,10 @@ static enum apr_code put_flat(struct apr_draft *d, const struct apr_translation 
         const struct apr_kv *const k = &f->kv[i];
         if (k->apr.n == 0 || k->value.origin == APR_OF_CODE || apr_draft_find(d, k->apr) != NULL)
             continue;
+        if (k->type == APR_META_ARRAY) {
+            APR_TRY(put_list(d, t->b, k->apr, &k->value, k->element, e));
+            continue;
+        }
         const struct apr_result r = apr_binding_value(t->b, k, true);
         if (k->type == APR_META_BOOL && r.known)
             APR_TRY(apr_draft_bool(d, (const char *)k->apr.at, r.number != 0, e));
@@ -263,9 +290,9 @@ static enum apr_code put_flat(struct apr_draft *d, const struct apr_translation 
             APR_TRY(put_result(d, (const char *)k->apr.at, &r, k->type == APR_META_F32, e));
     }
     for (size_t i = 0; i < f->apr.n; i++) {
-        const struct apr_result r = apr_binding_formula(t->b, &f->apr.set[i].value);
-        if (apr_draft_find(d, f->apr.set[i].key) == NULL)
-            APR_TRY(put_result(d, (const char *)f->apr.set[i].key.at, &r, false, e));
+        const struct apr_setting *const s = &f->apr.set[i];
+        if (apr_draft_find(d, s->key) == NULL)
+            APR_TRY(put_setting(d, t->b, s, e));
     }
     if (apr_binding_number(t->b, apr_text("V"), &rows))
         APR_TRY(put_default(d, "vocab_size", rows, false, e));

@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "family/general.h"
 #include "family/gguf_kv.h"
+#include "family/list_value.h"
 #include "family/spell.h"
 #include "family/translate_parts.h"
 #include "model/format.h"
@@ -160,6 +161,16 @@ static enum apr_code missing(const struct apr_binding *b, const struct apr_kv *k
                     APR_PRINTED(f->name), key, path.n > 0 ? "no " : "nothing", APR_PRINTED(path), f->file, k->line, key);
 }
 
+static enum apr_code put_list(struct apr_draft *d, const struct apr_binding *b, const struct apr_kv *k, const char *key,
+                              struct apr_error *e)
+{
+    struct apr_value v;
+    APR_TRY(apr_list_value(&d->arena, b, &k->value, k->element, key, &v, e));
+    if (v.type == APR_META_ARRAY)
+        return apr_draft_put(d, apr_text(key), &v, e);
+    return k->value.origin == APR_OF_EACH ? missing(b, k, key, e) : APR_OK;
+}
+
 static enum apr_code put_entry(struct apr_draft *d, const struct apr_translation *t, const struct apr_binding *b, const struct apr_kv *k,
                                struct apr_error *e)
 {
@@ -171,6 +182,8 @@ static enum apr_code put_entry(struct apr_draft *d, const struct apr_translation
         return put_computed(d, t, b, k, key, e);
     if (!apr_binding_holds(b, k->when))
         return APR_OK;
+    if (k->type == APR_META_ARRAY)
+        return put_list(d, b, k, key, e);
     const struct apr_result r = apr_binding_value(b, k, true);
     if (!r.known)
         return k->value.origin == APR_OF_EXPR ? missing(b, k, key, e) : APR_OK;

@@ -10,6 +10,7 @@
 #include "base/memstream.h"
 #include "family/general.h"
 #include "family/gguf_kv.h"
+#include "family/list_value.h"
 #include "family/spell.h"
 #include "family/translate_parts.h"
 #include "files/source.h"
@@ -170,17 +171,11 @@ static enum apr_code put_list(struct work *w, const struct apr_role *role)
     return t->count == 0 ? APR_OK : put(w, (const char *)role->list.word[0].at, json);
 }
 
-/* Which layers slide, and which labels there are, in their own form. */
-static enum apr_code put_array(struct work *w, const struct apr_kv *k)
+/* Which layers slide, and which labels there are, in their own form; n == 0: nothing of either. */
+static enum apr_code spell_array(struct work *w, const struct apr_value *v, bool labels, struct apr_bytes *json)
 {
-    char key[256];
-    const struct apr_value *const v = apr_kv_key(w->t->b, k, key) ? apr_draft_find(&w->keys, apr_text(key)) : NULL;
     char *text = NULL;
     size_t n = 0, i = 0;
-    struct apr_bytes json;
-    const bool labels = k->value.code == APR_OUTPUT_LABELS;
-    if (v == NULL || v->type != APR_META_ARRAY || (!labels && k->value.code != APR_SLIDING_LAYERS))
-        return APR_OK;
     FILE *const to = apr_memstream(&text, &n);
     if (to == NULL)
         return apr_no_memory(w->e);
@@ -188,31 +183,48 @@ static enum apr_code put_array(struct work *w, const struct apr_kv *k)
     struct apr_value element;
     enum apr_code code = APR_OK;
     while (code == APR_OK && apr_elements_next(&walk, &element)) {
-        json = apr_text(element.b ? "\"sliding_attention\"" : "\"full_attention\"");
+        *json = apr_text(element.b ? "\"sliding_attention\"" : "\"full_attention\"");
         if (labels)
-            code = apr_spell_string(w->arena, element.text, &json, w->e);
+            code = apr_spell_string(w->arena, element.text, json, w->e);
         fprintf(to, i == 0 ? labels ? "{" : "[" : ", ");
         if (labels)
             fprintf(to, "\"%zu\": ", i);
-        fprintf(to, "%.*s", APR_PRINTED(json));
+        fprintf(to, "%.*s", APR_PRINTED(*json));
         i++;
     }
     code = apr_elements_done(&walk, code, w->e);
     fprintf(to, labels ? "}" : "]");
-    const enum apr_code spelled = apr_spelled(w->arena, to, &text, &n, &json, w->e);
-    if (code != APR_OK || spelled != APR_OK || i == 0)
-        return code != APR_OK ? code : spelled;
-    return labels ? put(w, "id2label", json) : put(w, (const char *)k->hf.at, json);
+    const enum apr_code spelled = apr_spelled(w->arena, to, &text, &n, json, w->e);
+    if (i == 0)
+        *json = (struct apr_bytes){ 0 };
+    return code != APR_OK ? code : spelled;
+}
+
+/* What stands in the GGUF as an array. */
+static enum apr_code put_array(struct work *w, const struct apr_kv *k, const struct apr_value *v)
+{
+    const bool labels = k->value.origin == APR_OF_CODE && k->value.code == APR_OUTPUT_LABELS;
+    struct apr_bytes json;
+    if (k->value.origin == APR_OF_CODE && !labels && k->value.code != APR_SLIDING_LAYERS)
+        return APR_OK;
+    if (k->value.origin == APR_OF_CODE)
+        APR_TRY(spell_array(w, v, labels, &json));
+    else
+        APR_TRY(apr_list_spell(w->arena, v, &json, w->e));
+    return json.n == 0 ? APR_OK : put(w, labels ? "id2label" : (const char *)k->hf.at, json);
 }
 
 /* ---- a config.json from nothing ------------------------------------------------------------------------------------- */
 
 static enum apr_code make_entry(struct work *w, const struct apr_kv *k)
 {
+    char key[256];
     struct apr_value v;
-    if (k->value.origin == APR_OF_CODE)
-        return put_array(w, k);
-    if (k->hf.n == 0)
+    const struct apr_value *const own = apr_kv_key(w->t->b, k, key) ? apr_draft_find(&w->keys, apr_text(key)) : NULL;
+    const bool labels = k->value.origin == APR_OF_CODE && k->value.code == APR_OUTPUT_LABELS;
+    if (own != NULL && own->type == APR_META_ARRAY && (labels || k->hf.n > 0))
+        return put_array(w, k, own);
+    if (k->hf.n == 0 || k->value.origin == APR_OF_CODE)
         return APR_OK;
     const struct apr_result r = apr_binding_value(w->t->b, k, false);
     return r.known && apr_value_of_type(&r, k->type, &v) ? put_value(w, (const char *)k->hf.at, &v) : APR_OK;
@@ -224,7 +236,14 @@ static enum apr_code make_setting(struct work *w, const struct apr_setting *s)
     struct apr_bytes json = apr_text("["), word, name;
     const struct apr_dim *dim = NULL;
     struct apr_result r;
+    struct apr_value v;
     switch (s->value.origin) {
+    case APR_OF_EACH:
+        APR_TRY(apr_list_value(w->arena, w->t->b, &s->value, s->type, path, &v, w->e));
+        if (v.type != APR_META_ARRAY)
+            return APR_OK;
+        APR_TRY(apr_list_spell(w->arena, &v, &json, w->e));
+        return put(w, path, json);
     case APR_OF_CODE:     return put_computed(w, path, s->value.code);
     case APR_OF_CONSTANT: return put_value(w, path, &s->value.constant);
     case APR_OF_CONFIG:   return APR_OK;
@@ -232,7 +251,9 @@ static enum apr_code make_setting(struct work *w, const struct apr_setting *s)
         if (apr_expr_is_name(s->value.expr, &name))
             dim = apr_family_dim(apr_binding_family(w->t->b), name);
         r = apr_binding_formula(w->t->b, &s->value);
-        return put_dim(w, path, &r, dim != NULL && dim->real);
+        if (s->type == APR_META_BOOL && r.known && r.text.at == NULL)
+            return put(w, path, apr_text(r.number != 0 ? "true" : "false"));
+        return put_dim(w, path, &r, s->type == APR_META_F64 || (dim != NULL && dim->real));
     case APR_OF_LIST:
         for (size_t i = 0; i < s->value.word.n; i++) {
             APR_TRY(apr_spell_string(w->arena, s->value.word.word[i], &word, w->e));

@@ -142,3 +142,23 @@ bool apr_hf_config_string(const struct apr_hf_config *c, struct apr_bytes path, 
         *value = (struct apr_bytes){ (const unsigned char *)json_string_value(v), json_string_length(v) };
     return json_is_string(v);
 }
+
+size_t apr_hf_config_length(const struct apr_hf_config *c, struct apr_bytes path)
+{
+    return json_array_size(value_at(c, path));
+}
+
+bool apr_hf_config_largest(const struct apr_hf_config *c, struct apr_bytes path, double *value)
+{
+    const json_t *const list = value_at(c, path);
+    const size_t n = json_array_size(list);
+    bool found = false, sound = true;
+    for (size_t i = 0; i < n && sound; i++) {
+        const json_t *const v = json_array_get(list, i);
+        sound = json_is_number(v) || json_is_null(v);
+        if (json_is_number(v) && (!found || json_number_value(v) > *value))
+            *value = json_number_value(v);
+        found |= json_is_number(v);
+    }
+    return found && sound;
+}

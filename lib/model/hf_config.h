@@ -22,4 +22,9 @@ bool apr_hf_config_has(const struct apr_hf_config *c, struct apr_bytes path);
 bool apr_hf_config_number(const struct apr_hf_config *c, struct apr_bytes path, double *value);
 bool apr_hf_config_string(const struct apr_hf_config *c, struct apr_bytes path, struct apr_bytes *value);
 
+/* Of a list at the path: its length, 0 for what is none; its largest number, false where it has none, or what is neither a
+ * number nor null. */
+size_t apr_hf_config_length(const struct apr_hf_config *c, struct apr_bytes path);
+bool apr_hf_config_largest(const struct apr_hf_config *c, struct apr_bytes path, double *value);
+
 #endif

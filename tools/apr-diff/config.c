@@ -10,7 +10,8 @@
 #include "base/memstream.h"
 #include "model/meta.h"
 
-#define MOST_ELEMENTS 64 /* of a list that is spelled out */
+#define MOST_ELEMENTS 64    /* of a list that is spelled out */
+#define MOST_COMPARED 65536 /* of lists of which one is worked out */
 
 /* ---- a difference --------------------------------------------------------------------------------------------------- */
 
@@ -201,42 +202,109 @@ static struct apr_bytes file_of(const struct config_side *s, struct apr_bytes ke
     return key.n > 0 && s->config != NULL ? apr_text("config.json") : (struct apr_bytes){ 0 };
 }
 
+/* Element by element, a scalar being all elements of its list. What nothing tells is like anything. */
+static bool same_elements(const struct config_work *w, const struct apr_statement s[2], enum apr_meta_type type)
+{
+    const uint64_t n = s[0].n > s[1].n ? s[0].n : s[1].n;
+    if (s[0].n > 0 && s[1].n > 0 && s[0].n != s[1].n)
+        return false;
+    for (uint64_t i = 0; i < n && i < MOST_COMPARED; i++) {
+        const struct apr_result a = apr_statement_element(w->side[0].binding, &s[0], i),
+                                b = apr_statement_element(w->side[1].binding, &s[1], i);
+        if (a.known && b.known && !same_value(&a, &b, type))
+            return false;
+    }
+    return true;
+}
+
+static bool same_statements(const struct config_work *w, const struct apr_statement s[2], enum apr_meta_type type)
+{
+    if (s[0].list != NULL && s[1].list != NULL)
+        return same_lists(s[0].list, s[1].list);
+    if (s[0].n > 0 || s[1].n > 0)
+        return same_elements(w, s, type);
+    return !s[0].value.known || !s[1].value.known || same_value(&s[0].value, &s[1].value, type);
+}
+
+/* The first elements, as JSON. */
+static enum apr_code spell_elements(struct config_work *w, const struct config_side *side, const struct apr_statement *s,
+                                    enum apr_meta_type type, struct apr_bytes *json)
+{
+    char *spelled = NULL;
+    size_t n = 0;
+    FILE *const to = apr_memstream(&spelled, &n);
+    if (to == NULL)
+        return apr_no_memory(w->e);
+    enum apr_code code = APR_OK;
+    putc('[', to);
+    for (uint64_t i = 0; i < s->n && i < MOST_ELEMENTS && code == APR_OK; i++) {
+        const struct apr_result r = apr_statement_element(side->binding, s, i);
+        *json = apr_text("null");
+        if (r.known)
+            code = spell_value(w->c, &r, type, json, w->e);
+        fprintf(to, "%s%.*s", i == 0 ? "" : ", ", APR_PRINTED(*json));
+    }
+    putc(']', to);
+    *json = (struct apr_bytes){ 0 };
+    if (close_text(to, &spelled) && code == APR_OK)
+        *json = apr_arena_copy(&w->c->arena, (struct apr_bytes){ (const unsigned char *)spelled, n });
+    free(spelled);
+    return code == APR_OK && json->at == NULL ? apr_no_memory(w->e) : code;
+}
+
 static enum apr_code compare_statements(struct config_work *w, const char *name, const struct apr_statement s[2], enum apr_meta_type type)
 {
     struct stated side[2];
-    if (s[0].key.n + s[1].key.n == 0 || (!s[0].wanted && !s[1].wanted))
-        return APR_OK;
-    const bool lists = s[0].list != NULL && s[1].list != NULL;
-    if (lists ? same_lists(s[0].list, s[1].list)
-              : !s[0].value.known || !s[1].value.known || same_value(&s[0].value, &s[1].value, type))
+    if (s[0].key.n + s[1].key.n == 0 || (!s[0].wanted && !s[1].wanted) || same_statements(w, s, type))
         return APR_OK;
     for (int i = 0; i < 2; i++) {
         side[i] = (struct stated){ .file = file_of(&w->side[i], s[i].key), .key = s[i].key };
-        APR_TRY(lists ? spell_json(w->c, s[i].list, &side[i].value, w->e) : spell_value(w->c, &s[i].value, type, &side[i].value, w->e));
+        if (s[i].list != NULL && s[!i].list != NULL)
+            APR_TRY(spell_json(w->c, s[i].list, &side[i].value, w->e));
+        else
+            APR_TRY(s[i].n > 0 ? spell_elements(w, &w->side[i], &s[i], type, &side[i].value)
+                               : spell_value(w->c, &s[i].value, type, &side[i].value, w->e));
     }
     return tell_config(w->c, name, &side[0], &side[1], w->e);
 }
 
-/* The entry of another contract with the same key. */
-static const struct apr_kv *entry_like(const struct apr_family *f, const struct apr_kv *k)
+static bool same_key(const struct apr_kv *a, const struct apr_kv *b) { return a->own == b->own && apr_bytes_equal(a->key, b->key); }
+
+/* The entry of a contract with the same key; of several, as a number and as a list, the one that this model has. */
+static const struct apr_kv *entry_like(const struct apr_binding *b, const struct apr_kv *k)
 {
-    for (size_t i = 0; i < f->nkv; i++)
-        if (f->kv[i].own == k->own && apr_bytes_equal(f->kv[i].key, k->key))
+    const struct apr_family *const f = apr_binding_family(b);
+    const struct apr_kv *first = NULL;
+    for (size_t i = 0; i < f->nkv; i++) {
+        if (!same_key(&f->kv[i], k))
+            continue;
+        if (f->kv[i].when == NULL || apr_binding_holds(b, f->kv[i].when))
             return &f->kv[i];
-    return NULL;
+        first = first == NULL ? &f->kv[i] : first;
+    }
+    return first;
+}
+
+static bool is_first_of_key(const struct apr_family *f, const struct apr_kv *k)
+{
+    const struct apr_kv *first = f->kv;
+    while (first < k && !same_key(first, k))
+        first++;
+    return first == k;
 }
 
 /* Within config.json an entry is compared where it lies there as it is: what is worked out from several sizes is told by them. */
 static enum apr_code compare_entry(struct config_work *w, const struct apr_kv *k)
 {
     const bool both = w->side[0].config != NULL && w->side[1].config != NULL;
-    const struct apr_kv *other = entry_like(apr_binding_family(w->side[1].binding), k);
+    const struct apr_kv *const own = entry_like(w->side[0].binding, k), *const other = entry_like(w->side[1].binding, k);
     char name[NAME_ROOM];
-    if (!counts(k) || other == NULL || (both && k->value.origin != APR_OF_CONFIG))
+    if (!counts(k) || !is_first_of_key(apr_binding_family(w->side[0].binding), k) || other == NULL ||
+        (both && own->value.origin != APR_OF_CONFIG))
         return APR_OK;
-    const struct apr_statement s[] = { apr_binding_states(w->side[0].binding, k), apr_binding_states(w->side[1].binding, other) };
+    const struct apr_statement s[] = { apr_binding_states(w->side[0].binding, own), apr_binding_states(w->side[1].binding, other) };
     name_of(own_key(k), name);
-    return compare_statements(w, name, s, k->type);
+    return compare_statements(w, name, s, own->type == APR_META_ARRAY ? own->element : own->type);
 }
 
 /* What a dim is called by the first key that it fills, else by its path; false where it only describes. */
