@@ -84,6 +84,7 @@ static const struct kind {
     { SPLIT(RE3) BYTES, { NEVER }, "llama-v3", false, true },
     { SPLIT(RE3) BYTES, { NEVER }, "pixtral", false, true },
     { BY_WORD, { NEVER }, "mpt", true, false },
+    { BY_WORD, { NEVER }, "modern-bert", true, false },
 };
 
 /* ---- recognising ----------------------------------------------------------------------------------------------------- */
