@@ -256,7 +256,7 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "{op: rope_permute, heads: 2}", "[{op: rope_permute, heads: 2}, {op: stack, count: 2}]", "line 15: family toy",
           "stack comes first" },
         { "{op: rope_permute, heads: 2}", "[{op: split_rows, parts: [1]}, {op: transpose}]", "line 15: family toy", "split last" },
-        { "{op: rope_permute, heads: 2}", "[{op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}]",
+        { "{op: rope_permute, heads: 2}", "[{op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}]",
           "line 15: family toy", "\"transform\"" },
         { "[{op: stack, count: 4}]", "[]", "line 16: family toy", "{X}" },
         { "m.{L}.x.{X}", "m.{L}.x", "line 16: family toy", "{X}" },

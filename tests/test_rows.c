@@ -580,7 +580,7 @@ static void a_plain_view_gives_bytes(void **state)
 
 /* ---- values ------------------------------------------------------------------------------------------------------- */
 
-static const struct apr_transform plus_one = { .op = APR_OP_ADD, .value = 1 }, minus_exp = { .op = APR_OP_NEG_EXP };
+static const struct apr_transform plus_one = { .op = APR_OP_ADD, .by = { 1 } }, minus_exp = { .op = APR_OP_NEG_EXP };
 
 static struct apr_input changed_by(const struct chain *c, const struct stored *s, bool forth)
 {
@@ -635,7 +635,7 @@ static void values_change_forwards_and_back_in_f32(void **state)
 static void exchange_compares_as_gguf_has_the_values(void **state)
 {
     (void)state;
-    const struct apr_transform both[] = { plus_one, minus_exp, { .op = APR_OP_ADD, .value = 3 } };
+    const struct apr_transform both[] = { plus_one, minus_exp, { .op = APR_OP_ADD, .by = { 3 } } };
     const uint64_t dim[APR_MAX_DIMS] = { 7 };
     struct apr_error e;
     struct apr_view b = apr_view_of(NULL, 1, 0), own = { 0 };
@@ -646,7 +646,7 @@ static void exchange_compares_as_gguf_has_the_values(void **state)
     for (unsigned i = 0; i < 3; i++) { /* done from the last one on */
         assert_true(own.value[i].forward);
         assert_int_equal(own.value[i].op, both[2 - i].op);
-        assert_true(own.value[i].value == both[2 - i].value);
+        assert_true(own.value[i].by[0] == both[2 - i].by[0]);
     }
     b = apr_view_of(NULL, 1, 0);
     own = b;

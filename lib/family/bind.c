@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "family/chain.h"
 #include "family/gguf_kv.h"
 #include "files/source.h"
 #include "model/format.h"
@@ -42,17 +43,18 @@ size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *rol
                          size_t room)
 {
     struct apr_meaning meaning = { .role = role, .layer = layer, .dialect = apr_binding_dialect(b, role, layer) };
+    const bool stacked = meaning.dialect == APR_HF && !apr_role_joined(role);
     uint64_t n = 1;
     if (meaning.dialect == APR_NDIALECTS)
         return 0;
-    if (meaning.dialect != APR_HF)
+    if (!stacked)
         n = role->known[meaning.dialect].n;
     else if (apr_role_stacked(role) && !apr_binding_size(b, role->transform[0].n[0], &n))
         return 0;
     if (n > room)
         return 0;
     for (size_t i = 0; i < n; i++) {
-        if (meaning.dialect == APR_HF)
+        if (stacked)
             meaning.expert = (uint32_t)i;
         else
             meaning.part = (unsigned)i;
@@ -69,7 +71,7 @@ size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *rol
 static bool keeps_shape(const struct apr_role *r)
 {
     for (unsigned i = 0; i < r->ntransform; i++)
-        if (r->transform[i].op != APR_OP_ROPE_PERMUTE && r->transform[i].op != APR_OP_ADD && r->transform[i].op != APR_OP_STACK)
+        if (!apr_op_keeps_shape(r->transform[i].op) && r->transform[i].op != APR_OP_STACK)
             return false;
     return true;
 }
@@ -97,7 +99,7 @@ static void learn_shape(struct apr_binding *b, const struct apr_tensor *t, bool 
     const unsigned lead = gguf && apr_role_stacked(r);
     if (gguf && r->ntransform == 1 && r->transform[0].op == APR_OP_ROWS && t->ndim > 0)
         learn(b, r->transform[0].n[1], t->dim[0]);
-    if ((gguf && !keeps_shape(r)) || t->ndim != r->ndim + lead)
+    if ((gguf ? !keeps_shape(r) : apr_role_joined(r)) || t->ndim != r->ndim + lead)
         return;
     for (unsigned d = 0; d < r->ndim; d++)
         learn(b, r->dim[d], t->dim[d + lead]);
@@ -225,17 +227,10 @@ static enum apr_code reference_chain(const struct apr_binding *b, const struct a
 enum apr_code apr_binding_chain(const struct apr_binding *b, const struct apr_role *role, enum apr_dialect dialect,
                                 struct apr_transform out[APR_MAX_STEPS], size_t *n, struct apr_error *e)
 {
+    const struct apr_scope scope = scope_of(b);
     *n = 0;
-    if (dialect == APR_HF)
-        return APR_OK;
-    for (unsigned i = 0; i < role->ntransform && (dialect == APR_GGUF || b->gguf_order); i++) {
-        const struct apr_role_transform *t = &role->transform[i];
-        struct apr_transform *to = &out[(*n)++];
-        *to = (struct apr_transform){ .op = t->op, .nn = t->nn, .value = t->value };
-        for (unsigned k = 0; k < t->nn; k++)
-            if (!apr_binding_size(b, t->n[k], &to->n[k]))
-                return unknown_size(b, role, e);
-    }
+    if ((dialect != APR_REFERENCE || b->gguf_order) && !apr_role_chain(role, dialect != APR_HF, &scope, out, n))
+        return unknown_size(b, role, e);
     return dialect == APR_REFERENCE ? reference_chain(b, role, out, n, e) : APR_OK;
 }
 

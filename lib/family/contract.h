@@ -35,6 +35,10 @@ APR_MUST_CHECK enum apr_code apr_contract_expression(const struct apr_contract *
 APR_MUST_CHECK enum apr_code apr_contract_layered(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 APR_MUST_CHECK enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 
+/* A list of at most `most` of them, added to n in `out`. */
+APR_MUST_CHECK enum apr_code apr_contract_expressions(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out,
+                                                      unsigned most, unsigned *n);
+
 /* A dim that the word of `at` must be. */
 APR_MUST_CHECK enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes name,
                                               const struct apr_dim **out);
@@ -44,6 +48,12 @@ APR_MUST_CHECK enum apr_code apr_contract_dim(const struct apr_contract *c, cons
 typedef enum apr_code apr_contract_read_fn(const struct apr_contract *c, const struct apr_yaml *at, void *out);
 APR_MUST_CHECK enum apr_code apr_contract_all(const struct apr_contract *c, const struct apr_yaml *at, enum apr_yaml_kind kind, size_t size,
                                               apr_contract_read_fn *read, void *array, size_t *n);
+
+/* The transforms of a role, one or a list; whether they go together, in the order in which they stand; and how many tensors they make on
+ * the GGUF side. */
+APR_MUST_CHECK enum apr_code apr_contract_read_transforms(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r);
+APR_MUST_CHECK enum apr_code apr_contract_sound_transforms(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_role *r);
+unsigned apr_contract_outputs(const struct apr_role *r);
 
 /* Fill f->dim and f->role; f->kv, hf_config, apr and tokenizer; f->term and runs. */
 APR_MUST_CHECK enum apr_code apr_contract_read_dims(const struct apr_contract *c, const struct apr_yaml *dims);

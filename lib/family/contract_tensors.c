@@ -41,70 +41,6 @@ enum apr_code apr_contract_read_dims(const struct apr_contract *c, const struct 
     return APR_OK;
 }
 
-static enum apr_code expressions(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out, unsigned most, unsigned *n)
-{
-    APR_TRY(apr_contract_list(c, at, most));
-    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next, ++*n)
-        APR_TRY(apr_contract_expression(c, k, &out[*n]));
-    return APR_OK;
-}
-
-/* ---- transforms --------------------------------------------------------------------------------------------------- */
-
-/* The parameters of each op by their keys, in the order of apr_transform.n; a list fills all of it. */
-static const struct {
-    const char *keys, *key[3];
-    bool        list;
-} parameters[APR_NOPS] = {
-    [APR_OP_ROPE_PERMUTE] = { "op heads", { "heads" }, false },
-    [APR_OP_TRANSPOSE]    = { "op", { NULL }, false },
-    [APR_OP_QKV_NEOX]     = { "op heads", { "heads" }, false },
-    [APR_OP_QKV_FALCON]   = { "op heads kv_heads", { "heads", "kv_heads" }, false },
-    [APR_OP_STACK]        = { "op count", { "count" }, false },
-    [APR_OP_SPLIT_ROWS]   = { "op parts", { "parts" }, true },
-    [APR_OP_SPLIT_COLS]   = { "op parts", { "parts" }, true },
-    [APR_OP_MLA_SPLIT]    = { "op heads nope v", { "heads", "nope", "v" }, false },
-    [APR_OP_ROWS]         = { "op from count", { "from", "count" }, false },
-    [APR_OP_SQUEEZE]      = { "op dim", { "dim" }, false },
-    [APR_OP_UNSQUEEZE]    = { "op dim", { "dim" }, false },
-    [APR_OP_RESHAPE]      = { "op shape", { "shape" }, true },
-    [APR_OP_ADD]          = { "op value", { NULL }, false },
-    [APR_OP_NEG_EXP]      = { "op", { NULL }, false },
-};
-
-static enum apr_code read_transform(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role_transform *t)
-{
-    const struct apr_yaml *op = apr_yaml_get(at, "op");
-    if (op == NULL || (t->op = apr_op_named(op->text)) == APR_NOPS)
-        return apr_contract_fault(c, op == NULL ? at : op, "unknown op", op == NULL ? at->text : op->text);
-    APR_TRY(apr_contract_keys(c, at, parameters[t->op].keys));
-    if (t->op == APR_OP_ADD && apr_yaml_get(at, "value") == NULL)
-        return apr_contract_fault(c, op, "the op lacks", apr_text("value"));
-    APR_TRY(apr_contract_number(c, apr_yaml_get(at, "value"), &t->value));
-    for (unsigned i = 0; i < 3 && parameters[t->op].key[i] != NULL; i++) {
-        const struct apr_yaml *p = apr_yaml_get(at, parameters[t->op].key[i]);
-        if (p == NULL)
-            return apr_contract_fault(c, op, "the op lacks", apr_text(parameters[t->op].key[i]));
-        if (parameters[t->op].list)
-            APR_TRY(expressions(c, p, t->n, APR_MAX_PARTS, &t->nn));
-        else
-            APR_TRY(apr_contract_expression(c, p, &t->n[t->nn++]));
-    }
-    return APR_OK;
-}
-
-static enum apr_code read_transforms(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
-{
-    if (at->kind == APR_YAML_MAP) {
-        r->ntransform = 1;
-        return read_transform(c, at, &r->transform[0]);
-    }
-    APR_TRY(apr_contract_list(c, at, APR_MAX_STEPS));
-    for (const struct apr_yaml *k = at->child; k != NULL; k = k->next)
-        APR_TRY(read_transform(c, k, &r->transform[r->ntransform++]));
-    return APR_OK;
-}
-
 /* ---- tensors ------------------------------------------------------------------------------------------------------ */
 
 /* {L} and {X} stand alone between dots, and there are few numbers in a name. */
@@ -138,44 +74,24 @@ static enum apr_code read_known(const struct apr_contract *c, const struct apr_y
     return APR_OK;
 }
 
-/* The tensors on the GGUF side that the HuggingFace one becomes. */
-static unsigned parts_of(const struct apr_role *r)
-{
-    const struct apr_role_transform *last = r->ntransform == 0 ? NULL : &r->transform[r->ntransform - 1];
-    if (last == NULL)
-        return 1;
-    return last->op == APR_OP_MLA_SPLIT ? 2 : last->op == APR_OP_SPLIT_ROWS || last->op == APR_OP_SPLIT_COLS ? last->nn : 1;
-}
-
-static enum apr_code sound_transforms(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_role *r)
-{
-    for (unsigned i = 0; i < r->ntransform; i++) {
-        const enum apr_op op = r->transform[i].op;
-        const bool splits = op == APR_OP_SPLIT_ROWS || op == APR_OP_SPLIT_COLS || op == APR_OP_MLA_SPLIT;
-        if ((op == APR_OP_STACK && i > 0) || (splits && i + 1 < r->ntransform))
-            return apr_contract_fault(c, at, "stack comes first and a split last; look at", r->name);
-    }
-    if (r->ntransform + (r->nsplit > 0) > APR_MAX_STEPS)
-        return apr_contract_fault(c, at, "too many transforms; look at", r->name);
-    return APR_OK;
-}
-
 /* What its names and its transforms say of each other. */
 static enum apr_code sound_role(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_role *r)
 {
     const struct apr_words *hf = &r->known[APR_HF], *gguf = &r->known[APR_GGUF], *reference = &r->known[APR_REFERENCE];
-    if (hf->n != 1)
+    if (hf->n == 0 || (hf->n != 1 && !apr_role_joined(r)))
         return apr_contract_fault(c, at, "a tensor has one hf name; look at", r->name);
-    APR_TRY(sound_transforms(c, at, r));
+    if (apr_role_joined(r) && hf->n != r->transform[0].nn)
+        return apr_contract_fault(c, at, "as many hf names as the concatenation has parts; look at", r->name);
+    APR_TRY(apr_contract_sound_transforms(c, at, r));
     if (apr_role_stacked(r) != apr_bytes_have(hf->word[0], "{X}"))
         return apr_contract_fault(c, at, "{X} in the hf name and the op stack go together; look at", r->name);
-    if (gguf->n > 0 && gguf->n != parts_of(r))
+    if (gguf->n > 0 && gguf->n != apr_contract_outputs(r))
         return apr_contract_fault(c, at, "as many gguf names as the transform has parts; look at", r->name);
-    for (unsigned d = APR_GGUF; d < APR_NDIALECTS; d++)
+    for (unsigned d = 0; d < APR_NDIALECTS; d++)
         for (size_t i = 0; i < r->known[d].n; i++) {
             if (apr_bytes_have(r->known[d].word[i], "{L}") != apr_bytes_have(hf->word[0], "{L}"))
                 return apr_contract_fault(c, at, "{L} stands in all names of a tensor, or in none:", r->known[d].word[i]);
-            if (apr_bytes_have(r->known[d].word[i], "{X}"))
+            if (d != APR_HF && apr_bytes_have(r->known[d].word[i], "{X}"))
                 return apr_contract_fault(c, at, "{X} belongs into the hf name only:", r->known[d].word[i]);
         }
     if (reference->n > 1 ? r->nsplit != reference->n : r->nsplit > 0)
@@ -191,7 +107,7 @@ static enum apr_code read_role(const struct apr_contract *c, const struct apr_ya
     if (name == NULL || shape == NULL)
         return apr_contract_fault(c, at, "a tensor needs role and shape; it has", name == NULL ? apr_text("no role") : name->text);
     APR_TRY(apr_contract_word(c, name, &r->name));
-    APR_TRY(expressions(c, shape, r->dim, APR_MAX_DIMS, &r->ndim));
+    APR_TRY(apr_contract_expressions(c, shape, r->dim, APR_MAX_DIMS, &r->ndim));
     APR_TRY(read_known(c, at, r));
     APR_TRY(apr_contract_choice(c, dtype, "unknown dtype", "f32", &which));
     r->f32 = dtype != NULL;
@@ -206,9 +122,9 @@ static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_
     APR_TRY(apr_contract_keys(c, at, "role hf gguf shape transform dtype optional when where layers apr apr_split fallback unless_equal"));
     APR_TRY(read_role(c, at, r));
     if (transform != NULL)
-        APR_TRY(read_transforms(c, transform, r));
+        APR_TRY(apr_contract_read_transforms(c, transform, r));
     if (split != NULL)
-        APR_TRY(expressions(c, split, r->split, APR_MAX_PARTS, &r->nsplit));
+        APR_TRY(apr_contract_expressions(c, split, r->split, APR_MAX_PARTS, &r->nsplit));
     APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "optional"), &r->optional));
     APR_TRY(apr_contract_layered(c, apr_yaml_get(at, "where"), &r->where));
     if (r->where != NULL && !r->layered)
@@ -216,7 +132,7 @@ static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "fallback"), &r->fallback));
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "unless_equal"), &r->unless_equal));
     if (layers != NULL)
-        APR_TRY(expressions(c, layers, r->layers, APR_LENGTH(r->layers), &nlayers));
+        APR_TRY(apr_contract_expressions(c, layers, r->layers, APR_LENGTH(r->layers), &nlayers));
     if (layers != NULL && nlayers < 2)
         return apr_contract_fault(c, layers, "layers takes from, to and maybe a step; look at", r->name);
     return sound_role(c, at, r);

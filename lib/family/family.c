@@ -19,6 +19,11 @@ bool apr_words_hold(const struct apr_words *list, struct apr_bytes word)
 
 bool apr_role_stacked(const struct apr_role *r) { return r->ntransform > 0 && r->transform[0].op == APR_OP_STACK; }
 
+bool apr_role_joined(const struct apr_role *r)
+{
+    return r->ntransform > 0 && (r->transform[0].op == APR_OP_CONCAT_ROWS || r->transform[0].op == APR_OP_CONCAT_COLS);
+}
+
 const struct apr_dim *apr_family_dim(const struct apr_family *f, struct apr_bytes name)
 {
     for (size_t i = 0; i < f->ndim; i++)

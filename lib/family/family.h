@@ -30,12 +30,12 @@ struct apr_dim {
     struct apr_expr *value; /* default, or the formula */
 };
 
-/* A transform whose parameters are still expressions. */
+/* A transform whose parameters are still expressions; NULL: 0. Those of `then` stand behind their split, part by part. */
 struct apr_role_transform {
     enum apr_op      op;
-    struct apr_expr *n[APR_MAX_PARTS];
-    unsigned         nn;
-    double           value;
+    unsigned         nn, nby, only, norder;
+    struct apr_expr *n[APR_MAX_PARTS], *by[APR_MAX_PARTS];
+    const uint32_t  *order;
 };
 
 /* What makes a tensor that only a GGUF has: the factors of rope type llama3; a list in config.json, under one of role->list. */
@@ -48,7 +48,7 @@ struct apr_role {
     unsigned                  line;
     struct apr_words          known[APR_NDIALECTS];  /* its names, {L} the layer, {X} the expert; several where it is split */
     bool                      layered;               /* they have an {L} */
-    struct apr_expr          *dim[APR_MAX_DIMS];     /* HuggingFace side, of one tensor */
+    struct apr_expr          *dim[APR_MAX_DIMS];     /* HuggingFace side, of one tensor; of all that are joined */
     unsigned                  ndim;
     struct apr_role_transform transform[APR_MAX_STEPS];
     unsigned                  ntransform;
@@ -61,8 +61,9 @@ struct apr_role {
     struct apr_words          list;
 };
 
-/* Is the first of its transforms a stack? */
+/* Is the first of its transforms a stack? A concatenation of several tensors of HuggingFace's, each of its own shape? */
 bool apr_role_stacked(const struct apr_role *r);
+bool apr_role_joined(const struct apr_role *r);
 
 /* Is the role in that layer, as far as its `where` says? `otherwise` where that is not known. */
 bool apr_role_in_layer(const struct apr_role *role, const struct apr_scope *scope, uint64_t layer, bool otherwise);

@@ -39,7 +39,7 @@ static bool tell(const struct search *w, const struct apr_meaning *s)
 
 static uint64_t part_count(const struct search *w, const struct apr_role *r, enum apr_dialect d)
 {
-    if (d != APR_HF)
+    if (d != APR_HF || apr_role_joined(r))
         return r->known[d].n;
     return apr_role_stacked(r) ? apr_min(size_or(w->b, r->transform[0].n[0], 0), MOST_PARTS) : 1;
 }
@@ -55,7 +55,7 @@ static bool look_in_layer(const struct search *w, const struct apr_role *r, uint
         return true;
     const uint64_t n = part_count(w, r, s.dialect);
     for (uint64_t i = 0; i < n; i++) {
-        if (s.dialect == APR_HF)
+        if (s.dialect == APR_HF && !apr_role_joined(r))
             s.expert = (uint32_t)i;
         else
             s.part = (unsigned)i;

@@ -30,10 +30,10 @@ static bool shape_behind(const struct apr_stored *s, const struct apr_transform 
     return apr_transform_shape(chain, n, number, dim, ndim);
 }
 
-/* HuggingFace's tensors of a role are of one shape, those of a GGUF each of its own. */
+/* Each has its own behind a split; experts are alike. */
 bool apr_stored_shape(const struct apr_stored *s, size_t i, uint64_t dim[APR_MAX_DIMS], unsigned *ndim)
 {
-    return shape_behind(s, s->chain, s->nchain, s->dialect == APR_HF ? 0 : i, dim, ndim);
+    return shape_behind(s, s->chain, s->nchain, i, dim, ndim);
 }
 
 bool apr_stored_other_shape(const struct apr_stored *s, const struct apr_transform *to, size_t nto, uint64_t number,

@@ -10,7 +10,7 @@
 /*   dialect  the names it was found by
  *   part     n tensors
  *   chain    nchain transforms from HuggingFace's side to the stored one
- *   dim      of one tensor on HuggingFace's side: ndim of them */
+ *   dim      of one tensor on HuggingFace's side, or of all that are joined: ndim of them */
 struct apr_stored {
     const struct apr_role    *role;
     uint32_t                  layer;

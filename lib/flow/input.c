@@ -69,8 +69,8 @@ struct apr_input apr_input_through(const struct apr_kernels *k, const struct apr
 struct apr_input *apr_input_keep(struct apr_arena **a, const struct apr_input *in)
 {
     const struct apr_view *const v = &in->view;
-    const size_t n = v->nstep > 0 ? offsetof(struct apr_input, view.step) + v->nstep * sizeof *v->step
-                                  : offsetof(struct apr_input, view.value) + v->nvalue * sizeof *v->value;
+    const size_t n = v->nvalue > 0 ? offsetof(struct apr_input, view.value) + v->nvalue * sizeof *v->value
+                                   : offsetof(struct apr_input, view.step) + v->nstep * sizeof *v->step;
     struct apr_input *const kept = apr_arena_alloc(a, n);
     if (kept != NULL)
         memcpy((void *)kept, in, n);
@@ -150,34 +150,44 @@ static float through_half(const struct apr_kernels *k, float x)
     return x;
 }
 
-/* From the stored side on: places were sought the other way round, so the last op that was added comes first. In f32, as converters do. */
-static float changed(const struct apr_input *in, float x)
+/* In f32, as converters do. */
+static float changed(const struct apr_changed *c, float x)
 {
-    const struct apr_view *const v = &in->view;
-    for (unsigned i = v->nvalue; i-- > 0;) {
-        const bool forward = v->value[i].forward;
-        if (v->value[i].op == APR_OP_ADD)
-            x = forward ? x + (float)v->value[i].value : x - (float)v->value[i].value;
-        else
-            x = forward ? (float)-apr_exp(x) : (float)apr_log(-x);
-        if (in->half)
-            x = through_half(in->k, x);
-    }
-    return x;
+    const float by = (float)c->by;
+    if (c->op == APR_OP_ADD)
+        return c->forward ? x + by : x - by;
+    if (c->op == APR_OP_SCALE)
+        return c->forward ? x * by : x / by;
+    return c->forward ? (float)-apr_exp(x) : (float)apr_log(-x);
 }
+
+/* Elements [first, first + n), from the stored side on: places were sought the other way round, so the last change comes first. */
+#define CHANGE(name, type)                                                                                                 \
+    static void name(const struct apr_input *in, uint64_t first, size_t n, type *x)                                        \
+    {                                                                                                                      \
+        for (unsigned i = in->view.nvalue; i-- > 0;)                                                                       \
+            for (size_t k = 0, now; k < n; k += now) {                                                                     \
+                const struct apr_changed c = apr_view_change(&in->view, i, first + k);                                     \
+                now = (size_t)apr_min(c.run, n - k);                                                                       \
+                for (size_t j = k; !c.none && j < k + now; j++)                                                            \
+                    x[j] = in->half ? through_half(in->k, changed(&c, (float)x[j])) : changed(&c, (float)x[j]);            \
+            }                                                                                                              \
+    }
+CHANGE(change_floats, float)
+CHANGE(change_doubles, double)
+
+static void change_none(const struct apr_input *in, uint64_t first, size_t n, uint64_t *x) { (void)in, (void)first, (void)n, (void)x; }
 
 void apr_input_floats(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, float *out)
 {
     read_stored(in, w, first, n, FLOATS, out);
-    for (size_t i = 0; in->view.nvalue > 0 && i < n; i++)
-        out[i] = changed(in, out[i]);
+    change_floats(in, first, n, out);
 }
 
 void apr_input_doubles(const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, double *out)
 {
     read_stored(in, w, first, n, DOUBLES, out);
-    for (size_t i = 0; in->view.nvalue > 0 && i < n; i++)
-        out[i] = changed(in, (float)out[i]);
+    change_doubles(in, first, n, out);
 }
 
 void apr_input_all_floats(const struct apr_input *in, struct apr_window *w, uint64_t first, uint64_t n, float *out)
@@ -286,21 +296,20 @@ static size_t side_by_side(const struct apr_input *in, uint64_t row, size_t h, u
                      type *out)                                                                                            \
     {                                                                                                                      \
         type column[COLUMNS][APR_TILE];                                                                                    \
-        const bool changes = in->view.nvalue > 0;                                                                          \
         for (size_t j = 0; j < wide; j += COLUMNS) {                                                                       \
             const size_t now = wide - j < COLUMNS ? wide - j : COLUMNS;                                                    \
             for (size_t k = 0; k < now; k++)                                                                               \
                 read_run(in, w, p->part, p->index + (j + k) * p->stride, n, as, column[k]);                                \
             for (size_t i = 0; i < n; i++)                                                                                 \
                 for (size_t k = 0; k < now; k++)                                                                           \
-                    out[i * wide + j + k] = changes ? (type)changed(in, (float)column[k][i]) : column[k][i];        \
+                    out[i * wide + j + k] = column[k][i];                                                                  \
         }                                                                                                                  \
     }
 SCATTER(scatter_floats, float, FLOATS)
 SCATTER(scatter_doubles, double, DOUBLES)
 SCATTER(scatter_whole, uint64_t, BLOCKS)
 
-#define READ_TILE(name, type, read_row, scatter)                                                                           \
+#define READ_TILE(name, type, read_row, scatter, change)                                                                           \
     void name(const struct apr_input *in, struct apr_window *w, uint64_t row, size_t h, uint64_t col, size_t wide,         \
               type *out)                                                                                                   \
     {                                                                                                                      \
@@ -312,13 +321,15 @@ SCATTER(scatter_whole, uint64_t, BLOCKS)
             } else {                                                                                                       \
                 n = side_by_side(in, row + i, h - i, col, wide, &p);                                                       \
                 scatter(in, w, &p, n, wide, out + i * wide);                                                               \
+                for (size_t r = i; in->view.nvalue > 0 && r < i + n; r++)                                                  \
+                    change(in, (row + r) * in->ncol + col, wide, out + r * wide);                                          \
             }                                                                                                              \
         }                                                                                                                  \
     }
 
-READ_TILE(apr_input_tile_floats, float, apr_input_floats, scatter_floats)
-READ_TILE(apr_input_tile_doubles, double, apr_input_doubles, scatter_doubles)
-READ_TILE(apr_input_tile_whole, uint64_t, apr_input_whole, scatter_whole)
+READ_TILE(apr_input_tile_floats, float, apr_input_floats, scatter_floats, change_floats)
+READ_TILE(apr_input_tile_doubles, double, apr_input_doubles, scatter_doubles, change_doubles)
+READ_TILE(apr_input_tile_whole, uint64_t, apr_input_whole, scatter_whole, change_none)
 
 /* As SCATTER, bit for bit. */
 #define SCATTER_BITS(name, type)                                                                                           \

@@ -28,14 +28,17 @@ static void add_view(struct apr_digest *d, const struct apr_view *v)
     add(d, shape, sizeof shape);
     for (unsigned i = 0; i < v->nstep; i++) {
         const struct apr_step *const s = &v->step[i];
-        const uint64_t step[] = { s->op, s->forward, s->nn, s->rows, s->cols };
+        const uint64_t step[] = { s->op, s->forward, s->nn, s->only, s->norder, s->rows, s->cols };
         add(d, step, sizeof step);
         add(d, s->n, apr_min(s->nn, APR_MAX_PARTS) * sizeof *s->n);
+        add(d, s->order, s->norder * sizeof *s->order);
     }
     for (unsigned i = 0; i < v->nvalue; i++) {
-        const uint64_t op[] = { v->value[i].op, v->value[i].forward };
+        const struct apr_change *const c = &v->value[i];
+        const uint64_t op[] = { c->op, c->forward, c->nn, c->only, c->at, c->rows, c->cols };
         add(d, op, sizeof op);
-        add(d, &v->value[i].value, sizeof v->value[i].value);
+        add(d, c->n, sizeof c->n);
+        add(d, c->by, sizeof c->by);
     }
 }
 

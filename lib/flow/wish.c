@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/fmath.h"
 #include "base/table.h"
+#include "family/chain.h"
 #include "family/missing.h"
 #include "family/stored.h"
 #include "model/format.h"
@@ -135,19 +136,6 @@ static enum apr_code describe_parts(struct wishing *g, const struct apr_tensor *
     return keep(g, text, from);
 }
 
-static size_t describe_chain(const struct apr_transform *chain, size_t n, char *text, size_t room, size_t at)
-{
-    for (size_t i = 0; i < n && at < room; i++) {
-        const struct apr_transform *const t = &chain[i];
-        at += (size_t)snprintf(text + at, room - at, "%s%s", at > 0 ? "+" : "", apr_op_word(t->op));
-        for (unsigned k = 0; k < t->nn && at < room; k++)
-            at += (size_t)snprintf(text + at, room - at, "%s%llu%s", k == 0 ? "(" : ",", (unsigned long long)t->n[k], k + 1 == t->nn ? ")" : "");
-        if (t->op == APR_OP_ADD && at < room)
-            at += (size_t)snprintf(text + at, room - at, "(%g)", t->value);
-    }
-    return at;
-}
-
 /* ---- one role of one layer ------------------------------------------------------------------------------------------ */
 
 /* A role in a layer, as it is stored and as it is wished for. */
@@ -157,6 +145,27 @@ struct task {
     size_t               nto;
     const char          *transform;
 };
+
+/* "rope_permute(4)" of output number `number`, or of all; NULL: as it is. */
+static enum apr_code describe_chains(struct wishing *g, const struct task *t, uint64_t number, const char **transform)
+{
+    char text[512] = "";
+    struct apr_bytes kept;
+    apr_chain_spell(t->of.chain, t->of.nchain, APR_ALL_PARTS, true, text, sizeof text);
+    apr_chain_spell(t->chain_to, t->nto, number, true, text, sizeof text);
+    *transform = NULL;
+    if (text[0] == 0)
+        return APR_OK;
+    APR_TRY(keep(g, text, &kept));
+    *transform = (const char *)kept.at;
+    return APR_OK;
+}
+
+/* Is something done to some of its outputs that is not to all? */
+static bool parts_differ(const struct task *t)
+{
+    return t->nto > 0 && t->chain_to[t->nto - 1].only > 0;
+}
 
 static enum apr_code check_part(const struct wishing *g, const struct task *t, size_t number)
 {
@@ -175,7 +184,6 @@ static enum apr_code check_part(const struct wishing *g, const struct task *t, s
 
 static enum apr_code prepare(struct wishing *g, struct task *t)
 {
-    char text[256];
     struct apr_error why;
     const bool told = apr_binding_shape(g->b, t->of.role, t->of.dim, &t->of.ndim);
     const bool chained = apr_binding_chain(g->b, t->of.role, t->of.dialect, t->of.chain, &t->of.nchain, &why) == APR_OK &&
@@ -190,13 +198,7 @@ static enum apr_code prepare(struct wishing *g, struct task *t)
     }
     if (!told)
         apr_stored_take_shape(&t->of);
-    size_t n = describe_chain(t->of.chain, t->of.nchain, text, sizeof text, 0);
-    n = describe_chain(t->chain_to, t->nto, text, sizeof text, n);
-    if (n > 0) {
-        struct apr_bytes kept;
-        APR_TRY(keep(g, text, &kept));
-        t->transform = (const char *)kept.at;
-    }
+    APR_TRY(describe_chains(g, t, APR_ALL_PARTS, &t->transform));
     for (size_t i = 0; i < t->of.n; i++)
         APR_TRY(check_part(g, t, i));
     return APR_OK;
@@ -213,7 +215,9 @@ static enum apr_code wish_part(struct wishing *g, const struct task *t, uint64_t
     struct apr_wish x = { .role = t->of.role, .transform = t->transform };
     struct apr_view view;
     struct apr_error why;
-    const unsigned part = g->to == APR_HF ? 0 : (unsigned)number;
+    const unsigned part = g->to == APR_HF && !apr_role_joined(t->of.role) ? 0 : (unsigned)number;
+    if (parts_differ(t))
+        APR_TRY(describe_chains(g, t, number, &x.transform));
     if (!apr_stored_other_shape(&t->of, t->chain_to, t->nto, number, x.dim, &x.ndim))
         return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->of.part[0]->name, ": its shape does not go through %s", t->transform);
     if (apr_stored_view(&t->of, t->chain_to, t->nto, number, &view, &why) != APR_OK)
@@ -226,7 +230,7 @@ static enum apr_code wish_part(struct wishing *g, const struct task *t, uint64_t
 
 static enum apr_code wish_role(struct wishing *g, struct task *t)
 {
-    uint64_t n = g->to == APR_HF ? 1 : t->of.role->known[g->to].n;
+    uint64_t n = g->to == APR_HF && !apr_role_joined(t->of.role) ? 1 : t->of.role->known[g->to].n;
     APR_TRY(prepare(g, t));
     if (g->to == APR_HF && apr_role_stacked(t->of.role) && !apr_binding_size(g->b, t->of.role->transform[0].n[0], &n))
         n = 0;

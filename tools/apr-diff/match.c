@@ -6,6 +6,7 @@
 #include "base/table.h"
 #include "diff.h"
 #include "family/bind.h"
+#include "family/chain.h"
 #include "model/format.h"
 #include "model/hf_config.h"
 #include "model/model.h"
@@ -87,15 +88,12 @@ static enum apr_code keep(struct matching *w, const char *text, const char **kep
     return *kept == NULL ? apr_no_memory(w->e) : APR_OK;
 }
 
-/* "rope_permute", "stack", "transpose+split_rows"; NULL when nothing is moved or changed. */
-static enum apr_code describe(struct matching *w, struct pair *p, const struct apr_transform *const chain[2], const size_t n[2])
+/* "rope_permute", "stack", "transpose+split_rows"; NULL when nothing is moved or changed. part: of which output of A's chain. */
+static enum apr_code describe(struct matching *w, struct pair *p, const struct apr_transform *const chain[2], const size_t n[2], uint64_t part)
 {
-    char text[256] = "";
-    for (int side = 0; side < 2; side++)
-        for (size_t i = 0; i < n[side]; i++) {
-            const size_t at = strlen(text);
-            snprintf(text + at, sizeof text - at, "%s%s", at > 0 ? "+" : "", apr_op_word(chain[side][i].op));
-        }
+    char text[512] = "";
+    apr_chain_spell(chain[0], n[0], part, false, text, sizeof text);
+    apr_chain_spell(chain[1], n[1], APR_ALL_PARTS, false, text, sizeof text);
     return text[0] == 0 ? APR_OK : keep(w, text, &p->transform);
 }
 
@@ -115,7 +113,7 @@ static bool huggingface_shape(const struct matching *w, const struct apr_role *r
                               enum apr_dialect dialect_b, uint64_t *dim, unsigned *ndim)
 {
     const struct apr_tensor *t = meaning_a->dialect == APR_HF ? a : dialect_b == APR_HF ? w->part[0] : NULL;
-    if (t == NULL)
+    if (t == NULL || (apr_role_joined(role) && meaning_a->dialect != dialect_b))
         return apr_binding_shape(w->binding[0], role, dim, ndim);
     memcpy(dim, t->dim, sizeof t->dim);
     *ndim = t->ndim;
@@ -201,22 +199,24 @@ static enum apr_code look_through(struct matching *w, struct pair *p, const stru
     unsigned ndim;
     const enum apr_dialect dialect_b = apr_binding_dialect(w->binding[1], role, meaning_a->layer);
     struct apr_error why;
-    if (apr_binding_chain(w->binding[0], role, meaning_a->dialect, chain_a, &length[0], &why) != APR_OK ||
-        apr_binding_chain(w->binding[1], role, dialect_b, chain_b, &length[1], &why) != APR_OK)
+    const bool checkpoints = meaning_a->dialect == APR_HF && dialect_b == APR_HF; /* a tensor met its like */
+    length[0] = length[1] = 0;
+    if (!checkpoints && (apr_binding_chain(w->binding[0], role, meaning_a->dialect, chain_a, &length[0], &why) != APR_OK ||
+                         apr_binding_chain(w->binding[1], role, dialect_b, chain_b, &length[1], &why) != APR_OK))
         return keep(w, why.text, &p->problem);
-    const uint64_t number = meaning_a->dialect == APR_HF ? 0 : meaning_a->part;
+    const uint64_t number = meaning_a->dialect == APR_HF && !apr_role_joined(role) ? meaning_a->expert : meaning_a->part;
     if (!huggingface_shape(w, role, p->a, meaning_a, dialect_b, dim, &ndim) || !shape_fits(p->a, chain_a, length[0], number, dim, ndim))
         return misshapen(w, p, role, p->a);
     for (size_t i = 0; i < n; i++)
-        if (!shape_fits(w->part[i], chain_b, length[1], dialect_b == APR_HF ? 0 : i, dim, ndim)) {
+        if (!shape_fits(w->part[i], chain_b, length[1], i, dim, ndim)) {
             p->b = w->part[i];
             return misshapen(w, p, role, w->part[i]);
         }
-    APR_TRY(describe(w, p, chain, length));
+    APR_TRY(describe(w, p, chain, length, number));
     if (length[0] + length[1] == 0)
         return APR_OK;
     struct apr_view *view, *own;
-    APR_TRY(have_views(w, p, n, meaning_a->dialect == APR_HF ? meaning_a->expert : meaning_a->part, &view, &own));
+    APR_TRY(have_views(w, p, n, number, &view, &own));
     const bool rows_of_a = length[0] == 0 && begins_with_rows(chain_b, length[1]);
     if (length[1] == 0 && begins_with_rows(chain_a, length[0]))
         p->left_out = dim[0] - chain_a[0].n[1];
