@@ -288,6 +288,22 @@ static enum apr_code are_intact(const struct compare *c, struct apr_error *e)
     return apr_model_intact(c->models->b, e);
 }
 
+/* The first rule that names the row's tensor or a part that it meets; those of all rows where there is none. */
+static enum apr_code bounds_of(const struct compare *c, const struct pair *p, const struct bounds **bounds, struct apr_error *e)
+{
+    size_t n;
+    const struct apr_tensor *const *const part = parts_met(p, &n);
+    const struct bounds *one;
+    *bounds = NULL;
+    for (size_t i = 0; i < n; i++) {
+        APR_TRY(find_rule(&c->o->rules, p->a->name, part[i]->name, &one, e));
+        if (one != NULL && (*bounds == NULL || one < *bounds))
+            *bounds = one;
+    }
+    *bounds = *bounds == NULL ? &c->o->bounds : *bounds;
+    return APR_OK;
+}
+
 static enum apr_code done(void *ctx, struct apr_pass *pass, size_t i, struct apr_error *e)
 {
     struct compare *c = ctx;
@@ -295,9 +311,7 @@ static enum apr_code done(void *ctx, struct apr_pass *pass, size_t i, struct apr
     const struct bounds *bounds;
     struct row r;
     fill_row(&r, pair);
-    APR_TRY(find_rule(&c->o->rules, pair->a->name, r.name_b, &bounds, e));
-    if (bounds == NULL)
-        bounds = &c->o->bounds;
+    APR_TRY(bounds_of(c, pair, &bounds, e));
     APR_TRY(are_intact(c, e));
     if (c->linear->undecodable)
         r.error = "the values of this dtype cannot be decoded";

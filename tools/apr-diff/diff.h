@@ -36,6 +36,7 @@ struct options {
  *   name       of its row: a's, but that of b for a placeholder of a head that A does not have
  *   b          the first of B's tensors
  *   view       NULL: b as it lies; else `own` is how a's own values change, and dim the shape that both have then
+ *   part       npart of B's tensors that p->view does not have, as where the two do not fit
  *   before     elements of A before the first that is compared; left_out: rows that only one side has
  *   transform  the transforms between the two, "rope_permute"; NULL for none
  *   problem    why the two cannot be compared although they belong together, or NULL */
@@ -43,13 +44,15 @@ struct pair {
     const struct apr_tensor *a, *b;
     struct apr_bytes         name;
     const struct apr_view   *view, *own;
+    const struct apr_tensor *const *part;
+    size_t                   npart;
     uint64_t                 dim[APR_MAX_DIMS], before, left_out;
     unsigned                 ndim;
     const char              *transform, *problem;
 };
 
-/* The parts of p->view that some element of a lies in: [*first, *first + n). */
-size_t parts_met(const struct pair *p, size_t *first);
+/* The parts of B that some element of a lies in: n of them from the pointer on. */
+const struct apr_tensor *const *parts_met(const struct pair *p, size_t *n);
 
 /* An unmatched tensor that does not fail the verdict, and why not. */
 struct excuse {

@@ -19,7 +19,7 @@ struct matching {
     const struct options *o;
     const struct apr_model *model[2];
     struct apr_binding   *binding[2];
-    bool                 *taken;        /* of B's tensors */
+    unsigned             *taken;        /* of B's tensors: by how many of A */
     struct apr_table      spelled;      /* B's tensors by their names as the family spells them; filled at its first use */
     const struct apr_tensor **part;     /* room for one role's tensors */
     struct apr_error     *e;
@@ -189,6 +189,18 @@ static enum apr_code keep_rows(struct pair *p, const struct apr_transform *rows,
 
 static bool begins_with_rows(const struct apr_transform *chain, size_t n) { return n > 0 && chain[0].op == APR_OP_ROWS; }
 
+/* A pair of several parts that cannot be compared names them all the same. */
+static enum apr_code keep_parts(struct matching *w, struct pair *p, size_t n)
+{
+    const struct apr_tensor **part = apr_arena_alloc(&w->m->arena, n * sizeof *part);
+    if (part == NULL)
+        return apr_no_memory(w->e);
+    memcpy(part, w->part, n * sizeof *part);
+    p->part = part;
+    p->npart = n;
+    return APR_OK;
+}
+
 /* Fills p->view: B's `n` tensors of the role, in w->part, in the order of A. */
 static enum apr_code look_through(struct matching *w, struct pair *p, const struct apr_role *role, const struct apr_meaning *meaning_a, size_t n)
 {
@@ -246,7 +258,7 @@ static enum apr_code begin_pair(struct matching *w, const struct apr_tensor *t, 
     bool yes;
     *p = NULL;
     for (size_t i = 0; i < n; i++)
-        w->taken[w->part[i] - w->model[1]->tensor] = true;
+        w->taken[w->part[i] - w->model[1]->tensor]++;
     APR_TRY(wanted(w, t->name, w->part, n, &yes));
     if (!yes)
         return APR_OK;
@@ -266,6 +278,19 @@ static size_t parts_of_b(const struct matching *w, const struct apr_meaning *mea
     return apr_binding_parts(w->binding[1], role, meaning->layer, w->part, MOST_TENSORS_OF_A_ROLE);
 }
 
+/* Of several parts that a view may meet it meets one: the pair is with that one. */
+static void leave_others(struct matching *w, struct pair *p, size_t n)
+{
+    size_t met;
+    const struct apr_tensor *const *const part = parts_met(p, &met);
+    if (met == n)
+        return;
+    p->b = part[0];
+    for (size_t i = 0; i < n; i++)
+        if (w->part[i] != p->b)
+            w->taken[w->part[i] - w->model[1]->tensor]--;
+}
+
 /* Pairs t of A with B's tensors of the role, when B has them all; *found says so. */
 static enum apr_code pair_role(struct matching *w, const struct apr_tensor *t, const struct apr_meaning *meaning, const struct apr_role *role,
                                bool *found)
@@ -279,7 +304,13 @@ static enum apr_code pair_role(struct matching *w, const struct apr_tensor *t, c
     bool shared = false;
     if (p != NULL && n == 1 && is_vocabulary(role))
         APR_TRY(share_rows_of(w, p, &shared));
-    return p == NULL || shared ? APR_OK : look_through(w, p, role, meaning, n);
+    if (p == NULL || shared)
+        return APR_OK;
+    APR_TRY(look_through(w, p, role, meaning, n));
+    if (p->view == NULL)
+        return n > 1 ? keep_parts(w, p, n) : APR_OK;
+    leave_others(w, p, n);
+    return APR_OK;
 }
 
 /* ---- experts, fused or not ------------------------------------------------------------------------------------------- */
@@ -516,7 +547,7 @@ static enum apr_code match_all(struct matching *w)
         const struct apr_tensor *t = &a->tensor[i], *match = apr_model_find(b, t->name);
         if (match == NULL)
             continue;
-        w->taken[match - b->tensor] = true;
+        w->taken[match - b->tensor]++;
         nsame++;
         bool yes;
         APR_TRY(apr_patterns_want(w->o->selection.filter, t->name, &yes, w->e));
@@ -534,7 +565,7 @@ static enum apr_code match_all(struct matching *w)
         if (apr_model_find(b, a->tensor[i].name) == NULL)
             APR_TRY(match_a(w, &a->tensor[i]));
     for (size_t i = 0; i < b->ntensor; i++)
-        if (!w->taken[i])
+        if (w->taken[i] == 0)
             APR_TRY(match_b(w, &b->tensor[i]));
     return APR_OK;
 }
@@ -552,18 +583,16 @@ static enum apr_code mind_unmatched(const struct matching *w, int side, struct a
     return APR_OK;
 }
 
-size_t parts_met(const struct pair *p, size_t *first)
+const struct apr_tensor *const *parts_met(const struct pair *p, size_t *n)
 {
     const struct apr_view *v = p->view;
-    *first = 0;
-    for (unsigned i = 0; v != NULL && i < v->nstep; i++) {
-        const struct apr_step *s = &v->step[i];
-        if (s->forward ? s->op == APR_OP_SPLIT_ROWS || s->op == APR_OP_SPLIT_COLS || s->op == APR_OP_MLA_SPLIT : s->op == APR_OP_STACK)
-            return v->npart;
-    }
-    if (v != NULL)
-        *first = apr_min(apr_view_place(v, 0).part, v->npart - 1);
-    return 1;
+    *n = v == NULL && p->npart > 0 ? p->npart : 1;
+    if (v == NULL)
+        return p->npart > 0 ? p->part : &p->b;
+    for (unsigned i = 0; i < v->nstep && *n == 1; i++)
+        if (v->step[i].forward ? apr_op_splits(v->step[i].op) : v->step[i].op == APR_OP_STACK)
+            *n = v->npart;
+    return *n > 1 ? v->part : v->part + apr_min(apr_view_place(v, 0).part, v->npart - 1);
 }
 
 static int by_name(const void *a, const void *b) { return apr_bytes_compare(*(const struct apr_bytes *)a, *(const struct apr_bytes *)b); }

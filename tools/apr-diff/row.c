@@ -112,14 +112,14 @@ static void write_parts(struct apr_out *j, const struct row *r)
             apr_out_raw(j, keys[i], r->parts_raw[i]);
     if (r->pair == NULL)
         return;
-    size_t first;
-    const size_t n = parts_met(r->pair, &first);
+    size_t n;
+    const struct apr_tensor *const *const part = parts_met(r->pair, &n);
     apr_out_open(j, keys[0], '[');
     apr_out_bytes(j, NULL, r->pair->a->name);
     apr_out_close(j, ']');
     apr_out_open(j, keys[1], '[');
-    for (size_t i = first; i < first + n; i++)
-        apr_out_bytes(j, NULL, r->pair->view == NULL ? r->pair->b->name : r->pair->view->part[i]->name);
+    for (size_t i = 0; i < n; i++)
+        apr_out_bytes(j, NULL, part[i]->name);
     apr_out_close(j, ']');
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "diff.h"
+#include "model/json.h"
 #include "ui/block_json.h"
 
 /* ---- columns -------------------------------------------------------------------------------------------------------- */
@@ -136,6 +137,40 @@ static const char *spell_short(double v, char *text, size_t room)
     return text;
 }
 
+#define MOST_PARTS 8u /* that are named; of a stack only the first is */
+
+/* What else of B the row meets, of n parts. */
+static void note_more(struct notes *n, size_t nparts)
+{
+    char count[32];
+    snprintf(count, sizeof count, "%zu more", nparts - 1);
+    if (nparts > MOST_PARTS)
+        note(n, "+ ", apr_text(count));
+}
+
+static void note_parts(struct notes *n, const struct row *r)
+{
+    size_t nparts;
+    const struct apr_tensor *const *const part = parts_met(r->pair, &nparts);
+    for (size_t i = 1; i < nparts && nparts <= MOST_PARTS; i++)
+        note(n, "+ ", part[i]->name);
+    note_more(n, nparts);
+}
+
+/* The same of a row that a share had. */
+static void note_raw_parts(struct notes *n, const struct row *r)
+{
+    struct apr_error ignored;
+    json_t *list;
+    if (r->parts_raw[1].n == 0 || apr_json_load(&list, r->parts_raw[1], 0, &ignored) != APR_OK)
+        return;
+    const size_t nparts = json_array_size(list);
+    for (size_t i = 1; i < nparts && nparts <= MOST_PARTS; i++)
+        note(n, "+ ", (struct apr_bytes){ (const unsigned char *)json_string_value(json_array_get(list, i)), json_string_length(json_array_get(list, i)) });
+    note_more(n, nparts);
+    json_decref(list);
+}
+
 static void print_notes(FILE *to, const struct form *f, size_t at, const struct row *r)
 {
     struct notes n = { to, f, at };
@@ -143,6 +178,10 @@ static void print_notes(FILE *to, const struct form *f, size_t at, const struct 
     const char *const why[] = { r->transform, r->error, r->problem };
     if (!apr_bytes_equal(r->name, r->name_b) && (f->total == 0 || at + 4 + apr_columns(r->name_b) <= f->total))
         note(&n, "= ", r->name_b);
+    if (r->pair != NULL)
+        note_parts(&n, r);
+    else
+        note_raw_parts(&n, r);
     if (r->layout == LAYOUT_INCOMPATIBLE || r->layout == LAYOUT_RESHAPED)
         note(&n, r->layout == LAYOUT_RESHAPED ? "reshaped from " : "against ", apr_text(apr_spell_shape(r->dim_b, r->ndim_b, shape)));
     else if (r->layout != LAYOUT_SAME)
