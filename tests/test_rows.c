@@ -21,7 +21,8 @@ static uint64_t any(uint64_t from, uint64_t to)
 
 /* ---- the formulas ------------------------------------------------------------------------------------------------- */
 
-/* Arrays of one side. An element is the number that it has on the HuggingFace side: tensor * count + index. */
+/* Arrays of one side. An element is the number that it has on the HuggingFace side: tensor * count + index; NONE: it has none there. */
+#define NONE UINT32_MAX
 struct side {
     size_t n;
     struct array {
@@ -62,6 +63,59 @@ static struct side huggingface(size_t n, const uint64_t *dim, unsigned ndim)
     return s;
 }
 
+static bool is_split(enum apr_op op)
+{
+    return op == APR_OP_SPLIT_ROWS || op == APR_OP_SPLIT_COLS || op == APR_OP_CONCAT_ROWS || op == APR_OP_CONCAT_COLS;
+}
+
+/* Where row p of `rows` comes from, of those ops that move rows of a batch: sought by walking HuggingFace's groups in their order. */
+static uint64_t source_row(const struct apr_transform *t, uint64_t rows, uint64_t p)
+{
+    const uint64_t *n = t->n;
+    if (t->op == APR_OP_ORDER || t->op == APR_OP_ORDER_COLS)
+        return t->order[p / n[0]] * n[0] + p % n[0];
+    if (t->op == APR_OP_UNGROUP) {
+        uint64_t at = 0, before = 0;
+        for (unsigned i = 1; i < t->nn; before += n[i++])
+            for (uint64_t g = 0; g < n[0]; g++)
+                for (uint64_t j = 0; j < n[i]; j++, at++)
+                    if (at == p)
+                        return g * (rows / n[0]) + before + j;
+    }
+    uint64_t at = n[2];
+    for (uint64_t k = 0; p >= n[2] && k < (rows - n[2]) / n[0] / n[1]; k++)
+        for (uint64_t g = 0; g < n[0]; g++)
+            for (uint64_t j = 0; j < n[1]; j++, at++)
+                if (at == p)
+                    return n[2] + g * ((rows - n[2]) / n[0]) + k * n[1] + j;
+    return p;
+}
+
+static bool moves_rows(enum apr_op op)
+{
+    return op == APR_OP_REGROUP || op == APR_OP_UNGROUP || op == APR_OP_ORDER || op == APR_OP_REGROUP_COLS || op == APR_OP_ORDER_COLS;
+}
+
+static void formula_of_rows(const struct apr_transform *t, const struct array *hf, struct array *g)
+{
+    const bool cols = t->op == APR_OP_REGROUP_COLS || t->op == APR_OP_ORDER_COLS;
+    const unsigned at = cols || hf->ndim == 1 ? hf->ndim - 1 : hf->ndim - 2;
+    const uint64_t rows = hf->dim[at], inner = at == hf->ndim - 1 ? 1 : hf->dim[hf->ndim - 1];
+    for (uint64_t b = 0; b < hf->count / (rows * inner); b++)
+        for (uint64_t r = 0; r < rows; r++)
+            for (uint64_t c = 0; c < inner; c++)
+                g->id[(b * rows + r) * inner + c] = hf->id[(b * rows + source_row(t, rows, r)) * inner + c];
+}
+
+static void formula_of_padding(uint64_t padded, const struct array *hf, struct array *g)
+{
+    const uint64_t rows = hf->ndim == 1 ? hf->dim[0] : hf->dim[hf->ndim - 2], inner = hf->ndim == 1 ? 1 : hf->dim[hf->ndim - 1];
+    for (uint64_t b = 0; b < hf->count / (rows * inner); b++)
+        for (uint64_t r = 0; r < padded; r++)
+            for (uint64_t c = 0; c < inner; c++)
+                g->id[(b * padded + r) * inner + c] = r < rows ? hf->id[(b * rows + r) * inner + c] : NONE;
+}
+
 /* gguf[..] = hf[..], one transform. */
 static struct side formula(const struct apr_transform *t, const struct side *in)
 {
@@ -79,9 +133,10 @@ static struct side formula(const struct apr_transform *t, const struct side *in)
                 g->id[x * hf->count + i] = in->a[x].id[i];
         return out;
     }
-    if (t->op == APR_OP_SPLIT_ROWS || t->op == APR_OP_SPLIT_COLS) {
-        const unsigned at = t->op == APR_OP_SPLIT_COLS || hf->ndim == 1 ? hf->ndim - 1 : hf->ndim - 2;
-        const uint64_t whole = hf->dim[at], inner = t->op == APR_OP_SPLIT_COLS || hf->ndim == 1 ? 1 : C,
+    if (is_split(t->op)) {
+        const bool cols = t->op == APR_OP_SPLIT_COLS || t->op == APR_OP_CONCAT_COLS;
+        const unsigned at = cols || hf->ndim == 1 ? hf->ndim - 1 : hf->ndim - 2;
+        const uint64_t whole = hf->dim[at], inner = cols || hf->ndim == 1 ? 1 : C,
                        outer = hf->count / (whole * inner);
         uint64_t before = 0;
         for (unsigned k = 0; k < t->nn; before += n[k++]) {
@@ -122,8 +177,15 @@ static struct side formula(const struct apr_transform *t, const struct side *in)
     }
     if (t->op == APR_OP_RESHAPE)
         memcpy(dim, n, (ndim = t->nn) * sizeof *dim);
+    if (t->op == APR_OP_PAD_ROWS)
+        dim[ndim < 2 ? 0 : ndim - 2] = n[0];
     struct array *g = side_add(&out, dim, ndim);
-    memcpy(g->id, hf->id, g->count * sizeof *g->id);
+    if (t->op == APR_OP_PAD_ROWS)
+        formula_of_padding(n[0], hf, g);
+    else
+        memcpy(g->id, hf->id, g->count * sizeof *g->id);
+    if (moves_rows(t->op))
+        formula_of_rows(t, hf, g);
     if (t->op == APR_OP_ROPE_PERMUTE) {
         const uint64_t d = R / n[0];
         for (uint64_t h = 0; h < n[0]; h++)
@@ -165,9 +227,15 @@ static struct side formulas(const struct apr_transform *t, size_t n, size_t nhf,
 {
     struct side s = huggingface(nhf, dim, ndim);
     for (size_t i = 0; i < n; i++) {
-        struct side next = formula(&t[i], &s);
-        side_free(&s);
-        s = next;
+        struct side one = { .n = 1 };
+        if (t[i].only > 0)
+            one.a[0] = s.a[t[i].only - 1];
+        struct side next = formula(&t[i], t[i].only > 0 ? &one : &s);
+        side_free(t[i].only > 0 ? &one : &s);
+        if (t[i].only > 0)
+            s.a[t[i].only - 1] = next.a[0];
+        else
+            s = next;
     }
     return s;
 }
@@ -185,6 +253,66 @@ static void shape_of(struct chain *c, unsigned ndim, uint64_t a, uint64_t b, uin
 {
     memcpy(c->dim, (const uint64_t[]){ a, b, d }, 3 * sizeof *c->dim);
     c->ndim = ndim;
+}
+
+/* A random order of up to 7 blocks, which the next call makes another. */
+static void random_order(struct apr_transform *t)
+{
+    static uint32_t order[14];
+    t->norder = (unsigned)any(1, 7);
+    for (uint32_t i = 0; i < t->norder; i++)
+        order[i] = i;
+    for (uint32_t i = 0; i < t->norder; i++) {
+        const uint64_t k = any(i, t->norder - 1);
+        const uint32_t row = order[i];
+        order[i] = order[k];
+        order[k] = row;
+    }
+    for (uint32_t i = 0; i < t->norder; i++)
+        order[t->norder + order[i]] = i;
+    t->order = order;
+}
+
+/* The rows of an op of those that move rows of a batch, or pad them, with random numbers. */
+static uint64_t random_rows(struct apr_transform *t, uint64_t size)
+{
+    uint64_t rows = any(1, 9);
+    switch (t->op) {
+    case APR_OP_ORDER:
+    case APR_OP_ORDER_COLS:
+        random_order(t);
+        t->n[t->nn++] = size * any(1, 3);
+        return t->norder * t->n[0];
+    case APR_OP_UNGROUP:
+        t->n[0] = any(1, 4);
+        for (rows = 0, t->nn = 1; t->nn < 4; t->nn++)
+            rows += t->n[t->nn] = any(1, 4);
+        return t->n[0] * rows;
+    case APR_OP_PAD_ROWS:
+        t->n[t->nn++] = rows + any(0, 5);
+        return rows;
+    default:
+        t->nn = 3;
+        memcpy(t->n, (const uint64_t[]){ any(1, 4), size * any(1, 3), any(0, 1) * size * any(0, 5) }, 3 * sizeof *t->n);
+        return t->n[2] + t->n[0] * t->n[1] * any(1, 4);
+    }
+}
+
+/* Behind a split of rows: some parts go their own way. */
+static void random_parts(struct chain *c, uint64_t rows[3])
+{
+    static const enum apr_op ops[] = { APR_OP_REGROUP, APR_OP_UNGROUP, APR_OP_PAD_ROWS, APR_OP_ORDER, APR_OP_TRANSPOSE };
+    bool ordered = false;
+    for (unsigned k = 0; k < 3; k++) {
+        struct apr_transform *const t = &c->t[c->n];
+        *t = (struct apr_transform){ .op = ops[any(0, 3)], .only = k + 1 };
+        rows[k] = any(1, 6);
+        if (any(0, 2) == 0 || (t->op == APR_OP_ORDER && ordered))
+            continue;
+        ordered |= t->op == APR_OP_ORDER;
+        rows[k] = random_rows(t, 1);
+        c->n++;
+    }
 }
 
 /* One op on a shape that it fits, of odd sizes; columns are a multiple of `cols`. */
@@ -220,19 +348,46 @@ static struct chain random_chain(enum apr_op op, uint64_t cols)
             c.dim[0] *= cols;
         }
         break;
+    case APR_OP_REGROUP:
+    case APR_OP_UNGROUP:
+    case APR_OP_ORDER:
+    case APR_OP_PAD_ROWS: {
+        const uint64_t rows = random_rows(t, 1);
+        if (cols == 1 && any(0, 2) == 0)
+            shape_of(&c, 1, rows, 0, 0);
+        else if (any(0, 1))
+            shape_of(&c, 3, any(1, 3), rows, w);
+        else
+            shape_of(&c, 2, rows, w, 0);
+        if (c.ndim == 2 && any(0, 1)) { /* of a matrix that is turned first */
+            c.t[1] = *t;
+            c.t[0] = (struct apr_transform){ .op = APR_OP_TRANSPOSE };
+            shape_of(&c, 2, w, rows, 0);
+            c.n = 2;
+        }
+        break;
+    }
+    case APR_OP_REGROUP_COLS:
+    case APR_OP_ORDER_COLS:
+        shape_of(&c, 2, r, random_rows(t, cols), 0);
+        break;
     case APR_OP_SPLIT_ROWS:
-    case APR_OP_SPLIT_COLS: {
-        const bool wide = op == APR_OP_SPLIT_COLS;
-        uint64_t whole = 0;
+    case APR_OP_SPLIT_COLS:
+    case APR_OP_CONCAT_ROWS:
+    case APR_OP_CONCAT_COLS: {
+        const bool wide = op == APR_OP_SPLIT_COLS || op == APR_OP_CONCAT_COLS;
+        uint64_t whole = 0, sizes[3];
+        if (op == APR_OP_SPLIT_ROWS)
+            random_parts(&c, sizes);
         for (t->nn = 0; t->nn < 3; t->nn++)
-            whole += t->n[t->nn] = any(1, 6) * (wide ? cols : 1);
+            whole += t->n[t->nn] = op == APR_OP_SPLIT_ROWS ? sizes[t->nn] : any(1, 6) * (wide ? cols : 1);
         if (cols == 1 && any(0, 2) == 0)
             shape_of(&c, 1, whole, 0, 0);
         else if (any(0, 1))
             shape_of(&c, 3, any(1, 3), wide ? r : whole, wide ? whole : w);
         else
             shape_of(&c, 2, wide ? r : whole, wide ? whole : w, 0);
-        if (c.ndim == 2 && any(0, 1)) { /* as of a Conv1D matrix: turned, then cut along the other side */
+        if (c.ndim == 2 && c.n == 1 && any(0, 1)) { /* as of a Conv1D matrix: turned, then cut along the other side */
             c.t[1] = *t;
             c.t[1].op = wide ? APR_OP_SPLIT_ROWS : APR_OP_SPLIT_COLS;
             c.t[0] = (struct apr_transform){ .op = APR_OP_TRANSPOSE };
@@ -342,7 +497,7 @@ static void places_are_right(const char *what, const struct apr_view *v, const s
                              (unsigned long long)index, (unsigned long long)p.part);
                 continue;
             }
-            for (size_t k = 0; lost && k < from->n; k++)
+            for (size_t k = 0; lost && to->id[e + i] != NONE && k < from->n; k++)
                 for (uint64_t j = 0; lost && j < from->a[k].count; j++)
                     lost = from->a[k].id[j] != to->id[e + i];
             if (!lost)
@@ -388,6 +543,51 @@ static void both_ways_each_transform_is_its_formula(void **state)
     }
 }
 
+/* Twelve rows, as numpy has them: reshape and swapaxes, slices put behind each other, rows by their numbers. */
+static void twelve_rows_lie_as_numpy_lays_them(void **state)
+{
+    (void)state;
+    const uint32_t order[] = { 2, 0, 1, 1, 2, 0 };
+    const struct { struct apr_transform t; uint64_t gguf[12]; } rows[] = {
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3 } }, { 0, 1, 2, 6, 7, 8, 3, 4, 5, 9, 10, 11 } },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 3, 1 } }, { 0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11 } },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 6, 1 } }, { 0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11 } },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 1, 4 } }, { 0, 1, 2, 3, 4, 8, 5, 9, 6, 10, 7, 11 } },
+        { { .op = APR_OP_UNGROUP, .nn = 4, .n = { 2, 1, 3, 2 } }, { 0, 6, 1, 2, 3, 7, 8, 9, 4, 5, 10, 11 } },
+        { { .op = APR_OP_ORDER, .nn = 1, .n = { 4 }, .norder = 3, .order = order }, { 8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6, 7 } },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++)
+        for (uint64_t cols = 1; cols < 4; cols += 2) {
+            struct chain c = { .t = { rows[i].t }, .n = 1, .ndim = 2, .dim = { 12, cols } };
+            const struct apr_view back = view_of(NULL, 1, 0, &c, false), forth = view_of(NULL, 1, 0, &c, true);
+            for (uint64_t e = 0; e < 12 * cols; e++) {
+                const uint64_t from = rows[i].gguf[e / cols] * cols + e % cols;
+                assert_int_equal(apr_view_place(&back, e).index, from);
+                assert_int_equal(apr_view_place(&forth, from).index, e);
+            }
+        }
+}
+
+/* So rows of blocks are moved whole, and many at a time. */
+static void rows_that_stay_together_are_one_run(void **state)
+{
+    (void)state;
+    const uint32_t order[] = { 1, 2, 3, 0, 3, 0, 1, 2 };
+    const struct { struct apr_transform t; uint64_t e, run; } rows[] = {
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3 } }, 0, 3 * 64 },        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3 } }, 70, 3 * 64 - 70 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 1, 8 } }, 0, 8 * 64 },     { { .op = APR_OP_REGROUP, .nn = 3, .n = { 1, 3 } }, 0, UINT64_MAX },
+        { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 2, 2, 4 } }, 0, 2 * 64 },     { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 2, 2, 4 } }, 4 * 64, 4 * 64 },
+        { { .op = APR_OP_ORDER, .nn = 1, .n = { 3 }, .norder = 4, .order = order }, 0, 9 * 64 },
+        { { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 16 } }, 0, 12 * 64 },        { { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 16 } }, 12 * 64, 4 * 64 },
+        { { .op = APR_OP_REGROUP_COLS, .nn = 3, .n = { 2, 8 } }, 8, 8 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const struct chain c = { .t = { rows[i].t }, .n = 1, .ndim = 2, .dim = { 12, 64 } };
+        const struct apr_view back = view_of(NULL, 1, 0, &c, false);
+        assert_int_equal(apr_view_place(&back, rows[i].e).run, rows[i].run);
+    }
+}
+
 /* Forward and then the inverse: HuggingFace's order again, but for rows that were cut off. */
 static void there_and_back_is_the_identity(void **state)
 {
@@ -399,7 +599,7 @@ static void there_and_back_is_the_identity(void **state)
         for (size_t k = 0; k < hf.n; k++) {
             struct apr_view v = view_of(NULL, hf.n, k, &c, true);
             struct apr_error e;
-            if (c.n > 2 || apr_view_back(&v, c.t, c.n, c.dim, c.ndim, &e) != APR_OK)
+            if (c.n > 3 || apr_view_back(&v, c.t, c.n, c.dim, c.ndim, &e) != APR_OK)
                 continue;
             for (uint64_t i = 0; i < hf.a[k].count; i++) {
                 const struct apr_place p = apr_view_place(&v, i);
@@ -424,12 +624,18 @@ static void there_and_back_is_the_identity(void **state)
 static void chains_of_two_models_compose(void **state)
 {
     (void)state;
-    static const struct apr_transform one[] = {
+    const struct apr_transform one[] = {
         { .op = APR_OP_ROPE_PERMUTE, .nn = 1, .n = { 2 } },        { .op = APR_OP_TRANSPOSE },
         { .op = APR_OP_QKV_NEOX, .nn = 1, .n = { 2 } },            { .op = APR_OP_QKV_FALCON, .nn = 2, .n = { 4, 1 } },
         { .op = APR_OP_SPLIT_ROWS, .nn = 3, .n = { 5, 6, 1 } },    { .op = APR_OP_SPLIT_COLS, .nn = 2, .n = { 4, 5 } },
         { .op = APR_OP_MLA_SPLIT, .nn = 3, .n = { 3, 3, 1 } },     { .op = APR_OP_ROWS, .nn = 2, .n = { 2, 7 } },
         { .op = APR_OP_RESHAPE, .nn = 3, .n = { 4, 3, 9 } },       { .op = APR_OP_STACK, .nn = 1, .n = { 1 } },
+        { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3, 0 } },       { .op = APR_OP_REGROUP, .nn = 3, .n = { 4, 1, 4 } },
+        { .op = APR_OP_REGROUP_COLS, .nn = 3, .n = { 3, 1, 0 } },  { .op = APR_OP_UNGROUP, .nn = 4, .n = { 2, 1, 3, 2 } },
+        { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 15 } },           { .op = APR_OP_CONCAT_ROWS, .nn = 2, .n = { 5, 7 } },
+        { .op = APR_OP_CONCAT_COLS, .nn = 2, .n = { 8, 1 } },
+        { .op = APR_OP_ORDER, .nn = 1, .n = { 4 }, .norder = 3, .order = (const uint32_t[]){ 2, 0, 1, 1, 2, 0 } },
+        { .op = APR_OP_ORDER_COLS, .nn = 1, .n = { 3 }, .norder = 3, .order = (const uint32_t[]){ 1, 2, 0, 2, 0, 1 } },
     };
     const uint64_t dim[APR_MAX_DIMS] = { 12, 9 };
     for (size_t a = 0; a < APR_LENGTH(one); a++)
@@ -463,9 +669,10 @@ static double *expected(const struct array *to, const struct side *from, const s
     assert_true(by_id != NULL && out != NULL);
     for (size_t p = 0; p < from->n; p++)
         for (uint64_t i = 0; i < from->a[p].count; i++)
-            apr_read_doubles(k, &s->t[p], i, 1, &by_id[from->a[p].id[i]]);
+            if (from->a[p].id[i] != NONE)
+                apr_read_doubles(k, &s->t[p], i, 1, &by_id[from->a[p].id[i]]);
     for (uint64_t i = 0; i < to->count; i++)
-        out[i] = by_id[to->id[i]];
+        out[i] = to->id[i] == NONE ? 0 : by_id[to->id[i]];
     free(by_id);
     return out;
 }
@@ -632,6 +839,114 @@ static void values_change_forwards_and_back_in_f32(void **state)
     side_free(&side);
 }
 
+/* Six rows of two columns in groups of 2, 3 and 1 rows, times 0.3, 0.7 and 1.1 as numpy has it in f32; in the order of the GGUF, which
+ * regroups them before or behind that. */
+static void rows_are_scaled_where_they_lie(void **state)
+{
+    (void)state;
+    static const float w[] = { 1, 3, 7, -2.5f, 0.1f, 5 };
+    static const float scaled[] = { 0.30000001192092896f, 0.9000000357627869f, 4.900000095367432f, -1.75f, 0.07000000029802322f, 5.5f };
+    static const float again[] = { 1, 3, 7.000000476837158f, -2.5f, 0.10000000149011612f, 5 };
+    static const unsigned row_of[] = { 0, 3, 1, 4, 2, 5 }; /* numpy: arange(6).reshape(2, 3).T */
+    const struct apr_transform scale = { .op = APR_OP_SCALE, .nn = 3, .n = { 2, 3, 1 }, .by = { 0.3, 0.7, 1.1 } };
+    const struct apr_transform moves = { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 1, 0 } };
+    struct side side = huggingface(1, (const uint64_t[]){ 6, 2 }, 2);
+    struct stored *s = store(&side, &apr_dtypes[APR_F32]);
+    float copy[12], out[12], tile[12];
+    double doubles[12];
+    const struct chain c = { .t = { scale, moves }, .n = 2, .dim = { 6, 2 }, .ndim = 2 };
+    s->t[0].data.at = (const unsigned char *)copy;
+    for (size_t i = 0; i < 12; i++)
+        copy[i] = w[i / 2];
+    struct apr_input in = changed_by(&c, s, false);
+    apr_input_floats(&in, NULL, 0, 12, out);
+    apr_input_tile_floats(&in, NULL, 0, 6, 0, 2, tile);
+    apr_input_doubles(&in, NULL, 1, 11, doubles);
+    for (size_t i = 0; i < 12; i++) {
+        assert_true(out[i] == scaled[row_of[i / 2]] && tile[i] == out[i]);
+        assert_true(i == 0 || doubles[i - 1] == (double)out[i]);
+    }
+    memcpy(copy, out, sizeof out);
+    in = changed_by(&c, s, true);
+    apr_input_floats(&in, NULL, 0, 12, out);
+    for (size_t i = 0; i < 12; i++)
+        assert_true(out[i] == again[i / 2]);
+    const struct chain after = { .t = { moves, scale }, .n = 2, .dim = { 6, 2 }, .ndim = 2 };
+    for (size_t i = 0; i < 12; i++)
+        copy[i] = w[i / 2];
+    in = changed_by(&after, s, false);
+    apr_input_floats(&in, NULL, 0, 12, out);
+    for (size_t i = 0; i < 12; i++)
+        assert_true(out[i] == w[row_of[i / 2]] * (i < 4 ? 0.3f : i < 10 ? 0.7f : 1.1f));
+    stored_free(s);
+    side_free(&side);
+}
+
+/* Of rows that are split one part alone is changed, and rows that are added are 0 whatever is done before. */
+static void a_part_alone_is_changed_and_what_is_added_is_zero(void **state)
+{
+    (void)state;
+    const struct apr_transform split = { .op = APR_OP_SPLIT_ROWS, .nn = 2, .n = { 2, 4 } };
+    const struct apr_transform add = { .op = APR_OP_ADD, .only = 2, .by = { 10 } }, exps = { .op = APR_OP_NEG_EXP };
+    const struct apr_transform pad = { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 8 } };
+    struct side side = huggingface(1, (const uint64_t[]){ 6 }, 1);
+    struct stored *s = store(&side, &apr_dtypes[APR_F32]);
+    const struct chain parts = { .t = { split, add }, .n = 2, .dim = { 6 }, .ndim = 1 };
+    const struct chain padded = { .t = { exps, pad }, .n = 2, .dim = { 6 }, .ndim = 1 };
+    float w[6] = { 1, 2, 3, 4, 5, 6 }, out[8];
+    const struct apr_kernels *k = apr_kernels_for(APR_SCALAR);
+    s->t[0].data.at = (const unsigned char *)w;
+    for (unsigned part = 0; part < 2; part++) {
+        const struct apr_view v = view_of(s->part, 1, part, &parts, false);
+        const struct apr_input in = apr_input_through(k, &s->m, &v, split.n + part, 1);
+        apr_input_floats(&in, NULL, 0, (size_t)split.n[part], out);
+        assert_int_equal(v.nvalue, part);
+        for (unsigned i = 0; i < split.n[part]; i++)
+            assert_true(out[i] == w[2 * part + i] + (part == 0 ? 0 : 10));
+    }
+    struct apr_view v = view_of(s->part, 1, 0, &padded, false);
+    const struct apr_input in = apr_input_through(k, &s->m, &v, pad.n, 1);
+    apr_input_floats(&in, NULL, 0, 8, out);
+    for (unsigned i = 0; i < 8; i++)
+        assert_true(out[i] == (i < 6 ? (float)-exp((double)w[i]) : 0));
+    s->t[1] = s->t[0]; /* both parts again, whole: HuggingFace's is the sum less what was added to the second */
+    s->t[0].count = s->t[0].row = s->t[0].dim[0] = 2;
+    s->t[1].count = s->t[1].row = s->t[1].dim[0] = 4;
+    s->t[1].data.at += 2 * sizeof *w;
+    v = view_of((const struct apr_tensor *const[]){ &s->t[0], &s->t[1] }, 2, 0, &parts, true);
+    const struct apr_input whole = apr_input_through(k, &s->m, &v, parts.dim, 1);
+    apr_input_floats(&whole, NULL, 0, 6, out);
+    for (unsigned i = 0; i < 6; i++)
+        assert_true(out[i] == w[i] - (i < 2 ? 0 : 10));
+    stored_free(s);
+    side_free(&side);
+}
+
+static void scales_of_rows_are_exchanged_only_where_they_stand_first(void **state)
+{
+    (void)state;
+    const struct apr_transform scale = { .op = APR_OP_SCALE, .nn = 2, .n = { 2, 4 }, .by = { 2, 3 } }, one = { .op = APR_OP_SCALE, .by = { 1 } };
+    const struct apr_transform moves = { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 1, 0 } };
+    const struct apr_transform first[] = { scale, moves }, last[] = { moves, scale };
+    const uint64_t dim[APR_MAX_DIMS] = { 6, 2 };
+    struct apr_error e;
+    struct apr_view b = apr_view_of(NULL, 1, 0), own = b;
+    assert_int_equal(apr_view_forth(&b, first, 2, dim, 2, &e), APR_OK);
+    apr_view_exchange(&b, &own);
+    assert_true(b.nvalue == 0 && own.nvalue == 1 && own.value[0].forward && own.value[0].at == 0);
+    b = own = apr_view_of(NULL, 1, 0);
+    assert_int_equal(apr_view_forth(&b, last, 2, dim, 2, &e), APR_OK);
+    apr_view_exchange(&b, &own);
+    assert_true(b.nvalue == 1 && own.nvalue == 0);
+    b = apr_view_of(NULL, 1, 0); /* the step must stay that the scale stands behind */
+    assert_int_equal(apr_view_back(&b, last, 2, dim, 2, &e), APR_OK);
+    assert_int_equal(apr_view_forth(&b, first, 2, dim, 2, &e), APR_OK);
+    assert_true(b.nstep == 2 && b.nvalue == 2);
+    b = apr_view_of(NULL, 1, 0);
+    assert_int_equal(apr_view_back(&b, &one, 1, dim, 2, &e), APR_OK);
+    assert_true(apr_view_plain(&b));
+}
+
 static void exchange_compares_as_gguf_has_the_values(void **state)
 {
     (void)state;
@@ -694,6 +1009,33 @@ static void shapes_that_do_not_fit_are_refused(void **state)
         { { .op = APR_OP_RESHAPE, .nn = 2, .n = { 4, 5 } }, { 4, 4 }, 2 },
         { { .op = APR_OP_RESHAPE, .nn = 2, .n = { 1ull << 32, 1ull << 32 } }, { 0 }, 1 },
         { { .op = APR_OP_ADD }, { 1ull << 32, 1ull << 32 }, 2 },
+        { { .op = APR_OP_ADD, .by = { INFINITY } }, { 4 }, 1 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 0, 1, 0 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 1, 0, 0 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3, 0 } }, { 9, 4 }, 2 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 1, 5 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 1ull << 63, 2, 0 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 1, 1, 0 } }, { 0 }, 0 },
+        { { .op = APR_OP_REGROUP_COLS, .nn = 3, .n = { 2, 1, 0 } }, { 4, 3 }, 2 },
+        { { .op = APR_OP_UNGROUP, .nn = 1, .n = { 2 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 2, 2, 0 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 0, 2, 2 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 2, 1, 2 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 1, 5, UINT64_MAX } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_CONCAT_ROWS, .nn = 2, .n = { 1, 4 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_CONCAT_COLS, .nn = 2, .n = { 5, UINT64_MAX } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 3 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { UINT64_MAX } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ORDER, .nn = 1, .n = { 1 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ORDER, .nn = 1, .n = { 0 }, .norder = 4 }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ORDER, .nn = 1, .n = { 1 }, .norder = 2 }, { 4, 4 }, 2 },
+        { { .op = APR_OP_ORDER_COLS, .nn = 1, .n = { UINT64_MAX }, .norder = 2 }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SCALE, .by = { 0 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SCALE, .by = { 1e-60 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SCALE, .by = { NAN } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SCALE, .by = { 1e39 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SCALE, .nn = 2, .n = { 1, 2 }, .by = { 1, 2 } }, { 4, 4 }, 2 },
+        { { .op = APR_OP_SCALE, .nn = 2, .n = { 2, 2 }, .by = { 1, 0 } }, { 4, 4 }, 2 },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct apr_view v = apr_view_of(NULL, 1, 0);
@@ -739,11 +1081,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(both_ways_each_transform_is_its_formula),
+        cmocka_unit_test(twelve_rows_lie_as_numpy_lays_them),
+        cmocka_unit_test(rows_that_stay_together_are_one_run),
         cmocka_unit_test(there_and_back_is_the_identity),
         cmocka_unit_test(chains_of_two_models_compose),
         cmocka_unit_test(inputs_follow_places_for_every_dtype),
         cmocka_unit_test(a_plain_view_gives_bytes),
         cmocka_unit_test(values_change_forwards_and_back_in_f32),
+        cmocka_unit_test(rows_are_scaled_where_they_lie),
+        cmocka_unit_test(a_part_alone_is_changed_and_what_is_added_is_zero),
+        cmocka_unit_test(scales_of_rows_are_exchanged_only_where_they_stand_first),
         cmocka_unit_test(exchange_compares_as_gguf_has_the_values),
         cmocka_unit_test(shapes_that_do_not_fit_are_refused),
         cmocka_unit_test(long_chains_are_refused),

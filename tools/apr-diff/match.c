@@ -232,6 +232,8 @@ static enum apr_code look_through(struct matching *w, struct pair *p, const stru
     const bool rows_of_a = length[0] == 0 && begins_with_rows(chain_b, length[1]);
     if (length[1] == 0 && begins_with_rows(chain_a, length[0]))
         p->left_out = dim[0] - chain_a[0].n[1];
+    if (length[0] == 0 && length[1] == 1 && chain_b[0].op == APR_OP_PAD_ROWS) /* of B, behind all that A has */
+        p->left_out = chain_b[0].n[0] - dim[ndim > 1 ? ndim - 2 : 0];
     enum apr_code code = rows_of_a ? keep_rows(p, chain_b, own, dim, ndim, &why) : APR_OK;
     if (code == APR_OK)
         code = apr_view_back(view, chain_a, length[0], dim, ndim, &why);
