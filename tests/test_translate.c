@@ -368,10 +368,10 @@ struct subject {
     struct apr_translation t;
 };
 
-static void subject_bind(struct subject *s, const char *name)
+static void subject_bind_to(struct subject *s, const struct apr_family *f)
 {
     struct apr_error e;
-    fine(apr_bind(&s->b, family(name), &s->m.m, NULL, &e), &e);
+    fine(apr_bind(&s->b, f, &s->m.m, NULL, &e), &e);
     fine(apr_hf_config_of(&s->config, &s->m.m, &e), &e);
     fine(apr_side_of(&s->side, &s->m.m, test_run_with(1), &e), &e);
     if (s->m.m.config != NULL)
@@ -379,6 +379,8 @@ static void subject_bind(struct subject *s, const char *name)
     s->t = (struct apr_translation){ .m = &s->m.m, .b = s->b, .side = &s->side, .config = s->config, .name = apr_text("Name"), .head = true,
                                      .main = &apr_dtypes[APR_F16], .file_type = 1, .elements = 1344768, .bytes = 7 };
 }
+
+static void subject_bind(struct subject *s, const char *name) { subject_bind_to(s, family(name)); }
 
 static void subject_end(struct subject *s)
 {
@@ -725,6 +727,121 @@ static void a_big_endian_file_gives_the_keys_of_its_twin(void **state)
     }
 }
 
+/* ---- lists ---------------------------------------------------------------------------------------------------------- */
+
+static const char hybrid[] =
+    "schema: apr-family/1\n"
+    "family: hybrid\n"
+    "dims:\n"
+    "  N: {keys: [num_layers]}\n"
+    "  H: {keys: [hidden_size]}\n"
+    "  K: {keys: [kv_heads]}\n"
+    "  every: {keys: [full_every], default: 2}\n"
+    "tensors:\n"
+    "  - {role: token_embd, hf: embed, gguf: token_embd.weight, shape: [9, H]}\n"
+    "kv:\n"
+    "  - {gguf: general.architecture, type: str, const: hybrid}\n"
+    "  - {gguf: \"{a}.block_count\", type: u32, expr: N}\n"
+    "  - {gguf: \"{a}.attention.head_count_kv\", type: arr_i32, each: \"first(at(kv_heads, layer), 0)\", hf: kv_heads, apr: kv, fills: K}\n"
+    "  - {gguf: \"{a}.rope.sections\", type: arr_i32, each: \"first(at(rope.sections, layer), 0)\", count: 4}\n"
+    "  - {gguf: \"{a}.windowed\", type: arr_bool, each: \"mod(layer + 1, every) > 0\"}\n"
+    "  - {gguf: \"{a}.kinds\", type: arr_str, from: [kinds, layer_types], hf: layer_types}\n"
+    "  - {gguf: \"{a}.scales\", type: arr_f32, from: scales, hf: scales}\n"
+    "hf_config:\n"
+    "  - set:\n"
+    "      num_layers: N\n"
+    "      layers_block_type: {each: \"if(at(attention.head_count_kv, layer) > 0, 'attention', 'mamba')\"}\n"
+    "      ones: {each: \"at(windowed, layer)\", type: bool, count: 2}\n"
+    "      halves: {each: layer / 2}\n"
+    "      rope.sections: {each: \"at(rope.sections, layer)\", count: 3}\n"
+    "      has_heads: {expr: K > 0, type: bool}\n"
+    "apr:\n"
+    "  set: {layers: N, doubled: {each: 2 * layer}}\n";
+
+static struct apr_family *hybrid_family(void)
+{
+    struct apr_family *f;
+    struct apr_error e;
+    fine(apr_family_parse(&f, "hybrid.yaml", apr_text(hybrid), &e), &e);
+    return f;
+}
+
+static void lists_become_arrays_of_a_gguf_and_come_back(void **state)
+{
+    (void)state;
+    struct apr_family *const f = hybrid_family();
+    struct subject hf = { 0 }, gguf = { 0 };
+    struct apr_draft d = { 0 }, apr = { 0 }, meta = { 0 };
+    struct apr_side files = { 0 };
+    struct apr_error e;
+    model_begin(&hf.m, "safetensors");
+    model_config(&hf.m, "{\"num_layers\": 3, \"kv_heads\": [0, null, 4], \"rope\": {\"sections\": [8, 12, 12]}, "
+                        "\"layer_types\": [\"a\", \"b\"], \"scales\": [0.5, 1]}");
+    subject_bind_to(&hf, f);
+    fine(apr_translate_to_gguf(&d, &hf.t, &e), &e);
+    says("kv heads", &d, "hybrid.attention.head_count_kv", "\"t\":\"arr_i32\",\"v\":[0,0,4]");
+    says("padded", &d, "hybrid.rope.sections", "\"t\":\"arr_i32\",\"v\":[8,12,12,0]");
+    says("of a formula", &d, "hybrid.windowed", "\"t\":\"arr_bool\",\"v\":[true,false,true]");
+    says("as it is", &d, "hybrid.kinds", "\"t\":\"arr_str\",\"v\":[\"a\",\"b\"]");
+    says("floats", &d, "hybrid.scales", "\"t\":\"arr_f32\",\"v\":[0.5,1.0]");
+    fine(apr_translate_to_apr(&apr, &hf.t, &e), &e);
+    flat_is(&apr, "kv", "[0, 0, 4]");
+    flat_is(&apr, "doubled", "[0, 2, 4]");
+
+    model_begin(&gguf.m, "gguf");
+    for (size_t i = 0; i < d.meta.n; i++)
+        if (d.meta.entry[i].key.at[0] != 'h' || d.meta.entry[i].key.at[1] == 'y') { /* all but what it carries: hf.config.json */
+            struct apr_value *const v = model_key(&gguf.m, "");
+            gguf.m.m.meta.entry[gguf.m.m.meta.n - 1].key = d.meta.entry[i].key;
+            *v = d.meta.entry[i].value;
+        }
+    subject_bind_to(&gguf, f);
+    fine(apr_translate_to_hf(&meta, &files, &gguf.t, &e), &e);
+    static const char *const members[][2] = {
+        { "num_layers", "3" }, { "kv_heads", "[0, 0, 4]" }, { "layers_block_type", "[\"mamba\", \"mamba\", \"attention\"]" },
+        { "ones", "[true, false]" }, { "halves", "[0.0, 0.5, 1.0]" }, { "rope.sections", "[8, 12, 12]" }, { "has_heads", "true" },
+        { "layer_types", "[\"a\", \"b\"]" }, { "scales", "[0.5, 1.0]" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(members); i++)
+        member_is(apr_side_get(&files, "config.json"), members[i][0], members[i][1]);
+    apr_draft_end(&meta);
+    apr_side_end(&files);
+    subject_end(&gguf);
+    apr_draft_end(&apr);
+    apr_draft_end(&d);
+    subject_end(&hf);
+    apr_family_free(f);
+}
+
+static void an_element_that_nothing_tells_or_that_is_of_another_type_is_named(void **state)
+{
+    (void)state;
+    static const struct { const char *config, *words; } rows[] = {
+        { "{\"num_layers\": 2, \"kv_heads\": [1, \"two\"]}", "hybrid.attention.head_count_kv is a list of type i32, which element 1" },
+        { "{\"num_layers\": 2, \"kv_heads\": [1, 2.5]}", "element 1" },
+        { "{\"num_layers\": 2, \"kv_heads\": [1, {}]}", "element 1" },
+        { "{\"num_layers\": 2, \"scales\": [\"all\"]}", "hybrid.scales is a list of type f32, which element 0" },
+        { "{\"num_layers\": 2, \"scales\": [1, null]}", "nothing tells element 1 of hybrid.scales" },
+        { "{\"num_layers\": 99999999}", "at most 65536" },
+        { "{}", "needs hybrid.block_count" },
+    };
+    struct apr_family *const f = hybrid_family();
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct subject s = { 0 };
+        struct apr_draft d = { 0 };
+        struct apr_error e;
+        model_begin(&s.m, "safetensors");
+        model_config(&s.m, rows[i].config);
+        subject_bind_to(&s, f);
+        const enum apr_code code = apr_translate_to_gguf(&d, &s.t, &e);
+        if (code == APR_OK || strstr(e.text, rows[i].words) == NULL)
+            fail_msg("%s: %s", rows[i].config, code == APR_OK ? "taken" : e.text);
+        apr_draft_end(&d);
+        subject_end(&s);
+    }
+    apr_family_free(f);
+}
+
 /* ---- SafeTensors ------------------------------------------------------------------------------------------------------ */
 
 static void a_checkpoint_stays_as_it_is_but_for_its_dtype(void **state)
@@ -769,6 +886,8 @@ int main(void)
         cmocka_unit_test(a_config_that_a_gguf_carries_changes_only_where_its_keys_say_otherwise),
         cmocka_unit_test(a_gguf_survives_an_apr_and_its_flat_keys_can_be_edited),
         cmocka_unit_test(a_big_endian_file_gives_the_keys_of_its_twin),
+        cmocka_unit_test(lists_become_arrays_of_a_gguf_and_come_back),
+        cmocka_unit_test(an_element_that_nothing_tells_or_that_is_of_another_type_is_named),
         cmocka_unit_test(a_checkpoint_stays_as_it_is_but_for_its_dtype),
     };
     return cmocka_run_group_tests(tests, open_families, close_families);
