@@ -115,6 +115,42 @@ static void a_folder_is_held_against_a_gguf(void **state)
 /* A tokenizer.json of byte-level BPE with those members of its vocabulary, and merges. */
 #define BPE(vocab, merges) "{\"model\":{\"type\":\"BPE\",\"vocab\":{" vocab "},\"merges\":[" merges "]}}"
 
+/* Lists of config.json, or what a contract makes of them, against the arrays of a GGUF; a number is a list of it. */
+static void lists_are_compared_by_their_elements(void **state)
+{
+    (void)state;
+    static const char own[] =
+        "schema: apr-family/1\nfamily: lists\ndetect: {architectures: [ListsForCausalLM]}\n"
+        "dims:\n  N: {keys: [num_hidden_layers]}\n  A: {keys: [heads]}\n"
+        "tensors:\n  - {role: norm, hf: model.norm.weight, gguf: output_norm.weight, shape: [4]}\n"
+        "kv:\n"
+        "  - {gguf: \"{a}.attention.head_count\", type: arr_u32, each: \"at(heads, layer)\"}\n"
+        "  - {gguf: \"{a}.scales\", type: arr_f32, from: scales}\n";
+#define LISTS "{\"architectures\":[\"ListsForCausalLM\"],\"num_hidden_layers\":2,"
+    static const struct {
+        const char *a, *b, *want;
+    } table[] = {
+        { LISTS "\"heads\":[2,4]}", LISTS "\"heads\":[2,4]}", "" },
+        { LISTS "\"heads\":4}", LISTS "\"heads\":[4,4]}", "" },
+        { LISTS "\"heads\":[2,4]}", LISTS "\"heads\":[4,2]}", "heads heads [2,4] [4,2]; " },
+        { LISTS "\"heads\":[2,4]}", LISTS "\"heads\":[2,4,4]}", "heads heads [2,4] [2,4,4]; " },
+        { LISTS "\"heads\":4}", LISTS "\"heads\":[4,5]}", "heads heads 4 [4,5]; " },
+        { LISTS "\"heads\":[2,null]}", LISTS "\"heads\":[2,4]}", "" },
+        { LISTS "\"heads\":1,\"scales\":[0.1,2]}", LISTS "\"heads\":1,\"scales\":[0.10000000001,2]}", "" },
+        { LISTS "\"heads\":1,\"scales\":[0.5,2]}", LISTS "\"heads\":1,\"scales\":[0.5,3]}", "scales scales [0.5,2] [0.5,3]; " },
+    };
+    test_file("lists.yaml", own, strlen(own));
+    for (size_t i = 0; i < APR_LENGTH(table); i++) {
+        const char *const a = checkpoint("a", table[i].a, NULL), *const b = checkpoint("b", table[i].b, NULL);
+        char family[256];
+        snprintf(family, sizeof family, "--family-file=%s", test_path("lists.yaml"));
+        json_t *const r = report_of(test_tool(APR_DIFF, "--json", family, a, b, NULL), 0);
+        if (strcmp(differences(r), table[i].want) != 0)
+            fail_msg("%s %s: %s", table[i].a, table[i].b, differences(r));
+        json_decref(r);
+    }
+}
+
 static void vocabularies_are_compared_by_length_and_content(void **state)
 {
     (void)state;
@@ -188,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_folders_are_compared_by_what_their_configs_state),
         cmocka_unit_test(a_folder_is_held_against_a_gguf),
+        cmocka_unit_test(lists_are_compared_by_their_elements),
         cmocka_unit_test(vocabularies_are_compared_by_length_and_content),
         cmocka_unit_test(it_fails_the_verdict_only_with_metadata),
         cmocka_unit_test(what_is_broken_beside_a_model_is_told_and_costs_no_answer),
