@@ -153,6 +153,8 @@ static void every_dtype_has_its_row_and_the_formats_do_as_it_says(void **state)
     struct test_bytes page = test_load("docs/apr-convert.md");
     for (size_t i = 0; i < APR_NDTYPES; i++) {
         char row[256], cell[64];
+        if (apr_dtypes[i].packed)
+            continue;
         size_t n = (size_t)snprintf(row, sizeof row, "\n| %s |", apr_dtypes[i].name);
         for (size_t k = 0; k < APR_LENGTH(formats); k++) {
             say_whether_it_holds(format_called(formats[k]), &apr_dtypes[i], cell);

@@ -47,7 +47,7 @@ static void fields_cover_their_block_and_ids_are_unique(void **state)
             assert_int_equal(d->field[i].at, at);
             at += d->field[i].n * apr_field_width(d->field[i].kind);
         }
-        assert_true(at == d->bytes || (at == 0 && d->flat));
+        assert_true(at == d->bytes || (at == 0 && (d->flat || d->packed)));
         if (d->ggml >= 0) {
             assert_ptr_equal(apr_dtype_of_ggml((uint32_t)d->ggml), d);
             assert_null(apr_ggml_removed((uint32_t)d->ggml));
@@ -74,6 +74,8 @@ static void columns_are_true_of_the_values(void **state)
     FOR_DTYPES(d) {
         static const char *const kind[] = { "FBQITMNC", "I", "U", "B" };
         static const float one = 1;
+        if (d->packed)
+            continue;
         assert_true(d->pair == NULL || (d->bytes == 2 * d->pair->bytes && !decodable(k, d)));
         assert_true(decodable(k, d) != (d->pair != NULL));
         assert_true(strchr(kind[d->kind], d->name[0]) != NULL || strncmp(d->name, "APR_", 4) == 0);

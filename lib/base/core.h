@@ -105,6 +105,10 @@ enum apr_dtype_id {
     APR_IQ1_S, APR_IQ1_M, APR_IQ2_XXS, APR_IQ2_XS, APR_IQ2_S, APR_IQ3_XXS, APR_IQ3_S, APR_IQ4_NL, APR_IQ4_XS,
     APR_TQ1_0, APR_TQ2_0, APR_MXFP4, APR_NVFP4, APR_Q1_0, APR_Q2_0,
     APR_APR_Q4, APR_APR_Q8,
+    APR_FP8_TENSOR, APR_FP8_CHANNEL, APR_FP8_GROUP, APR_FP8_BLOCK, APR_INT8_TENSOR, APR_INT8_CHANNEL, APR_INT8_GROUP, APR_INT8_BLOCK,
+    APR_BNB_INT8, APR_NF4, APR_FP4, APR_GPTQ2, APR_GPTQ3, APR_GPTQ4, APR_GPTQ8, APR_AWQ4,
+    APR_CT_INT2, APR_CT_INT3, APR_CT_INT4, APR_CT_INT5, APR_CT_INT6, APR_CT_INT7, APR_CT_INT8,
+    APR_MLX2, APR_MLX3, APR_MLX4, APR_MLX5, APR_MLX6, APR_MLX8,
     APR_NDTYPES,
 };
 
@@ -133,13 +137,15 @@ enum apr_isa { APR_SCALAR, APR_NEON, APR_AVX2, APR_AVX512, APR_NISA };
  *   ncode         256 or 65536 when each element is a code of one or two bytes, whose lower half rises or falls in value, and so does
  *                 the upper half; else 0
  *   pair          an element is two numbers of this dtype (the parts of a complex one); else NULL
+ *   packed        a kind of weight that the hub's checkpoints hold as several tensors (values/packed.h), in no file a type: it has no
+ *                 ids, no kernels, and a block says nothing of its bytes
  *   ggml, apr     id in a GGUF, dtype byte in an APR file, -1 when it has none
  *   safetensors   name there, NULL when it has none */
 struct apr_dtype {
     const char      *name;
     uint16_t         block, bytes;
     uint8_t          head;
-    bool             flat, wide, native;
+    bool             flat, wide, native, packed;
     enum apr_kind    kind;
     uint32_t         ncode;
     int16_t          ggml, apr;
@@ -155,6 +161,10 @@ extern const struct apr_dtype apr_dtypes[APR_NDTYPES];
 
 #define APR_MAX_DIMS 8
 
+struct apr_packed;
+struct apr_source;
+struct apr_format;
+
 /* One tensor as stored. It owns nothing: name and data point into the model and live as long as it does.
  *   dim      slowest first, so a linear layer is [out, in] in every format (GGUF's order is turned round on reading)
  *   count    elements, the product of dim; 1 for a scalar (ndim 0)
@@ -162,7 +172,9 @@ extern const struct apr_dtype apr_dtypes[APR_NDTYPES];
  *   data     dtype's encoding of count elements, row-major; NOT aligned: load with memcpy or loadu, never through a cast
  *   file     index of the file it lies in
  *   swapped  multi-byte fields are big-endian
- *   tied     an APR placeholder: data and dtype are those of the embedding it is tied to */
+ *   tied     an APR placeholder: data and dtype are those of the embedding it is tied to
+ *   packed   NULL: it is stored as it is. Else data are codes, and this says what stands for values with them (values/packed.h); row is
+ *            what one row of codes gives. Who compares or copies stored bytes asks for it first */
 struct apr_tensor {
     struct apr_bytes        name;
     const struct apr_dtype *dtype;
@@ -171,10 +183,9 @@ struct apr_tensor {
     uint64_t                count, row;
     struct apr_bytes        data;
     bool                    swapped, tied;
+    const struct apr_packed *packed;
 };
 
-struct apr_source;
-struct apr_format;
 
 /* Something a reader accepted but a checker will want to hear of. code is stable ("gguf.gap"); text is printable. */
 enum apr_severity { APR_INFO, APR_WARNING, APR_FAULT };

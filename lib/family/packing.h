@@ -1,5 +1,6 @@
 /* Checkpoints that hold a weight as codes, with scales and what else undoes them in tensors beside it: FP8, bitsandbytes, GPTQ, AWQ, MLX,
- * compressed-tensors, MXFP4, NVFP4. What is told here is which tensor is what, and the true shape of the weight; no values. */
+ * compressed-tensors, MXFP4, NVFP4. What is made of them here is the same model with each weight as one tensor, whose rows are decoded
+ * where they are read (values/packed.h). */
 #ifndef APR_PACKING_H
 #define APR_PACKING_H
 
@@ -8,20 +9,34 @@
 struct apr_hf_config;
 struct apr_packing;
 
-/* *p is NULL when nothing is packed. config: the model's, or NULL. The model must outlive it; free with apr_packing_free. */
+/* *p is NULL when nothing is packed and no method is named that nobody knows. config: the model's, or NULL. The model must outlive it;
+ * free with apr_packing_free. */
 APR_MUST_CHECK enum apr_code apr_packing_of(struct apr_packing **p, const struct apr_model *m, const struct apr_hf_config *config,
                                             struct apr_error *e);
 void apr_packing_free(struct apr_packing *p);
 
-/* The model as if it were not packed: the same tensors, at the same indices, but codes have the name and the shape of their weight. Good
- * for names and shapes alone, not to be sought in by name; its data are still codes. */
-const struct apr_model *apr_packing_view(const struct apr_packing *p);
+/* The model as if it were not packed: codes have the name, the shape and the values of their weight, what undoes them is gone, all else is
+ * as in the model, in its order. A whole model, but for closing: that is the other one's. */
+struct apr_model *apr_packing_view(struct apr_packing *p);
 
-/* How many weights are packed, and "GPTQ", the method of most of them. */
+/* The stored tensors that tensor number i of the view is made of, *n of them, codes first; of one that is not packed, itself. */
+const struct apr_tensor *const *apr_packing_parts(const struct apr_packing *p, size_t i, size_t *n);
+
+/* How many weights are packed, and "GPTQ", the method of most of them; "" of none. */
 size_t apr_packing_count(const struct apr_packing *p, const char **method);
 
-/* Of tensor number i: does it hold codes, is it beside such codes? */
-bool apr_packing_codes(const struct apr_packing *p, size_t i);
-bool apr_packing_helps(const struct apr_packing *p, size_t i);
+/* Weights that stay as they are stored, since what is beside them does not fit: the tensor that does not, and why, with both names. */
+struct apr_packing_fault {
+    struct apr_bytes tensor;
+    const char      *text;
+};
+size_t apr_packing_faults(const struct apr_packing *p, const struct apr_packing_fault **fault);
+
+/* The method that config.json names when nobody here knows it, printable; else NULL. */
+const char *apr_packing_unknown(const struct apr_packing *p);
+
+/* APR_OK when all that is packed was understood; else APR_ECORRUPT with the first fault, or APR_EUNSUPPORTED with the method that nobody
+ * knows; `instead` ends the message. NULL p is understood. */
+APR_MUST_CHECK enum apr_code apr_packing_understood(const struct apr_packing *p, const char *instead, struct apr_error *e);
 
 #endif

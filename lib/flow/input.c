@@ -6,6 +6,7 @@
 #include "base/fmath.h"
 #include "files/source.h"
 #include "values/dtype.h"
+#include "values/packed.h"
 
 /* ---- making --------------------------------------------------------------------------------------------------------- */
 
@@ -31,7 +32,7 @@ static void describe(struct apr_input *in)
         in->wide |= t->dtype->wide;
         in->whole &= apr_is_whole(t->dtype) && t->dtype == apr_input_part(in, 0)->dtype;
     }
-    in->plain = v->npart == 1 && apr_view_plain(v);
+    in->plain = v->npart == 1 && apr_view_plain(v) && apr_input_part(in, 0)->packed == NULL;
     in->strided = apr_view_strided(v);
 }
 
@@ -79,17 +80,19 @@ struct apr_input *apr_input_keep(struct apr_arena **a, const struct apr_input *i
 
 /* ---- runs ----------------------------------------------------------------------------------------------------------- */
 
-static void touch(const struct apr_input *in, struct apr_window *w, const struct apr_tensor *t, struct apr_bytes b)
+static void touch(const struct apr_input *in, struct apr_window *w, unsigned file, struct apr_bytes b)
 {
-    if (w != NULL)
-        apr_window_touch(w, in->m->file[t->file]->map, b);
+    if (w != NULL && b.n > 0)
+        apr_window_touch(w, in->m->file[file]->map, b);
 }
 
 struct apr_bytes apr_input_touch(const struct apr_input *in, struct apr_window *w, uint64_t part, uint64_t first, uint64_t n)
 {
     const struct apr_tensor *t = apr_input_part(in, part);
     const struct apr_bytes b = apr_element_bytes(t, first, n);
-    touch(in, w, t, b);
+    touch(in, w, t->file, b);
+    if (t->packed != NULL)
+        touch(in, w, t->packed->scale.file, apr_packed_scales(t, first, n));
     return b;
 }
 
@@ -98,7 +101,7 @@ struct apr_bytes apr_input_stored(const struct apr_input *in, struct apr_window 
     const struct apr_tensor *t = apr_input_part(in, 0);
     const uint64_t begin = apr_min(from, t->data.n), head = apr_min(t->dtype->head, t->data.n - begin);
     const struct apr_bytes b = { t->data.at + head + begin, (size_t)apr_min(n, t->data.n - begin - head) };
-    touch(in, w, t, b);
+    touch(in, w, t->file, b);
     return b;
 }
 
@@ -248,11 +251,11 @@ static bool put_blocks(const struct apr_input *in, struct apr_window *w, const s
         *out += bytes;
         return n % d->block == 0 && zeros_are_zero(in, apr_input_part(in, 0));
     }
-    if (t->dtype != d || (p->stride == 1 || n == 1 ? !fills_blocks(t, p->index, n) : d->block > 1))
+    if (t->dtype != d || !apr_packed_has_blocks(t) || (p->stride == 1 || n == 1 ? !fills_blocks(t, p->index, n) : d->block > 1))
         return false;
     if (p->stride == 1) {
         read_run(in, w, p->part, p->index, (size_t)n, BLOCKS, *out);
-        *out += apr_element_bytes(t, p->index, n).n;
+        *out += apr_blocks_bytes(t, p->index, n);
         return true;
     }
     for (uint64_t i = 0; i < n; i++, *out += d->bytes)
@@ -365,7 +368,7 @@ static void scatter_blocks(const struct apr_input *in, struct apr_window *w, con
 static bool are_words(const struct apr_input *in)
 {
     const struct apr_dtype *const d = apr_input_part(in, 0)->dtype;
-    bool same = d->block == 1 && d->head == 0 && (d->bytes == 1 || d->bytes == 2 || d->bytes == 4 || d->bytes == 8);
+    bool same = d->block == 1 && !d->packed && d->head == 0 && (d->bytes == 1 || d->bytes == 2 || d->bytes == 4 || d->bytes == 8);
     for (size_t i = 1; i < in->view.npart; i++)
         same &= apr_input_part(in, i)->dtype == d;
     return same;

@@ -13,7 +13,7 @@
  *   dim        of the shape that is wished for; count elements, in nrow rows of ncol (a vector is one row)
  *   decodable  of all parts; wide: some value needs a double
  *   whole      integers of 64 bits, of which a double does not hold all: apr_input_whole gives them as they are
- *   plain      the only part as it is stored; strided: rows lie along a part's columns, so it is read by tiles
+ *   plain      the only part as it is stored, not packed; strided: rows lie along a part's columns, so it is read by tiles
  *   half       false when made: what a transform makes of a value is rounded to F16 each time, as a converter does that works in F16 */
 struct apr_input {
     const struct apr_kernels *k;

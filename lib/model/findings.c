@@ -126,6 +126,8 @@ const struct apr_finding apr_findings[] = {
 
     { "contract.unknown", APR_STAGE_CONTRACT, INFO, "`--family-file`, if you have a contract" },
     { "contract.packed", APR_STAGE_CONTRACT, INFO, "none" },
+    { "packed.misfit", APR_STAGE_CONTRACT, FAULT, "fetch it again; quantize it again" },
+    { "packed.unknown", APR_STAGE_CONTRACT, WARNING, "take an unpacked checkpoint of it" },
     { "contract.layers", APR_STAGE_CONTRACT, FAULT, "a conversion broke off, or the wrong config.json" },
     { "contract.missing", APR_STAGE_CONTRACT, FAULT, "convert it again; a shard may have been left out" },
     { "contract.shape", APR_STAGE_CONTRACT, FAULT, "the wrong config.json, or a tensor that was not transposed" },

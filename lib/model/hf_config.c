@@ -162,3 +162,5 @@ bool apr_hf_config_largest(const struct apr_hf_config *c, struct apr_bytes path,
     }
     return found && sound;
 }
+
+const json_t *apr_hf_config_json(const struct apr_hf_config *c, struct apr_bytes path) { return value_at(c, path); }

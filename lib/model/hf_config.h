@@ -5,6 +5,7 @@
 #include "base/core.h"
 
 struct apr_hf_config;
+struct json_t;
 
 /* Parses the text: bare NaN and Infinity are taken as null; the members of text_config (llm_config, lm_config, language_config) count
  * before those of the top; of a key that stands twice the last counts, as in Python. At most 16 MiB. A message has no offset when a NaN or Infinity was met. The caller frees it with
@@ -26,5 +27,8 @@ bool apr_hf_config_string(const struct apr_hf_config *c, struct apr_bytes path, 
  * number nor null. */
 size_t apr_hf_config_length(const struct apr_hf_config *c, struct apr_bytes path);
 bool apr_hf_config_largest(const struct apr_hf_config *c, struct apr_bytes path, double *value);
+
+/* The value there as jansson has it, which lives as long as the config; NULL when it is absent or null. */
+const struct json_t *apr_hf_config_json(const struct apr_hf_config *c, struct apr_bytes path);
 
 #endif

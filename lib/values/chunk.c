@@ -4,13 +4,14 @@
 #include <string.h>
 
 #include "values/dtype.h"
+#include "values/packed.h"
 
 #define SWAPPED_BYTES 2048 /* whole blocks are turned round that many bytes at a time */
 
 bool apr_decodable(const struct apr_kernels *k, const struct apr_tensor *t)
 {
     const enum apr_dtype_id id = apr_dtype_id(t->dtype);
-    return k->decode[id] || k->decode_wide[id];
+    return t->packed || k->decode[id] || k->decode_wide[id];
 }
 
 /* The block that holds an element, counted from the first one: each row begins a fresh block. */
@@ -22,10 +23,17 @@ static uint64_t block_of(const struct apr_tensor *t, uint64_t element)
 
 struct apr_bytes apr_element_bytes(const struct apr_tensor *t, uint64_t first, uint64_t n)
 {
+    if (t->packed != NULL && t->packed->form != APR_PACKED_BLOCKS)
+        return apr_packed_codes(t, first, n);
     if (n == 0)
         return (struct apr_bytes){ t->data.at, 0 };
     const uint64_t from = block_of(t, first), to = block_of(t, first + n - 1) + 1;
     return (struct apr_bytes){ t->data.at + t->dtype->head + from * t->dtype->bytes, (size_t)((to - from) * t->dtype->bytes) };
+}
+
+uint64_t apr_blocks_bytes(const struct apr_tensor *t, uint64_t first, uint64_t n)
+{
+    return n == 0 ? 0 : (block_of(t, first + n - 1) + 1 - block_of(t, first)) * t->dtype->bytes;
 }
 
 static void turn(unsigned char *at, unsigned width)
@@ -116,7 +124,12 @@ static void read_rows(const struct apr_kernels *k, const struct apr_tensor *t, u
     unsigned char *to = out;
     while (n) {
         const size_t now = (size_t)apr_min(n, t->row - first % t->row);
-        read_row(k, t, first, now, to);
+        if (t->packed != NULL && t->packed->form != APR_PACKED_BLOCKS)
+            apr_unpack_floats(k, t, first, now, (float *)(void *)to);
+        else
+            read_row(k, t, first, now, to);
+        if (t->packed != NULL && t->packed->form == APR_PACKED_BLOCKS)
+            apr_packed_scale(t->packed, first, now, (float *)(void *)to);
         to += now * value_bytes(t);
         first += now;
         n -= now;
@@ -150,7 +163,9 @@ void apr_read_blocks(const struct apr_tensor *t, uint64_t first, uint64_t n, voi
 {
     const struct apr_bytes b = apr_element_bytes(t, first, n);
     assert(n <= t->count && first <= t->count - n);
-    if (t->swapped)
+    if (t->packed != NULL && t->packed->form != APR_PACKED_BLOCKS)
+        apr_packed_blocks(t, first, n, out);
+    else if (t->swapped)
         apr_turn_blocks(t, b, out);
     else if (n > 0)
         memcpy(out, b.at, b.n);

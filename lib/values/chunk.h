@@ -15,10 +15,13 @@ bool apr_decodable(const struct apr_kernels *k, const struct apr_tensor *t);
 void apr_read_floats(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, float *out);
 void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, double *out);
 
-/* The bytes that hold elements [first, first + n): whole blocks. */
+/* The bytes that hold elements [first, first + n): whole blocks; of a packed tensor its codes, all of them where those do not lie together. */
 struct apr_bytes apr_element_bytes(const struct apr_tensor *t, uint64_t first, uint64_t n);
 
-/* Those bytes as they are, but little-endian. */
+/* Blocks of the dtype that have elements [first, first + n), in bytes. */
+uint64_t apr_blocks_bytes(const struct apr_tensor *t, uint64_t first, uint64_t n);
+
+/* Those blocks as they are, but little-endian; a packed tensor's as they would be in a GGUF, where it has any (apr_packed_has_blocks). */
 void apr_read_blocks(const struct apr_tensor *t, uint64_t first, uint64_t n, void *out);
 
 /* Whole blocks of a tensor marked swapped, turned round to little-endian: as many bytes into out. */

@@ -100,8 +100,9 @@ static void put_head(struct apr_out *json, const struct view *v)
 
 enum apr_code take_blocks(const struct view *v, uint64_t *from, uint64_t *to, struct apr_error *e)
 {
-    if (v->in.one.dtype->field[0].n == 0)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, v->in.one.name, ": type %s has no blocks", v->in.one.dtype->name);
+    if (v->in.one.dtype->field[0].n == 0 || (v->in.one.packed != NULL && v->in.one.packed->form != APR_PACKED_BLOCKS))
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, v->in.one.name, ": type %s has no blocks%s", v->in.one.dtype->name,
+                               v->in.one.packed != NULL ? " as it is stored here" : "");
     return take_run(v->x, nblocks(&v->in.one), MOST_BLOCKS, from, to, e);
 }
 

@@ -44,7 +44,7 @@ static enum apr_code add_notes(struct inspection *x, unsigned stage, struct apr_
 /* Checksums over all of the bytes, where the format has them. */
 static enum apr_code verify_files(struct inspection *x, struct apr_error *e)
 {
-    const struct apr_model *m = x->m;
+    const struct apr_model *m = x->opened;
     for (size_t i = 0; m->format->verify != NULL && i < m->nfile; i++) {
         struct apr_error why;
         const enum apr_code code = m->format->verify(m, m->file[i], &why);

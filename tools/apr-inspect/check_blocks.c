@@ -3,13 +3,14 @@
 
 #include "values/chunk.h"
 #include "values/dtype.h"
+#include "values/packed.h"
 
 #define MOST_BLOCK_BYTES 320
 
 uint64_t block_count(const struct apr_tensor *t)
 {
     const bool has_fields = t->dtype->field[0].n > 0;
-    return !has_fields || t->data.n < t->dtype->head ? 0 : (t->data.n - t->dtype->head) / t->dtype->bytes;
+    return !has_fields || t->data.n < t->dtype->head || (t->packed != NULL && t->packed->form != APR_PACKED_BLOCKS) ? 0 : (t->data.n - t->dtype->head) / t->dtype->bytes;
 }
 
 void tally_blocks(const struct apr_tensor *t, uint64_t first, uint64_t end, struct block_tally *b)

@@ -115,9 +115,9 @@ static enum apr_code survey(struct contract *c)
     if (apr_binding_number(c->x->binding, apr_text("N"), &layers) && layers >= 0 && layers < 0x1p53 && layers == floor(layers))
         c->said = (uint64_t)layers;
     for (size_t i = 0; i < m->ntensor; i++)
-        if (apr_binding_meaning(c->x->binding, unpacked(c->x, i), 0, &s)) {
+        if (apr_binding_meaning(c->x->binding, &m->tensor[i], 0, &s)) {
             named[s.dialect]++;
-            if (s.role->layered && s.layer + (uint64_t)1 > last && !apr_binding_skips(c->x->binding, unpacked(c->x, i)))
+            if (s.role->layered && s.layer + (uint64_t)1 > last && !apr_binding_skips(c->x->binding, &m->tensor[i]))
                 last = s.layer + (uint64_t)1;
         }
     for (unsigned d = 0; d < APR_NDIALECTS; d++)
@@ -199,12 +199,20 @@ static enum apr_code check_adapter(struct inspection *x, struct apr_error *e)
 
 static enum apr_code tell_packing(struct inspection *x, struct apr_error *e)
 {
+    const struct apr_packing_fault *fault;
     const char *method;
     if (x->packing == NULL)
         return APR_OK;
-    const size_t n = apr_packing_count(x->packing, &method);
-    return add_finding(&x->findings, "contract.packed", no_tensor, e,
-                       "%zu weights are stored by %s: their codes, not their values, are looked at", n, method);
+    const size_t n = apr_packing_count(x->packing, &method), nfault = apr_packing_faults(x->packing, &fault);
+    const char *const unknown = apr_packing_unknown(x->packing);
+    for (size_t i = 0; i < nfault && i < MOST_ALIKE; i++)
+        APR_TRY(add_finding(&x->findings, "packed.misfit", fault[i].tensor, e, "%s", fault[i].text));
+    if (nfault > MOST_ALIKE)
+        APR_TRY(add_finding(&x->findings, "packed.misfit", no_tensor, e, "more weights have codes that do not fit than the %d named", MOST_ALIKE));
+    if (unknown != NULL)
+        APR_TRY(add_finding(&x->findings, "packed.unknown", no_tensor, e, "its weights are packed by %s, which is not known here",
+                            APR_QUOTED(apr_text(unknown))));
+    return n == 0 ? APR_OK : add_finding(&x->findings, "contract.packed", no_tensor, e, "%zu weights are stored by %s", n, method);
 }
 
 static enum apr_code check_family(struct inspection *x, struct apr_error *e)
@@ -213,8 +221,7 @@ static enum apr_code check_family(struct inspection *x, struct apr_error *e)
     APR_TRY(survey(&c));
     APR_TRY(check_presence(&c));
     for (size_t i = 0; i < x->m->ntensor; i++)
-        if (x->packing == NULL || !apr_packing_helps(x->packing, i))
-            APR_TRY(check_tensor(&c, unpacked(x, i)));
+        APR_TRY(check_tensor(&c, &x->m->tensor[i]));
     return APR_OK;
 }
 

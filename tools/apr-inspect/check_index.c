@@ -55,8 +55,8 @@ static enum apr_code check_total(struct inspection *x, const char *path, struct 
     uint64_t said, total = 0;
     APR_TRY(apr_source_sidecar(&s, path, APR_MOST_INDEX, &x->o->cli.run, e));
     enum apr_code code = APR_OK;
-    for (size_t i = 0; i < x->m->ntensor; i++)
-        total += stored_bytes(&x->m->tensor[i]);
+    for (size_t i = 0; i < x->opened->ntensor; i++)
+        total += stored_bytes(&x->opened->tensor[i]);
     if (s != NULL && find_member(s->map, "\"metadata\"", &metadata) && find_member(metadata, "\"total_size\"", &size) &&
         apr_json_plain(size, &said) && said != total)
         code = add_finding(&x->findings, "index.total_size", no_tensor, e,
@@ -103,8 +103,8 @@ static enum apr_code check_rival(struct inspection *x, const char *path, struct 
     }
     if (code != APR_OK)
         return add_finding(&x->findings, "index.ambiguous", no_tensor, e, "%s cannot be: %s", text, why.text);
-    const struct apr_tensor *t = find_other(x->m, other, x->o->check == CHECK_ALL);
-    const struct apr_tensor *const own = t == NULL ? NULL : apr_model_find(x->m, t->name);
+    const struct apr_tensor *t = find_other(x->opened, other, x->o->check == CHECK_ALL);
+    const struct apr_tensor *const own = t == NULL ? NULL : apr_model_find(x->opened, t->name);
     code = apr_model_intact(other, e);
     if (code == APR_OK && t != NULL)
         code = add_finding(&x->findings, "index.ambiguous", own == NULL ? no_tensor : own->name, e,

@@ -67,7 +67,7 @@ static bool is_vector(const struct apr_tensor *t)
 static bool is_stored_less_one(const struct inspection *x, const struct apr_tensor *t)
 {
     struct apr_meaning s;
-    return x->binding != NULL && apr_binding_meaning(x->binding, unpacked(x, (size_t)(t - x->m->tensor)), 0, &s) && s.dialect != APR_GGUF && s.role->ntransform > 0 &&
+    return x->binding != NULL && apr_binding_meaning(x->binding, t, 0, &s) && s.dialect != APR_GGUF && s.role->ntransform > 0 &&
            s.role->transform[0].op == APR_OP_ADD;
 }
 
@@ -272,11 +272,10 @@ static enum apr_code judge_codes(struct checking *p, const struct apr_tensor *t,
     return APR_OK;
 }
 
-/* A tensor that the contract drops may be a mask; codes, and what is beside them, are no values yet. */
-static bool is_plain(const struct inspection *x, size_t i)
+/* A tensor that the contract drops may be a mask. */
+static bool is_plain(const struct inspection *x, const struct apr_tensor *t)
 {
-    const bool packed = x->packing != NULL && (apr_packing_codes(x->packing, i) || apr_packing_helps(x->packing, i));
-    return !packed && !(x->binding != NULL && apr_binding_skips(x->binding, unpacked(x, i)));
+    return x->binding == NULL || !apr_binding_skips(x->binding, t);
 }
 
 /* Whatever else it is, a matrix of zeros alone is nothing. */
@@ -288,7 +287,7 @@ static enum apr_code judge_other(struct checking *p, const struct apr_tensor *t,
 static enum apr_code judge(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
 {
     const size_t i = (size_t)(t - p->x->m->tensor);
-    const bool weights = has_weights(p->x) && t->dtype->kind == APR_REAL && p->sum.n > 0, plain = is_plain(p->x, i);
+    const bool weights = has_weights(p->x) && t->dtype->kind == APR_REAL && p->sum.n > 0, plain = is_plain(p->x, t);
     struct moments *m = &p->moments[i];
     APR_TRY(judge_finite(p, t, e));
     if (weights && !plain)

@@ -11,6 +11,7 @@
 #include "model/hf_config.h"
 #include "ui/cli.h"
 #include "ui/report.h"
+#include "values/packed.h"
 #include "values/stats.h"
 
 /* ---- what the user wants -------------------------------------------------------------------------------------------- */
@@ -47,12 +48,14 @@ struct findings {
 struct inspection {
     const struct options    *o;
     const char              *path;
-    struct apr_model        *m;
+    struct apr_model        *m;        /* as it is without packing, where there is any */
+    struct apr_model        *opened;   /* as it is stored */
     enum apr_model_kind      kind;
     const struct apr_family *family;   /* NULL: not known */
     struct apr_packing      *packing;  /* NULL: the weights are stored as they are */
-    struct apr_binding      *binding;  /* of unpacked(x, 0) and its neighbours; NULL: not known, or not asked for */
+    struct apr_binding      *binding;  /* of m; NULL: not known, or not asked for */
     struct apr_hf_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */
+    struct apr_hf_config    *carried;  /* what an APR has of one; or NULL */
     struct apr_error         config_error;
     struct findings          findings;
     bool                    *chosen;   /* of the model's tensors: those that --filter leaves */
@@ -66,15 +69,11 @@ void end_inspection(struct inspection *x);
 /* What the file itself says it is: general.architecture, config.json's architectures or model_type, APR's hf_architecture. Or empty. */
 struct apr_bytes architecture_of(const struct inspection *x);
 
-/* Tensor number i by its name and shape as they are when it is not packed; and its weights: 0 of what only helps to unpack others. */
-const struct apr_tensor *unpacked(const struct inspection *x, size_t i);
-uint64_t weights_of(const struct inspection *x, size_t i);
-
 /* "2.0"; "" where the format has no version. */
 static inline const char *version_of(const struct apr_model *m) { return m->version == NULL ? "" : m->version; }
 
-/* What the file itself has for a tensor: for a placeholder no bytes, which APR calls F32. */
-static inline uint64_t stored_bytes(const struct apr_tensor *t) { return t->tied ? 0 : t->data.n; }
+/* What the file itself has for a tensor: for a placeholder no bytes, which APR calls F32; for a packed one codes and what undoes them. */
+static inline uint64_t stored_bytes(const struct apr_tensor *t) { return t->tied ? 0 : t->packed != NULL ? t->packed->bytes : t->data.n; }
 static inline const struct apr_dtype *stored_dtype(const struct apr_tensor *t) { return t->tied ? &apr_dtypes[APR_F32] : t->dtype; }
 
 /* The members of config.json as metadata, free at->entry; none when it is absent or broken. */

@@ -33,7 +33,7 @@ static enum apr_code read_config(struct inspection *x, struct apr_error *e)
 static bool is_tower(const struct inspection *x)
 {
     size_t i = 0;
-    while (i < x->m->ntensor && apr_binding_skips(x->binding, unpacked(x, i)))
+    while (i < x->m->ntensor && apr_binding_skips(x->binding, &x->m->tensor[i]))
         i++;
     return i > 0 && i == x->m->ntensor;
 }
@@ -41,7 +41,6 @@ static bool is_tower(const struct inspection *x)
 static enum apr_code find_family(struct inspection *x, struct apr_error *e)
 {
     const struct apr_family *either[2];
-    const struct apr_model *m = x->packing == NULL ? x->m : apr_packing_view(x->packing);
     if (x->config_error.code == APR_OK)
         APR_TRY(apr_family_said(x->o->selection.families, x->m, &x->family, e));
     if (!x->o->check && x->o->html == NULL)
@@ -50,7 +49,7 @@ static enum apr_code find_family(struct inspection *x, struct apr_error *e)
         APR_TRY(apr_family_guessed(x->o->selection.families, x->m, &x->family, either, e));
     if (x->family == NULL || x->kind != APR_KIND_MODEL)
         return APR_OK;
-    APR_TRY(apr_bind(&x->binding, x->family, m, NULL, e));
+    APR_TRY(apr_bind(&x->binding, x->family, x->m, NULL, e));
     if (!is_tower(x))
         return APR_OK;
     apr_binding_free(x->binding);
@@ -73,16 +72,32 @@ static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
                           apr_patterns_count(x->o->selection.filter) > 1 ? " or the other filters" : "");
 }
 
+/* A manifest is of the tensors as they are stored. An APR carries its configuration with it. */
+static enum apr_code unpack(struct inspection *x, struct apr_error *e)
+{
+    struct apr_hf_config *carried = NULL;
+    struct apr_error ignored;
+    if (x->o->manifest != NULL || x->o->verify != NULL)
+        return APR_OK;
+    if (x->config == NULL && apr_hf_config_of(&carried, x->m, &ignored) == APR_OK)
+        x->carried = carried;
+    APR_TRY(apr_packing_of(&x->packing, x->m, x->config != NULL ? x->config : x->carried, e));
+    if (x->packing != NULL)
+        x->m = apr_packing_view(x->packing);
+    return APR_OK;
+}
+
 enum apr_code begin_inspection(struct inspection *x, const struct options *o, const char *path, struct apr_error *e)
 {
     *x = (struct inspection){ .o = o, .path = path };
-    APR_TRY((o->partial ? apr_open_partial : apr_open)(&x->m, path, &o->cli.run, e));
+    APR_TRY((o->partial ? apr_open_partial : apr_open)(&x->opened, path, &o->cli.run, e));
+    x->m = x->opened;
     x->kind = apr_model_kind(x->m);
-    enum apr_code code = choose_tensors(x, e);
+    enum apr_code code = read_config(x, e);
     if (code == APR_OK)
-        code = read_config(x, e);
+        code = unpack(x, e);
     if (code == APR_OK)
-        code = apr_packing_of(&x->packing, x->m, x->config, e);
+        code = choose_tensors(x, e);
     if (code == APR_OK)
         code = find_family(x, e);
     if (code != APR_OK)
@@ -97,7 +112,8 @@ void end_inspection(struct inspection *x)
     apr_binding_free(x->binding);
     apr_packing_free(x->packing);
     apr_hf_config_free(x->config);
-    apr_close(x->m);
+    apr_hf_config_free(x->carried);
+    apr_close(x->opened);
 }
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
@@ -126,16 +142,6 @@ enum apr_code config_metadata(const struct inspection *x, struct apr_meta *confi
             break;
     }
     return apr_meta_keep_last(config, NULL, NULL, e);
-}
-
-const struct apr_tensor *unpacked(const struct inspection *x, size_t i)
-{
-    return x->packing == NULL ? &x->m->tensor[i] : &apr_packing_view(x->packing)->tensor[i];
-}
-
-uint64_t weights_of(const struct inspection *x, size_t i)
-{
-    return x->packing != NULL && apr_packing_helps(x->packing, i) ? 0 : unpacked(x, i)->count;
 }
 
 bool is_chosen(const struct inspection *x, const struct apr_tensor *t) { return x->chosen[t - x->m->tensor]; }

@@ -43,7 +43,7 @@ static void write_totals(struct apr_out *j, const struct inspection *x)
         of[id].tensors++;
         of[id].elements += t->count;
         of[id].bytes += stored_bytes(t);
-        elements += weights_of(x, i);
+        elements += t->count;
         bytes += stored_bytes(t);
     }
     apr_out_count(j, "parameters", elements);

@@ -146,7 +146,7 @@ int main(int argc, char **argv)
         { APR_SELECTION_FILTER(&o.selection, "only tensors whose name matches"),
           .needs = "--tensors --stats --hash --check --tree --manifest --verify --html --textconv" },
         { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "all keys with their types" },
-        { "--full", APR_OPTION_FLAG, &o.full, NULL, "metadata without cuts", .needs = "--metadata --json --html" },
+        { "--full", APR_OPTION_FLAG, &o.full, NULL, "metadata without cuts; the stored tensors of packed ones", .needs = "--metadata --tensors --stats --hash --json --html" },
         { "--get", APR_OPTION_LIST, &o.get, "KEY",
           "a metadata value raw, an array one element a line, KEY.MEMBER of an object; exit 1 when there is none; repeatable" },
         { "--stats", APR_OPTION_FLAG, &o.stats, NULL, "moments, extremes, percentiles and a histogram of each tensor" },

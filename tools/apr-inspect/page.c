@@ -121,7 +121,7 @@ static void put_head(struct page *page)
         add_to(&sum, &x->m->tensor[i]);
     sum.elements = 0;
     for (size_t i = 0; i < x->m->ntensor; i++)
-        sum.elements += weights_of(x, i);
+        sum.elements += x->m->tensor[i].count;
     for (size_t i = 0; i < x->m->nfile; i++)
         files += x->m->file[i]->stored;
     put_text(p, "<header><h1>", apr_text(x->path), "</h1>\n<p>apr-inspect");

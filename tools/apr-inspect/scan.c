@@ -29,6 +29,7 @@ struct result {
 
 struct scan {
     const struct apr_model *m;
+    const struct apr_packing *packing;
     const struct apr_run   *run;
     unsigned                what;
     struct job             *job;
@@ -41,6 +42,17 @@ struct scan {
     uint64_t               *count;
     float                  *value; /* of each code */
 };
+
+/* The digest of what is stored, before its bytes: of a packed tensor what is beside the codes counts as well. */
+static struct apr_digest begin_stored(const struct scan *s, const struct apr_tensor *t)
+{
+    struct apr_digest d = apr_digest_stored(t);
+    size_t n = 0;
+    const struct apr_tensor *const *const part = t->packed == NULL ? NULL : apr_packing_parts(s->packing, (size_t)(t - s->m->tensor), &n);
+    for (size_t i = 1; i < n; i++)
+        d = apr_digest_fold(d, apr_digest_fold(apr_digest_stored(part[i]), apr_digest_of(part[i]->data)));
+    return d;
+}
 
 static struct apr_input input_of(const struct scan *s, const struct job *j) { return apr_input_of(s->run->kernels, s->m, j->t); }
 
@@ -99,7 +111,7 @@ static void scan_small(const struct scan *s, const struct job *job, const struct
     *row = (struct scanned){ .t = job->t, .decodable = in->decodable };
     if (s->what & SCAN_HASH) {
         struct chunks c;
-        row->hash = apr_digest_stored(job->t);
+        row->hash = begin_stored(s, job->t);
         row->value_hash = apr_digest_values(job->t);
         read_chunks(r, in, SCAN_HASH, &job->grid, 0, job->nchunk, &c, NULL);
         fold_chunks(&row->hash, &row->value_hash, &c);
@@ -149,7 +161,7 @@ static enum apr_code make(void *ctx, const struct apr_pieces *p, void *scratch, 
 static void begin_tensor(struct scan *s, const struct apr_tensor *t)
 {
     s->sums = apr_no_sums();
-    s->stored = apr_digest_stored(t);
+    s->stored = begin_stored(s, t);
     s->values = apr_digest_values(t);
     if (s->what & SCAN_STATS)
         memset(s->count, 0, APR_BINS * sizeof *s->count);
@@ -252,7 +264,7 @@ static void choose(struct scan *s, const struct inspection *x)
 
 enum apr_code scan_tensors(const struct inspection *x, unsigned what, scan_fn *take_row, void *ctx, struct apr_error *e)
 {
-    struct scan s = { .m = x->m, .run = &x->o->cli.run, .what = what, .take = take_row, .ctx = ctx };
+    struct scan s = { .m = x->m, .packing = x->packing, .run = &x->o->cli.run, .what = what, .take = take_row, .ctx = ctx };
     s.job = malloc((x->m->ntensor + 1) * sizeof *s.job);
     s.count = malloc(APR_BINS * sizeof *s.count);
     s.value = malloc(APR_BINS * sizeof *s.value);

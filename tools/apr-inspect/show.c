@@ -301,7 +301,7 @@ int show_overview(struct inspection *x)
         add_to(&sum, &x->m->tensor[i]);
     sum.elements = 0;
     for (size_t i = 0; i < x->m->ntensor; i++)
-        sum.elements += weights_of(x, i);
+        sum.elements += x->m->tensor[i].count;
     for (size_t i = 0; i < x->m->nfile; i++)
         files += x->m->file[i]->stored;
     print_label(x, "format");

@@ -51,6 +51,25 @@ static void write_stats(struct apr_out *j, const struct scanned *row)
     apr_out_counts(j, "histogram", s->spark, APR_SPARK_BINS);
 }
 
+/* The stored tensors of a packed one, codes first. */
+static void write_parts(struct apr_out *j, const struct inspection *x, const struct apr_tensor *t)
+{
+    size_t n;
+    const struct apr_tensor *const *const part = apr_packing_parts(x->packing, (size_t)(t - x->m->tensor), &n);
+    apr_out_open(j, "parts", '[');
+    for (size_t i = 0; i < n; i++) {
+        apr_out_open(j, NULL, '{');
+        apr_out_bytes(j, "name", part[i]->name);
+        apr_out_text(j, "dtype", part[i]->dtype->name);
+        apr_out_counts(j, "shape", part[i]->dim, part[i]->ndim);
+        apr_out_count(j, "file", part[i]->file);
+        apr_out_count(j, "offset", apr_tensor_offset(x->m, part[i]));
+        apr_out_count(j, "size", part[i]->data.n);
+        apr_out_close(j, '}');
+    }
+    apr_out_close(j, ']');
+}
+
 void write_row(struct apr_out *j, const struct inspection *x, const struct scanned *row)
 {
     const struct apr_tensor *t = row->t;
@@ -64,6 +83,8 @@ void write_row(struct apr_out *j, const struct inspection *x, const struct scann
     apr_out_count(j, "size", stored_bytes(t));
     if (t->tied)
         apr_out_bool(j, "tied", true);
+    if (x->o->full && t->packed != NULL)
+        write_parts(j, x, t);
     if (x->o->stats)
         write_stats(j, row);
     if (x->o->hash) {
@@ -122,17 +143,29 @@ static void print_stats(const struct scanned *row, bool colour)
     puts("]");
 }
 
-static void print_row(const struct listing *l, const struct scanned *row)
+static void print_line(const struct listing *l, const struct apr_tensor *t, unsigned indent)
 {
-    const struct apr_tensor *t = row->t;
-    const size_t columns = apr_columns(t->name);
-    char shape[176], hex[33];
+    const size_t columns = apr_columns(t->name) + indent;
+    char shape[176];
+    printf("%*s", (int)indent, "");
     apr_print_bytes(stdout, t->name);
     printf("%*s  %-7s %-16s", columns < l->width ? (int)(l->width - columns) : 0, "", stored_dtype(t)->name,
            apr_spell_shape(t->dim, t->ndim, shape));
     if (l->x->m->nfile > 1)
         printf(" %4u", t->file);
     printf(" %12" PRIu64 " %11" PRIu64 "%s\n", apr_tensor_offset(l->x->m, t), stored_bytes(t), t->tied ? "  tied" : "");
+}
+
+static void print_row(const struct listing *l, const struct scanned *row)
+{
+    const struct apr_tensor *t = row->t;
+    char hex[33];
+    size_t n = 0;
+    print_line(l, t, 0);
+    const struct apr_tensor *const *const part =
+        l->x->o->full && t->packed != NULL ? apr_packing_parts(l->x->packing, (size_t)(t - l->x->m->tensor), &n) : NULL;
+    for (size_t i = 0; i < n; i++)
+        print_line(l, part[i], 2);
     if (l->x->o->stats)
         print_stats(row, l->x->o->cli.colour);
     if (l->x->o->hash) {

@@ -104,6 +104,8 @@ static enum apr_code open_view(struct view *v, const struct inspection *x, struc
 {
     *v = (struct view){ .x = x, .stored = apr_model_find(x->m, apr_text(x->o->tensor)) };
     if (v->stored == NULL)
+        v->stored = apr_model_find(x->opened, apr_text(x->o->tensor)); /* codes, or what is beside them */
+    if (v->stored == NULL)
         return no_tensor(x, e);
     v->in = apr_input_of(x->o->cli.run.kernels, x->m, v->stored);
     return APR_OK;
