@@ -160,15 +160,19 @@ static enum apr_code read_set_map(const struct apr_contract *c, const struct apr
 {
     static const enum apr_meta_type types[] = { APR_META_I64, APR_META_F64, APR_META_BOOL };
     const struct apr_yaml *const computed = apr_yaml_get(at, "computed"), *const x = apr_yaml_get(at, "expr"),
-                          *const type = apr_yaml_get(at, "type");
+                          *const type = apr_yaml_get(at, "type"), *const token = apr_yaml_get(at, "token");
     unsigned which = 0;
-    APR_TRY(apr_contract_keys(c, at, computed != NULL ? "computed" : x != NULL ? "expr type" : "each count type"));
+    APR_TRY(apr_contract_keys(c, at, token != NULL ? "token" : computed != NULL ? "computed" : x != NULL ? "expr type" : "each count type"));
     APR_TRY(apr_contract_choice(c, type, "unknown type", "int float bool", &which));
     s->type = type == NULL ? APR_META_NULL : types[which];
     if (computed != NULL)
         return read_computed(c, computed, &s->value);
+    s->value.origin = APR_OF_TOKEN;
+    if (token != NULL)
+        return apr_contract_several(c, token, 1, &s->value.word);
+    s->value.origin = APR_OF_EXPR;
     if (x == NULL && apr_yaml_get(at, "each") == NULL)
-        return apr_contract_fault(c, at, "it lacks", apr_text("computed, expr or each"));
+        return apr_contract_fault(c, at, "it lacks", apr_text("computed, expr, each or token"));
     return x != NULL ? apr_contract_expression(c, x, &s->value.expr) : read_each(c, at, &s->value);
 }
 

@@ -17,7 +17,7 @@ enum op {
     NUMBER, STRING, NAME, HAS, VALUE,
     AT,                                                                   /* of a path and one operand */
     AND, OR, IF, FIRST,                                                   /* which operands are needed, they find out */
-    NEGATIVE, NOT, FLOOR, CEIL, SQRT, LN,
+    NEGATIVE, NOT, FLOOR, CEIL, SQRT, LN, EXP,
     EQ, NE, LT, LE, GT, GE, ADD, SUB, MUL, DIV, MOD, MIN, MAX, FIRST_BINARY = EQ,
 };
 
@@ -57,7 +57,7 @@ static const struct function {
     enum op     op;
     unsigned    arguments;
 } functions[] = {
-    { "floor", FLOOR, 1 }, { "ceil", CEIL, 1 }, { "sqrt", SQRT, 1 }, { "ln", LN, 1 },
+    { "floor", FLOOR, 1 }, { "ceil", CEIL, 1 }, { "sqrt", SQRT, 1 }, { "ln", LN, 1 }, { "exp", EXP, 1 },
     { "min", MIN, 2 },     { "max", MAX, 2 },   { "mod", MOD, 2 }, { "first", FIRST, 2 }, { "if", IF, 3 },
 };
 
@@ -405,6 +405,7 @@ static struct apr_result calculate(enum op op, double a, double b)
     case MAX:      return number(a > b ? a : b);
     case SQRT:     return number(sqrt(a));
     case LN:       return number(apr_log(a));
+    case EXP:      return number(apr_exp(a));
     default:       return unknown;
     }
 }

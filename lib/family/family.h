@@ -100,12 +100,12 @@ enum apr_computed {
 };
 
 /* Where a value comes from. */
-enum apr_origin { APR_OF_EXPR, APR_OF_CONFIG, APR_OF_CONSTANT, APR_OF_LIST, APR_OF_CODE, APR_OF_EACH };
+enum apr_origin { APR_OF_EXPR, APR_OF_CONFIG, APR_OF_CONSTANT, APR_OF_LIST, APR_OF_CODE, APR_OF_EACH, APR_OF_TOKEN };
 struct apr_formula {
     enum apr_origin   origin;
     struct apr_expr  *expr;     /* EACH: of an element, whose number from 0 is `layer` */
     struct apr_expr  *count;    /* EACH: how many */
-    struct apr_words  word;     /* CONFIG: paths, the first that is there; LIST: its elements */
+    struct apr_words  word;     /* CONFIG: paths, the first that is there; LIST: its elements; TOKEN: its text, for its id */
     struct apr_value  constant; /* a number, a boolean, a string */
     enum apr_computed code;
 };

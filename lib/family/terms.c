@@ -61,6 +61,8 @@ struct asked {
     const struct apr_binding *b;
     uint64_t                  layer;
     struct told              *told;
+    enum apr_term             term; /* which one; outer: the one that named it */
+    const struct asked       *outer;
 };
 
 static void note(struct told *t, const struct apr_binding *b, struct apr_bytes place)
@@ -95,7 +97,17 @@ static bool note_name(void *ctx, struct apr_bytes name)
     return true;
 }
 
-static struct apr_result value_of(const struct apr_binding *b, enum apr_term term, uint64_t layer, struct told *told);
+static struct apr_result value_of(const struct apr_binding *b, enum apr_term term, uint64_t layer, struct told *told,
+                                  const struct asked *outer);
+
+/* A path may be spelled as the term that asks for it is, and then it is not that term. */
+static bool asks(const struct asked *a, enum apr_term term)
+{
+    for (; a != NULL; a = a->outer)
+        if (a->term == term)
+            return true;
+    return false;
+}
 
 /* What stands there and is neither a number nor a text is wrong, and not as good as absent. */
 static struct apr_result value(void *ctx, struct apr_bytes name)
@@ -106,8 +118,8 @@ static struct apr_result value(void *ctx, struct apr_bytes name)
     if (apr_bytes_is(name, "layer"))
         return (struct apr_result){ .known = true, .number = (double)a->layer };
     for (unsigned i = 0; i < APR_NTERMS && !dim; i++)
-        if (f->term[i] != NULL && apr_bytes_is(name, apr_term_words[i]))
-            return value_of(a->b, (enum apr_term)i, a->layer, a->told);
+        if (f->term[i] != NULL && apr_bytes_is(name, apr_term_words[i]) && !asks(a, (enum apr_term)i))
+            return value_of(a->b, (enum apr_term)i, a->layer, a->told, a);
     if (a->told != NULL)
         note_name(&(struct noting){ a->told, a->b, MOST_TOLD }, name);
     struct apr_result stored, r = apr_binding_word(a->b, name);
@@ -123,16 +135,17 @@ static bool has(void *ctx, struct apr_bytes path)
     return apr_binding_has(a->b, path);
 }
 
-/* Terms name only those above them, so this ends. */
-static struct apr_result value_of(const struct apr_binding *b, enum apr_term term, uint64_t layer, struct told *told)
+/* Of terms that wait for each other none is there twice, so this ends. */
+static struct apr_result value_of(const struct apr_binding *b, enum apr_term term, uint64_t layer, struct told *told,
+                                  const struct asked *outer)
 {
-    struct asked a = { b, layer, told };
+    struct asked a = { b, layer, told, term, outer };
     const struct apr_scope scope = { value, has, &a };
     const struct apr_expr *const x = apr_binding_family(b)->term[term];
     return x == NULL ? (struct apr_result){ 0 } : apr_expr_value(x, &scope);
 }
 
-struct apr_result apr_term(const struct apr_binding *b, enum apr_term term, uint64_t layer) { return value_of(b, term, layer, NULL); }
+struct apr_result apr_term(const struct apr_binding *b, enum apr_term term, uint64_t layer) { return value_of(b, term, layer, NULL, NULL); }
 
 /* ---- what cannot be meant --------------------------------------------------------------------------------------------- */
 
@@ -159,7 +172,7 @@ enum apr_code apr_term_refuse(const struct apr_binding *b, enum apr_term term, u
 {
     char said[600], comes_to[64] = "nothing that can be meant";
     struct told told = { .n = 0 };
-    const struct apr_result r = value_of(b, term, layer, &told);
+    const struct apr_result r = value_of(b, term, layer, &told, NULL);
     put_told(b, &told, said, sizeof said);
     if (r.known && r.text.at != NULL)
         snprintf(comes_to, sizeof comes_to, "a text");

@@ -84,6 +84,15 @@ static const struct kind {
     { SPLIT(RE3) BYTES, { NEVER }, "llama-v3", false, true },
     { SPLIT(RE3) BYTES, { NEVER }, "pixtral", false, true },
     { BY_WORD, { NEVER }, "mpt", true, false },
+    { BY_WORD, { NEVER }, "exaone4", false, false },
+    { DIGITS BY_WORD, { NEVER }, "command-r", true, false },
+    { SPLIT(RE3) BYTES, { NEVER }, "glm4", false, true },
+    { SPLIT(RE1) BYTES, { NEVER }, "stablelm2", true, false },
+    { SPLIT(RE1) BYTES, { NEVER }, "hunyuan", false, false },
+    { SPLIT(RE4O) BYTES, { NEVER }, "minimax-m2", false, false },
+    { SPLIT("\\p{N}{1,3}") SPLIT(CJK) SPLIT(REV3) BYTES, { NEVER }, "hunyuan-dense", false, false },
+    { SPLIT(WORDS "\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+" ENDING) BYTES, { ALWAYS }, "seed-coder", false, false },
+    { SPLIT(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+") BYTES, { ALWAYS }, "bloom", false, false },
     { BY_WORD, { NEVER }, "modern-bert", true, false },
 };
 

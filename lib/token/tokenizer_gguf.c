@@ -83,6 +83,10 @@ static struct apr_value formula_value(const struct writing *w, const struct apr_
     struct apr_bytes rest;
     if (f->origin == APR_OF_CONSTANT)
         return f->constant;
+    if (f->origin == APR_OF_TOKEN) {
+        const struct apr_token *const t = apr_vocabulary_find(w->f->v, f->word.word[0]);
+        return t == NULL ? v : (struct apr_value){ .type = APR_META_U64, .u = t->id };
+    }
     if (f->origin == APR_OF_EXPR)
         v = value_at(&(struct apr_result[]){ apr_expr_value(f->expr, &scope) }[0]);
     for (size_t i = 0; f->origin == APR_OF_CONFIG && i < f->word.n && v.type == APR_META_ANY; i++)
@@ -135,7 +139,7 @@ static enum apr_code put_first(const struct writing *w, bool type_count)
     return APR_OK;
 }
 
-/* Ids are u32, flags what they are. */
+/* Ids are u32, flags what they are. Those that are sought by their text only fill what no file says. */
 static enum apr_code put_overrides(const struct writing *w)
 {
     const struct apr_tokenizer_rules *const rules = w->t->b == NULL ? NULL : &apr_binding_family(w->t->b)->tokenizer;
@@ -144,6 +148,8 @@ static enum apr_code put_overrides(const struct writing *w)
             const struct apr_setting *const s = &rules->override[i].set[k];
             const struct apr_value v = formula_value(w, &s->value);
             const bool plain = v.type == APR_META_BOOL || v.type == APR_META_STRING;
+            if (s->value.origin == APR_OF_TOKEN && apr_draft_find(w->d, s->key) != NULL)
+                continue;
             APR_TRY(put_as(w, s->key, plain ? v.type : APR_META_U32, &v));
         }
     return APR_OK;
