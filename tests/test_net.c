@@ -45,6 +45,7 @@ void *realloc(void *old, size_t n) { return fails() ? NULL : __libc_realloc(old,
               "\"vocab_size\":10,\"max_position_embeddings\":32,\"tie_word_embeddings\":false"
 #define LLAMA "{\"architectures\":[\"LlamaForCausalLM\"]," SIZES ",\"hidden_act\":\"silu\",\"rms_norm_eps\":1e-5}"
 #define BERT "{\"architectures\":[\"BertModel\"],\"model_type\":\"bert\"," SIZES "}"
+#define COHERE "{\"architectures\":[\"CohereForCausalLM\"]," SIZES ",\"logit_scale\":0.25}"
 #define MIXTRAL "{\"architectures\":[\"MixtralForCausalLM\"]," SIZES ",\"num_local_experts\":3,\"num_experts_per_tok\":2}"
 
 /* What of a checkpoint is not as its contract wants it.
@@ -335,6 +336,10 @@ static void what_a_family_is_shows_in_its_numbers(void **state)
     assert_true(o.n->act == APR_GELU_TANH && o.n->layer[0].window == 4 && o.n->layer[1].window == 0);
     assert_true(o.n->layer[0].post_attn_norm.weight != NULL && o.n->layer[0].post_ffn_norm.weight != NULL);
     assert_true(o.n->head.w.in == o.n->embedding.in);
+    close_net(&o);
+    /* a term is called as the path is that it asks for */
+    o = open_net(write_checkpoint("cohere", "command-r", COHERE, COHERE, NULL));
+    assert_true(o.n->logit_scale == 0.25 && o.n->order == APR_ORDER_PARALLEL && o.n->layer_norm && o.n->layer[0].rope.adjacent);
     close_net(&o);
     o = open_net(write_checkpoint("mixtral", "llama", MIXTRAL, MIXTRAL, NULL));
     assert_true(o.n->layer[1].experts.n == 3 && o.n->layer[1].experts.used == 2 && o.n->layer[1].experts.normalized);

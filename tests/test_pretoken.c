@@ -52,6 +52,8 @@ static void of_names_for_one_way_the_family_has_the_word(void **state)
         { DIGITS, "<fim_prefix>", { "smollm", "refact" }, "refact" },
         { DIGITS, "<|im_start|>", { NULL, NULL }, "smollm" },
         { DIGITS, "<|im_start|>", { "starcoder", NULL }, "starcoder" },
+        { DIGITS, "x", { "command-r", NULL }, "command-r" },
+        { LLAMA, "x", { "glm4", NULL }, "glm4" },
         { LLAMA, "x", { "olmo", NULL }, "dbrx" },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
@@ -122,6 +124,9 @@ static void every_name_that_a_family_has_is_known(void **state)
     static const char *const rows[][2] = {
         { "phi2", "phi-2" },          { "gptneox", "olmo" },  { "mamba", "olmo" },        { "mamba2", "olmo" }, { "bert", "roberta-bpe" },
         { "starcoder2", "starcoder" }, { "granite", "refact" }, { "granitemoe", "refact" }, { "llama", "smollm" },
+        { "command-r", "command-r" },  { "cohere2", "command-r" },        { "exaone4", "exaone4" },       { "glm4", "glm4" },
+        { "glm4moe", "glm4" },         { "minimax-m2", "minimax-m2" },    { "stablelm", "stablelm2" },    { "hunyuan-moe", "hunyuan" },
+        { "seed_oss", "seed-coder" },  { "hunyuan-dense", "hunyuan-dense" }, { "bloom", "bloom" },        { "mpt", "mpt" },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         const struct apr_tokenizer_rules *const rules = &family(rows[i][0])->tokenizer;
