@@ -30,12 +30,14 @@ struct like {
 /* A config.json being made.
  *   keys    those of the GGUF that the source is or was; empty when it is none
  *   text    config.json, beginning with the one that the source carries
+ *   into    before each path of a config.json that is being made; NULL: one that is there has them where it has them
  *   like    the carried config alone
  *   arena   of all texts; it becomes the files' */
 struct work {
     const struct apr_translation *t;
     struct apr_draft              keys;
     struct apr_bytes              text;
+    const char                   *into;
     struct like                   like;
     struct apr_arena            **arena;
     struct apr_error             *e;
@@ -47,6 +49,10 @@ struct work {
 static const char *inner_path(struct work *w, const char *path, char room[300])
 {
     static const char *const inner[] = { "text_config", "llm_config", "lm_config", "language_config" };
+    if (w->into != NULL) {
+        snprintf(room, 300, "%s%s", w->into, path);
+        return room;
+    }
     for (size_t i = 0; i < APR_LENGTH(inner); i++) {
         snprintf(room, 300, "%s.%s", inner[i], path);
         if (apr_json_find(w->text, room).n > 0)
@@ -270,9 +276,12 @@ static enum apr_code make_config(struct work *w)
 {
     const struct apr_family *const f = apr_binding_family(w->t->b);
     w->text = apr_text("{\n}");
+    w->into = "";
     for (size_t i = 0; i < f->nhf_config; i++)
         for (size_t k = 0; k < f->hf_config[i].n && apr_binding_holds(w->t->b, f->hf_config[i].when); k++)
             APR_TRY(make_setting(w, &f->hf_config[i].set[k]));
+    if (apr_json_find(w->text, "text_config").n > 0)
+        w->into = "text_config.";
     for (size_t i = 0; i < f->nkv; i++)
         APR_TRY(make_entry(w, &f->kv[i]));
     for (size_t i = 0; i < f->nrole; i++)
@@ -431,6 +440,7 @@ static enum apr_code make_generation(struct work *w)
     };
     bool sampled = false;
     w->text = apr_text("{\n}");
+    w->into = "";
     APR_TRY(put_tokens(w));
     APR_TRY(put_turn_end(w));
     for (size_t i = 0; i < APR_LENGTH(settings); i++) {
