@@ -14,6 +14,7 @@ static const struct { const char *name, *text; double number; } dims[] = {
     { "one", NULL, 1 },        { "half", NULL, 0.5 },      { "nan", NULL, NAN },     { "infinite", NULL, INFINITY },
     { "kind", "llama3", 0 },   { "empty", "", 0 },         { "or_", NULL, 5 },       { "notes", NULL, 6 },     { "min", NULL, 7 },
     { "rope.base", NULL, 500 }, { "list.0", NULL, 11 },    { "list.3", NULL, 14 },   { "types.3", "sliding", 0 },
+    { "endless.0", NULL, -INFINITY },
 };
 
 static struct apr_result dim_value(void *ctx, struct apr_bytes name)
@@ -143,6 +144,49 @@ static void ln_is_that_of_the_c_library_to_the_last_bits(void **state)
         const double got = apr_expr_value(x, &scope).number, want = log(v);
         if (fabs(got - want) > 4e-16 * fabs(want))
             fail_msg("%s: %.17g, not %.17g", text, got, want);
+        apr_expr_free(x);
+    }
+}
+
+/* The quantiles are those of torch.distributions.normal.Normal(0, 1).icdf in F32. */
+static void a_normal_distribution_is_asked_both_ways(void **state)
+{
+    (void)state;
+    static const struct { const char *text; double value; } rows[] = {
+        { "quantile(0.95)", 0x1.a5152p+0 }, { "quantile(0.9)", 0x1.4813c2p+0 }, { "quantile(0.5)", 0 }, { "quantile(0.999)", 0x1.8b8cdcp+1 },
+        { "quantile(0.001)", -0x1.8b8cdcp+1 }, { "quantile(0)", -INFINITY }, { "quantile(one)", INFINITY }, { "normal(0)", 0.5 },
+        { "normal(at(endless, 0))", 0 }, { "floor(normal(quantile(0.95)) * 1000000 + 0.5)", 950000 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_expr *x = compile(rows[i].text);
+        const struct apr_result r = apr_expr_value(x, &scope);
+        if (!r.known || r.number != rows[i].value)
+            fail_msg("%s: %a, not %a", rows[i].text, r.number, rows[i].value);
+        apr_expr_free(x);
+    }
+    struct apr_expr *x = compile("quantile(1.5)");
+    assert_true(apr_expr_value(x, &scope).wrong);
+    apr_expr_free(x);
+}
+
+static bool has_three(void *ctx, struct apr_bytes path)
+{
+    (void)ctx;
+    return apr_bytes_is(path, "a.b") || apr_bytes_is(path, "a.b.0") || apr_bytes_is(path, "a.b.1") || apr_bytes_is(path, "a.b.2") ||
+           apr_bytes_is(path, "none");
+}
+
+static void a_list_has_a_length(void **state)
+{
+    (void)state;
+    static const struct { const char *text; double value; } rows[] = { { "length(a.b)", 3 }, { "length(none)", 0 }, { "length(a)", NAN },
+        { "first(length(a), 7)", 7 } };
+    const struct apr_scope lists = { dim_value, has_three, NULL };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_expr *x = compile(rows[i].text);
+        const struct apr_result r = apr_expr_value(x, &lists);
+        if (r.known == isnan(rows[i].value) || (r.known && r.number != rows[i].value))
+            fail_msg("%s: %g", rows[i].text, r.number);
         apr_expr_free(x);
     }
 }
@@ -397,6 +441,8 @@ int main(void)
         cmocka_unit_test(operands_that_do_not_matter_are_not_asked_for),
         cmocka_unit_test(names_are_told_in_order_and_one_alone_is_known_as_such),
         cmocka_unit_test(paths_are_told_apart_from_names),
+        cmocka_unit_test(a_normal_distribution_is_asked_both_ways),
+        cmocka_unit_test(a_list_has_a_length),
         cmocka_unit_test(in_a_layer_its_number_has_a_name_and_paths_keep_their_own),
         cmocka_unit_test(faults_are_told_with_their_place),
         cmocka_unit_test(depth_and_length_have_an_end),

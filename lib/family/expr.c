@@ -14,14 +14,14 @@
 #define MOST_DIGITS 63   /* of one number, as spelled */
 
 enum op {
-    NUMBER, STRING, NAME, HAS, VALUE,
+    NUMBER, STRING, NAME, HAS, VALUE, LENGTH,
     AT,                                                                   /* of a path and one operand */
     AND, OR, IF, FIRST,                                                   /* which operands are needed, they find out */
-    NEGATIVE, NOT, FLOOR, CEIL, SQRT, LN, EXP,
+    NEGATIVE, NOT, FLOOR, CEIL, SQRT, LN, EXP, NORMAL, QUANTILE,
     EQ, NE, LT, LE, GT, GE, ADD, SUB, MUL, DIV, MOD, MIN, MAX, FIRST_BINARY = EQ,
 };
 
-/* kid: indices of the operands, all below the node's own. text: of NAME, HAS, VALUE and AT as spelled, of STRING without its quotes. */
+/* kid: indices of the operands, all below the node's own. text: of NAME, HAS, VALUE, LENGTH and AT as spelled, of STRING without its quotes. */
 struct node {
     enum op          op;
     uint16_t         kid[3];
@@ -58,6 +58,7 @@ static const struct function {
     unsigned    arguments;
 } functions[] = {
     { "floor", FLOOR, 1 }, { "ceil", CEIL, 1 }, { "sqrt", SQRT, 1 }, { "ln", LN, 1 }, { "exp", EXP, 1 },
+    { "normal", NORMAL, 1 }, { "quantile", QUANTILE, 1 },
     { "min", MIN, 2 },     { "max", MAX, 2 },   { "mod", MOD, 2 }, { "first", FIRST, 2 }, { "if", IF, 3 },
 };
 
@@ -261,8 +262,8 @@ static enum apr_code read_arguments(struct reader *r, const struct function *f, 
 
 static enum apr_code read_call(struct reader *r, size_t begin, struct apr_bytes name, uint16_t *out)
 {
-    if (apr_bytes_is(name, "has") || apr_bytes_is(name, "value"))
-        return read_path(r, apr_bytes_is(name, "has") ? HAS : VALUE, out);
+    if (apr_bytes_is(name, "has") || apr_bytes_is(name, "value") || apr_bytes_is(name, "length"))
+        return read_path(r, apr_bytes_is(name, "has") ? HAS : apr_bytes_is(name, "value") ? VALUE : LENGTH, out);
     if (apr_bytes_is(name, "at"))
         return read_at(r, out);
     for (size_t i = 0; i < APR_LENGTH(functions); i++)
@@ -383,6 +384,24 @@ static bool is_number(struct apr_result r)
     return r.known && r.text.at == NULL;
 }
 
+/* The share of a normal distribution below x deviations. */
+static double normal(double x) { return (1 + apr_erf(x / sqrt(2))) / 2; }
+
+/* Below how many deviations a share of a normal distribution lies, in the steps in which PyTorch works it out in F32. */
+static struct apr_result quantile(double share)
+{
+    const double twice = (double)(2 * (float)share - 1);
+    double low = -8, high = 8;
+    if (!(twice >= -1 && twice <= 1))
+        return wrong;
+    for (unsigned i = 0; i < 64; i++) {
+        const double middle = (low + high) / 2;
+        *(apr_erf(middle) < twice ? &low : &high) = middle;
+    }
+    const double x = (double)((float)high * (float)sqrt(2));
+    return (struct apr_result){ .known = true, .number = twice == -1 ? -(double)INFINITY : twice == 1 ? (double)INFINITY : x };
+}
+
 static struct apr_result calculate(enum op op, double a, double b)
 {
     switch (op) {
@@ -405,7 +424,8 @@ static struct apr_result calculate(enum op op, double a, double b)
     case MAX:      return number(a > b ? a : b);
     case SQRT:     return number(sqrt(a));
     case LN:       return number(apr_log(a));
-    case EXP:      return number(apr_exp(a));
+    { "floor", FLOOR, 1 }, { "ceil", CEIL, 1 }, { "sqrt", SQRT, 1 }, { "ln", LN, 1 }, { "exp", EXP, 1 },
+    { "normal", NORMAL, 1 }, { "quantile", QUANTILE, 1 },
     default:       return unknown;
     }
 }
@@ -444,6 +464,24 @@ static struct apr_result element(const struct node *n, struct apr_result index, 
     return at_path(scope, (struct apr_bytes){ (const unsigned char *)path, (size_t)length });
 }
 
+#define MOST_ELEMENTS 4096
+
+/* How many elements the list at the path has. */
+static struct apr_result length_of(const struct node *n, const struct apr_scope *scope)
+{
+    char path[MOST_BYTES + 24];
+    unsigned count = 0;
+    if (!scope->has(scope->ctx, n->text))
+        return unknown;
+    while (count < MOST_ELEMENTS) {
+        const int length = snprintf(path, sizeof path, "%.*s.%u", APR_PRINTED(n->text), count);
+        if (!scope->has(scope->ctx, (struct apr_bytes){ (const unsigned char *)path, (size_t)length }))
+            break;
+        count++;
+    }
+    return number(count);
+}
+
 static struct apr_result operate(const struct apr_expr *x, const struct node *n, const struct apr_scope *scope)
 {
     const struct apr_result a = evaluate(x, n->kid[0], scope);
@@ -473,7 +511,9 @@ static struct apr_result evaluate(const struct apr_expr *x, unsigned i, const st
     case VALUE:
     case AT:
         r = n->op == AT ? element(n, evaluate(x, n->kid[0], scope), scope) : at_path(scope, n->text);
-        return is_number(r) ? number(r.number) : r;
+        return is_number(r) && !(n->op == AT && isinf(r.number)) ? number(r.number) : r;
+    case LENGTH:
+        return length_of(n, scope);
     case HAS:
         return number(scope->has(scope->ctx, n->text));
     case AND:
@@ -548,7 +588,7 @@ static void each(const struct apr_expr *x, enum op op, enum op or_op, bool (*f)(
 }
 
 void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx) { each(x, NAME, NAME, f, ctx); }
-void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, HAS, HAS, f, ctx); }
+void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, HAS, LENGTH, f, ctx); }
 void apr_expr_values(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, VALUE, AT, f, ctx); }
 
 bool apr_path_role(struct apr_bytes path, struct apr_bytes *role)
