@@ -175,7 +175,8 @@ bool apr_binding_may_tie(const struct apr_binding *b)
 {
     const struct apr_role *head = apr_family_role(b->family, apr_text("output"));
     const struct apr_scope scope = apr_bound_scope(b);
-    return head == NULL || (head->optional != NULL && (b->config == NULL || apr_expr_true(head->optional, &scope, true)));
+    return head == NULL || head->unless_equal.n > 0 ||
+           (head->optional != NULL && (b->config == NULL || apr_expr_true(head->optional, &scope, true)));
 }
 
 bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_skips(b->names, t); }
