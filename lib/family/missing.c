@@ -1,5 +1,9 @@
 #include "family/missing.h"
 
+#include <math.h>
+
+#include "base/bytes.h"
+
 #define MOST_PARTS 65536u /* experts of a layer that are looked for */
 
 struct search {
@@ -14,6 +18,23 @@ static uint64_t size_or(const struct apr_binding *b, const struct apr_expr *x, u
 {
     uint64_t n;
     return x != NULL && apr_binding_size(b, x, &n) ? n : otherwise;
+}
+
+uint64_t apr_binding_layers(const struct apr_binding *b, const struct apr_role *role)
+{
+    const struct apr_family *const f = apr_binding_family(b);
+    double said;
+    if (!apr_binding_number(b, apr_text("N"), &said) || !(said > 0 && said < 0x1p53) || said != floor(said))
+        return 0;
+    uint64_t last = (uint64_t)said;
+    for (size_t i = 0; i < f->nrole; i++) {
+        const struct apr_role *const r = &f->role[i];
+        const bool counts = r->layers[1] != NULL && (role == NULL || role == r) && (r->when == NULL || size_or(b, r->when, 0) != 0);
+        const uint64_t to = counts ? size_or(b, r->layers[1], 0) : 0;
+        if (to > last)
+            last = to;
+    }
+    return last;
 }
 
 enum apr_dialect apr_binding_spoken(const struct apr_binding *b, const struct apr_model *m)

@@ -12,4 +12,8 @@ enum apr_dialect apr_binding_spoken(const struct apr_binding *b, const struct ap
 typedef bool apr_missing_fn(void *ctx, const struct apr_meaning *what, struct apr_bytes name);
 void apr_binding_missing(const struct apr_binding *b, enum apr_dialect dialect, uint64_t nlayer, apr_missing_fn *found, void *ctx);
 
+/* How many layers the model says that it has: N, or more where `layers` of a role goes further (a decoder deeper than its encoder).
+ * role: where that role ends, or NULL for the whole. 0: nothing tells. */
+uint64_t apr_binding_layers(const struct apr_binding *b, const struct apr_role *role);
+
 #endif

@@ -1,6 +1,5 @@
 #include "flow/wish.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -262,8 +261,8 @@ static enum apr_code count_part(struct wishing *g, const struct apr_meaning *s, 
 /* Is it of a layer that a GGUF would not have, by what the checkpoint says of itself? */
 static bool is_beyond(const struct wishing *g, const struct apr_meaning *s)
 {
-    double layers;
-    return s->role->layered && g->to == APR_GGUF && s->dialect != APR_GGUF && number(g, "N", &layers) && (double)s->layer >= layers;
+    const uint64_t layers = s->role->layered && g->to == APR_GGUF && s->dialect != APR_GGUF ? apr_binding_layers(g->b, s->role) : 0;
+    return layers > 0 && s->layer >= layers;
 }
 
 /* Is it, byte for byte, the tensor that the contract lets it stand for? */
@@ -425,13 +424,13 @@ static enum apr_code check_missing(struct wishing *g)
 {
     struct miss x = { g, APR_OK };
     struct apr_meaning s;
+    const uint64_t said = apr_binding_layers(g->b, NULL);
     uint64_t layers = 0;
-    double said;
     for (size_t i = 0; i < g->m->ntensor; i++)
         if (apr_binding_meaning(g->b, &g->m->tensor[i], 0, &s) && s.role->layered && s.layer >= layers)
             layers = s.layer + (uint64_t)1;
-    if (number(g, "N", &said) && said >= 0 && said < 0x1p53 && said == floor(said))
-        layers = (uint64_t)said;
+    if (said > 0)
+        layers = said;
     apr_binding_missing(g->b, apr_binding_spoken(g->b, g->m), apr_min(layers, MOST_LAYERS), miss, &x);
     return x.code;
 }

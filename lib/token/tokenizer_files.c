@@ -24,8 +24,8 @@ static const struct way {
     { APR_WORDPIECE, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_WORDPIECE },
     { APR_WORDPIECE, "vocab.txt", APR_FROM_VOCAB_TXT, APR_VOCABULARY_NONE },
     { APR_UNIGRAM, REALIGNED, APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE },
-    { APR_UNIGRAM, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_UNIGRAM },
     { APR_UNIGRAM, "spiece.model", APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE },
+    { APR_UNIGRAM, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_UNIGRAM },
 };
 
 bool apr_tokenizer_files_any(const struct apr_side *side)

@@ -1,7 +1,6 @@
 /* Stage 5: the model against its family's contract: every tensor there, of the right shape, and no other. */
 #include "check.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -94,7 +93,7 @@ static enum apr_code check_tensor(struct contract *c, const struct apr_tensor *t
         return APR_OK;
     if (!apr_binding_meaning(c->x->binding, t, 0, &first))
         return add_unknown_tensor(c, t, "is unknown to");
-    if (first.role->layered && c->said > 0 && first.layer >= c->said)
+    if (first.role->layered && c->said > 0 && first.layer >= apr_binding_layers(c->x->binding, first.role))
         return add_unknown_tensor(c, t, "is of a layer beyond those of");
     for (size_t i = 0; apr_binding_meaning(c->x->binding, t, i, &s); i++)
         if (!wanted_shape(c, &s, dim, &ndim) || apr_same_shape(dim, ndim, t->dim, t->ndim))
@@ -111,9 +110,7 @@ static enum apr_code survey(struct contract *c)
     size_t named[APR_NDIALECTS] = { 0 };
     uint64_t last = 0;
     struct apr_meaning s;
-    double layers;
-    if (apr_binding_number(c->x->binding, apr_text("N"), &layers) && layers >= 0 && layers < 0x1p53 && layers == floor(layers))
-        c->said = (uint64_t)layers;
+    c->said = apr_binding_layers(c->x->binding, NULL);
     for (size_t i = 0; i < m->ntensor; i++)
         if (apr_binding_meaning(c->x->binding, &m->tensor[i], 0, &s)) {
             named[s.dialect]++;
