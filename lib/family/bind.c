@@ -228,7 +228,7 @@ static enum apr_code reference_chain(const struct apr_binding *b, const struct a
 enum apr_code apr_binding_chain(const struct apr_binding *b, const struct apr_role *role, enum apr_dialect dialect,
                                 struct apr_transform out[APR_MAX_STEPS], size_t *n, struct apr_error *e)
 {
-    const struct apr_scope scope = scope_of(b);
+    const struct apr_scope scope = apr_bound_scope(b);
     *n = 0;
     if ((dialect != APR_REFERENCE || b->gguf_order) && !apr_role_chain(role, dialect != APR_HF, &scope, out, n))
         return unknown_size(b, role, e);
