@@ -70,11 +70,21 @@ struct asked {
     struct apr_binding *b;
 };
 
+/* A contract of our own, which is meant by "toy". */
+static struct apr_family *toy;
+
+static void begin_toy(const char *text)
+{
+    struct apr_error e;
+    if (apr_family_parse(&toy, "toy.yaml", apr_text(text), &e) != APR_OK)
+        fail_msg("%s", e.text);
+}
+
 static enum apr_code ask(struct asked *x, const struct model *m, const char *name, enum apr_dialect to, const char *spared,
                          struct apr_error *e)
 {
     *x = (struct asked){ .b = NULL };
-    if (name != NULL && apr_bind(&x->b, family(name), &m->m, NULL, e) != APR_OK)
+    if (name != NULL && apr_bind(&x->b, strcmp(name, "toy") == 0 ? toy : family(name), &m->m, NULL, e) != APR_OK)
         fail_msg("%s: %s", name, e->text);
     return apr_wishes_of(&x->w, test_run_with(1)->kernels, &m->m, x->b, to, spare_one, (void *)(uintptr_t)spared, e);
 }
@@ -292,6 +302,80 @@ static void parts_of_the_reference_program_are_put_together(void **state)
     model_end(&m);
 }
 
+/* ---- parts that go their own way ------------------------------------------------------------------------------------ */
+
+static const char toy_contract[] =
+    "schema: apr-family/1\n"
+    "family: toy\n"
+    "dims: {A: 4, K: 2, D: 4, P: 8}\n"
+    "tensors:\n"
+    "  - {role: qkv, hf: \"m.{L}.qkv\", gguf: [\"b.{L}.q\", \"b.{L}.k\", \"b.{L}.v\"], shape: [(A + 2 * K) * D, 3],\n"
+    "     transform: [{op: ungroup, groups: K, parts: [A / K * D, D, D]},\n"
+    "       {op: split_rows, parts: [A * D, K * D, K * D], then: [{op: rope_permute, heads: A}, [{op: rope_permute, heads: K}], []]}]}\n"
+    "  - {role: gu, hf: [\"m.{L}.g\", \"m.{L}.u\"], gguf: \"b.{L}.gu\", shape: [6, 2],\n"
+    "     transform: [{op: concat_rows, parts: [4, 2]}, {op: regroup, groups: 2, size: 1}]}\n"
+    "  - {role: embd, hf: m.e, gguf: e, shape: [5, 2], transform: [{op: scale, by: \"1 / A\"}, {op: pad_rows, count: P}]}\n"
+    "  - {role: ssm, hf: m.s, gguf: s, shape: [6], transform: {op: scale, by: [0.5, D], parts: [2, 4]}, optional: 1}\n"
+    "  - {role: turned, hf: m.t, gguf: t, shape: [2, 6], transform: {op: order_cols, rows: [2, 0, 1], size: 2}, optional: 1}\n";
+
+static const struct row toy_hf[] = { { "m.0.qkv", 32, 3 }, { "m.0.g", 4, 2 }, { "m.0.u", 2, 2 }, { "m.e", 5, 2 }, { "m.s", 6 }, { "m.t", 2, 6 }, { NULL } };
+static const struct row toy_gguf[] = { { "b.0.q", 16, 3 }, { "b.0.k", 8, 3 }, { "b.0.v", 8, 3 }, { "b.0.gu", 6, 2 }, { "e", 8, 2 }, { "s", 6 }, { NULL } };
+
+/* Group 1 of 16 rows has q from row 16 on, k from 24, v from 28; a head of 4 rows has its halves as pairs. */
+static void parts_of_a_split_go_their_own_way_and_names_are_put_together(void **state)
+{
+    (void)state;
+    struct model m;
+    begin_toy(toy_contract);
+    model_begin(&m, "safetensors");
+    put_rows(&m, toy_hf);
+    struct asked x = wish_for(&m, "toy", APR_GGUF, NULL);
+    assert_int_equal(x.w.n, 7);
+    is(&x, "b.0.q", "[16, 3] m.0.qkv ungroup(2,8,4,4)+split_rows(16,8,8)+rope_permute(4)");
+    is(&x, "b.0.k", "[8, 3] m.0.qkv ungroup(2,8,4,4)+split_rows(16,8,8)+rope_permute(2)");
+    is(&x, "b.0.v", "[8, 3] m.0.qkv ungroup(2,8,4,4)+split_rows(16,8,8)");
+    is(&x, "b.0.gu", "[6, 2] m.0.g + m.0.u concat_rows(4,2)+regroup(2,1)");
+    is(&x, "e", "[8, 2] m.e scale(0.25)+pad_rows(8)");
+    is(&x, "s", "[6] m.s scale(0.5,4)");
+    is(&x, "t", "[2, 6] m.t order_cols(2,0,1 of 2)");
+    lies(&x, "b.0.q", 9 * 3 + 1, 0, 18 * 3 + 1); /* head 2, its second row: of group 1 row 2 */
+    lies(&x, "b.0.k", 6 * 3, 0, 25 * 3);         /* head 1, its third row */
+    lies(&x, "b.0.v", 6 * 3, 0, 30 * 3);
+    lies(&x, "b.0.gu", 3 * 2, 1, 0);             /* rows 0 3 1 4 2 5, of which two are u's */
+    lies(&x, "b.0.gu", 4 * 2 + 1, 0, 2 * 2 + 1);
+    lies(&x, "e", 4 * 2, 0, 4 * 2);
+    lies(&x, "e", 5 * 2, 1, 5 * 2);
+    lies(&x, "t", 6 + 1, 0, 6 + 5);
+    end(&x);
+    remove_tensor(&m, "m.0.u");
+    REFUSED("a missing part", &m, "toy", APR_GGUF, "m.0.u", "is not there", "gu");
+    model_end(&m);
+    apr_family_free(toy);
+}
+
+static void what_was_put_together_comes_apart(void **state)
+{
+    (void)state;
+    struct model m;
+    begin_toy(toy_contract);
+    model_begin(&m, "gguf");
+    put_rows(&m, toy_gguf);
+    struct asked x = wish_for(&m, "toy", APR_HF, NULL);
+    assert_int_equal(x.w.n, 5);
+    is(&x, "m.0.qkv", "[32, 3] b.0.q + b.0.k + b.0.v ungroup(2,8,4,4)+split_rows(16,8,8)[rope_permute(4);rope_permute(2);]");
+    is(&x, "m.0.g", "[4, 2] b.0.gu concat_rows(4,2)+regroup(2,1)");
+    is(&x, "m.0.u", "[2, 2] b.0.gu concat_rows(4,2)+regroup(2,1)");
+    is(&x, "m.e", "[5, 2] e scale(0.25)+pad_rows(8)");
+    lies(&x, "m.0.qkv", 18 * 3 + 1, 0, 9 * 3 + 1);
+    lies(&x, "m.0.qkv", 25 * 3, 1, 6 * 3);
+    lies(&x, "m.0.qkv", 30 * 3, 2, 6 * 3);
+    lies(&x, "m.0.u", 0, 0, 3 * 2);
+    lies(&x, "m.0.g", 2 * 2 + 1, 0, 4 * 2 + 1);
+    end(&x);
+    model_end(&m);
+    apr_family_free(toy);
+}
+
 /* ---- what others do not have ---------------------------------------------------------------------------------------- */
 
 /* The factors are those of transformers' function for rope_type "llama3": its frequencies without scaling over those with it. */
@@ -462,6 +546,8 @@ int main(void)
         cmocka_unit_test(matrices_that_lie_the_other_way_are_turned_and_masks_stay_behind),
         cmocka_unit_test(a_checkpoint_s_names_begin_as_its_class_writes_them),
         cmocka_unit_test(parts_of_the_reference_program_are_put_together),
+        cmocka_unit_test(parts_of_a_split_go_their_own_way_and_names_are_put_together),
+        cmocka_unit_test(what_was_put_together_comes_apart),
         cmocka_unit_test(frequencies_that_a_converter_makes_are_made),
         cmocka_unit_test(listed_factors_are_those_of_the_configuration),
         cmocka_unit_test(a_head_that_is_the_embedding_is_written_where_a_converter_writes_it),

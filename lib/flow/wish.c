@@ -145,13 +145,16 @@ struct task {
     const char          *transform;
 };
 
-/* "rope_permute(4)" of output number `number`, or of all; NULL: as it is. */
+/* "rope_permute(4)" of output number `number`, or of all, from HuggingFace's side on; NULL: as it is. */
 static enum apr_code describe_chains(struct wishing *g, const struct task *t, uint64_t number, const char **transform)
 {
     char text[512] = "";
     struct apr_bytes kept;
+    if (g->to == APR_HF)
+        apr_chain_spell(t->chain_to, t->nto, number, true, text, sizeof text);
     apr_chain_spell(t->of.chain, t->of.nchain, APR_ALL_PARTS, true, text, sizeof text);
-    apr_chain_spell(t->chain_to, t->nto, number, true, text, sizeof text);
+    if (g->to != APR_HF)
+        apr_chain_spell(t->chain_to, t->nto, number, true, text, sizeof text);
     *transform = NULL;
     if (text[0] == 0)
         return APR_OK;

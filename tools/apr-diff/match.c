@@ -88,12 +88,15 @@ static enum apr_code keep(struct matching *w, const char *text, const char **kep
     return *kept == NULL ? apr_no_memory(w->e) : APR_OK;
 }
 
-/* "rope_permute", "stack", "transpose+split_rows"; NULL when nothing is moved or changed. part: of which output of A's chain. */
-static enum apr_code describe(struct matching *w, struct pair *p, const struct apr_transform *const chain[2], const size_t n[2], uint64_t part)
+/* "rope_permute", "stack", "transpose+split_rows"; NULL when nothing is moved or changed. part: of which output of A's chain; first: which
+ * of the two begins, as a checkpoint does. */
+static enum apr_code describe(struct matching *w, struct pair *p, const struct apr_transform *const chain[2], const size_t n[2], uint64_t part,
+                              unsigned first)
 {
+    const uint64_t of[2] = { part, APR_ALL_PARTS };
     char text[512] = "";
-    apr_chain_spell(chain[0], n[0], part, false, text, sizeof text);
-    apr_chain_spell(chain[1], n[1], APR_ALL_PARTS, false, text, sizeof text);
+    apr_chain_spell(chain[first], n[first], of[first], false, text, sizeof text);
+    apr_chain_spell(chain[!first], n[!first], of[!first], false, text, sizeof text);
     return text[0] == 0 ? APR_OK : keep(w, text, &p->transform);
 }
 
@@ -224,7 +227,7 @@ static enum apr_code look_through(struct matching *w, struct pair *p, const stru
             p->b = w->part[i];
             return misshapen(w, p, role, w->part[i]);
         }
-    APR_TRY(describe(w, p, chain, length, number));
+    APR_TRY(describe(w, p, chain, length, number, dialect_b == APR_HF));
     if (length[0] + length[1] == 0)
         return APR_OK;
     struct apr_view *view, *own;
