@@ -39,7 +39,7 @@ static const struct key keys[] = {
     { "tokenizer.ggml.bos_token_id", U32, 0, "0" },
 };
 
-enum fill { NORMAL, ZEROS, CONSTANT, A_NAN, DEAD_ROW, SPARSE, LOUD };
+enum fill { NORMAL, ZEROS, CONSTANT, A_NAN, DEAD_ROW, PADDED, SPARSE, LOUD };
 
 struct weight {
     const char *name;
@@ -111,7 +111,7 @@ static void put_values(struct test_bytes *b, size_t n, enum fill fill)
     for (size_t i = 0; i < n; i++) {
         seed = seed * 1664525 + 1013904223;
         float v = ((float)(seed >> 8) / 8388608.0f - 1) / 8;
-        if (fill == ZEROS || (fill == DEAD_ROW && i / H == 3) || (fill == SPARSE && i % 8 != 0))
+        if (fill == ZEROS || (fill == DEAD_ROW && i / H == 3) || (fill == PADDED && i / H >= V - 2) || (fill == SPARSE && i % 8 != 0))
             v = 0;
         if (fill == CONSTANT)
             v = 0.25f;
@@ -216,6 +216,20 @@ static void a_sound_model_has_nothing_to_be_found(void **state)
     static const struct edit none = { .drop = false };
     expect("a tiny llama", llama(&none), "--check", 0, NULL, NULL);
     expect("a checkpoint", "fixtures/qwen2", "--check", 0, NULL, NULL);
+}
+
+/* Rows at the end fill a vocabulary up; that of the padding token is trained by nobody. */
+static void rows_of_zeros_that_pad_are_no_dead_rows(void **state)
+{
+    (void)state;
+    static const struct edit padded = { .weight = { "token_embd.weight", V, PADDED } };
+    static const struct edit token = { .weight = { "token_embd.weight", V, DEAD_ROW },
+                                       .key = { "tokenizer.ggml.padding_token_id", U32, 0, "3" } };
+    static const struct edit other = { .weight = { "token_embd.weight", V, DEAD_ROW },
+                                       .key = { "tokenizer.ggml.padding_token_id", U32, 0, "4" } };
+    expect("rows at the end", llama(&padded), "--check", 0, NULL, NULL);
+    expect("the padding token", llama(&token), "--check", 0, NULL, NULL);
+    expect("another token", llama(&other), "--check", 0, "values.dead_rows", "token_embd.weight");
 }
 
 static void each_planted_fault_is_named(void **state)
@@ -789,6 +803,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sound_model_has_nothing_to_be_found),
+        cmocka_unit_test(rows_of_zeros_that_pad_are_no_dead_rows),
         cmocka_unit_test(each_planted_fault_is_named),
         cmocka_unit_test(fast_reads_no_data),
         cmocka_unit_test(scales_and_codes_of_blocks_are_seen_undecoded),

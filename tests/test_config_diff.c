@@ -173,6 +173,29 @@ static void vocabularies_are_compared_by_length_and_content(void **state)
     }
 }
 
+/* The names of a bare file are no evidence against the class that the other one has. */
+static void an_unknown_class_beside_a_bare_file_is_no_known_family(void **state)
+{
+    (void)state;
+    static const struct test_tensor gpt2[] = { { "wte.weight", "F32", "[2,2]", ones, sizeof ones },
+                                               { "h.0.attn.c_proj.weight", "F32", "[2,2]", ones, sizeof ones },
+                                               { "transformer.wte.weight", "F32", "[2,2]", ones, sizeof ones },
+                                               { "transformer.h.0.attn.c_proj.weight", "F32", "[2,2]", ones, sizeof ones } };
+    static const char *const config[] = { "{}", "{\"architectures\":[\"NobodysForCausalLM\"]}" };
+    for (int unknown = 0; unknown < 2; unknown++) {
+        char bare[256], folder[256];
+        snprintf(bare, sizeof bare, "%s", test_safetensors("bare.safetensors", gpt2, 2));
+        snprintf(folder, sizeof folder, "%s", test_safetensors("named/model.safetensors", gpt2 + 2, 2));
+        test_file("named/config.json", config[unknown], strlen(config[unknown]));
+        *strrchr(folder, '/') = 0;
+        for (int turned = 0; turned < 2; turned++) {
+            json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--subset", turned ? bare : folder, turned ? folder : bare, NULL), 0);
+            expect_text(config[unknown], r, "tensors_compared", unknown ? "0" : "2");
+            json_decref(r);
+        }
+    }
+}
+
 static void it_fails_the_verdict_only_with_metadata(void **state)
 {
     (void)state;
@@ -226,6 +249,7 @@ int main(void)
         cmocka_unit_test(a_folder_is_held_against_a_gguf),
         cmocka_unit_test(lists_are_compared_by_their_elements),
         cmocka_unit_test(vocabularies_are_compared_by_length_and_content),
+        cmocka_unit_test(an_unknown_class_beside_a_bare_file_is_no_known_family),
         cmocka_unit_test(it_fails_the_verdict_only_with_metadata),
         cmocka_unit_test(what_is_broken_beside_a_model_is_told_and_costs_no_answer),
         cmocka_unit_test(merged_shares_say_the_same),

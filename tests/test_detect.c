@@ -134,17 +134,35 @@ static void names_tell_the_family_where_they_leave_no_doubt(void **state)
 static void a_class_that_nobody_knows_is_no_other_family(void **state)
 {
     (void)state;
-    const struct apr_family *f, *either[2];
-    struct apr_error e;
-    struct model m;
-    model_begin(&m, "safetensors");
-    model_config(&m, "{\"architectures\": [\"NobodysForCausalLM\"]}");
-    model_tensor(&m, "h.0.attn.c_attn.weight", 4, 4, 0);
-    model_tensor(&m, "wte.weight", 4, 4, 0);
-    assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
-    assert_null(f);
-    assert_null(either[0]);
-    model_end(&m);
+    static const struct { const char *format, *config, *key, *text; } rows[] = {
+        { "safetensors", "{\"architectures\": [\"NobodysForCausalLM\"]}", NULL, NULL },
+        { "safetensors", "{\"model_type\": \"nobody\"}", NULL, NULL },
+        { "safetensors", "{\"architectures\": [\"NobodysForCausalLM\"], \"model_type\": \"gpt2\"}", NULL, NULL },
+        { "safetensors", "{\"text_config\": {\"model_type\": \"nobody\"}}", NULL, NULL },
+        { "safetensors", NULL, "gguf.kv", "{\"general.architecture\":{\"t\":\"str\",\"v\":\"nobody\"}}" },
+        { "gguf", NULL, "general.architecture", "nobody" },
+        { "apr", NULL, "hf_architecture", "NobodysForCausalLM" },
+        { "apr", NULL, "architecture", "nobody" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const bool gguf = strcmp(rows[i].format, "gguf") == 0;
+        const struct apr_family *f, *either[2];
+        struct apr_error e;
+        struct model m;
+        bool named = false;
+        model_begin(&m, rows[i].format);
+        if (rows[i].config != NULL)
+            model_config(&m, rows[i].config);
+        if (rows[i].key != NULL)
+            model_string(&m, rows[i].key, rows[i].text);
+        model_tensor(&m, gguf ? "blk.0.attn_qkv.weight" : "h.0.attn.c_attn.weight", 4, 4, 0);
+        model_tensor(&m, gguf ? "token_embd.weight" : "wte.weight", 4, 4, 0);
+        assert_int_equal(apr_names_a_class(&m.m, &named, &e), APR_OK);
+        assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
+        if (!named || f != NULL || either[0] != NULL)
+            fail_msg("%zu: %s", i, named ? "guessed" : "no class");
+        model_end(&m);
+    }
 }
 
 /* Minutes, if any of it were quadratic. */

@@ -1,6 +1,8 @@
 /* lib/model/hf_config.h: paths, the configuration inside a configuration, Python's numbers, and hostile JSON. */
 #include "support.h"
 
+#include <math.h>
+
 #include <stdio.h>
 
 #include "base/bytes.h"
@@ -75,6 +77,48 @@ static void each_name_of_the_inner_configuration_counts(void **state)
             fail_msg("%s", text[i]);
         apr_hf_config_free(c);
     }
+}
+
+/* As transformers 5 ties: by the class that has the head, unless that is an older save which says so of its text alone. */
+static void a_head_is_tied_by_the_word_of_the_whole_model(void **state)
+{
+    (void)state;
+    static const struct { const char *text; double tied; } rows[] = {
+        { "{\"tie_word_embeddings\": true, \"text_config\": {\"tie_word_embeddings\": false}}", 1 },
+        { "{\"tie_word_embeddings\": false, \"text_config\": {\"tie_word_embeddings\": true}}", 1 },
+        { "{\"tie_word_embeddings\": false, \"text_config\": {\"tie_word_embeddings\": false}}", 0 },
+        { "{\"tie_word_embeddings\": false, \"text_config\": {}}", 0 },
+        { "{\"text_config\": {\"tie_word_embeddings\": true}}", 1 },
+        { "{\"text_config\": {\"tie_word_embeddings\": false}}", 0 },
+        { "{\"tie_word_embeddings\": true}", 1 },
+        { "{\"text_config\": {}}", NAN },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_hf_config *c = parse(rows[i].text);
+        double n;
+        const bool known = apr_hf_config_number(c, apr_text("tie_word_embeddings"), &n);
+        if (known == isnan(rows[i].tied) || (known && n != rows[i].tied))
+            fail_msg("%s", rows[i].text);
+        apr_hf_config_free(c);
+    }
+}
+
+static void a_list_has_a_length_and_a_largest_number(void **state)
+{
+    (void)state;
+    static const struct { const char *text; size_t length; double largest; } rows[] = {
+        { "{\"n\": [1, 3, 2]}", 3, 3 }, { "{\"n\": [-1, null, -2.5]}", 3, -1 }, { "{\"n\": [null]}", 1, NAN }, { "{\"n\": []}", 0, NAN },
+        { "{\"n\": [1, \"2\"]}", 2, NAN }, { "{\"n\": [1, [2]]}", 2, NAN }, { "{\"n\": 5}", 0, NAN }, { "{\"n\": {\"0\": 1}}", 0, NAN }, { "{}", 0, NAN },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct apr_hf_config *c = parse(rows[i].text);
+        double n;
+        const bool known = apr_hf_config_largest(c, apr_text("n"), &n);
+        if (known == isnan(rows[i].largest) || (known && n != rows[i].largest) || apr_hf_config_length(c, apr_text("n")) != rows[i].length)
+            fail_msg("%s", rows[i].text);
+        apr_hf_config_free(c);
+    }
+    assert_int_equal(apr_hf_config_length(NULL, apr_text("n")), 0);
 }
 
 static void of_a_key_that_stands_twice_the_last_counts(void **state)
@@ -161,6 +205,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_found_by_path),
         cmocka_unit_test(each_name_of_the_inner_configuration_counts),
+        cmocka_unit_test(a_head_is_tied_by_the_word_of_the_whole_model),
+        cmocka_unit_test(a_list_has_a_length_and_a_largest_number),
         cmocka_unit_test(of_a_key_that_stands_twice_the_last_counts),
         cmocka_unit_test(what_python_writes_for_no_number_is_null),
         cmocka_unit_test(nothing_is_in_no_configuration),

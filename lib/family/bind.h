@@ -16,6 +16,9 @@ APR_MUST_CHECK enum apr_code apr_family_said(struct apr_families *all, const str
  * empty. It lives as long as both; config: the model's own, or NULL. */
 struct apr_bytes apr_class_said(const struct apr_model *m, const struct apr_hf_config *config);
 
+/* Does the model name any class or architecture, in its own words or in those that it carries? Then it is not guessed at. */
+APR_MUST_CHECK enum apr_code apr_names_a_class(const struct apr_model *m, bool *yes, struct apr_error *e);
+
 /* The family whose names fit all tensors and give one a real role, for models that say nothing: a class that nobody knows is no other
  * family's. Where several fit and disagree on how tensors change between
  * dialects, *f is NULL and the two are named in *either; it is never guessed. */

@@ -72,13 +72,27 @@ struct apr_bytes apr_class_said(const struct apr_model *m, const struct apr_hf_c
     return (struct apr_bytes){ 0 };
 }
 
-static enum apr_code names_a_class(const struct apr_model *m, bool *yes, struct apr_error *e)
+/* What it carries of a GGUF or an APR that it once was. */
+static enum apr_code carries_a_class(const struct apr_model *m, bool *yes, struct apr_error *e)
+{
+    static const char *const key[] = { "general.architecture", "hf_architecture", "architecture", "model_type" };
+    struct apr_draft carried = { 0 };
+    enum apr_code code = apr_flat_read(&carried, m, false, e);
+    if (code == APR_OK)
+        code = apr_gguf_kv_read(&carried, m, false, e);
+    for (size_t i = 0; i < APR_LENGTH(key); i++)
+        *yes |= apr_meta_string(&carried.meta, key[i]).n > 0;
+    apr_draft_end(&carried);
+    return code;
+}
+
+enum apr_code apr_names_a_class(const struct apr_model *m, bool *yes, struct apr_error *e)
 {
     struct apr_hf_config *config;
     APR_TRY(apr_hf_config_of(&config, m, e));
     *yes = apr_class_said(m, config).n > 0;
     apr_hf_config_free(config);
-    return APR_OK;
+    return *yes ? APR_OK : carries_a_class(m, yes, e);
 }
 
 /* ---- what its names tell ------------------------------------------------------------------------------------------ */
@@ -152,7 +166,7 @@ enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_mode
     enum apr_code code;
     bool named;
     *f = either[0] = either[1] = NULL;
-    APR_TRY(names_a_class(m, &named, e));
+    APR_TRY(apr_names_a_class(m, &named, e));
     if (named)
         return APR_OK;
     for (size_t i = 0; (code = apr_families_get(all, i, &candidate, e)) == APR_OK && candidate != NULL && either[1] == NULL; i++) {

@@ -371,21 +371,30 @@ static enum apr_code mend_dtype(struct work *w)
     return APR_OK;
 }
 
+/* The whole model's word on its head, and that of its text alone where it contradicts the head's being there. */
+static enum apr_code mend_tie(struct work *w)
+{
+    static const char key[] = "tie_word_embeddings";
+    char room[300];
+    const char *const inner = inner_path(w, key, room), *const now = w->t->head ? "false" : "true";
+    const struct apr_bytes top = apr_json_find(w->text, key), tied = apr_json_find(w->text, inner);
+    if (inner != key && tied.n > 0 && !apr_bytes_is(tied, now) && (top.n == 0 || w->t->head))
+        APR_TRY(apr_json_put(w->arena, &w->text, inner, apr_text(now), w->e));
+    if (top.n > 0 && !apr_bytes_is(top, now))
+        return apr_json_put(w->arena, &w->text, key, apr_text(now), w->e);
+    return APR_OK;
+}
+
 static enum apr_code mend_config(struct work *w)
 {
     const struct apr_family *const f = apr_binding_family(w->t->b);
-    char room[300];
     for (size_t i = 0; i < f->nkv; i++) {
         struct apr_value v;
         const char *const path = stated_at(w, &f->kv[i]);
         if (path != NULL && f->kv[i].value.origin != APR_OF_CODE && contradicts(w, &f->kv[i], &v))
             APR_TRY(put_value(w, path, &v));
     }
-    const struct apr_bytes tied = apr_json_find(w->text, inner_path(w, "tie_word_embeddings", room));
-    const char *const now = w->t->head ? "false" : "true";
-    if (tied.n > 0 && !apr_bytes_is(tied, now) && w->keys.meta.n > 0)
-        APR_TRY(put(w, "tie_word_embeddings", apr_text(now)));
-    return APR_OK;
+    return w->keys.meta.n == 0 ? APR_OK : mend_tie(w);
 }
 
 /* ---- tokens and sampling -------------------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "files/source.h"
 #include "model/json.h"
 #include "model/side.h"
@@ -120,8 +121,18 @@ static const json_t *follow(const json_t *from, struct apr_bytes path)
     return json_is_null(from) ? NULL : from;
 }
 
+/* The class that has the head decides whether it is tied, and its members are those of the top. Older ones of several parts wrote that
+ * into text_config alone, and a top that denies it was their default. */
+static const json_t *tie_of(const struct apr_hf_config *c, struct apr_bytes path)
+{
+    const json_t *const top = follow(c->top, path), *const inner = follow(c->inner, path);
+    return top == NULL || (json_is_false(top) && json_is_true(inner)) ? inner : top;
+}
+
 static const json_t *value_at(const struct apr_hf_config *c, struct apr_bytes path)
 {
+    if (c != NULL && apr_bytes_is(path, "tie_word_embeddings"))
+        return tie_of(c, path);
     const json_t *v = c == NULL ? NULL : follow(c->inner, path);
     return v != NULL || c == NULL ? v : follow(c->top, path);
 }

@@ -56,13 +56,17 @@ static enum apr_code keep_unknown(struct matching *w)
     return APR_OK;
 }
 
-/* Binds both models to the family that either names, or that the names of both fit. */
+/* Binds both models to the family that either names, or that the names of both fit. Where one names a class that nobody knows, the names
+ * of the other are no evidence against it. */
 static enum apr_code find_family(struct matching *w)
 {
     const struct apr_family *f = NULL, *either[2] = { 0 };
+    bool named = false;
     for (int i = 0; i < 2 && f == NULL; i++)
         APR_TRY(apr_family_said(w->o->selection.families, w->model[i], &f, w->e));
-    for (int i = 0; i < 2 && f == NULL && either[1] == NULL; i++)
+    for (int i = 0; i < 2 && f == NULL && !named; i++)
+        APR_TRY(apr_names_a_class(w->model[i], &named, w->e));
+    for (int i = 0; i < 2 && f == NULL && !named && either[1] == NULL; i++)
         APR_TRY(apr_family_guessed(w->o->selection.families, w->model[i], &f, either, w->e));
     w->m->either[0] = either[0];
     w->m->either[1] = either[1];

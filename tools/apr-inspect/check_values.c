@@ -9,6 +9,8 @@
 #include "flow/input.h"
 #include "flow/pass.h"
 #include "model/format.h"
+#include "model/hf_config.h"
+#include "model/meta.h"
 #include "values/dtype.h"
 
 #define SMALL        4096
@@ -18,10 +20,10 @@
 /* What is known of some values of a tensor.
  *   n, mean, squares  of the finite ones: their number, mean and sum of squared distances from it
  *   first_bad         the first that is NaN or infinite
- *   dead, first_dead  rows that are as good as zero
+ *   dead, first_dead  rows that are as good as zero, but for that of the padding token; tail: those behind the last of the `live` others
  *   magnitude         of a sample (struct moments) */
 struct tally {
-    uint64_t           n, zeros, nans, infs, first_bad, dead, first_dead;
+    uint64_t           n, zeros, nans, infs, first_bad, live, dead, first_dead, tail;
     double             mean, squares, min, max;
     uint32_t           magnitude[MAGNITUDES];
     struct block_tally blocks;
@@ -37,6 +39,7 @@ struct checking {
     struct inspection *x;
     struct job        *job;
     size_t             njob;
+    uint64_t           padding;  /* the token that stands for nothing, whose row may be of zeros; UINT64_MAX: not told */
     struct tally       sum;      /* of the pieces of a tensor so far */
     struct moments    *moments;
     struct findings    degenerate, round_trip;
@@ -74,14 +77,17 @@ static bool is_stored_less_one(const struct inspection *x, const struct apr_tens
 /* ---- one piece ------------------------------------------------------------------------------------------------------ */
 
 struct row_state {
-    uint64_t length, at, number;
+    uint64_t length, at, number, padding;
     double   squares;
 };
 
 static void end_row(struct row_state *r, struct tally *t)
 {
-    if (r->squares < DEAD_SQUARES && t->dead++ == 0)
+    const bool live = !(r->squares < DEAD_SQUARES), dead = !live && r->number != r->padding;
+    if (dead && t->dead++ == 0)
         t->first_dead = r->number;
+    t->live += live;
+    t->tail = live ? 0 : t->tail + dead;
     r->number++;
     r->at = 0;
     r->squares = 0;
@@ -125,12 +131,12 @@ static void sample(struct tally *t, const double *v, size_t n, uint64_t first, u
 /* A piece has as large a share of the blocks as it has of the pieces; so each block is seen once, whoever decodes it. */
 static uint64_t block_share(uint64_t nblock, uint64_t i, uint64_t of) { return nblock / of * i + nblock % of * i / of; }
 
-static struct tally tally_piece(const struct job *j, const struct apr_input *in, struct apr_window *w, uint64_t piece)
+static struct tally tally_piece(const struct job *j, uint64_t padding, const struct apr_input *in, struct apr_window *w, uint64_t piece)
 {
     const uint64_t begin = piece * j->piece, end = apr_min(begin + j->piece, j->t->count), nblock = block_count(j->t);
     const bool decodable = apr_decodable(in->k, j->t); /* as it is stored: not complex */
     struct tally t = { .min = INFINITY, .max = -INFINITY };
-    struct row_state row = { .length = j->row, .number = j->row > 0 ? begin / j->row : 0 };
+    struct row_state row = { .length = j->row, .number = j->row > 0 ? begin / j->row : 0, .padding = padding };
     double v[APR_STRETCH], about = 0, sum[2] = { 0, 0 };
     for (uint64_t at = begin; at < end && decodable; at += APR_STRETCH) {
         const size_t n = (size_t)apr_min(APR_STRETCH, end - at);
@@ -165,6 +171,8 @@ static void merge(struct tally *into, const struct tally *t)
     into->zeros += t->zeros;
     into->nans += t->nans;
     into->infs += t->infs;
+    into->tail = t->live > 0 ? t->tail : into->tail + t->tail;
+    into->live += t->live;
     into->dead += t->dead;
     into->min = t->min < into->min ? t->min : into->min;
     into->max = t->max > into->max ? t->max : into->max;
@@ -186,10 +194,10 @@ static enum apr_code make(void *ctx, const struct apr_pieces *pieces, void *scra
     const struct checking *p = ctx;
     const struct job *j = &p->job[pieces->input];
     const struct apr_input in = apr_input_of(p->x->o->cli.run.kernels, p->x->m, j->t);
-    struct tally sum = tally_piece(j, &in, scratch, pieces->first);
+    struct tally sum = tally_piece(j, p->padding, &in, scratch, pieces->first);
     (void)e;
     for (uint64_t i = 1; i < pieces->n; i++) {
-        const struct tally one = tally_piece(j, &in, scratch, pieces->first + i);
+        const struct tally one = tally_piece(j, p->padding, &in, scratch, pieces->first + i);
         merge(&sum, &one);
     }
     memcpy(result, &sum, sizeof sum);
@@ -251,11 +259,11 @@ static enum apr_code judge_zeros(struct checking *p, const struct apr_tensor *t,
         APR_TRY(add_finding_as(f, embedding ? APR_FAULT : APR_WARNING, "values.sparse", t->name, e,
                             "tensor %s: %.1f %% of its values are 0, more than %d %%", APR_QUOTED(t->name), 100 * zeros,
                             embedding ? 50 : 80));
-    if (s->dead == 0)
+    if (s->dead == s->tail) /* the last rows may pad a vocabulary */
         return APR_OK;
     return add_finding(f, "values.dead_rows", t->name, e,
-                       "tensor %s: %llu of %llu rows are 0, the first is row %llu", APR_QUOTED(t->name), (ull)s->dead, (ull)t->dim[0],
-                       (ull)s->first_dead);
+                       "tensor %s: %llu of %llu rows are 0, the first is row %llu", APR_QUOTED(t->name), (ull)(s->dead - s->tail),
+                       (ull)t->dim[0], (ull)s->first_dead);
 }
 
 static enum apr_code judge_codes(struct checking *p, const struct apr_tensor *t, struct apr_error *e)
@@ -319,6 +327,22 @@ static enum apr_code done(void *ctx, struct apr_pass *pass, size_t i, struct apr
     return judge(p, p->job[i].t, e);
 }
 
+/* A config.json that is broken has been told. */
+static uint64_t padding_token(const struct inspection *x)
+{
+    struct apr_hf_config *config = NULL;
+    struct apr_error ignored;
+    uint64_t id = UINT64_MAX;
+    double n;
+    if (apr_meta_unsigned(&x->m->meta, "tokenizer.ggml.padding_token_id", &id))
+        return id;
+    if (apr_hf_config_of(&config, x->m, &ignored) == APR_OK && apr_hf_config_number(config, apr_text("pad_token_id"), &n) && n >= 0 &&
+        n < 0x1p53)
+        id = (uint64_t)n;
+    apr_hf_config_free(config);
+    return id;
+}
+
 /* ---- all chosen tensors --------------------------------------------------------------------------------------------- */
 
 static void enter(void *ctx, void *scratch)
@@ -363,7 +387,7 @@ static enum apr_code append(struct findings *into, struct findings *more, struct
 
 enum apr_code check_values(struct inspection *x, struct apr_error *e)
 {
-    struct checking p = { .x = x };
+    struct checking p = { .x = x, .padding = padding_token(x) };
     struct roles roles = { 0 };
     p.job = calloc(x->m->ntensor + 1, sizeof *p.job);
     p.moments = calloc(x->m->ntensor + 1, sizeof *p.moments);
