@@ -179,6 +179,13 @@ bool apr_binding_may_tie(const struct apr_binding *b)
            (head->optional != NULL && (b->config == NULL || apr_expr_true(head->optional, &scope, true)));
 }
 
+bool apr_binding_is_copy(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t)
+{
+    const struct apr_meaning meaning = { .role = apr_family_role(b->family, s->role->unless_equal), .dialect = s->dialect };
+    const struct apr_tensor *const other = meaning.role == NULL ? NULL : apr_binding_find(b, &meaning);
+    return other != NULL && other->dtype == t->dtype && apr_bytes_equal(other->data, t->data);
+}
+
 bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_skips(b->names, t); }
 
 bool apr_binding_tied(const struct apr_binding *b)

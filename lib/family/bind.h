@@ -58,6 +58,9 @@ size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *rol
 bool apr_binding_may_tie(const struct apr_binding *b);
 bool apr_binding_tied(const struct apr_binding *b);
 
+/* Is a tensor of that meaning, byte for byte, the one in whose stead a converter leaves it out? */
+bool apr_binding_is_copy(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t);
+
 /* The value of a size; false when it is not known. */
 bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n);
 

@@ -268,14 +268,6 @@ static bool is_beyond(const struct wishing *g, const struct apr_meaning *s)
     return layers > 0 && s->layer >= layers;
 }
 
-/* Is it, byte for byte, the tensor that the contract lets it stand for? */
-static bool is_copy(const struct wishing *g, const struct apr_meaning *s, const struct apr_tensor *t)
-{
-    const struct apr_meaning meaning = { .role = apr_family_role(apr_binding_family(g->b), s->role->unless_equal), .dialect = s->dialect };
-    const struct apr_tensor *const other = g->to != APR_GGUF || s->dialect == APR_GGUF || meaning.role == NULL ? NULL : apr_binding_find(g->b, &meaning);
-    return other != NULL && other->dtype == t->dtype && apr_bytes_equal(other->data, t->data);
-}
-
 static enum apr_code as_it_is(struct wishing *g, const struct apr_tensor *t)
 {
     struct apr_wish x = { .name = t->name, .from = t->name, .ndim = t->ndim };
@@ -310,7 +302,7 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
         return as_it_is(g, t);
     if (s.role->known[g->to].n == 0 || is_beyond(g, &s))
         return unknown_tensor(g, t);
-    if (is_copy(g, &s, t))
+    if (g->to == APR_GGUF && s.dialect != APR_GGUF && apr_binding_is_copy(g->b, &s, t))
         return apr_wishes_leave_out(g->w, t->name, "equal to the embedding", g->e);
     APR_TRY(count_part(g, &s, &seen));
     if (s.dialect != apr_binding_dialect(g->b, s.role, s.layer))

@@ -39,10 +39,11 @@ static bool is_recomputed(const struct apr_model *m, struct apr_bytes name)
 const char *excuse_of(const struct apr_model *m, const struct apr_binding *b, const struct apr_tensor *t, bool gguf)
 {
     struct apr_meaning meaning;
-    if (t->tied)
+    const bool known = b != NULL && apr_binding_meaning(b, t, 0, &meaning);
+    if (t->tied || (known && apr_binding_is_copy(b, &meaning, t)))
         return tied;
     /* one such name needs no family to be known */
-    if (apr_bytes_is(t->name, "rope_freqs.weight") || (b != NULL && apr_binding_meaning(b, t, 0, &meaning) && meaning.role->generated))
+    if (apr_bytes_is(t->name, "rope_freqs.weight") || (known && meaning.role->generated))
         return generated;
     if (is_recomputed(m, t->name))
         return recomputed;

@@ -470,7 +470,8 @@ static enum apr_code pair_tied_head(struct matching *w, const struct apr_tensor 
 {
     const struct apr_tensor *embedding[1];
     struct apr_meaning meaning;
-    *found = is_head(w->binding[1], head, &meaning) && apr_binding_tied(w->binding[0]) && apr_binding_may_tie(w->binding[1]) &&
+    *found = is_head(w->binding[1], head, &meaning) && !apr_binding_is_copy(w->binding[1], &meaning, head) &&
+             apr_binding_tied(w->binding[0]) && apr_binding_may_tie(w->binding[1]) &&
              apr_binding_parts(w->binding[0], embedding_role(w), 0, embedding, 1) == 1;
     bool yes;
     if (!*found)
@@ -523,7 +524,8 @@ static enum apr_code match_a(struct matching *w, const struct apr_tensor *t)
             APR_TRY(pair_role(w, t, &meaning, meaning.role, &found));
         for (size_t i = 0; !found && apr_binding_meaning(w->binding[0], t, i, &meaning); i++)
             APR_TRY(pair_experts(w, t, &meaning, &found));
-        if (!found && is_head(w->binding[0], t, &meaning) && apr_binding_tied(w->binding[1]) && apr_binding_may_tie(w->binding[0]))
+        if (!found && is_head(w->binding[0], t, &meaning) && apr_binding_tied(w->binding[1]) && apr_binding_may_tie(w->binding[0]) &&
+            !apr_binding_is_copy(w->binding[0], &meaning, t))
             APR_TRY(pair_role(w, t, &meaning, embedding_role(w), &found));
         if (!found)
             APR_TRY(pair_spelling(w, t, &found));
