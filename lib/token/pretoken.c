@@ -80,6 +80,8 @@ static const struct kind {
     { SPLIT("\\p{N}{1,3}") SPLIT(CJK) SPLIT(REV3) BYTES, { ALWAYS }, "deepseek-v3", false, false },
     { DEEPSEEK_CODER, { ALWAYS }, "deepseek-coder", false, false },
     { DEEPSEEK_LLM, { ALWAYS }, "deepseek-llm", false, false },
+    { SPLIT(RE3) BYTES, { NEVER }, "falcon-h1", false, true },
+    { SPLIT(RE3) BYTES, { NEVER }, "lfm2", false, true },
     { SPLIT(RE3) BYTES, { NEVER }, "llama3", false, true },   /* older names, and what llama.cpp cuts in the same way */
     { SPLIT(RE3) BYTES, { NEVER }, "llama-v3", false, true },
     { SPLIT(RE3) BYTES, { NEVER }, "pixtral", false, true },
