@@ -120,8 +120,8 @@ enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_ya
 
 /* ---- expressions -------------------------------------------------------------------------------------------------- */
 
-/* What a name in an expression may be beside a dim: `layer`; that, or a term above. */
-enum more_names { ONLY_DIMS, AND_LAYER, AND_TERMS };
+/* What a name in an expression may be beside a dim: `layer`; that, or what stands under `layers`; those, or a term above. */
+enum more_names { ONLY_DIMS, AND_LAYER, AND_LAYERS, AND_TERMS };
 
 /* The first name that is nothing. */
 struct names_check {
@@ -174,6 +174,8 @@ static enum apr_code read_expression(const struct apr_contract *c, const struct 
     if (at == NULL)
         return APR_OK;
     APR_TRY(apr_contract_word(c, at, &text));
+    if (more >= AND_LAYERS)
+        APR_TRY(apr_contract_spell_layers(c, at, &text));
     const enum apr_code code = apr_expr_new(out, text, &why);
     if (code == APR_ENOMEM)
         return apr_no_memory(c->e);
@@ -190,6 +192,11 @@ enum apr_code apr_contract_expression(const struct apr_contract *c, const struct
 }
 
 enum apr_code apr_contract_layered(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
+{
+    return read_expression(c, at, AND_LAYERS, out);
+}
+
+enum apr_code apr_contract_layer(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
 {
     return read_expression(c, at, AND_LAYER, out);
 }
@@ -320,7 +327,7 @@ static enum apr_code read_contract(const struct apr_contract *c)
     const bool named = name != NULL && name->text.n > 0 && name->text.n <= MOST_NAME;
     if (named)
         APR_TRY(apr_contract_word(c, name, &f->name));
-    APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims tensors generated kv hf_config apr tokenizer forward "
+    APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims layers tensors generated kv hf_config apr tokenizer forward "
                               "checks"));
     if (!named)
         return apr_contract_fault(c, name == NULL ? root : name, "it has no name, or too long a one:", apr_text("family"));
@@ -330,6 +337,7 @@ static enum apr_code read_contract(const struct apr_contract *c)
     APR_TRY(read_detect(c, apr_yaml_get(root, "detect")));
     APR_TRY(read_names(c, apr_yaml_get(root, "names")));
     APR_TRY(apr_contract_read_dims(c, apr_yaml_get(root, "dims")));
+    APR_TRY(apr_contract_check_layers(c));
     APR_TRY(apr_contract_read_roles(c, apr_yaml_get(root, "tensors"), apr_yaml_get(root, "generated")));
     APR_TRY(apr_contract_all(c, apr_yaml_get(root, "skip"), APR_YAML_LIST, sizeof *f->skip, read_skip, &f->skip, &f->nskip));
     APR_TRY(apr_contract_read_metadata(c));

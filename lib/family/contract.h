@@ -30,14 +30,20 @@ APR_MUST_CHECK enum apr_code apr_contract_several(const struct apr_contract *c, 
                                                   struct apr_words *out);
 
 /* An expression whose names are dims that have been read: so a dim needs only those above it, and there are no circles. One that is asked
- * in layers may name `layer` as well, a term of the forward pass `layer` and the terms above it. */
+ * in layers may name `layer` as well and what stands under `layers`, a term of the forward pass those and the terms above it; what stands
+ * under `layers` itself only dims and `layer`. */
 APR_MUST_CHECK enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 APR_MUST_CHECK enum apr_code apr_contract_layered(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
+APR_MUST_CHECK enum apr_code apr_contract_layer(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 APR_MUST_CHECK enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 
 /* A list of at most `most` of them, added to n in `out`. */
 APR_MUST_CHECK enum apr_code apr_contract_expressions(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out,
                                                       unsigned most, unsigned *n);
+
+/* The text with the expressions of `layers` in the place of their names; and a check of those, once the dims are known (contract_layers.c). */
+APR_MUST_CHECK enum apr_code apr_contract_spell_layers(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *text);
+APR_MUST_CHECK enum apr_code apr_contract_check_layers(const struct apr_contract *c);
 
 /* A dim that the word of `at` must be. */
 APR_MUST_CHECK enum apr_code apr_contract_dim(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes name,

@@ -12,10 +12,11 @@
 #define MOST_BYTES  1024
 #define MOST_LEVELS 64
 #define MOST_DIGITS 63   /* of one number, as spelled */
+#define MOST_ELEMENTS 4096 /* of a list */
 
 enum op {
-    NUMBER, STRING, NAME, HAS, VALUE, LENGTH,
-    AT,                                                                   /* of a path and one operand */
+    NUMBER, STRING, NAME, HAS, LENGTH, VALUE,
+    AT, LETTER, AMONG,                                                    /* of a path and one operand */
     AND, OR, IF, FIRST,                                                   /* which operands are needed, they find out */
     NEGATIVE, NOT, FLOOR, CEIL, SQRT, LN, EXP, NORMAL, QUANTILE,
     EQ, NE, LT, LE, GT, GE, ADD, SUB, MUL, DIV, MOD, MIN, MAX, FIRST_BINARY = EQ,
@@ -233,11 +234,11 @@ static enum apr_code read_path(struct reader *r, enum op op, uint16_t *out)
     return APR_OK;
 }
 
-/* at(path, index): the index comes behind the path, and the node of both behind the index. */
-static enum apr_code read_at(struct reader *r, uint16_t *out)
+/* at(path, index), letter, among: the operand comes behind the path, and the node of both behind the operand. */
+static enum apr_code read_at(struct reader *r, enum op op, uint16_t *out)
 {
     uint16_t path;
-    struct node n = { .op = AT };
+    struct node n = { .op = op };
     APR_TRY(read_path(r, AT, &path));
     n.text = r->x->node[path].text;
     r->x->n = path;
@@ -265,7 +266,9 @@ static enum apr_code read_call(struct reader *r, size_t begin, struct apr_bytes 
     if (apr_bytes_is(name, "has") || apr_bytes_is(name, "value") || apr_bytes_is(name, "length"))
         return read_path(r, apr_bytes_is(name, "has") ? HAS : apr_bytes_is(name, "value") ? VALUE : LENGTH, out);
     if (apr_bytes_is(name, "at"))
-        return read_at(r, out);
+        return read_at(r, AT, out);
+    if (apr_bytes_is(name, "letter") || apr_bytes_is(name, "among"))
+        return read_at(r, apr_bytes_is(name, "letter") ? LETTER : AMONG, out);
     for (size_t i = 0; i < APR_LENGTH(functions); i++)
         if (apr_bytes_is(name, functions[i].name))
             return read_arguments(r, &functions[i], out);
@@ -424,8 +427,9 @@ static struct apr_result calculate(enum op op, double a, double b)
     case MAX:      return number(a > b ? a : b);
     case SQRT:     return number(sqrt(a));
     case LN:       return number(apr_log(a));
-    { "floor", FLOOR, 1 }, { "ceil", CEIL, 1 }, { "sqrt", SQRT, 1 }, { "ln", LN, 1 }, { "exp", EXP, 1 },
-    { "normal", NORMAL, 1 }, { "quantile", QUANTILE, 1 },
+    case EXP:      return number(apr_exp(a));
+    case NORMAL:   return number(normal(a));
+    case QUANTILE: return quantile(a);
     default:       return unknown;
     }
 }
@@ -464,8 +468,6 @@ static struct apr_result element(const struct node *n, struct apr_result index, 
     return at_path(scope, (struct apr_bytes){ (const unsigned char *)path, (size_t)length });
 }
 
-#define MOST_ELEMENTS 4096
-
 /* How many elements the list at the path has. */
 static struct apr_result length_of(const struct node *n, const struct apr_scope *scope)
 {
@@ -480,6 +482,36 @@ static struct apr_result length_of(const struct node *n, const struct apr_scope 
         count++;
     }
     return number(count);
+}
+
+/* Letter number `index` of the text at the path, ASCII as those are that stand for kinds of layers. */
+static struct apr_result letter(const struct node *n, struct apr_result index, const struct apr_scope *scope)
+{
+    const struct apr_result text = at_path(scope, n->text);
+    if (!text.known || !index.known)
+        return text.wrong || index.wrong ? wrong : unknown;
+    if (text.text.at == NULL || !is_number(index) || !(index.number >= 0) || index.number != floor(index.number))
+        return wrong;
+    if (!(index.number < (double)text.text.n))
+        return unknown;
+    return (struct apr_result){ .known = true, .text = { text.text.at + (size_t)index.number, 1 } };
+}
+
+/* Is the operand an element of the list at the path? Not known where there is no list. */
+static struct apr_result among(const struct node *n, struct apr_result of, const struct apr_scope *scope)
+{
+    if (!of.known)
+        return of;
+    for (unsigned i = 0; i < MOST_ELEMENTS; i++) {
+        const struct apr_result r = element(n, number(i), scope);
+        if (!r.known)
+            return r.wrong ? wrong : i == 0 ? unknown : number(0);
+        if (is_number(r) != is_number(of))
+            return wrong;
+        if (is_number(r) ? r.number == of.number : apr_bytes_equal(r.text, of.text))
+            return number(1);
+    }
+    return number(0);
 }
 
 static struct apr_result operate(const struct apr_expr *x, const struct node *n, const struct apr_scope *scope)
@@ -514,6 +546,11 @@ static struct apr_result evaluate(const struct apr_expr *x, unsigned i, const st
         return is_number(r) && !(n->op == AT && isinf(r.number)) ? number(r.number) : r;
     case LENGTH:
         return length_of(n, scope);
+        return is_number(r) ? number(r.number) : r;
+    case LETTER:
+        return letter(n, evaluate(x, n->kid[0], scope), scope);
+    case AMONG:
+        return among(n, evaluate(x, n->kid[0], scope), scope);
     case HAS:
         return number(scope->has(scope->ctx, n->text));
     case AND:
@@ -580,16 +617,16 @@ bool apr_expr_true(const struct apr_expr *x, const struct apr_scope *scope, bool
     return is_number(r) ? r.number != 0 : otherwise;
 }
 
-static void each(const struct apr_expr *x, enum op op, enum op or_op, bool (*f)(void *ctx, struct apr_bytes text), void *ctx)
+static void each(const struct apr_expr *x, enum op op, enum op last, bool (*f)(void *ctx, struct apr_bytes text), void *ctx)
 {
     unsigned i = 0;
-    while (i < x->n && ((x->node[i].op != op && x->node[i].op != or_op) || f(ctx, x->node[i].text)))
+    while (i < x->n && (x->node[i].op < op || x->node[i].op > last || f(ctx, x->node[i].text)))
         i++;
 }
 
 void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx) { each(x, NAME, NAME, f, ctx); }
 void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, HAS, LENGTH, f, ctx); }
-void apr_expr_values(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, VALUE, AT, f, ctx); }
+void apr_expr_values(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, VALUE, AMONG, f, ctx); }
 
 bool apr_path_role(struct apr_bytes path, struct apr_bytes *role)
 {
