@@ -22,7 +22,7 @@ enum op {
     EQ, NE, LT, LE, GT, GE, ADD, SUB, MUL, DIV, MOD, MIN, MAX, FIRST_BINARY = EQ,
 };
 
-/* kid: indices of the operands, all below the node's own. text: of NAME, HAS, VALUE, LENGTH and AT as spelled, of STRING without its quotes. */
+/* kid: indices of the operands, all below the node's own. text: of names and paths as spelled, of STRING without its quotes. */
 struct node {
     enum op          op;
     uint16_t         kid[3];
