@@ -217,6 +217,9 @@ static void terms_of_the_forward_pass_stand_where_they_belong(void **state)
     test_free(&b);
 }
 
+#define PERMUTE    "{op: rope_permute, heads: 2}"
+#define IN_LINE_15 "line 15: family toy"
+
 static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
 {
     (void)state;
@@ -256,8 +259,38 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "{op: rope_permute, heads: 2}", "[{op: rope_permute, heads: 2}, {op: stack, count: 2}]", "line 15: family toy",
           "stack comes first" },
         { "{op: rope_permute, heads: 2}", "[{op: split_rows, parts: [1]}, {op: transpose}]", "line 15: family toy", "split last" },
-        { "{op: rope_permute, heads: 2}", "[{op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}]",
+        { "{op: rope_permute, heads: 2}",
+          "[{op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}, {op: transpose}]",
           "line 15: family toy", "\"transform\"" },
+        { PERMUTE, "{op: regroup, groups: 2}", IN_LINE_15, "\"size\"" },
+        { PERMUTE, "{op: regroup, groups: 2, size: 1, m: 3}", IN_LINE_15, "\"m\"" },
+        { PERMUTE, "{op: ungroup, groups: 2}", IN_LINE_15, "\"parts\"" },
+        { PERMUTE, "{op: ungroup, groups: 2, parts: [1, 2, 3, 4, 5, 6, 7, 8]}", IN_LINE_15, "too long" },
+        { PERMUTE, "{op: pad_rows}", IN_LINE_15, "\"count\"" },
+        { PERMUTE, "{op: pad_rows, count: 2, then: []}", IN_LINE_15, "\"then\"" },
+        { PERMUTE, "{op: order}", IN_LINE_15, "\"rows\"" },
+        { PERMUTE, "{op: order, rows: 3}", IN_LINE_15, "\"rows\"" },
+        { PERMUTE, "{op: order, rows: [0, 2, 2]}", IN_LINE_15, "stands twice in an order: \"2\"" },
+        { PERMUTE, "{op: order, rows: [0, 3, 2]}", IN_LINE_15, "not \"3\"" },
+        { PERMUTE, "{op: order, rows: [0, -1]}", IN_LINE_15, "not \"-1\"" },
+        { PERMUTE, "{op: order_cols, rows: [1, H]}", IN_LINE_15, "not \"H\"" },
+        { PERMUTE, "{op: scale}", IN_LINE_15, "\"by\"" },
+        { PERMUTE, "{op: scale, by: [1, 2]}", IN_LINE_15, "\"parts\"" },
+        { PERMUTE, "{op: scale, by: [1, 2], parts: [H]}", IN_LINE_15, "not as many parts" },
+        { PERMUTE, "{op: scale, by: [], parts: []}", IN_LINE_15, "not as many parts" },
+        { PERMUTE, "{op: scale, by: 2, parts: [H]}", IN_LINE_15, "need a list" },
+        { PERMUTE, "{op: scale, by: Q}", IN_LINE_15, "\"Q\"" },
+        { PERMUTE, "{op: concat_rows, parts: [1, 2]}", IN_LINE_15, "as many hf names" },
+        { PERMUTE, "[{op: transpose}, {op: concat_rows, parts: [1]}]", IN_LINE_15, "comes first" },
+        { "hf: \"m.{L}.q\"", "hf: [\"m.{L}.q\", \"m.{L}.r\"]", IN_LINE_15, "one hf name" },
+        { "hf: \"m.{L}.q\"", "hf: []", IN_LINE_15, "hf name" },
+        { "{op: split_rows, parts: [H, H]}", "{op: split_rows, parts: [H, H], then: [[], [], []]}", "line 17: family toy", "\"then\"" },
+        { "{op: split_rows, parts: [H, H]}", "{op: split_rows, parts: [H, H], then: [{op: split_rows, parts: [1]}]}", "line 17: family toy",
+          "behind a split there is no \"split_rows\"" },
+        { "{op: split_rows, parts: [H, H]}", "{op: split_rows, parts: [H, H], then: [{op: stack, count: 1}]}", "line 17: family toy",
+          "\"stack\"" },
+        { "{op: split_rows, parts: [H, H]}", "{op: split_rows, parts: [H, H], then: {op: transpose}}", "line 17: family toy", "\"then\"" },
+        { "{op: split_rows, parts: [H, H]}", "{op: split_rows, parts: [H, H], then: [transpose]}", "line 17: family toy", "no list" },
         { "[{op: stack, count: 4}]", "[]", "line 16: family toy", "{X}" },
         { "m.{L}.x.{X}", "m.{L}.x", "line 16: family toy", "{X}" },
         { "b.{L}.x\"", "b.{L}.x.{X}\"", "line 16: family toy", "{X}" },
