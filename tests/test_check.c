@@ -232,6 +232,29 @@ static void rows_of_zeros_that_pad_are_no_dead_rows(void **state)
     expect("another token", llama(&other), "--check", 0, "values.dead_rows", "token_embd.weight");
 }
 
+/* GPT-NeoX masks scores with a buffer of -inf; infinity in a weight stays a fault, and so does a mask of another family. */
+static void what_a_contract_calls_a_buffer_need_not_be_finite(void **state)
+{
+    (void)state;
+    static const char mask[] = "gpt_neox.layers.0.attention.masked_bias", weight[] = "gpt_neox.layers.0.attention.dense.bias";
+    const float infinite = -INFINITY;
+    const struct { const char *tensor, *class; bool sound; } rows[] = {
+        { mask, "GPTNeoXForCausalLM", true }, { weight, "GPTNeoXForCausalLM", false }, { mask, "LlamaForCausalLM", false },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const struct test_tensor t = { rows[i].tensor, "F32", "[]", &infinite, sizeof infinite };
+        char config[128], folder[256];
+        snprintf(config, sizeof config, "{\"architectures\":[\"%s\"],\"num_hidden_layers\":1}", rows[i].class);
+        snprintf(folder, sizeof folder, "%s", test_safetensors("masked/model.safetensors", &t, 1));
+        test_file("masked/config.json", config, strlen(config));
+        *strrchr(folder, '/') = 0;
+        struct test_answer a = test_tool("apr-inspect", "--check", "--json", folder, NULL);
+        if (test_says(&a.out, "\"values.nonfinite\"") == rows[i].sound)
+            fail_msg("%s of %s: %s", rows[i].tensor, rows[i].class, (const char *)a.out.at);
+        test_answer_free(&a);
+    }
+}
+
 static void each_planted_fault_is_named(void **state)
 {
     (void)state;
@@ -804,6 +827,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sound_model_has_nothing_to_be_found),
         cmocka_unit_test(rows_of_zeros_that_pad_are_no_dead_rows),
+        cmocka_unit_test(what_a_contract_calls_a_buffer_need_not_be_finite),
         cmocka_unit_test(each_planted_fault_is_named),
         cmocka_unit_test(fast_reads_no_data),
         cmocka_unit_test(scales_and_codes_of_blocks_are_seen_undecoded),

@@ -187,6 +187,7 @@ bool apr_binding_is_copy(const struct apr_binding *b, const struct apr_meaning *
 }
 
 bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_skips(b->names, t); }
+bool apr_binding_is_buffer(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_buffer(b->names, t); }
 
 bool apr_binding_tied(const struct apr_binding *b)
 {

@@ -40,6 +40,9 @@ bool apr_binding_meaning(const struct apr_binding *b, const struct apr_tensor *t
 /* Does the contract drop t (`skip`)? It may have a meaning all the same. */
 bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t);
 
+/* Is it a buffer of the contract's (`buffers`), in which what is not finite is meant? */
+bool apr_binding_is_buffer(const struct apr_binding *b, const struct apr_tensor *t);
+
 /* The tensor with that meaning, or NULL. */
 const struct apr_tensor *apr_binding_find(const struct apr_binding *b, const struct apr_meaning *meaning);
 

@@ -327,8 +327,8 @@ static enum apr_code read_contract(const struct apr_contract *c)
     const bool named = name != NULL && name->text.n > 0 && name->text.n <= MOST_NAME;
     if (named)
         APR_TRY(apr_contract_word(c, name, &f->name));
-    APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip dims layers tensors generated kv hf_config apr tokenizer forward "
-                              "checks"));
+    APR_TRY(apr_contract_keys(c, root, "schema family title detect names skip buffers dims layers tensors generated kv hf_config apr "
+                              "tokenizer forward checks"));
     if (!named)
         return apr_contract_fault(c, name == NULL ? root : name, "it has no name, or too long a one:", apr_text("family"));
     if (schema == NULL || !apr_bytes_is(schema->text, "apr-family/1"))
@@ -340,6 +340,7 @@ static enum apr_code read_contract(const struct apr_contract *c)
     APR_TRY(apr_contract_check_layers(c));
     APR_TRY(apr_contract_read_roles(c, apr_yaml_get(root, "tensors"), apr_yaml_get(root, "generated")));
     APR_TRY(apr_contract_all(c, apr_yaml_get(root, "skip"), APR_YAML_LIST, sizeof *f->skip, read_skip, &f->skip, &f->nskip));
+    APR_TRY(apr_contract_all(c, apr_yaml_get(root, "buffers"), APR_YAML_LIST, sizeof *f->buffer, read_skip, &f->buffer, &f->nbuffer));
     APR_TRY(apr_contract_read_metadata(c));
     APR_TRY(apr_contract_read_forward(c));
     APR_TRY(apr_contract_all(c, apr_yaml_get(root, "checks"), APR_YAML_LIST, sizeof *f->vector, read_vector, &f->vector, &f->nvector));

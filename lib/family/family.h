@@ -198,7 +198,7 @@ struct apr_family {
     const char                *file;
     struct apr_words           detect[APR_NDETECT];
     struct apr_cleaning        cleaning;
-    struct apr_skip           *skip;
+    struct apr_skip           *skip, *buffer; /* buffer: dropped too, and what is not finite in them is meant */
     struct apr_dim            *dim;
     struct apr_role           *role;
     struct apr_kv             *kv;        /* in writing order */
@@ -209,7 +209,7 @@ struct apr_family {
     struct apr_expr           *term[APR_NTERMS]; /* of `forward`; NULL: not said */
     bool                       runs;             /* there is such a section */
     struct apr_vector         *vector;
-    size_t                     nskip, ndim, nrole, nkv, nhf_config, nvector;
+    size_t                     nskip, nbuffer, ndim, nrole, nkv, nhf_config, nvector;
     struct apr_arena          *arena;     /* of all of that, but for the expressions */
     struct apr_owned_expr {
         struct apr_expr *expr;

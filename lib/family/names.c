@@ -34,8 +34,9 @@ struct apr_names {
     size_t                   n, room;
     struct apr_table         tensor;    /* of each meaning: the tensor that has it */
     bool                    *present;   /* of family->role: some tensor may be for it */
-    struct apr_patterns     *skip;      /* its globs, as far as their dims are known */
-    bool                    *skipped;   /* of the model's tensors */
+    struct apr_patterns     *skip;      /* its globs, as far as their dims are known; those of buffers first */
+    size_t                   nbuffer;   /* of these */
+    bool                    *skipped, *buffer; /* of the model's tensors */
     struct apr_table         known;     /* of each text: the first name of it */
     struct apr_arena        *arena;
 };
@@ -193,16 +194,23 @@ static bool fill_glob(const struct apr_skip *skip, const struct apr_scope *scope
     return true;
 }
 
-static enum apr_code learn_skips(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
+static enum apr_code learn_globs(struct apr_names *s, const struct apr_skip *skip, size_t n, const struct apr_scope *scope,
+                                 struct apr_error *e)
 {
     char glob[APR_NAME_ROOM];
-    const size_t n = s->model->format->own_names ? 0 : s->family->nskip;
-    apr_patterns_free(s->skip);
-    s->skip = NULL;
-    for (size_t i = 0; i < n; i++)
-        if (fill_glob(&s->family->skip[i], scope, glob))
+    for (size_t i = 0; i < n && !s->model->format->own_names; i++)
+        if (fill_glob(&skip[i], scope, glob))
             APR_TRY(apr_patterns_add_glob(&s->skip, apr_text(glob), e));
     return APR_OK;
+}
+
+static enum apr_code learn_skips(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
+{
+    apr_patterns_free(s->skip);
+    s->skip = NULL;
+    APR_TRY(learn_globs(s, s->family->buffer, s->family->nbuffer, scope, e));
+    s->nbuffer = s->skip == NULL ? 0 : apr_patterns_count(s->skip);
+    return learn_globs(s, s->family->skip, s->family->nskip, scope, e);
 }
 
 static enum apr_code find_skipped(struct apr_names *s, size_t tensor, struct apr_error *e)
@@ -214,10 +222,12 @@ static enum apr_code find_skipped(struct apr_names *s, size_t tensor, struct apr
     const struct apr_bytes name = apr_family_spelling(s->family, s->model->tensor[tensor].name, room);
     APR_TRY(apr_patterns_first(s->skip, name, &first, e));
     s->skipped[tensor] = first != APR_NO_PATTERN && name.n < APR_NAME_ROOM;
+    s->buffer[tensor] = s->skipped[tensor] && first < s->nbuffer;
     return APR_OK;
 }
 
 bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t) { return s->skipped[t - s->model->tensor]; }
+bool apr_names_buffer(const struct apr_names *s, const struct apr_tensor *t) { return s->buffer[t - s->model->tensor]; }
 
 /* ---- meanings -------------------------------------------------------------------------------------------------------- */
 
@@ -356,7 +366,8 @@ static enum apr_code read_names(struct apr_names **out, const struct apr_family 
     s->first = calloc(m->ntensor + 1, sizeof *s->first);
     s->present = calloc(f->nrole + 1, sizeof *s->present);
     s->skipped = calloc(m->ntensor + 1, sizeof *s->skipped);
-    enum apr_code code = s->first == NULL || s->present == NULL || s->skipped == NULL ? apr_no_memory(e) : learn_names(s, e);
+    s->buffer = calloc(m->ntensor + 1, sizeof *s->buffer);
+    enum apr_code code = s->first == NULL || s->present == NULL || s->skipped == NULL || s->buffer == NULL ? apr_no_memory(e) : learn_names(s, e);
     if (code == APR_OK && picky)
         code = learn_skips(s, &nothing, e);
     bool fits = true;
@@ -396,6 +407,7 @@ void apr_names_free(struct apr_names *s)
     free(s->present);
     apr_patterns_free(s->skip);
     free(s->skipped);
+    free(s->buffer);
     free(s);
 }
 

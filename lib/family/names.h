@@ -37,8 +37,11 @@ APR_MUST_CHECK enum apr_code apr_names_order(struct apr_names *s, const struct a
 /* The tensor with that meaning, or NULL. */
 const struct apr_tensor *apr_names_find(const struct apr_names *s, const struct apr_meaning *meaning);
 
-/* Does the contract drop t (`skip`)? Never in a GGUF, nor where a dim that a glob asks for is not known. After apr_names_order. */
+/* Does the contract drop t (`skip`, `buffers`)? Never in a GGUF, nor where a dim that a glob asks for is not known. After apr_names_order. */
 bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t);
+
+/* Is it one of those that it drops as `buffers`? */
+bool apr_names_buffer(const struct apr_names *s, const struct apr_tensor *t);
 
 /* A model's name as the contract spells it, into out (APR_NAME_ROOM) where that differs from the name. */
 struct apr_bytes apr_family_spelling(const struct apr_family *f, struct apr_bytes name, char *out);

@@ -227,7 +227,8 @@ static enum apr_code judge_finite(struct checking *p, const struct apr_tensor *t
                            "tensor %s: %llu of %llu blocks of %s have a scale that is NaN or infinite, the first is block %llu (%s)",
                            APR_QUOTED(t->name), (ull)s->blocks.bad, (ull)block_count(t), t->dtype->name, (ull)s->blocks.first_bad,
                            s->blocks.field);
-    if (s->nans + s->infs > 0)
+    const bool meant = p->x->binding != NULL && apr_binding_is_buffer(p->x->binding, t);
+    if (s->nans + s->infs > 0 && !meant)
         return add_finding(f, "values.nonfinite", t->name, e,
                            "tensor %s: %llu NaN and %llu infinite of %llu values, the first at %s", APR_QUOTED(t->name), (ull)s->nans,
                            (ull)s->infs, (ull)t->count, spell_place(t, s->first_bad, place));
