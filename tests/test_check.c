@@ -232,29 +232,6 @@ static void rows_of_zeros_that_pad_are_no_dead_rows(void **state)
     expect("another token", llama(&other), "--check", 0, "values.dead_rows", "token_embd.weight");
 }
 
-/* GPT-NeoX masks scores with a buffer of -inf; infinity in a weight stays a fault, and so does a mask of another family. */
-static void what_a_contract_calls_a_buffer_need_not_be_finite(void **state)
-{
-    (void)state;
-    static const char mask[] = "gpt_neox.layers.0.attention.masked_bias", weight[] = "gpt_neox.layers.0.attention.dense.bias";
-    const float infinite = -INFINITY;
-    const struct { const char *tensor, *class; bool sound; } rows[] = {
-        { mask, "GPTNeoXForCausalLM", true }, { weight, "GPTNeoXForCausalLM", false }, { mask, "LlamaForCausalLM", false },
-    };
-    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
-        const struct test_tensor t = { rows[i].tensor, "F32", "[]", &infinite, sizeof infinite };
-        char config[128], folder[256];
-        snprintf(config, sizeof config, "{\"architectures\":[\"%s\"],\"num_hidden_layers\":1}", rows[i].class);
-        snprintf(folder, sizeof folder, "%s", test_safetensors("masked/model.safetensors", &t, 1));
-        test_file("masked/config.json", config, strlen(config));
-        *strrchr(folder, '/') = 0;
-        struct test_answer a = test_tool("apr-inspect", "--check", "--json", folder, NULL);
-        if (test_says(&a.out, "\"values.nonfinite\"") == rows[i].sound)
-            fail_msg("%s of %s: %s", rows[i].tensor, rows[i].class, (const char *)a.out.at);
-        test_answer_free(&a);
-    }
-}
-
 static void each_planted_fault_is_named(void **state)
 {
     (void)state;
@@ -488,6 +465,36 @@ static void expect_of_folder(const char *what, const char *name, const char *hea
     snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
     expect(what, folder, "--check", 0, code, tensor);
     test_free(&data);
+}
+
+/* GPT-NeoX masks scores with a buffer of -inf; infinity in a weight stays a fault, and so does a mask of another family. */
+static void what_a_contract_calls_a_buffer_need_not_be_finite(void **state)
+{
+    (void)state;
+    static const char mask[] = "gpt_neox.layers.0.attention.masked_bias", weight[] = "gpt_neox.layers.0.attention.dense.bias";
+    const float infinite = -INFINITY;
+    const struct { const char *tensor, *class; bool sound; } rows[] = {
+        { mask, "GPTNeoXForCausalLM", true }, { weight, "GPTNeoXForCausalLM", false }, { mask, "LlamaForCausalLM", false },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_bytes data = { 0 };
+        char header[400], config[128], folder[256];
+        test_floats(&data, &infinite, 1);
+        put_values(&data, H, NORMAL);
+        snprintf(header, sizeof header,
+                 "{\"%s\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]},"
+                 "\"gpt_neox.final_layer_norm.weight\":{\"dtype\":\"F32\",\"shape\":[%d],\"data_offsets\":[4,%d]}}",
+                 rows[i].tensor, (int)H, 4 + 4 * (int)H);
+        snprintf(config, sizeof config, "{\"architectures\":[\"%s\"],\"num_hidden_layers\":1}", rows[i].class);
+        snprintf(folder, sizeof folder, "%s", safetensors("masked/model.safetensors", header, &data));
+        test_free(&data);
+        test_file("masked/config.json", config, strlen(config));
+        *strrchr(folder, '/') = 0;
+        struct test_answer a = test_tool("apr-inspect", "--check", "--json", folder, NULL);
+        if (test_says(&a.out, "\"values.nonfinite\"") == rows[i].sound)
+            fail_msg("%s of %s: %s", rows[i].tensor, rows[i].class, (const char *)a.out.at);
+        test_answer_free(&a);
+    }
 }
 
 #define FACTOR(m, x, shape, from, to) "\"base_model.model.model.layers.0." m ".lora_" x ".weight\":{\"dtype\":\"F32\",\"shape\":" shape \
