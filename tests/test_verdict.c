@@ -139,23 +139,40 @@ static void rows_that_one_side_lacks_are_left_out_and_counted(void **state)
     }
 }
 
-static void packed_weights_are_said_to_be_compared_by_their_codes(void **state)
+/* Codes of FP8 that stand for 1 2 3 4, and a scale. */
+static void packed_weights_are_compared_by_values_or_when_asked_by_codes(void **state)
 {
     (void)state;
-    static const float ones[] = { 1, 2, 3, 4 };
-    static const struct test_tensor norm = { "model.norm.weight", "F32", "[4]", ones, 16 };
-    const char *const a = checkpoint("plain", "{\"model_type\":\"llama\"}", &norm, 1);
-    const char *const b = checkpoint("packed", "{\"model_type\":\"llama\",\"quantization_config\":{\"quant_method\":\"fp8\"}}", &norm, 1);
+    static const float values[] = { .5f, 1, 1.5f, 2 }, half = .5f, wrong = .75f;
+    static const struct test_tensor norm = { "model.norm.weight", "F32", "[4]", values, 16 };
+    static const struct test_tensor plain = { "m.weight", "F32", "[2,2]", values, 16 };
+    struct test_tensor packed[] = { { "m.weight", "F8_E4M3", "[2,2]", "\x38\x40\x44\x48", 4 }, { "m.weight_scale_inv", "F32", "[1,1]", &half, 4 } };
+    static const char config[] = "{\"model_type\":\"llama\",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,128]}}";
+    const char *const a = checkpoint("plain", "{\"model_type\":\"llama\"}", &plain, 1), *const b = checkpoint("packed", config, packed, 2);
     json_t *r = report_of(test_tool(APR_DIFF, "--json", a, b, NULL), 0);
-    expect_text("packed", r, "note", "codes compared, scales not applied");
-    json_decref(r);
-    r = report_of(test_tool(APR_DIFF, "--json", a, a, NULL), 0);
+    expect_text("packed", r, "results.0.dtype_b", "FP8_BLOCK");
+    expect_text("packed", r, "results.0.status", "Identical");
     assert_null(json_object_get(r, "note"));
     json_decref(r);
-    expect_exit(test_tool(APR_DIFF, a, checkpoint("broken", "{", &norm, 1), NULL), 0, NULL);
-    struct test_answer text = test_tool(APR_DIFF, b, a, NULL);
+    packed[1].data = &wrong;
+    r = report_of(test_tool(APR_DIFF, "--json", a, checkpoint("wrong", config, packed, 2), NULL), 1);
+    expect_text("a wrong scale", r, "results.0.failed.0", "scale");
+    json_decref(r);
+    r = report_of(test_tool(APR_DIFF, "--json", "--raw-codes", b, b, NULL), 0);
+    assert_int_equal(json_array_size(json_object_get(r, "results")), 2);
+    expect_text("codes", r, "note", "codes compared, scales not applied");
+    json_decref(r);
+    struct test_answer text = test_tool(APR_DIFF, "--raw-codes", b, b, NULL);
     assert_true(test_says(&text.out, "\nnote: codes compared, scales not applied\nverdict: "));
     test_answer_free(&text);
+    packed[0].name = "m.weight_packed";
+    packed[1].name = "m.weight_scale";
+    packed[0].dtype = "I32";
+    packed[0].shape = "[1,1]";
+    packed[1].shape = "[1,1,1]";
+    const char *const misfit = checkpoint("misfit", "{\"quantization_config\":{\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":9}}}}}", packed, 2);
+    expect_exit(test_tool(APR_DIFF, misfit, misfit, NULL), 0, "codes are compared as they are stored");
+    expect_exit(test_tool(APR_DIFF, checkpoint("good", "{\"model_type\":\"llama\"}", &norm, 1), checkpoint("broken", "{", &norm, 1), NULL), 0, NULL);
 }
 
 int main(void)
@@ -164,7 +181,7 @@ int main(void)
         cmocka_unit_test(experts_fused_or_not_are_one_model_and_places_are_those_of_the_part),
         cmocka_unit_test(towers_and_buffers_are_told_apart_between_checkpoints),
         cmocka_unit_test(rows_that_one_side_lacks_are_left_out_and_counted),
-        cmocka_unit_test(packed_weights_are_said_to_be_compared_by_their_codes),
+        cmocka_unit_test(packed_weights_are_compared_by_values_or_when_asked_by_codes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

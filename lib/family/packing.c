@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/table.h"
 #include "family/packing_fit.h"
+#include "model/hf_config.h"
 #include "model/model.h"
 #include "values/dtype.h"
 
@@ -29,6 +30,7 @@ struct apr_packing {
     struct apr_model               view;
     const struct apr_model        *model;
     const struct apr_hf_config    *config;
+    struct apr_hf_config          *own; /* the same where it was read here */
     struct apr_said_method         said;
     unsigned char                 *role;
     struct weight                 *weight;
@@ -271,8 +273,24 @@ void apr_packing_free(struct apr_packing *p)
     free(p->weight);
     free(p->stored);
     free(p->fault);
+    apr_hf_config_free(p->own);
     apr_arena_free(&p->arena);
     free(p);
+}
+
+enum apr_code apr_packing_open(struct apr_packing **p, const struct apr_model *m, struct apr_error *e)
+{
+    struct apr_hf_config *config = NULL;
+    struct apr_error why;
+    *p = NULL;
+    if (apr_hf_config_of(&config, m, &why) == APR_ENOMEM)
+        return apr_no_memory(e);
+    const enum apr_code code = apr_packing_of(p, m, config, e);
+    if (*p != NULL)
+        (*p)->own = config;
+    else
+        apr_hf_config_free(config);
+    return code;
 }
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */

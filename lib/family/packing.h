@@ -15,6 +15,9 @@ APR_MUST_CHECK enum apr_code apr_packing_of(struct apr_packing **p, const struct
                                             struct apr_error *e);
 void apr_packing_free(struct apr_packing *p);
 
+/* The same with the configuration that the model has beside or in it; one that cannot be read says nothing. */
+APR_MUST_CHECK enum apr_code apr_packing_open(struct apr_packing **p, const struct apr_model *m, struct apr_error *e);
+
 /* The model as if it were not packed: codes have the name, the shape and the values of their weight, what undoes them is gone, all else is
  * as in the model, in its order. A whole model, but for closing: that is the other one's. */
 struct apr_model *apr_packing_view(struct apr_packing *p);

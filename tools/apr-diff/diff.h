@@ -23,7 +23,7 @@ struct options {
     uint64_t             worst;         /* 0: all rows, in their order */
     bool                 failed, summary;
     uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
-    bool                 structure, metadata, subset, merge, jsonl, no_transpose, transpose_aware;
+    bool                 structure, metadata, subset, merge, jsonl, no_transpose, transpose_aware, raw_codes;
     unsigned             sort;
     const char          *html;          /* the page to write, or NULL */
     const char          *tolerances;    /* the file that rules come from, or NULL */
@@ -65,8 +65,10 @@ extern const char *const excuse_words[]; /* all reasons; NULL-terminated */
 /* Why the absence of a match for a tensor of a model is excused, or NULL. b: of it, or NULL; gguf: the other model is one. */
 const char *excuse_of(const struct apr_model *m, const struct apr_binding *b, const struct apr_tensor *t, bool gguf);
 
+/* codes: what is compared are codes, since that is wished for, or they are not understood. */
 struct models {
     const struct apr_model *a, *b;
+    bool                    codes;
 };
 
 /* Twins in byte order of A's names, and what has none, likewise in order. Views into the models. */
@@ -86,8 +88,7 @@ struct match {
 
 /* Pairs by name, or through the models' family; filtered, limited and partitioned as the options say. APR_EARG when a filter matches
  * nothing. Free with free_match. */
-APR_MUST_CHECK enum apr_code match_models(struct match *m, const struct options *o, const struct apr_model *a, const struct apr_model *b,
-                                          struct apr_error *e);
+APR_MUST_CHECK enum apr_code match_models(struct match *m, const struct options *o, const struct models *models, struct apr_error *e);
 void free_match(struct match *m);
 
 /* ---- one compared tensor -------------------------------------------------------------------------------------------- */

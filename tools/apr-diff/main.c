@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "diff.h"
+#include "family/packing.h"
 #include "files/source.h"
 #include "forward/saved.h"
 #include "model/format.h"
@@ -74,17 +75,17 @@ static void tell_idle_rules(const struct options *o, const struct apr_model *a, 
     }
 }
 
-static int diff_values(struct options *o, const struct apr_model *a, const struct apr_model *b)
+static int diff_values(struct options *o, const struct models *models)
 {
+    const struct apr_model *const a = models->a, *const b = models->b;
     struct apr_error e;
     struct output out;
     struct match m;
-    enum apr_code code = match_models(&m, o, a, b, &e);
+    enum apr_code code = match_models(&m, o, models, &e);
     if (code != APR_OK) {
         apr_error_in(&e, o->cli.operand[0]);
         return fail_early(o, "apr-diff/1", &e);
     }
-    const struct models models = { a, b };
     struct metadata metadata = { 0 };
     struct config config;
     code = compare_config(&config, o, a, b, &e);
@@ -101,7 +102,7 @@ static int diff_values(struct options *o, const struct apr_model *a, const struc
     if (code == APR_OK && o->metadata)
         code = compare_metadata(&metadata, &a->meta, &b->meta, &e);
     if (code == APR_OK)
-        code = compare_pairs(o, &models, m.pair, m.npair, report_row, &out, &e);
+        code = compare_pairs(o, models, m.pair, m.npair, report_row, &out, &e);
     const int exit_code = code == APR_OK ? end_report(&out, &m, o->metadata ? &metadata : NULL) : fail_report(&out, &e);
     free_metadata(&metadata);
     free_config(&config);
@@ -148,6 +149,51 @@ static void tell_notes(const struct options *o, const struct apr_model *m)
     apr_cli_tell(&o->cli, m, "trace.unmapped");
 }
 
+/* What is packed and not understood is compared as it is stored: told on stderr. */
+static void tell_packing(const struct options *o, unsigned of, const struct apr_packing *p)
+{
+    struct apr_error e;
+    if (o->cli.quiet || apr_packing_understood(p, "codes are compared as they are stored", &e) == APR_OK)
+        return;
+    apr_error_in(&e, o->cli.operand[of]);
+    apr_cli_fail(&o->cli, &e);
+}
+
+/* Puts what codes stand for in the place of codes, but for --raw-codes. */
+static enum apr_code unpack(const struct options *o, unsigned of, struct apr_packing **p, const struct apr_model **m, bool *codes, struct apr_error *e)
+{
+    struct apr_error ignored;
+    const enum apr_code code = apr_packing_open(p, *m, e);
+    if (code != APR_OK)
+        apr_error_in(e, o->cli.operand[of]);
+    if (code != APR_OK || *p == NULL)
+        return code;
+    *codes |= o->raw_codes || apr_packing_understood(*p, "", &ignored) != APR_OK;
+    if (o->raw_codes)
+        return APR_OK;
+    tell_packing(o, of, *p);
+    *m = apr_packing_view(*p);
+    return APR_OK;
+}
+
+static int diff_models(struct options *o, const struct apr_model *a, const struct apr_model *b)
+{
+    struct apr_packing *packing[2] = { 0 };
+    struct models models = { a, b, false };
+    struct apr_error e;
+    enum apr_code code = unpack(o, 0, &packing[0], &models.a, &models.codes, &e);
+    if (code == APR_OK)
+        code = unpack(o, 1, &packing[1], &models.b, &models.codes, &e);
+    const int exit_code = code != APR_OK ? fail_early(o, schema_of(o), &e)
+                          : o->structure ? diff_structure(o, models.a, models.b)
+                                         : diff_values(o, &models);
+    if (exit_code != APR_EXIT_NONE && !o->structure && !o->cli.quiet)
+        tell_idle_rules(o, models.a, models.b);
+    apr_packing_free(packing[0]);
+    apr_packing_free(packing[1]);
+    return exit_code;
+}
+
 static int diff_files(struct options *o)
 {
     struct apr_model *a = NULL, *b = NULL;
@@ -164,13 +210,11 @@ static int diff_files(struct options *o)
         tell_notes(o, i == 0 ? a : b);
     if (code != APR_OK)
         exit_code = fail_early(o, schema_of(o), &e);
-    else if (o->structure)
-        exit_code = diff_structure(o, a, b);
-    else if (a->format->trace)
+    else if (a->format->trace && !o->structure)
         exit_code = diff_traces(o, a, b);
     else
-        exit_code = diff_values(o, a, b);
-    if (exit_code != APR_EXIT_NONE && !o->structure && !o->cli.quiet)
+        exit_code = diff_models(o, a, b);
+    if (a != NULL && b != NULL && a->format->trace && exit_code != APR_EXIT_NONE && !o->structure && !o->cli.quiet)
         tell_idle_rules(o, a, b);
     apr_close(a);
     apr_close(b);
@@ -252,7 +296,8 @@ int main(int argc, char **argv)
           "which names of saved activations are which stages; default: transformers" },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
           .against = "--limit --filter --threshold --max-scale --min-sqnr --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
-            "--top --rows --no-transpose --transpose-aware --partition --stage-map" },
+            "--top --rows --no-transpose --transpose-aware --partition --stage-map --raw-codes" },
+        { "--raw-codes", APR_OPTION_FLAG, &o.raw_codes, NULL, "compare packed weights as they are stored: codes, scales, zeros" },
         { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared" },
         { "--transpose-aware", APR_OPTION_FLAG, &o.transpose_aware, NULL, "a square matrix that is the transpose of its twin passes",
           .against = "--no-transpose --structure" },

@@ -486,23 +486,6 @@ static enum apr_code pair_tied_head(struct matching *w, const struct apr_tensor 
     return share_rows_of(w, p, &yes);
 }
 
-/* A checkpoint whose config.json says that it is quantized stores codes and their scales in tensors of their own. */
-static enum apr_code note_packed(struct matching *w)
-{
-    for (unsigned i = 0; i < 2; i++) {
-        struct apr_hf_config *config;
-        const enum apr_code code = apr_hf_config_of(&config, w->model[i], w->e);
-        if (code == APR_ENOMEM)
-            return code;
-        if (code != APR_OK) /* where names are equal nothing else is asked of it */
-            continue;
-        if (apr_hf_config_has(config, apr_text("quantization_config")))
-            w->m->note = "codes compared, scales not applied";
-        apr_hf_config_free(config);
-    }
-    return APR_OK;
-}
-
 /* ---- all of them ---------------------------------------------------------------------------------------------------- */
 
 /* Adds the name, if it is wanted. */
@@ -633,8 +616,9 @@ static void keep_part(struct match *m, uint64_t part, uint64_t nparts)
     m->npair = kept;
 }
 
-enum apr_code match_models(struct match *m, const struct options *o, const struct apr_model *a, const struct apr_model *b, struct apr_error *e)
+enum apr_code match_models(struct match *m, const struct options *o, const struct models *models, struct apr_error *e)
 {
+    const struct apr_model *const a = models->a, *const b = models->b;
     *m = (struct match){ .pair = malloc((a->ntensor + b->ntensor + 1) * sizeof *m->pair),
                          .only_a = malloc((a->ntensor + 1) * sizeof *m->only_a),
                          .only_b = malloc((b->ntensor + 1) * sizeof *m->only_b),
@@ -643,8 +627,7 @@ enum apr_code match_models(struct match *m, const struct options *o, const struc
                           .part = malloc(MOST_TENSORS_OF_A_ROLE * sizeof *w.part), .e = e };
     const bool memory = w.taken != NULL && w.part != NULL && m->pair != NULL && m->only_a != NULL && m->only_b != NULL && m->excused != NULL;
     enum apr_code code = memory ? match_all(&w) : apr_no_memory(e);
-    if (code == APR_OK)
-        code = note_packed(&w);
+    m->note = models->codes ? "codes compared, scales not applied" : NULL;
     if (code == APR_OK && o->selection.filter != NULL && m->npair + m->nonly_a + m->nonly_b == 0)
         code = apr_fail(e, APR_EARG, APR_NOWHERE, "no tensor matches the filter");
     if (code == APR_OK) {

@@ -219,7 +219,7 @@ static void measure_some(const struct sides *s, struct scratch *own, uint64_t at
 static bool is_run(const struct apr_tensor *t, uint64_t first, uint64_t n)
 {
     const uint64_t block = t->dtype->block;
-    return !t->swapped && t->row == t->count && !t->dtype->wide && first % block == 0 && n % block == 0;
+    return t->packed == NULL && !t->swapped && t->row == t->count && !t->dtype->wide && first % block == 0 && n % block == 0;
 }
 
 /* How many elements of B from `at` on, of at most n, lie in one run, and where. */

@@ -7,6 +7,7 @@
 #include "diff.h"
 #include "ui/block_json.h"
 #include "values/chunk.h"
+#include "values/packed.h"
 
 const char *const layout_words[] = { "same", "reversed_shape", "transposed", "reshaped", "incompatible" };
 const char *const status_words[NSTATUS] = { "Identical", "NearlyIdentical", "SmallDiff", "MediumDiff", "LargeDiff", "Critical",
@@ -46,7 +47,7 @@ bool find_block(const struct row *r, uint64_t index, bool of_b, const struct apr
     *t = p->a;
     if (of_b)
         index = place_in_b(r, index, t);
-    if (*t == NULL || (*t)->dtype->block == 1 || (*t)->swapped)
+    if (*t == NULL || (*t)->dtype->block == 1 || (*t)->swapped || ((*t)->packed != NULL && (*t)->packed->form != APR_PACKED_BLOCKS))
         return false;
     *block = apr_element_bytes(*t, index, 1).at;
     return true;

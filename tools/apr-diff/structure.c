@@ -244,7 +244,7 @@ int diff_structure(struct options *o, const struct apr_model *a, const struct ap
     struct match m;
     struct apr_error e;
     uint64_t total = 0;
-    enum apr_code code = match_models(&m, o, a, b, &e);
+    enum apr_code code = match_models(&m, o, &(struct models){ a, b, false }, &e);
     if (code != APR_OK) {
         apr_error_in(&e, o->cli.operand[0]);
         return fail_early(o, "apr-structure/1", &e);

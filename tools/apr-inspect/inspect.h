@@ -55,7 +55,6 @@ struct inspection {
     struct apr_packing      *packing;  /* NULL: the weights are stored as they are */
     struct apr_binding      *binding;  /* of m; NULL: not known, or not asked for */
     struct apr_hf_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */
-    struct apr_hf_config    *carried;  /* what an APR has of one; or NULL */
     struct apr_error         config_error;
     struct findings          findings;
     bool                    *chosen;   /* of the model's tensors: those that --filter leaves */

@@ -72,16 +72,15 @@ static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
                           apr_patterns_count(x->o->selection.filter) > 1 ? " or the other filters" : "");
 }
 
-/* A manifest is of the tensors as they are stored. An APR carries its configuration with it. */
+/* A manifest is of the tensors as they are stored. */
 static enum apr_code unpack(struct inspection *x, struct apr_error *e)
 {
-    struct apr_hf_config *carried = NULL;
-    struct apr_error ignored;
     if (x->o->manifest != NULL || x->o->verify != NULL)
         return APR_OK;
-    if (x->config == NULL && apr_hf_config_of(&carried, x->m, &ignored) == APR_OK)
-        x->carried = carried;
-    APR_TRY(apr_packing_of(&x->packing, x->m, x->config != NULL ? x->config : x->carried, e));
+    if (x->config != NULL)
+        APR_TRY(apr_packing_of(&x->packing, x->m, x->config, e));
+    else
+        APR_TRY(apr_packing_open(&x->packing, x->m, e));
     if (x->packing != NULL)
         x->m = apr_packing_view(x->packing);
     return APR_OK;
@@ -112,7 +111,6 @@ void end_inspection(struct inspection *x)
     apr_binding_free(x->binding);
     apr_packing_free(x->packing);
     apr_hf_config_free(x->config);
-    apr_hf_config_free(x->carried);
     apr_close(x->opened);
 }
 

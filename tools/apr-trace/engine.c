@@ -5,7 +5,7 @@
 
 #include "base/bytes.h"
 #include "family/kind.h"
-#include "family/packing.h"
+
 #include "files/source.h"
 #include "model/format.h"
 #include "model/hf_config.h"
@@ -25,20 +25,6 @@ static enum apr_code no_family(const struct apr_model *m, const struct apr_hf_co
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "no contract knows %s, so there is no forward pass of it: --family-file takes one "
                         "of your own", APR_QUOTED(word));
     return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it does not say what model it is");
-}
-
-/* Codes are no values. */
-static enum apr_code check_packing(const struct apr_model *m, const struct apr_hf_config *config, struct apr_error *e)
-{
-    struct apr_packing *packing = NULL;
-    const char *method;
-    APR_TRY(apr_packing_of(&packing, m, config, e));
-    if (packing == NULL)
-        return APR_OK;
-    const size_t n = apr_packing_count(packing, &method);
-    apr_packing_free(packing);
-    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%zu of its weights are stored by %s, which is not undone here: an "
-                    "unpacked checkpoint of it runs, or a GGUF", n, method);
 }
 
 /* With the names of those that have one. */
@@ -64,7 +50,7 @@ static enum apr_code find_family(struct engine *x, const struct options *o, cons
     const enum apr_model_kind kind = apr_model_kind(x->m);
     if (kind != APR_KIND_MODEL)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it is %s, which does not run", apr_model_kind_text(kind));
-    APR_TRY(check_packing(x->m, config, e));
+    APR_TRY(apr_packing_understood(x->packing, "an unpacked checkpoint of it runs, or a GGUF", e));
     APR_TRY(apr_family_said(o->selection.families, x->m, &x->family, e));
     if (x->family == NULL)
         APR_TRY(apr_family_guessed(o->selection.families, x->m, &x->family, either, e));
@@ -88,7 +74,12 @@ static enum apr_code put_together(struct engine *x, const struct options *o, str
 enum apr_code open_engine(struct engine *x, const struct options *o, const char *path, bool runs, struct apr_error *e)
 {
     *x = (struct engine){ .path = path };
-    enum apr_code code = apr_open(&x->m, path, &o->cli.run, e);
+    enum apr_code code = apr_open(&x->opened, path, &o->cli.run, e);
+    x->m = x->opened;
+    if (code == APR_OK)
+        code = apr_packing_open(&x->packing, x->m, e);
+    if (x->packing != NULL)
+        x->m = apr_packing_view(x->packing);
     if (code == APR_OK && runs)
         code = put_together(x, o, e);
     if (code != APR_OK)
@@ -127,5 +118,6 @@ void close_engine(struct engine *x)
     apr_encoder_free(x->encoder);
     apr_net_free(x->net);
     apr_binding_free(x->binding);
-    apr_close(x->m);
+    apr_packing_free(x->packing);
+    apr_close(x->opened);
 }

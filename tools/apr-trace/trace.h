@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/hash.h"
+#include "family/packing.h"
 #include "flow/selection.h"
 #include "forward/forward.h"
 #include "judge.h"
@@ -57,7 +58,9 @@ int read_span(const struct options *o, const char *option, const char *text, str
 /* net: NULL for a model whose weights alone are wanted. */
 struct engine {
     const char              *path;
-    struct apr_model        *m;
+    struct apr_model        *m;       /* without packing, where there is any */
+    struct apr_model        *opened;  /* as it is stored */
+    struct apr_packing      *packing; /* or NULL */
     const struct apr_family *family;
     struct apr_binding      *binding;
     struct apr_net          *net;

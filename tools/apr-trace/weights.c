@@ -53,12 +53,15 @@ static char *file_name(struct apr_bytes name, const char *suffix)
     return out;
 }
 
+/* Bytes are those of the tensors as they are stored. */
+static const struct apr_model *model_of(const struct trace *t) { return t->o->raw ? t->engine.opened : t->engine.m; }
+
 /* ---- which ---------------------------------------------------------------------------------------------------------- */
 
 static enum apr_code check_patterns(const struct weights *w, struct apr_error *e)
 {
     const struct apr_patterns *const p = w->t->o->weight;
-    const struct apr_model *const m = w->t->engine.m;
+    const struct apr_model *const m = model_of(w->t);
     for (size_t i = 0; i < apr_patterns_count(p); i++) {
         if (apr_patterns_noted(p, i))
             continue;
@@ -89,7 +92,7 @@ static enum apr_code choose(struct weights *w, struct apr_error *e)
 {
     const struct apr_tensor *tied = NULL;
     struct trace *const t = w->t;
-    const struct apr_model *const m = t->engine.m;
+    const struct apr_model *const m = model_of(t);
     w->tensor = malloc((m->ntensor + 1) * sizeof *w->tensor);
     if (w->tensor == NULL)
         return apr_no_memory(e);
