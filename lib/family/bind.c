@@ -183,7 +183,7 @@ bool apr_binding_is_copy(const struct apr_binding *b, const struct apr_meaning *
 {
     const struct apr_meaning meaning = { .role = apr_family_role(b->family, s->role->unless_equal), .dialect = s->dialect };
     const struct apr_tensor *const other = meaning.role == NULL ? NULL : apr_binding_find(b, &meaning);
-    return other != NULL && other->dtype == t->dtype && apr_bytes_equal(other->data, t->data);
+    return other != NULL && other->packed == NULL && t->packed == NULL && other->dtype == t->dtype && apr_bytes_equal(other->data, t->data);
 }
 
 bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_skips(b->names, t); }

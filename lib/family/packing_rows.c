@@ -270,31 +270,40 @@ static enum apr_code fit_fp4(struct apr_fit *x, uint64_t nrow, uint64_t nbyte, c
     return fit_groups(x, scale, columns, e);
 }
 
-/* One number for the weight, or one a matrix. */
-static enum apr_code take_factor(struct apr_fit *x, const struct apr_tensor *t, struct apr_error *e)
+/* One number for the weight, or one a matrix; NULL t: none. */
+static enum apr_code take_factor(struct apr_fit *x, const struct apr_tensor *t, const float **factor, uint64_t *n, struct apr_error *e)
 {
     const uint64_t matrices = x->t.count / x->to.nrow / x->to.ncol;
-    APR_TRY(apr_fit_floats(x, t, &x->to.factor, e));
+    if (t == NULL)
+        return APR_OK;
+    APR_TRY(apr_fit_floats(x, t, factor, e));
     if (t->count != 1)
         APR_TRY(apr_fit_shape(x, t, &matrices, 1, e));
-    x->to.nfactor = t->count;
+    *n = t->count;
     return APR_OK;
+}
+
+/* That of the weight and that of its activations, one of two names each; those of the second name divide. */
+static enum apr_code take_factors(struct apr_fit *x, const char *const name[2], const char *const inverse[2], struct apr_error *e)
+{
+    const struct apr_tensor *of[2] = { apr_fit_take(x, name[0]), apr_fit_take(x, name[1]) };
+    x->to.divides = of[0] == NULL && inverse != NULL && apr_fit_find(x, inverse[0]) != NULL;
+    for (unsigned i = 0; x->to.divides && i < 2; i++)
+        of[i] = apr_fit_take(x, inverse[i]);
+    APR_TRY(take_factor(x, of[0], &x->to.factor, &x->to.nfactor, e));
+    return take_factor(x, of[1], &x->to.input, &x->to.ninput, e);
 }
 
 enum apr_code apr_fit_nvfp4(struct apr_fit *x, struct apr_error *e)
 {
-    const struct apr_tensor *const c = x->codes, *scale, *factor;
+    static const char *const name[] = { ".weight_scale_2", ".input_scale" }, *const inverse[] = { ".weight_global_scale", ".input_global_scale" };
+    const struct apr_tensor *const c = x->codes, *scale;
     if (c->ndim < 2)
         return apr_misfit(x, c, e, " has %u dimensions, codes of this method have two", c->ndim);
     APR_TRY(apr_fit_need(x, ".weight_scale", &scale, e));
     const bool e8m0 = scale->dtype == &apr_dtypes[APR_U8] || scale->dtype == &apr_dtypes[APR_F8_E8M0];
     APR_TRY(fit_fp4(x, c->dim[c->ndim - 2], c->dim[c->ndim - 1], scale, e8m0 ? 32 : 16, e));
-    if ((factor = apr_fit_take(x, ".weight_scale_2")) != NULL)
-        return take_factor(x, factor, e);
-    if ((factor = apr_fit_take(x, ".weight_global_scale")) == NULL)
-        return APR_OK;
-    x->to.divides = true;
-    return take_factor(x, factor, e);
+    return take_factors(x, name, inverse, e);
 }
 
 /* Blocks of 16 bytes, which are 32 codes, make the last dimension. */
@@ -313,11 +322,12 @@ enum apr_code apr_fit_mxfp4(struct apr_fit *x, struct apr_error *e)
 /* Blocks of a GGUF with a factor. */
 enum apr_code apr_fit_gguf(struct apr_fit *x, struct apr_error *e)
 {
-    const struct apr_tensor *const c = x->codes, *const factor = apr_fit_take(x, ".scale");
+    static const char *const name[] = { ".scale", ".input_scale" };
+    const struct apr_tensor *const c = x->codes;
     if (c->ndim < 2)
         return apr_misfit(x, c, e, " has %u dimensions, codes of this method have two", c->ndim);
     APR_TRY(apr_fit_dims(x, c->dim[c->ndim - 2], c->dim[c->ndim - 1], e));
     x->to.form = APR_PACKED_BLOCKS;
     x->t.row = c->row;
-    return factor == NULL ? APR_OK : take_factor(x, factor, e);
+    return take_factors(x, name, NULL, e);
 }

@@ -111,3 +111,30 @@ enum apr_code apr_json_put(struct apr_arena **a, struct apr_bytes *object, const
         path += n + 1;
     }
 }
+
+/* From the member's key to the next one's, or from behind the one before. */
+enum apr_code apr_json_drop(struct apr_arena **a, struct apr_bytes *object, const char *key, struct apr_error *e)
+{
+    struct apr_walk w;
+    struct apr_item item;
+    bool more, found = false;
+    const unsigned char *from = NULL, *to = NULL, *before = NULL;
+    APR_TRY(apr_walk_in(&w, *object, 0, '{', e));
+    for (;;) {
+        APR_TRY(apr_walk_next(&w, &item, &more, e));
+        if (!more || found)
+            break;
+        found = is_key(item.key, key, strlen(key));
+        from = found && before != NULL ? before : item.key.at;
+        before = to = item.value.at + item.value.n;
+    }
+    if (!found)
+        return APR_OK;
+    if (more && *from == '"')
+        to = item.key.at;
+    const struct apr_bytes text = apr_arena_format(a, "%.*s%.*s", (int)(from - object->at), object->at, (int)(object->at + object->n - to), to);
+    if (text.at == NULL)
+        return apr_no_memory(e);
+    *object = text;
+    return apr_json_drop(a, object, key, e); /* it may stand twice */
+}

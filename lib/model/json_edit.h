@@ -14,4 +14,7 @@ struct apr_bytes apr_json_find(struct apr_bytes object, const char *path);
 APR_MUST_CHECK enum apr_code apr_json_put(struct apr_arena **a, struct apr_bytes *object, const char *path, struct apr_bytes value,
                                           struct apr_error *e);
 
+/* Takes the member of that key out of *object, which becomes a text in the arena; nothing where there is none. */
+APR_MUST_CHECK enum apr_code apr_json_drop(struct apr_arena **a, struct apr_bytes *object, const char *key, struct apr_error *e);
+
 #endif

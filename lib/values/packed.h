@@ -38,6 +38,7 @@ enum apr_zero_form { APR_ZERO_SAME, APR_ZERO_VALUES, APR_ZERO_ALONG, APR_ZERO_DO
  *   stride      bytes from one row (STREAM, VALUES) or word (DOWN, EIGHTS) to the next
  *   per_word    codes of a word of 32 bits that has bits left over; 0: codes follow each other without gaps
  *   factor      nfactor of them, one or one a matrix; none: it is not there
+ *   input       as factor, but of the activations that the weight is multiplied by: they change no value
  *   level       NULL: codes are integers
  *   bytes       of all stored tensors that it is made of */
 struct apr_packed {
@@ -54,6 +55,8 @@ struct apr_packed {
     const float            *level;
     const float            *factor;
     uint64_t                nfactor;
+    const float            *input;
+    uint64_t                ninput;
     bool                    divides;
     struct apr_packed_part  nested;
     const float            *nested_level;

@@ -6,6 +6,7 @@
 #include "edits.h"
 #include "family/bind.h"
 #include "family/mix.h"
+#include "family/packing.h"
 #include "flow/plan.h"
 #include "flow/selection.h"
 #include "flow/wish.h"
@@ -51,10 +52,12 @@ struct options {
 
 /* A model that tensors come from, the source or a graft.
  *   translated  its tensors go by another dialect than the target's
+ *   m           as it is without packing where codes are undone; else, as `opened`, as it is stored
  *   m, config   may be NULL while it is being opened */
 struct source {
     const char             *path;
-    struct apr_model       *m;
+    struct apr_model       *m, *opened;
+    struct apr_packing     *packing;
     const struct apr_family *family;
     struct apr_binding     *binding;
     struct apr_hf_config   *config;
@@ -65,6 +68,7 @@ struct source {
 /* A conversion under way.
  *   format, dialect, folder  of the target
  *   main      dtype of most of what is written
+ *   blocks    that of packed weights that are written as they are, as blocks; or NULL
  *   aim       of --target-size, --target-bpw: what was chosen
  *   weighable, weighed, fell_back  tensors quantized to a dtype that importance has a say in, those that have it, those whose rows were no
  *             whole blocks of what was meant
@@ -84,7 +88,7 @@ struct conversion {
     bool                     plain;
     size_t                   weighable, weighed, fell_back;
     struct apr_plan          plan;
-    const struct apr_dtype  *main;
+    const struct apr_dtype  *main, *blocks;
     uint64_t                 bytes, elements, expert_elements, nexpert;
     bool                     head, quantized, unknown_pre, verified;
 };
@@ -106,6 +110,10 @@ enum apr_code refuse_again(struct apr_bytes name, const struct apr_dtype *from, 
 
 /* Are dtypes chosen tensor by tensor: by a preset, by rules, for a target? */
 bool is_quantizing(const struct options *o);
+
+/* scales.c: puts the factors of NVFP4 blocks into the plan, behind the tensor that they are of, as NAME.scale and NAME.input_scale: a GGUF has
+ * them apart. APR_EUNSUPPORTED where parts of one matrix have several. */
+APR_MUST_CHECK enum apr_code plan_scales(struct conversion *c, const struct apr_planned *t, struct apr_error *e);
 
 /* Gives the planned tensors, one for each wish, the dtypes of preset and rules, and the importance of their columns. */
 APR_MUST_CHECK enum apr_code quantize_tensors(struct conversion *c, struct apr_planned *t, struct apr_error *e);

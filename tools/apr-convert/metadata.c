@@ -57,12 +57,12 @@ static enum apr_code name_of(const struct source *s, struct apr_arena **a, struc
 
 static struct apr_translation translation_of(const struct conversion *c)
 {
-    const struct apr_dtype *const asked = c->o->dtype;
+    const struct apr_dtype *const asked = c->blocks != NULL ? c->blocks : c->o->dtype;
     const bool to_gguf = c->dialect == APR_GGUF;
     struct apr_translation t = {
         .m = c->source.m, .b = c->source.binding, .side = &c->side, .config = c->source.config,
         .main = c->main, .file_type = to_gguf ? file_type_of(asked != NULL ? asked : c->main) : -1, .head = c->head,
-        .quantized = c->quantized, .typed = asked != NULL || is_quantizing(c->o),
+        .quantized = c->quantized, .typed = c->o->dtype != NULL || is_quantizing(c->o),
         .bytes = c->bytes, .elements = c->elements, .expert_elements = c->expert_elements, .nexpert = c->nexpert,
     };
     const struct apr_tensor *const freqs = apr_model_find(c->source.m, apr_text("rope_freqs.weight"));

@@ -9,6 +9,7 @@
 #include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
+#include "values/packed.h"
 
 /* ---- JSON ----------------------------------------------------------------------------------------------------------- */
 
@@ -160,7 +161,8 @@ static double bits_before(const struct conversion *c)
 {
     double bytes = 0, elements = 0;
     for (size_t i = 0; i < c->source.m->ntensor; i++) {
-        bytes += (double)c->source.m->tensor[i].data.n;
+        const struct apr_tensor *const t = &c->source.m->tensor[i];
+        bytes += (double)(t->packed != NULL ? t->packed->bytes : t->data.n);
         elements += (double)c->source.m->tensor[i].count;
     }
     return elements > 0 ? 8 * bytes / elements : 0;

@@ -11,10 +11,10 @@
 #include "base/table.h"
 #include "family/kind.h"
 #include "family/missing.h"
-#include "family/packing.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/json.h"
+#include "model/json_edit.h"
 #include "model/meta.h"
 #include "model/open.h"
 
@@ -65,20 +65,6 @@ static bool needs_translation(const struct conversion *c, const struct source *s
     return s->m->format->own_names != (c->dialect == APR_GGUF);
 }
 
-/* Codes are no values: they go as they are or not at all. */
-static enum apr_code check_packing(const struct source *s, struct apr_error *e)
-{
-    struct apr_packing *packing = NULL;
-    const char *method;
-    APR_TRY(apr_packing_of(&packing, s->m, s->config, e));
-    if (packing == NULL)
-        return APR_OK;
-    const size_t n = apr_packing_count(packing, &method);
-    apr_packing_free(packing);
-    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%zu of its weights are stored by %s, which is not undone here: --keep-names without --type carries "
-                    "codes and scales as they are", n, method);
-}
-
 static enum apr_code check_kind(const struct source *s, struct apr_error *e)
 {
     const enum apr_model_kind kind = apr_model_kind(s->m);
@@ -88,7 +74,7 @@ static enum apr_code check_kind(const struct source *s, struct apr_error *e)
     if (kind != APR_KIND_MODEL)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it is %s, which no family's contract describes: --keep-names carries its tensors as they are",
                         apr_model_kind_text(kind));
-    return check_packing(s, e);
+    return APR_OK;
 }
 
 static enum apr_code find_family(struct conversion *c, struct source *s, struct apr_error *e)
@@ -107,9 +93,7 @@ static enum apr_code find_family(struct conversion *c, struct source *s, struct 
     if (s->family != NULL)
         APR_TRY(apr_bind(&s->binding, s->family, s->m, c->source.binding, e));
     s->translated = needs_translation(c, s);
-    if (s->translated)
-        return check_kind(s, e);
-    return c->o->dtype != NULL || is_quantizing(c->o) ? check_packing(s, e) : APR_OK;
+    return s->translated ? check_kind(s, e) : APR_OK;
 }
 
 /* ---- which tensors -------------------------------------------------------------------------------------------------- */
@@ -348,15 +332,37 @@ static enum apr_code check_effect(const struct conversion *c, const struct sourc
     return APR_OK;
 }
 
+/* Do codes go as they are, with what undoes them, to where the same names and dtypes are? */
+static bool carries_codes(const struct conversion *c, const struct source *s)
+{
+    if (c->o->dtype != NULL || is_quantizing(c->o))
+        return false;
+    return c->o->keep_names || (s->m->format == c->format && s == &c->source) || s->m->format->own_names == c->format->own_names;
+}
+
+/* Puts what codes stand for in their place, where they must be undone. */
+static enum apr_code unpack(const struct conversion *c, struct source *s, struct apr_error *e)
+{
+    if (carries_codes(c, s))
+        return APR_OK;
+    APR_TRY(apr_packing_of(&s->packing, s->opened, s->config, e));
+    APR_TRY(apr_packing_understood(s->packing, "--keep-names without --type carries codes and scales as they are", e));
+    if (s->packing != NULL)
+        s->m = apr_packing_view(s->packing);
+    return APR_OK;
+}
+
 static enum apr_code open_source(struct conversion *c, struct source *s, const char *path, apr_spare_fn *which, struct apr_error *e)
 {
     s->path = path;
-    APR_TRY(apr_open(&s->m, path, &c->o->cli.run, e));
+    APR_TRY(apr_open(&s->opened, path, &c->o->cli.run, e));
+    s->m = s->opened;
     APR_TRY(check_effect(c, s, e));
     if (s->m->format->trace)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is a trace, which holds no weights");
     APR_TRY(check_sums(s, e));
     APR_TRY(take_config(c, s, e));
+    APR_TRY(unpack(c, s, e));
     APR_TRY(find_family(c, s, e));
     return apr_wishes_of(&s->wishes, c->o->cli.run.kernels, s->m, s->translated ? s->binding : NULL, c->dialect, which, c, e);
 }
@@ -390,12 +396,32 @@ static enum apr_code take_template(struct conversion *c, struct apr_error *e)
     return same ? APR_OK : apr_side_put(&c->side, "chat_template.jinja", template, e);
 }
 
+/* What is unpacked is not what config.json says of codes. */
+static enum apr_code forget_packing(struct conversion *c, struct apr_error *e)
+{
+    static const char *const key[] = { "quantization_config", "quantization", "compression_config" };
+    struct apr_bytes config = apr_side_get(&c->side, "config.json"), inner;
+    if (c->source.packing == NULL || config.at == NULL)
+        return APR_OK;
+    for (size_t i = 0; i < APR_LENGTH(key); i++) {
+        APR_TRY(apr_json_drop(&c->side.arena, &config, key[i], e));
+        inner = apr_json_find(config, "text_config");
+        if (inner.n == 0 || inner.at[0] != '{' || apr_json_find(inner, key[i]).at == NULL)
+            continue;
+        APR_TRY(apr_json_drop(&c->side.arena, &inner, key[i], e));
+        APR_TRY(apr_json_put(&c->side.arena, &config, "text_config", inner, e));
+    }
+    apr_side_remove(&c->side, "hf_quant_config.json");
+    return apr_side_put(&c->side, "config.json", config, e);
+}
+
 static enum apr_code open_side(struct conversion *c, struct apr_error *e)
 {
     APR_TRY(apr_side_of(&c->side, c->source.m, &c->o->cli.run, e));
     APR_TRY(take_template(c, e));
     if (c->o->config != NULL)
         APR_TRY(apr_side_put(&c->side, "config.json", c->source.m->config->map, e));
+    APR_TRY(forget_packing(c, e));
     if (c->o->tokenizer == NULL)
         return APR_OK;
     const size_t n = strlen(c->o->tokenizer);
@@ -434,7 +460,8 @@ static void close_source(struct source *s)
     apr_wishes_end(&s->wishes);
     apr_binding_free(s->binding);
     apr_hf_config_free(s->config);
-    apr_close(s->m);
+    apr_packing_free(s->packing);
+    apr_close(s->opened);
 }
 
 void close_sources(struct conversion *c)

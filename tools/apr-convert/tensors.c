@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "model/format.h"
 #include "values/dtype.h"
+#include "values/packed.h"
 
 static const struct apr_dtype *const f32 = &apr_dtypes[APR_F32], *const f16 = &apr_dtypes[APR_F16], *const bf16 = &apr_dtypes[APR_BF16];
 
@@ -84,6 +85,37 @@ enum apr_code refuse_again(struct apr_bytes name, const struct apr_dtype *from, 
     return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, name, " is %s already: --allow-requantize quantizes it again, to %s", from->name, to->name);
 }
 
+/* Is it packed as blocks that a GGUF has? */
+static bool keeps_blocks(const struct apr_wish *x)
+{
+    bool all = x->values == NULL && x->in->view.npart > 0 && x->in->view.nvalue == 0;
+    for (size_t i = 0; all && i < x->in->view.npart; i++) {
+        const struct apr_tensor *const t = apr_input_part(x->in, i);
+        all = t->packed != NULL && !t->dtype->packed && apr_packed_has_blocks(t);
+    }
+    return all;
+}
+
+/* A kind of packing that llama.cpp's converter undoes by itself. */
+static bool is_undone(const struct apr_dtype *d)
+{
+    const enum apr_dtype_id id = apr_dtype_id(d);
+    return (id >= APR_FP8_TENSOR && id <= APR_INT8_BLOCK) || (id >= APR_GPTQ2 && id <= APR_GPTQ8) || (id >= APR_CT_INT2 && id <= APR_CT_INT8);
+}
+
+/* Without --type a GGUF gets the values that codes stand for, but of what its makers would rather have asked. */
+static enum apr_code unpacked_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
+{
+    for (size_t i = 0; i < x->in->view.npart; i++) {
+        const struct apr_tensor *const t = apr_input_part(x->in, i);
+        if (t->packed != NULL && !is_quantizing(c->o) && !is_undone(t->dtype) && !(keeps_blocks(x) && *to == t->dtype))
+            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is packed as %s: --type says what its values are to be", t->dtype->name);
+        if (t->dtype->packed)
+            *to = f32;
+    }
+    return APR_OK;
+}
+
 /* What --type makes of it. */
 static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype *from, const struct apr_dtype **to,
                                  struct apr_error *e)
@@ -91,10 +123,12 @@ static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wi
     const struct apr_dtype *const wanted = c->o->dtype;
     const bool gguf = c->dialect == APR_GGUF, numbers = from == NULL || apr_is_real(from);
     *to = from;
+    if (gguf && c->o->automatic && keeps_blocks(x))
+        return APR_OK;
     if (!numbers || !x->in->decodable)
         return APR_OK;
     if (!c->o->pure && stays_f32(c, x)) {
-        *to = gguf || from == NULL || apr_is_quantized(from) || !apr_is_quantized(wanted) ? f32 : from;
+        *to = gguf || from == NULL || from->packed || apr_is_quantized(from) || !apr_is_quantized(wanted) ? f32 : from;
         return APR_OK;
     }
     *to = apr_is_quantized(wanted) && !wanted->flat && x->dim[x->ndim == 0 ? 0 : x->ndim - 1] % wanted->block != 0 ? f16 : wanted;
@@ -113,6 +147,7 @@ static enum apr_code choose_dtype(const struct conversion *c, const struct apr_w
         return APR_OK;
     if (c->o->dtype != NULL)
         return asked_dtype(c, x, from, to, e);
+    APR_TRY(unpacked_dtype(c, x, to, e));
     if (from == NULL || x->in->view.nvalue > 0 || (x->role != NULL && c->dialect == APR_GGUF && is_half(from) && stays_f32(c, x)))
         *to = f32;
     return APR_OK;
@@ -135,7 +170,7 @@ static bool rows_move(const struct apr_input *in)
 {
     const struct apr_tensor *const one = apr_input_part(in, 0);
     const uint64_t block = one->dtype->block;
-    if (in->ncol % block != 0 || one->row != one->count)
+    if (in->ncol % block != 0 || (one->row != one->count && one->packed == NULL))
         return in->plain;
     for (uint64_t row = 0; row < in->nrow; row++)
         for (uint64_t col = 0; col < in->ncol;) {
@@ -282,6 +317,8 @@ static void count_elements(struct conversion *c, const struct apr_wish *x, const
 {
     const struct apr_bytes role = x->role == NULL ? (struct apr_bytes){ 0 } : x->role->name;
     c->quantized |= apr_is_quantized(t->dtype);
+    if (t->how == APR_BLOCKS && c->dialect == APR_GGUF && keeps_blocks(x))
+        c->blocks = t->dtype;
     c->head |= apr_bytes_is(role, "output") || apr_bytes_is(x->name, "output.weight") || apr_bytes_is(x->name, "lm_head.weight");
     c->elements += t->count;
     if (apr_bytes_have(role, "_exps")) {
@@ -331,8 +368,10 @@ static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct
         c->aim.tensor[i].name = t[i].name;
     if (is_quantizing(c->o) && c->dialect == APR_GGUF)
         qsort(t, w->n, sizeof *t, in_order);
-    for (size_t i = 0; i < w->n; i++)
+    for (size_t i = 0; i < w->n; i++) {
         APR_TRY(apr_plan_add(&c->plan, &t[i], e));
+        APR_TRY(plan_scales(c, &t[i], e));
+    }
     for (size_t i = 0; i < c->plan.ntensor; i++)
         c->bytes += c->plan.tensor[i].bytes;
     return APR_OK;
