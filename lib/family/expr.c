@@ -16,7 +16,7 @@
 
 enum op {
     NUMBER, STRING, NAME, HAS, LENGTH, VALUE,
-    AT, LETTER, AMONG,                                                    /* of a path and one operand */
+    AT, LETTER, FIND,                                                     /* of a path and operands */
     AND, OR, IF, FIRST,                                                   /* which operands are needed, they find out */
     NEGATIVE, NOT, FLOOR, CEIL, SQRT, LN, EXP, NORMAL, QUANTILE,
     EQ, NE, LT, LE, GT, GE, ADD, SUB, MUL, DIV, MOD, MIN, MAX, FIRST_BINARY = EQ,
@@ -234,7 +234,7 @@ static enum apr_code read_path(struct reader *r, enum op op, uint16_t *out)
     return APR_OK;
 }
 
-/* at(path, index), letter, among: the operand comes behind the path, and the node of both behind the operand. */
+/* at(path, index), letter(path, index), find(path, x, from): the operands come behind the path, and the node of all behind them. */
 static enum apr_code read_at(struct reader *r, enum op op, uint16_t *out)
 {
     uint16_t path;
@@ -242,9 +242,11 @@ static enum apr_code read_at(struct reader *r, enum op op, uint16_t *out)
     APR_TRY(read_path(r, AT, &path));
     n.text = r->x->node[path].text;
     r->x->n = path;
-    if (!accept(r, ","))
-        return expected(r, "','");
-    APR_TRY(read_binary(r, LEVEL_OR, &n.kid[0]));
+    for (unsigned i = 0; i < (op == FIND ? 2 : 1); i++) {
+        if (!accept(r, ","))
+            return expected(r, "','");
+        APR_TRY(read_binary(r, LEVEL_OR, &n.kid[i]));
+    }
     *out = add(r, n);
     return APR_OK;
 }
@@ -267,8 +269,8 @@ static enum apr_code read_call(struct reader *r, size_t begin, struct apr_bytes 
         return read_path(r, apr_bytes_is(name, "has") ? HAS : apr_bytes_is(name, "value") ? VALUE : LENGTH, out);
     if (apr_bytes_is(name, "at"))
         return read_at(r, AT, out);
-    if (apr_bytes_is(name, "letter") || apr_bytes_is(name, "among"))
-        return read_at(r, apr_bytes_is(name, "letter") ? LETTER : AMONG, out);
+    if (apr_bytes_is(name, "letter") || apr_bytes_is(name, "find"))
+        return read_at(r, apr_bytes_is(name, "letter") ? LETTER : FIND, out);
     for (size_t i = 0; i < APR_LENGTH(functions); i++)
         if (apr_bytes_is(name, functions[i].name))
             return read_arguments(r, &functions[i], out);
@@ -497,21 +499,23 @@ static struct apr_result letter(const struct node *n, struct apr_result index, c
     return (struct apr_result){ .known = true, .text = { text.text.at + (size_t)index.number, 1 } };
 }
 
-/* Is the operand an element of the list at the path? Not known where there is no list. */
-static struct apr_result among(const struct node *n, struct apr_result of, const struct apr_scope *scope)
+/* The number of the first element, from one on, that is what is looked for, or -1. Not known where there is no list. */
+static struct apr_result find(const struct node *n, struct apr_result of, struct apr_result from, const struct apr_scope *scope)
 {
-    if (!of.known)
-        return of;
-    for (unsigned i = 0; i < MOST_ELEMENTS; i++) {
+    if (!of.known || !from.known)
+        return of.wrong || from.wrong ? wrong : unknown;
+    if (!is_number(from) || !(from.number >= 0 && from.number < MOST_ELEMENTS) || from.number != floor(from.number))
+        return wrong;
+    for (unsigned first = (unsigned)from.number, i = first; i < MOST_ELEMENTS; i++) {
         const struct apr_result r = element(n, number(i), scope);
         if (!r.known)
-            return r.wrong ? wrong : i == 0 ? unknown : number(0);
+            return r.wrong ? wrong : i == 0 ? unknown : number(-1);
         if (is_number(r) != is_number(of))
             return wrong;
         if (is_number(r) ? r.number == of.number : apr_bytes_equal(r.text, of.text))
-            return number(1);
+            return number(i);
     }
-    return number(0);
+    return number(-1);
 }
 
 static struct apr_result operate(const struct apr_expr *x, const struct node *n, const struct apr_scope *scope)
@@ -549,8 +553,8 @@ static struct apr_result evaluate(const struct apr_expr *x, unsigned i, const st
         return is_number(r) ? number(r.number) : r;
     case LETTER:
         return letter(n, evaluate(x, n->kid[0], scope), scope);
-    case AMONG:
-        return among(n, evaluate(x, n->kid[0], scope), scope);
+    case FIND:
+        return find(n, evaluate(x, n->kid[0], scope), evaluate(x, n->kid[1], scope), scope);
     case HAS:
         return number(scope->has(scope->ctx, n->text));
     case AND:
@@ -626,7 +630,7 @@ static void each(const struct apr_expr *x, enum op op, enum op last, bool (*f)(v
 
 void apr_expr_names(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes name), void *ctx) { each(x, NAME, NAME, f, ctx); }
 void apr_expr_paths(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, HAS, LENGTH, f, ctx); }
-void apr_expr_values(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, VALUE, AMONG, f, ctx); }
+void apr_expr_values(const struct apr_expr *x, bool (*f)(void *ctx, struct apr_bytes path), void *ctx) { each(x, VALUE, FIND, f, ctx); }
 
 bool apr_path_role(struct apr_bytes path, struct apr_bytes *role)
 {

@@ -19,9 +19,10 @@ struct apr_expr;
 /* Compiles text: numbers, 'strings', names, + - * / (real), unary -, ( ), == != < <= > >=, and or not, floor ceil sqrt ln exp of one, normal
  * and quantile of one (the share of a normal distribution below so many deviations, and back, as F32 has it), min max mod of two,
  * first(a, b): a where that is known, else b; if(c, a, b); and of a path, name.name: has(path), value(path), length(path) of a list of
- * config.json, at(path, i): element i, from 0, of the list there, letter(path, i): of the text there, among(path, x): is x an element of the
- * list there. Lowest to highest: or, and, not, comparison (which does not chain), + -, * /, unary -. At most 1,024 bytes, 64 levels.
- * APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it with apr_expr_free. */
+ * config.json, at(path, i): element i, from 0, of the list there, letter(path, i): of the text there, find(path, x, from): the number of the
+ * first element, from that one on, that is x, or -1. Lowest to highest: or, and, not, comparison (which does not chain), + -, * /, unary -.
+ * At most 1,024 bytes, 64 levels. APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it with
+ * apr_expr_free. */
 APR_MUST_CHECK enum apr_code apr_expr_new(struct apr_expr **x, struct apr_bytes text, struct apr_error *e);
 void apr_expr_free(struct apr_expr *x);
 

@@ -48,13 +48,15 @@ static struct apr_result value_of(void *ctx, struct apr_bytes name)
     return r;
 }
 
-/* "tokenizer.spm_model": is that the source taken? "tokenizer.ggml.KEY": is that written by now? */
+/* "tokenizer.add_space_prefix": does it put one? "tokenizer.spm_model": is that the source taken? "tokenizer.ggml.KEY": is that written by now? */
 static bool has(void *ctx, struct apr_bytes path)
 {
     const struct writing *const w = ctx;
     struct apr_bytes rest;
     if (after(path, "tokenizer_config.", &rest))
         return config_member(w, rest).type != APR_META_ANY;
+    if (apr_bytes_is(path, "tokenizer.add_space_prefix"))
+        return w->f->v != NULL && w->f->v->add_space_prefix != APR_NO;
     if (after(path, "tokenizer.ggml.", &rest))
         return apr_draft_find(w->d, path) != NULL;
     if (after(path, "tokenizer.", &rest))
