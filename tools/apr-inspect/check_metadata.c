@@ -103,10 +103,25 @@ static enum apr_code check_value(struct inspection *x, const char *key, const st
 
 static const struct rule *rule_of(const struct apr_kv *k) { return k->own ? find_rule(k->key) : NULL; }
 
+/* Is it of the type that another entry of the same key has, and not of this one's? */
+static bool is_anothers(const struct inspection *x, const struct apr_value *v, const struct apr_kv *k)
+{
+    const struct rule *const r = rule_of(k);
+    const bool per_layer = r != NULL && r->per_layer;
+    bool others = false;
+    for (size_t i = 0; i < x->family->nkv && !others && !has_type(v, k->type, k->element, per_layer); i++) {
+        const struct apr_kv *const o = &x->family->kv[i];
+        others = o != k && o->own == k->own && apr_bytes_equal(o->key, k->key) && has_type(v, o->type, o->element, per_layer);
+    }
+    return others;
+}
+
 static enum apr_code check_key(struct inspection *x, const char *key, const struct apr_value *v, const struct apr_kv *k,
                                enum apr_severity severity, struct apr_error *e)
 {
     const struct rule *r = rule_of(k);
+    if (v != NULL && is_anothers(x, v, k))
+        return APR_OK;
     if (v != NULL)
         return check_value(x, key, v, k->type, k->element, r, k->value.origin == APR_OF_CONSTANT ? &k->value.constant : NULL, e);
     if (r == NULL || !r->required || k->when != NULL)
