@@ -96,6 +96,8 @@ static const struct kind {
     { SPLIT(WORDS "\\p{N}{1}| ?[^\\s\\p{L}\\p{N}\\r\\n]+" ENDING) BYTES, { ALWAYS }, "seed-coder", false, false },
     { SPLIT(" ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+") BYTES, { ALWAYS }, "bloom", false, false },
     { BY_WORD, { NEVER }, "modern-bert", true, false },
+    { BY_WORD, { NEVER }, "jina-v2-es", false, false },
+    { BY_WORD, { NEVER }, "jina-v2-code", false, false },
 };
 
 /* ---- recognising ----------------------------------------------------------------------------------------------------- */
