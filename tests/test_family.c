@@ -237,7 +237,7 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "{from: .g, to: .w}", "{from: '', to: .w}", "line 4: family toy", "\"from\"" },
         { "remove: [x.]", "remove: ['']", "line 4: family toy", "a word should stand" },
         { "m.{N}.*", "m.{M}.*", "line 5: family toy", "\"M\"" },
-        { "skip: [", "buffers: [m.{M}, ", "line 5: family toy", "\"M\"" },
+        { "skip: [", "buffers: [\"m.{M}\", ", "line 5: family toy", "\"M\"" },
         { "skip: [", "buffers: 5\ntitle: [", "line 5: family toy", "\"buffers\"" },
         { "2 * N", "2 * G", "line 8: family toy", "\"G\"" },
         { "2 * N", "2 * H", "line 8: family toy", "\"H\"" },
