@@ -321,7 +321,7 @@ static void count_elements(struct conversion *c, const struct apr_wish *x, const
         c->blocks = t->dtype;
     c->head |= apr_bytes_is(role, "output") || apr_bytes_is(x->name, "output.weight") || apr_bytes_is(x->name, "lm_head.weight");
     c->elements += t->count;
-    if (apr_bytes_have(role, "_exps")) {
+    if (apr_bytes_have(x->name, "_exps.") && t->ndim > 2) { /* not their biases: llama.cpp counts those as shared */
         c->expert_elements += t->count;
         c->nexpert = t->dim[0];
     }
