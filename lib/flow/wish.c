@@ -337,7 +337,7 @@ static enum apr_code llama3_factors(struct wishing *g, float *out, uint64_t n)
 {
     double theta, factor, low, high, orig, d;
     if (!number(g, "theta", &theta) || !number(g, "rope_factor", &factor) || !number(g, "rope_low", &low) || !number(g, "rope_high", &high) ||
-        !number(g, "rope_orig", &orig) || !number(g, "D", &d) || !(theta > 0) || !(factor > 0) || !(high > low) || !(d > 0))
+        !number(g, "rope_orig", &orig) || !number(g, "D", &d) || !(theta > 0) || !(factor > 0) || !(high >= low) || !(d > 0))
         return apr_fail(g->e, APR_EARG, APR_NOWHERE, "the rope scaling of type llama3 lacks one of its numbers");
     for (uint64_t i = 0; i < n; i++) {
         const float exponent = (float)(2 * i) / (float)d, freq = 1.0f / (float)apr_exp((double)exponent * apr_log((double)(float)theta));
