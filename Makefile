@@ -51,8 +51,9 @@ $(LIBRARY): $(call obj,$(SOURCES)) $(BUILD)/families.o $(BUILD)/maps.o
 # The families' contracts and the maps of foreign names as C strings; the codebooks of quantized types as C; styles and scripts of pages as string literals.
 $(BUILD)/families.c: $(sort $(wildcard families/*.yaml))
 $(BUILD)/maps.c: $(sort $(wildcard maps/*.yaml))
+$(BUILD)/families.c: lib/family/index.awk
 $(BUILD)/families.c $(BUILD)/maps.c: lib/family/embed.sh
-	$(make) sh $< $(filter-out $<,$^) >$@.part && mv $@.part $@
+	$(make) sh $< $(filter %.yaml,$^) >$@.part && mv $@.part $@
 $(BUILD)/families.o $(BUILD)/maps.o: %.o: %.c
 	$(compile) -c -o $@ $<
 $(BUILD)/lib/values/kernels/grids.h: lib/values/kernels/grids.jq data/iq-grids.json

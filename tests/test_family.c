@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "family/family.h"
+#include "model/format.h"
 #include "model/meta.h"
 
 static struct apr_families *all_families(void)
@@ -66,6 +67,40 @@ static void every_embedded_contract_parses_and_is_called_like_its_file(void **st
         assert_string_equal(file, f->file);
     }
     assert_true(n >= 27);
+    apr_families_free(all);
+}
+
+/* Every word of its `detect` finds it, or one before it that lists the word as well; and a model of its tensors may be of it. */
+static void what_is_known_of_a_contract_before_it_is_parsed_is_what_it_says(void **state)
+{
+    (void)state;
+    struct apr_families *const parsed = all_families(), *const all = all_families();
+    const struct apr_family *f;
+    for (size_t i = 0; (f = number(parsed, i)) != NULL; i++) {
+        assert_true(apr_bytes_equal(apr_families_name(all, i), f->name));
+        for (enum apr_detect d = 0; d <= APR_DETECT_GGUF; d++)
+            for (size_t k = 0; k < f->detect[d].n; k++) {
+                const size_t first = apr_families_seek(all, d, f->detect[d].word[k], NULL);
+                const bool without = d == APR_DETECT_GGUF && f->detect[APR_DETECT_WITHOUT].n > 0;
+                if (first != i && !(first < i && apr_words_hold(&number(parsed, first)->detect[d], f->detect[d].word[k])) && !without)
+                    fail_msg("%s: %.*s", f->file, APR_PRINTED(f->detect[d].word[k]));
+            }
+        for (size_t k = 0; k < f->nrole; k++)
+            for (unsigned d = 0; d < APR_NDIALECTS; d++)
+                for (size_t w = 0; w < f->role[k].known[d].n; w++) {
+                    char name[APR_NAME_ROOM];
+                    const size_t n = apr_role_spell(f->role[k].known[d].word[w], 17, 3, name, sizeof name);
+                    struct apr_tensor t = { .name = { (const unsigned char *)name, n } };
+                    const struct apr_model m = { .tensor = &t, .ntensor = 1, .format = apr_formats[0] };
+                    if (!apr_families_may_fit(all, i, &m))
+                        fail_msg("%s: %s", f->file, name);
+                }
+    }
+    assert_int_equal(apr_families_name(all, 1000).n, 0);
+    assert_true(apr_families_seek(all, APR_DETECT_GGUF, apr_text("llama "), NULL) == APR_NO_FAMILY);
+    assert_true(apr_families_seek(all, APR_DETECT_GGUF, apr_text("lam"), NULL) == APR_NO_FAMILY);
+    assert_true(apr_families_seek(all, APR_DETECT_GGUF, apr_text(""), NULL) == APR_NO_FAMILY);
+    apr_families_free(parsed);
     apr_families_free(all);
 }
 
@@ -237,8 +272,8 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "{from: .g, to: .w}", "{from: '', to: .w}", "line 4: family toy", "\"from\"" },
         { "remove: [x.]", "remove: ['']", "line 4: family toy", "a word should stand" },
         { "m.{N}.*", "m.{M}.*", "line 5: family toy", "\"M\"" },
-        { "skip: [", "buffers: [\"m.{M}\", ", "line 5: family toy", "\"M\"" },
-        { "skip: [", "buffers: 5\ntitle: [", "line 5: family toy", "\"buffers\"" },
+        { "skip:", "buffers: [\"m.{M}\"]\nskip:", "line 5: family toy", "\"M\"" },
+        { "skip:", "buffers: 5\nskip:", "line 5: family toy", "\"buffers\"" },
         { "2 * N", "2 * G", "line 8: family toy", "\"G\"" },
         { "2 * N", "2 * H", "line 8: family toy", "\"H\"" },
         { "2 * N", "2 *", "line 8: family toy", "at character" },
@@ -593,6 +628,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_embedded_contract_parses_and_is_called_like_its_file),
         cmocka_unit_test(the_families_that_run_are_those_of_the_page),
+        cmocka_unit_test(what_is_known_of_a_contract_before_it_is_parsed_is_what_it_says),
         cmocka_unit_test(the_test_vectors_of_every_contract_hold),
         cmocka_unit_test(no_word_is_claimed_by_two_contracts),
         cmocka_unit_test(families_are_found_by_what_models_call_themselves),

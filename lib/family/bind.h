@@ -12,6 +12,10 @@ struct apr_hf_config;
 APR_MUST_CHECK enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
                                              struct apr_error *e);
 
+/* Its name alone, for which no contract is parsed; empty for none. It lives as long as `all`. */
+APR_MUST_CHECK enum apr_code apr_family_said_name(const struct apr_families *all, const struct apr_model *m, struct apr_bytes *name,
+                                                  struct apr_error *e);
+
 /* The class or architecture that the model itself names: config.json's architectures or model_type, general.architecture, APR's words. Or
  * empty. It lives as long as both; config: the model's own, or NULL. */
 struct apr_bytes apr_class_said(const struct apr_model *m, const struct apr_hf_config *config);

@@ -11,25 +11,25 @@
 
 /* ---- what a model says -------------------------------------------------------------------------------------------- */
 
-static enum apr_code family_of_config(struct apr_families *all, const struct apr_hf_config *c, const struct apr_family **f,
-                                      struct apr_error *e)
+static size_t family_of_config(const struct apr_families *all, const struct apr_hf_config *c)
 {
     struct apr_bytes word;
     char class[128];
     if (apr_hf_config_string(c, apr_text("architectures.0"), &word))
-        return apr_families_find(all, APR_DETECT_ARCHITECTURES, word, NULL, f, e);
+        return apr_families_seek(all, APR_DETECT_ARCHITECTURES, word, NULL);
     if (apr_hf_config_has(c, apr_text("ssm_cfg"))) {
         if (!apr_hf_config_string(c, apr_text("ssm_cfg.layer"), &word))
             word = apr_text("Mamba");
         snprintf(class, sizeof class, "%.*sForCausalLM", (int)apr_min(word.n, 64), (const char *)word.at);
-        return apr_families_find(all, APR_DETECT_ARCHITECTURES, apr_text(class), NULL, f, e);
+        return apr_families_seek(all, APR_DETECT_ARCHITECTURES, apr_text(class), NULL);
     }
     if (apr_hf_config_string(c, apr_text("model_type"), &word))
-        return apr_families_find(all, APR_DETECT_MODEL_TYPES, word, NULL, f, e);
-    return APR_OK;
+        return apr_families_seek(all, APR_DETECT_MODEL_TYPES, word, NULL);
+    return APR_NO_FAMILY;
 }
 
-enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f, struct apr_error *e)
+/* The number of the family that it says it is of. */
+static enum apr_code seek_said(const struct apr_families *all, const struct apr_model *m, size_t *number, struct apr_error *e)
 {
     static const struct {
         const char     *key;
@@ -39,21 +39,37 @@ enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *
                   { "architecture", APR_DETECT_GGUF } };
     struct apr_hf_config *config;
     struct apr_draft carried = { 0 };
-    *f = NULL;
     APR_TRY(apr_hf_config_of(&config, m, e));
-    enum apr_code code = config == NULL ? APR_OK : family_of_config(all, config, f, e);
+    enum apr_code code = APR_OK;
+    *number = config == NULL ? APR_NO_FAMILY : family_of_config(all, config);
     apr_hf_config_free(config);
-    if (code == APR_OK && *f == NULL)
+    if (*number == APR_NO_FAMILY)
         code = apr_flat_read(&carried, m, false, e);
-    if (code == APR_OK && *f == NULL)
+    if (code == APR_OK && *number == APR_NO_FAMILY)
         code = apr_gguf_kv_read(&carried, m, false, e);
-    for (size_t i = 0; code == APR_OK && *f == NULL && i < 2 * APR_LENGTH(words); i++) {
+    for (size_t i = 0; code == APR_OK && *number == APR_NO_FAMILY && i < 2 * APR_LENGTH(words); i++) {
         const struct apr_bytes word = apr_meta_string(i % 2 == 0 ? &m->meta : &carried.meta, words[i / 2].key);
-        if (word.n > 0)
-            code = apr_families_find(all, words[i / 2].list, word, m, f, e);
+        *number = word.n == 0 ? APR_NO_FAMILY : apr_families_seek(all, words[i / 2].list, word, m);
     }
     apr_draft_end(&carried);
     return code;
+}
+
+enum apr_code apr_family_said(struct apr_families *all, const struct apr_model *m, const struct apr_family **f, struct apr_error *e)
+{
+    size_t number;
+    *f = NULL;
+    APR_TRY(seek_said(all, m, &number, e));
+    return apr_families_get(all, number, f, e);
+}
+
+enum apr_code apr_family_said_name(const struct apr_families *all, const struct apr_model *m, struct apr_bytes *name, struct apr_error *e)
+{
+    size_t number;
+    *name = (struct apr_bytes){ 0 };
+    APR_TRY(seek_said(all, m, &number, e));
+    *name = apr_families_name(all, number);
+    return APR_OK;
 }
 
 struct apr_bytes apr_class_said(const struct apr_model *m, const struct apr_hf_config *config)
@@ -163,17 +179,19 @@ enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_mode
 {
     const struct apr_family *candidate;
     struct apr_names *first = NULL, *s;
-    enum apr_code code;
+    enum apr_code code = APR_OK;
     bool named;
     *f = either[0] = either[1] = NULL;
     APR_TRY(apr_names_a_class(m, &named, e));
     if (named)
         return APR_OK;
-    for (size_t i = 0; (code = apr_families_get(all, i, &candidate, e)) == APR_OK && candidate != NULL && either[1] == NULL; i++) {
-        code = take_fitting(&s, candidate, m, e);
-        if (code != APR_OK)
-            break;
-        if (s == NULL)
+    for (size_t i = 0; code == APR_OK && apr_families_name(all, i).n > 0 && either[1] == NULL; i++) {
+        if (!apr_families_may_fit(all, i, m))
+            continue;
+        code = apr_families_get(all, i, &candidate, e);
+        if (code == APR_OK)
+            code = take_fitting(&s, candidate, m, e);
+        if (code != APR_OK || s == NULL)
             continue;
         if (first == NULL) {
             either[0] = candidate;

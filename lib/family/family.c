@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "files/source.h"
 
 #define MOST_LAYERS 65536 /* of a test vector, in which a role may be or not */
 
@@ -167,111 +166,4 @@ bool apr_family_elements(const struct apr_family *f, const struct apr_vector *v,
     }
     free(s.value);
     return fine;
-}
-
-/* ---- all of them ---------------------------------------------------------------------------------------------------- */
-
-/* Made from families/ at build time; a row without a name ends it. */
-extern const struct embedded {
-    const char *file, *text;
-} apr_embedded_families[];
-
-struct apr_families {
-    struct apr_family **family;   /* the user's, then the embedded, NULL until wanted */
-    size_t              nown, n;
-    struct apr_source **source;   /* of the user's */
-};
-
-enum apr_code apr_families_new(struct apr_families **all, struct apr_error *e)
-{
-    size_t n = 0;
-    while (apr_embedded_families[n].file != NULL)
-        n++;
-    *all = calloc(1, sizeof **all);
-    if (*all != NULL)
-        (*all)->family = calloc(n + 1, sizeof *(*all)->family);
-    if (*all == NULL || (*all)->family == NULL) {
-        free(*all);
-        *all = NULL;
-        return apr_no_memory(e);
-    }
-    (*all)->n = n;
-    return APR_OK;
-}
-
-void apr_families_free(struct apr_families *all)
-{
-    if (all == NULL)
-        return;
-    for (size_t i = 0; i < all->n; i++)
-        apr_family_free(all->family[i]);
-    for (size_t i = 0; i < all->nown; i++)
-        apr_source_close(all->source[i]);
-    free(all->family);
-    free(all->source);
-    free(all);
-}
-
-enum apr_code apr_families_add(struct apr_families *all, const char *path, const struct apr_run *r, struct apr_error *e)
-{
-    struct apr_source *s;
-    struct apr_family *f;
-    APR_TRY(apr_source_open(&s, path, r, e));
-    struct apr_family **family = realloc(all->family, (all->n + 2) * sizeof *family);
-    if (family != NULL)
-        all->family = family;
-    struct apr_source **source = family == NULL ? NULL : realloc(all->source, (all->nown + 1) * sizeof *source);
-    if (source != NULL)
-        all->source = source;
-    enum apr_code code = source == NULL ? apr_no_memory(e) : apr_family_parse(&f, s->path, s->map, e);
-    if (code == APR_OK && (code = apr_source_intact(s, e)) != APR_OK)
-        apr_family_free(f);
-    if (code != APR_OK)
-        return apr_source_end(s, code, e);
-    memmove(all->family + all->nown + 1, all->family + all->nown, (all->n - all->nown) * sizeof *all->family);
-    all->family[all->nown] = f;
-    all->source[all->nown++] = s;
-    all->n++;
-    return APR_OK;
-}
-
-enum apr_code apr_families_get(struct apr_families *all, size_t i, const struct apr_family **f, struct apr_error *e)
-{
-    *f = NULL;
-    if (i >= all->n)
-        return APR_OK;
-    const struct embedded *text = i < all->nown ? NULL : &apr_embedded_families[i - all->nown];
-    if (all->family[i] == NULL)
-        APR_TRY(apr_family_parse(&all->family[i], text->file, apr_text(text->text), e));
-    *f = all->family[i];
-    return APR_OK;
-}
-
-/* Has the model tensors, and none of those that the family is without? */
-static bool lacks_them(const struct apr_model *m, const struct apr_words *without)
-{
-    for (size_t i = 0; m != NULL && i < m->ntensor; i++)
-        if (apr_words_hold(without, m->tensor[i].name))
-            return false;
-    return m != NULL && m->ntensor > 0;
-}
-
-enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word, const struct apr_model *m,
-                                const struct apr_family **f, struct apr_error *e)
-{
-    *f = NULL;
-    for (size_t i = 0; i < all->n && (*f == NULL || (detect == APR_DETECT_GGUF && i >= all->nown)); i++) {
-        const struct apr_family *one;
-        const char *text = i < all->nown ? NULL : apr_embedded_families[i - all->nown].text;
-        if (text != NULL && memmem(text, strlen(text), word.at, word.n) == NULL) /* it need not be parsed to see that */
-            continue;
-        APR_TRY(apr_families_get(all, i, &one, e));
-        const struct apr_words *const without = &one->detect[APR_DETECT_WITHOUT];
-        const bool doubtful = detect == APR_DETECT_GGUF && without->n > 0, holds = apr_words_hold(&one->detect[detect], word);
-        if (holds && (doubtful ? lacks_them(m, without) : *f == NULL))
-            *f = one;
-        if (*f == one && (doubtful || i < all->nown))
-            return APR_OK;
-    }
-    return APR_OK;
 }

@@ -242,8 +242,16 @@ APR_MUST_CHECK enum apr_code apr_families_add(struct apr_families *all, const ch
 /* Number i of them, in order; *f is NULL behind the last. */
 APR_MUST_CHECK enum apr_code apr_families_get(struct apr_families *all, size_t i, const struct apr_family **f, struct apr_error *e);
 
-/* The first whose list `detect` holds `word`, but one that is without tensors where m is before it; *f is NULL when none does. m may be
- * NULL. */
+/* The name of number i, which need not be parsed for that; empty behind the last. */
+struct apr_bytes apr_families_name(const struct apr_families *all, size_t i);
+
+/* May number i know all tensors of the model, as far as can be told without parsing it? */
+bool apr_families_may_fit(const struct apr_families *all, size_t i, const struct apr_model *m);
+
+/* The first whose list `detect` holds `word`, but one that is without tensors where m is before it; m may be NULL. Its number, for which
+ * nothing is parsed, or APR_NO_FAMILY; itself, or NULL. */
+#define APR_NO_FAMILY SIZE_MAX
+size_t apr_families_seek(const struct apr_families *all, enum apr_detect detect, struct apr_bytes word, const struct apr_model *m);
 APR_MUST_CHECK enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word,
                                                const struct apr_model *m, const struct apr_family **f, struct apr_error *e);
 

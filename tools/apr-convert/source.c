@@ -23,13 +23,11 @@
 static enum apr_code named_family(const struct conversion *c, const struct apr_family **f, struct apr_error *e)
 {
     struct apr_nearest near = apr_nearest_to(apr_text(c->o->family));
-    for (size_t i = 0;; i++) {
-        APR_TRY(apr_families_get(c->o->selection.families, i, f, e));
-        if (*f == NULL)
-            break;
-        if (apr_bytes_is((*f)->name, c->o->family))
-            return APR_OK;
-        apr_nearest_try(&near, (*f)->name);
+    struct apr_bytes name;
+    for (size_t i = 0; (name = apr_families_name(c->o->selection.families, i)).n > 0; i++) {
+        if (apr_bytes_is(name, c->o->family))
+            return apr_families_get(c->o->selection.families, i, f, e);
+        apr_nearest_try(&near, name);
     }
     return apr_fail(e, APR_EARG, APR_NOWHERE, "--family: no family is called %s%s%s%s", APR_QUOTED(apr_text(c->o->family)),
                     near.best.n > 0 ? " (did you mean " : "", near.best.n > 0 ? (const char *)apr_arena_copy(&c->source.m->arena, near.best).at : "",

@@ -51,7 +51,8 @@ struct inspection {
     struct apr_model        *m;        /* as it is without packing, where there is any */
     struct apr_model        *opened;   /* as it is stored */
     enum apr_model_kind      kind;
-    const struct apr_family *family;   /* NULL: not known */
+    struct apr_bytes         family_name; /* empty: not known */
+    const struct apr_family *family;   /* NULL: not known, or not asked for */
     struct apr_packing      *packing;  /* NULL: the weights are stored as they are */
     struct apr_binding      *binding;  /* of m; NULL: not known, or not asked for */
     struct apr_hf_config       *config;   /* of config.json; NULL: there is none, or config_error says what is wrong with it */

@@ -41,12 +41,14 @@ static bool is_tower(const struct inspection *x)
 static enum apr_code find_family(struct inspection *x, struct apr_error *e)
 {
     const struct apr_family *either[2];
+    if (!x->o->check && x->o->html == NULL)
+        return x->config_error.code != APR_OK ? APR_OK : apr_family_said_name(x->o->selection.families, x->m, &x->family_name, e);
     if (x->config_error.code == APR_OK)
         APR_TRY(apr_family_said(x->o->selection.families, x->m, &x->family, e));
-    if (!x->o->check && x->o->html == NULL)
-        return APR_OK;
     if (x->family == NULL && x->config_error.code == APR_OK)
         APR_TRY(apr_family_guessed(x->o->selection.families, x->m, &x->family, either, e));
+    if (x->family != NULL)
+        x->family_name = x->family->name;
     if (x->family == NULL || x->kind != APR_KIND_MODEL)
         return APR_OK;
     APR_TRY(apr_bind(&x->binding, x->family, x->m, NULL, e));

@@ -113,7 +113,7 @@ enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_c
     bool found;
     apr_out_text(j, "format", x->m->format->name);
     write_name(j, "format_version", apr_text(version_of(x->m)));
-    write_name(j, "family", x->family == NULL ? (struct apr_bytes){ 0 } : x->family->name);
+    write_name(j, "family", x->family_name);
     write_name(j, "architecture", architecture_of(x));
     write_totals(j, x);
     if (o->partial) {

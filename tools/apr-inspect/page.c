@@ -128,7 +128,7 @@ static void put_head(struct page *page)
     put_verdict(page);
     fputs("</p>\n<dl class=\"facts\">\n", p->to);
     put_fact(p, "format", apr_text(x->m->format->name), version_of(x->m));
-    put_fact(p, "family", x->family != NULL ? x->family->name : none, "");
+    put_fact(p, "family", x->family_name.n > 0 ? x->family_name : none, "");
     put_fact(p, "architecture", architecture.n > 0 ? architecture : none, "");
     snprintf(more, sizeof more, "%" PRIu64, sum.elements);
     put_fact(p, "parameters", apr_text(spell_count(sum.elements, number)), sum.elements < 1000 ? "" : more);

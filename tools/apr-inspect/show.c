@@ -261,14 +261,14 @@ static void print_family(const struct inspection *x)
         print_label(x, "kind");
         puts(apr_model_kind_text(kind));
     }
-    if (kind != APR_KIND_MODEL && x->family == NULL)
+    if (kind != APR_KIND_MODEL && x->family_name.n == 0)
         return;
     print_label(x, "family");
-    if (x->family != NULL)
-        apr_print_bytes(stdout, x->family->name);
+    if (x->family_name.n > 0)
+        apr_print_bytes(stdout, x->family_name);
     else
         printf("%snot known%s", apr_style(x->o->cli.colour, APR_YELLOW), apr_style(x->o->cli.colour, APR_PLAIN));
-    if (architecture.n > 0 && (x->family == NULL || !apr_bytes_equal(architecture, x->family->name))) {
+    if (architecture.n > 0 && !apr_bytes_equal(architecture, x->family_name)) {
         fputs("  (", stdout);
         print_value(stdout, &(struct apr_value){ .type = APR_META_STRING, .text = architecture }, 40);
         putchar(')');
