@@ -496,9 +496,70 @@ static void a_full_disk_is_told_and_a_closed_pipe_is_not(void **state)
     assert_int_equal(shell("test -z \"$( { \"$0\" --json fixtures/qwen2 fixtures/qwen2.apr | : ; } 2>&1 )\""), 0);
 }
 
+/* ---- rows of several parts ------------------------------------------------------------------------------------------ */
+
+static const char parts_contract[] =
+    "schema: apr-family/1\n"
+    "family: toy\n"
+    "dims: {N: 1}\n"
+    "tensors:\n"
+    "  - {role: qk, hf: \"m.{L}.qk\", gguf: [\"b.{L}.q\", \"b.{L}.k\"], shape: [4, 2], transform: [{op: ungroup, groups: 2, parts: [1, 1]},\n"
+    "     {op: split_rows, parts: [2, 2], then: [[], {op: scale, by: 2}]}]}\n"
+    "  - {role: gu, hf: [\"m.{L}.g\", \"m.{L}.u\"], gguf: \"b.{L}.gu\", shape: [3, 2], transform: {op: concat_rows, parts: [1, 2]}}\n";
+
+static const char *parts_family(void) { return test_file("toy.yaml", parts_contract, sizeof parts_contract - 1); }
+
+static const char *joined(void)
+{
+    static const float qk[] = { 1, 2, 3, 4, 5, 6, 7, 8 }, g[] = { 9, 10 }, u[] = { 11, 12, 13, 14 };
+    static const struct test_tensor t[] = { { "m.0.qk", "F32", "[4,2]", qk, sizeof qk }, { "m.0.g", "F32", "[1,2]", g, sizeof g },
+                                            { "m.0.u", "F32", "[2,2]", u, sizeof u } };
+    return test_safetensors("joined", t, APR_LENGTH(t));
+}
+
+static const char *apart(const char *shape_of_k)
+{
+    static const float q[] = { 1, 2, 5, 6 }, k[] = { 6, 8, 14, 16 }, gu[] = { 9, 10, 11, 12, 13, 14 };
+    const struct test_tensor t[] = { { "b.0.q", "F32", "[2,2]", q, sizeof q }, { "b.0.k", "F32", shape_of_k, k, sizeof k },
+                                     { "b.0.gu", "F32", "[3,2]", gu, sizeof gu } };
+    return test_safetensors("apart", t, APR_LENGTH(t));
+}
+
+static void a_row_of_several_parts_names_all_of_them(void **state)
+{
+    (void)state;
+    const char *const family = parts_family();
+    json_t *r = report_of(test_tool(APR_DIFF, "--json", "--family-file", family, joined(), apart("[2,2]"), NULL), 0);
+    assert_string_equal(row_names(r), "m.0.g m.0.qk m.0.u ");
+    expect_text("the parts", r, "results.1.parts_b", "[\"b.0.q\",\"b.0.k\"]");
+    expect_text("the transform", r, "results.1.transform", "ungroup(2,1,1)+split_rows[;scale(2)]");
+    expect_text("a name of two", r, "results.2.parts_b", "[\"b.0.gu\"]");
+    expect_text("its transform", r, "results.2.transform", "concat_rows");
+    expect_text("the values", r, "results.1.max_diff", "0");
+    json_decref(r);
+    r = report_of(test_tool(APR_DIFF, "--json", "--family-file", family, apart("[2,2]"), joined(), NULL), 0);
+    assert_string_equal(row_names(r), "b.0.gu b.0.k b.0.q ");
+    expect_text("both names", r, "results.0.parts_b", "[\"m.0.g\",\"m.0.u\"]");
+    expect_text("what its part goes through", r, "results.1.transform", "ungroup(2,1,1)+split_rows+scale(2)");
+    expect_text("and the other", r, "results.2.transform", "ungroup(2,1,1)+split_rows");
+    json_decref(r);
+    r = report_of(test_tool(APR_DIFF, "--json", "--family-file", family, joined(), apart("[4,1]"), NULL), 1);
+    expect_text("shapes that do not fit", r, "results.1.parts_b", "[\"b.0.q\",\"b.0.k\"]");
+    expect_text("the one that does not", r, "results.1.name_b", "b.0.k");
+    json_decref(r);
+    const char *const rules = test_file("rules", "- {match: b.0.k, ignore: true}\n", 31);
+    r = report_of(test_tool(APR_DIFF, "--json", "--family-file", family, joined(), apart("[4,1]"), "--tolerances", rules, NULL), 0);
+    expect_text("a rule for a part", r, "results.1.ignored", "true");
+    json_decref(r);
+    struct test_answer a = test_tool(APR_DIFF, "--family-file", family, joined(), apart("[2,2]"), NULL);
+    assert_true(a.exit == 0 && test_says(&a.out, "= b.0.q  + b.0.k"));
+    test_answer_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_row_of_several_parts_names_all_of_them),
         cmocka_unit_test(options_choose_the_tensors),
         cmocka_unit_test(a_filter_knows_both_names),
         cmocka_unit_test(what_has_no_twin_is_listed_and_fails),
