@@ -100,8 +100,8 @@ static void names_tell_the_family_where_they_leave_no_doubt(void **state)
 {
     (void)state;
     static const struct { const char *name[4], *family, *either[2]; } rows[] = {
-        { { "h.0.attn.c_attn.weight", "h.0.ln_1.weight", "wte.weight" }, "gpt2", { "gpt2", NULL } },
-        { { "h.0.attn.c_attn.weight", "h.0.attn.bias", "wte.weight" }, "gpt2", { "gpt2", NULL } },
+        { { "h.0.attn.c_attn.weight", "h.0.ln_1.weight", "wte.weight" }, NULL, { "", "" } }, /* or starcoder, of these shapes */
+        { { "h.0.attn.c_proj.weight", "h.0.mlp.c_proj.weight", "h.0.attn.masked_bias" }, NULL, { "", "" } },
         { { "gpt_neox.layers.0.attention.query_key_value.weight" }, "gptneox", { "gptneox", NULL } },
         { { "weight", "bias" }, "linear", { "linear", NULL } },
         { { "bias" }, NULL, { NULL, NULL } },
@@ -127,6 +127,25 @@ static void names_tell_the_family_where_they_leave_no_doubt(void **state)
                 family_is(rows[i].name[0], either[k], rows[i].either[k]);
             else
                 assert_non_null(either[k]);
+        model_end(&m);
+    }
+}
+
+/* GPT-2's matrices lie the other way round than StarCoder's of the same names. */
+static void shapes_tell_families_of_the_same_names_apart(void **state)
+{
+    (void)state;
+    for (int starcoder = 0; starcoder < 2; starcoder++) {
+        const struct apr_family *f, *either[2];
+        struct apr_error e;
+        struct model m;
+        model_begin(&m, "safetensors");
+        model_tensor(&m, "wte.weight", 50, 8, 0);
+        model_tensor(&m, "h.0.ln_1.weight", 8, 0, 0);
+        model_tensor(&m, "h.0.attn.c_attn.weight", starcoder ? 12 : 8, starcoder ? 8 : 24, 0);
+        model_tensor(&m, "h.0.mlp.c_fc.weight", starcoder ? 32 : 8, starcoder ? 8 : 32, 0);
+        assert_int_equal(apr_family_guessed(all, &m.m, &f, either, &e), APR_OK);
+        family_is("c_attn", f, starcoder ? "starcoder" : "gpt2");
         model_end(&m);
     }
 }
@@ -193,6 +212,7 @@ int main(void)
         cmocka_unit_test(a_bert_without_token_types_is_a_distilbert),
         cmocka_unit_test(a_broken_configuration_is_named),
         cmocka_unit_test(names_tell_the_family_where_they_leave_no_doubt),
+        cmocka_unit_test(shapes_tell_families_of_the_same_names_apart),
         cmocka_unit_test(a_class_that_nobody_knows_is_no_other_family),
         cmocka_unit_test(a_hundred_thousand_names_are_soon_seen_through),
     };

@@ -174,6 +174,55 @@ static bool agree_on_all(const struct apr_names *x, const struct apr_names *y, c
     return i == m->ntensor;
 }
 
+/* Can t have the role's shape, as far as that is known? Of a split or changed one only the whole can be asked. */
+static bool may_have_shape(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t)
+{
+    struct apr_transform chain[APR_MAX_STEPS];
+    uint64_t dim[APR_MAX_DIMS], n;
+    unsigned ndim = 0;
+    size_t steps;
+    struct apr_error ignored;
+    if (s->dialect == APR_HF && s->role->known[APR_HF].n == 1 && s->role->ndim != t->ndim)
+        return false;
+    for (unsigned d = 0; s->dialect == APR_HF && s->role->known[APR_HF].n == 1 && d < t->ndim; d++)
+        if (apr_binding_size(b, s->role->dim[d], &n) && n != t->dim[d])
+            return false;
+    return !apr_binding_shape(b, s->role, dim, &ndim) || apr_binding_chain(b, s->role, s->dialect, chain, &steps, &ignored) != APR_OK ||
+           !apr_transform_shape(chain, steps, s->part, dim, &ndim) || apr_same_shape(dim, ndim, t->dim, t->ndim);
+}
+
+/* Do the shapes of the model's tensors contradict the family that knows their names? */
+static enum apr_code shapes_contradict(const struct apr_family *f, const struct apr_model *m, bool *yes, struct apr_error *e)
+{
+    struct apr_binding *b;
+    struct apr_meaning s;
+    *yes = false;
+    APR_TRY(apr_bind(&b, f, m, NULL, e));
+    for (size_t i = 0; i < m->ntensor && !*yes; i++) {
+        bool fits = !apr_binding_meaning(b, &m->tensor[i], 0, &s) || apr_binding_skips(b, &m->tensor[i]);
+        for (size_t k = 0; !fits && apr_binding_meaning(b, &m->tensor[i], k, &s); k++)
+            fits = may_have_shape(b, &s, &m->tensor[i]);
+        *yes = !fits;
+    }
+    apr_binding_free(b);
+    return APR_OK;
+}
+
+/* Of two families that know all names and mean different things by them: those which the shapes contradict go. */
+static enum apr_code choose(const struct apr_model *m, const struct apr_family *pair[2], struct apr_error *e)
+{
+    bool wrong[2];
+    for (int i = 0; i < 2; i++)
+        APR_TRY(shapes_contradict(pair[i], m, &wrong[i], e));
+    if (wrong[1] && !wrong[0])
+        pair[1] = NULL;
+    if (wrong[0] && !wrong[1]) {
+        pair[0] = pair[1];
+        pair[1] = NULL;
+    }
+    return APR_OK;
+}
+
 enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
                                  const struct apr_family *either[2], struct apr_error *e)
 {
@@ -198,9 +247,16 @@ enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_mode
             first = s;
             continue;
         }
-        if (!agree_on_all(first, s, m))
+        if (!agree_on_all(first, s, m)) {
             either[1] = candidate;
-        apr_names_free(s);
+            code = choose(m, either, e);
+        }
+        if (either[0] == candidate) {
+            apr_names_free(first);
+            first = s;
+        } else {
+            apr_names_free(s);
+        }
     }
     apr_names_free(first);
     if (code == APR_OK && either[1] == NULL)
