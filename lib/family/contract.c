@@ -309,7 +309,8 @@ static enum apr_code read_vector(const struct apr_contract *c, const struct apr_
     const struct apr_yaml *name = apr_yaml_get(at, "model"), *dims = apr_yaml_get(at, "dims"), *elements = apr_yaml_get(at, "elements");
     struct apr_vector *v = out;
     double number;
-    APR_TRY(apr_contract_keys(c, at, "model dims elements"));
+    APR_TRY(apr_contract_keys(c, at, "model dims config elements"));
+    APR_TRY(apr_contract_word(c, apr_yaml_get(at, "config"), &v->config));
     if (name == NULL || dims == NULL || elements == NULL)
         return apr_contract_fault(c, at, "a check needs model, dims and", apr_text("elements"));
     APR_TRY(apr_contract_word(c, name, &v->model));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "model/hf_config.h"
 
 #define MOST_LAYERS 65536 /* of a test vector, in which a role may be or not */
 
@@ -81,6 +82,7 @@ bool apr_kv_spell(const struct apr_kv *k, struct apr_bytes architecture, char *o
 struct sizes {
     const struct apr_family *f;
     struct apr_result       *value;
+    struct apr_hf_config    *config;
 };
 
 static struct apr_result size_value(void *ctx, struct apr_bytes name)
@@ -90,15 +92,28 @@ static struct apr_result size_value(void *ctx, struct apr_bytes name)
     return d == NULL ? (struct apr_result){ 0 } : v->value[d - v->f->dim];
 }
 
-static bool has_nothing(void *ctx, struct apr_bytes path)
+static struct apr_result path_value(void *ctx, struct apr_bytes path)
 {
-    (void)ctx, (void)path;
-    return false;
+    const struct sizes *v = ctx;
+    struct apr_result r = { 0 };
+    r.known = apr_hf_config_number(v->config, path, &r.number) || apr_hf_config_string(v->config, path, &r.text);
+    return r.known ? r : size_value(ctx, path);
+}
+
+static bool has_path(void *ctx, struct apr_bytes path)
+{
+    const struct sizes *v = ctx;
+    return apr_hf_config_has(v->config, path);
+}
+
+static struct apr_scope scope_of(const struct sizes *s)
+{
+    return (struct apr_scope){ size_value, has_path, (void *)(uintptr_t)s, path_value };
 }
 
 static void fill(const struct sizes *s, const struct apr_vector *v)
 {
-    const struct apr_scope scope = { size_value, has_nothing, (void *)(uintptr_t)s };
+    const struct apr_scope scope = scope_of(s);
     for (size_t i = 0; i < v->ngiven; i++)
         s->value[v->given[i].dim - s->f->dim] = v->given[i].value;
     for (size_t i = 0; i < s->f->ndim; i++)
@@ -152,9 +167,10 @@ static bool add_elements(const struct apr_role *r, const struct apr_scope *scope
 
 bool apr_family_elements(const struct apr_family *f, const struct apr_vector *v, uint64_t *n)
 {
-    const struct sizes s = { f, calloc(f->ndim + 1, sizeof *s.value) };
-    const struct apr_scope scope = { size_value, has_nothing, (void *)(uintptr_t)&s };
-    bool fine = s.value != NULL;
+    struct sizes s = { f, calloc(f->ndim + 1, sizeof *s.value), NULL };
+    const struct apr_scope scope = scope_of(&s);
+    struct apr_error ignored;
+    bool fine = s.value != NULL && (v->config.n == 0 || apr_hf_config_new(&s.config, v->config, &ignored) == APR_OK);
     *n = 0;
     if (fine)
         fill(&s, v);
@@ -164,6 +180,7 @@ bool apr_family_elements(const struct apr_family *f, const struct apr_vector *v,
         if (there && (r->optional == NULL || !apr_expr_true(r->optional, &scope, false)))
             fine = add_elements(r, &scope, n);
     }
+    apr_hf_config_free(s.config);
     free(s.value);
     return fine;
 }

@@ -175,7 +175,7 @@ extern const char *const apr_term_words[APR_NTERMS];
 
 /* A test vector: dims, and the elements that the model of that name has. */
 struct apr_vector {
-    struct apr_bytes model;
+    struct apr_bytes model, config; /* JSON: what the paths that expressions ask for are looked up in; empty: nowhere */
     struct apr_given {
         const struct apr_dim *dim;
         struct apr_result     value;
