@@ -75,6 +75,11 @@ static enum apr_code take_attention(const struct apr_netting *g, uint32_t layer,
         APR_TRY(apr_net_linear(g, "attn_q", layer, &w.q, &n->hidden, &l->q));
         APR_TRY(apr_net_linear(g, "attn_k", layer, &w.k, &n->hidden, &l->k));
         APR_TRY(apr_net_linear(g, "attn_v", layer, &w.v, &n->hidden, &l->v));
+        if (apr_net_role(g, "attn_q_k_v", layer) != NULL) {
+            APR_TRY(apr_net_matrix(g, "attn_q_k_v", layer, 0, &w.q, &n->hidden, &l->q.w));
+            APR_TRY(apr_net_matrix(g, "attn_q_k_v", layer, 1, &w.k, &n->hidden, &l->k.w));
+            APR_TRY(apr_net_matrix(g, "attn_q_k_v", layer, 2, &w.v, &n->hidden, &l->v.w));
+        }
     }
     APR_TRY(take_head_norm(g, "attn_q_norm", layer, w.q, &l->q_norm));
     APR_TRY(take_head_norm(g, "attn_k_norm", layer, w.k, &l->k_norm));
@@ -108,6 +113,10 @@ static enum apr_code take_ffn(const struct apr_netting *g, uint32_t layer, struc
         APR_TRY(part_gate(g, layer, f));
     else
         APR_TRY(apr_net_linear(g, "ffn_gate", layer, &width, &hidden, &f->gate));
+    if (apr_net_role(g, "ffn_gate_up", layer) != NULL) {
+        APR_TRY(apr_net_matrix(g, "ffn_gate_up", layer, 0, &width, &hidden, &f->gate.w));
+        APR_TRY(apr_net_matrix(g, "ffn_gate_up", layer, 1, &width, &hidden, &f->up.w));
+    }
     width = f->up.w.nout;
     return apr_net_linear(g, "ffn_down ffn_down_plain", layer, &hidden, &width, &f->down);
 }
