@@ -101,7 +101,8 @@ static enum apr_code check_layer_types(const struct apr_netting *g)
         if (there != (i < g->n->nlayer))
             return apr_fail(g->e, APR_EARG, APR_NOWHERE, "\"layer_types\" should be a list of %llu words, one for each layer",
                             (unsigned long long)g->n->nlayer);
-        if (there && (!v.known || (!apr_bytes_is(v.text, "full_attention") && !apr_bytes_is(v.text, "sliding_attention"))))
+        const bool attends = apr_bytes_is(v.text, "attention") || apr_bytes_is(v.text, "full_attention"); /* whole, to Granite 4 as well */
+        if (there && (!v.known || (!attends && !apr_bytes_is(v.text, "sliding_attention"))))
             return apr_fail(g->e, APR_EARG, APR_NOWHERE, "\"%s\" is %s: no forward pass has such layers", path,
                             v.known && v.text.at != NULL ? APR_QUOTED(v.text) : "no text");
     }
