@@ -173,10 +173,13 @@ static void wrap(const char *text, size_t at, size_t from)
     putchar('\n');
 }
 
+/* Has it an argument only behind "="? */
+static bool is_maybe(const struct apr_option *o) { return o->kind == APR_OPTION_MAYBE || o->kind == APR_OPTION_MAYBE_OUTPUT; }
+
 static void print_options(const struct apr_option *row, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        const bool maybe = row[i].kind == APR_OPTION_MAYBE;
+        const bool maybe = is_maybe(&row[i]);
         const char *argument = row[i].argument ? row[i].argument : "";
         size_t at = 0;
         for (size_t k = 0; k < APR_LENGTH(shorts); k++)
@@ -277,7 +280,7 @@ static bool append(struct apr_texts *list, const char *text)
 static bool names_a_file(const struct apr_option *o)
 {
     return o->kind == APR_OPTION_PATH || o->kind == APR_OPTION_INPUT || o->kind == APR_OPTION_INPUTS || o->kind == APR_OPTION_OUTPUT ||
-        o->kind == APR_OPTION_IMATRIX;
+        o->kind == APR_OPTION_IMATRIX || o->kind == APR_OPTION_MAYBE_OUTPUT;
 }
 
 /* Stores the argument of one option; -1, or the exit code of the fault that was told. */
@@ -290,7 +293,7 @@ static int store(const struct apr_cli *c, const struct apr_option *o, const char
 
     if (o->given)
         *o->given = true;
-    if (names_a_file(o) && !*text)
+    if (names_a_file(o) && text && !*text)
         return apr_cli_usage(c, "%s wants a name for %s, not \"\"", o->name, o->argument);
     switch (o->kind) {
     case APR_OPTION_FLAG: case APR_OPTION_UNSET:
@@ -314,6 +317,7 @@ static int store(const struct apr_cli *c, const struct apr_option *o, const char
         *(double *)o->to = real;
         break;
     case APR_OPTION_TEXT: case APR_OPTION_PATH: case APR_OPTION_INPUT: case APR_OPTION_OUTPUT: case APR_OPTION_IMATRIX:
+    case APR_OPTION_MAYBE_OUTPUT:
         *(const char **)o->to = text;
         break;
     case APR_OPTION_LIST: case APR_OPTION_INPUTS:
@@ -403,7 +407,7 @@ static int take(const struct parse *p, size_t i, const char *value, int argc, ch
 {
     const struct apr_option *o = option_at(p, i);
     const bool flag = o->kind == APR_OPTION_FLAG || o->kind == APR_OPTION_UNSET;
-    const bool bare = flag || (o->kind == APR_OPTION_MAYBE && !value);
+    const bool bare = flag || (is_maybe(o) && !value);
     p->seen[i] = true;
     if (flag && value)
         return apr_cli_usage(p->c, "%s takes no argument", o->name);

@@ -18,10 +18,11 @@ enum { APR_EXIT_YES = 0, APR_EXIT_NO = 1, APR_EXIT_NONE = 2 };
  *   OUTPUT PATH, a file that is written: apr_cli_outputs holds it against what is read
  *   IMATRIX  OUTPUT, an importance matrix, which replaces nothing else: beside a model's file it may have the name of one, but not of its
  *            shards
+ *   MAYBE_OUTPUT  OUTPUT, with "=FILE" only; `given` says that the option stands there, alone or not
  *   MAYBE  unsigned: 1 alone, 2 + index with "=WORD"; never takes the next word */
 enum apr_option_kind { APR_OPTION_FLAG, APR_OPTION_UNSET, APR_OPTION_COUNT, APR_OPTION_SIZE, APR_OPTION_REAL, APR_OPTION_COSINE,
                        APR_OPTION_TEXT, APR_OPTION_LIST, APR_OPTION_CHOICE, APR_OPTION_MAYBE, APR_OPTION_PATH, APR_OPTION_INPUT,
-                       APR_OPTION_INPUTS, APR_OPTION_OUTPUT, APR_OPTION_IMATRIX };
+                       APR_OPTION_INPUTS, APR_OPTION_OUTPUT, APR_OPTION_IMATRIX, APR_OPTION_MAYBE_OUTPUT };
 
 struct apr_texts {
     const char **text;

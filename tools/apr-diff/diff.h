@@ -25,6 +25,8 @@ struct options {
     uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
     bool                 structure, metadata, subset, merge, jsonl, no_transpose, transpose_aware, raw_codes;
     unsigned             sort;
+    bool                 discover;
+    const char          *draft;         /* the contract to write of what was discovered, or NULL */
     const char          *html;          /* the page to write, or NULL */
     const char          *tolerances;    /* the file that rules come from, or NULL */
     const char          *stage_map;     /* the file that says which names are which stages, or an embedded map; NULL: the usual one */
@@ -240,6 +242,7 @@ struct summary {
 };
 
 struct page;
+struct discovery;
 
 /* A report being written to stdout, as text, JSON or JSON Lines, and into a page. */
 struct output {
@@ -259,8 +262,8 @@ APR_MUST_CHECK enum apr_code begin_report(struct output *out, const struct optio
 /* A row_fn. */
 enum apr_code report_row(void *output, const struct row *row, struct apr_error *e);
 
-/* Ends the report; metadata: or NULL. Returns the exit code. */
-int end_report(struct output *out, const struct match *m, const struct metadata *metadata);
+/* Ends the report; found, metadata: or NULL. Returns the exit code. */
+int end_report(struct output *out, const struct match *m, const struct discovery *found, const struct metadata *metadata);
 
 /* Does the report say Pass, as far as it has come? */
 bool passes(const struct output *out);

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "diff.h"
+#include "discover.h"
 #include "family/packing.h"
 #include "files/source.h"
 #include "forward/saved.h"
@@ -87,6 +88,7 @@ static int diff_values(struct options *o, const struct models *models)
         return fail_early(o, "apr-diff/1", &e);
     }
     struct metadata metadata = { 0 };
+    struct discovery found = { 0 };
     struct config config;
     code = compare_config(&config, o, a, b, &e);
     if (code != APR_OK) {
@@ -103,7 +105,12 @@ static int diff_values(struct options *o, const struct models *models)
         code = compare_metadata(&metadata, &a->meta, &b->meta, &e);
     if (code == APR_OK)
         code = compare_pairs(o, models, m.pair, m.npair, report_row, &out, &e);
-    const int exit_code = code == APR_OK ? end_report(&out, &m, o->metadata ? &metadata : NULL) : fail_report(&out, &e);
+    if (code == APR_OK && o->discover)
+        code = discover(&found, o, models, &m, &e);
+    if (code == APR_OK && o->draft != NULL)
+        code = write_draft(&found, &e);
+    const int exit_code = code == APR_OK ? end_report(&out, &m, o->discover ? &found : NULL, o->metadata ? &metadata : NULL) : fail_report(&out, &e);
+    free_discovery(&found);
     free_metadata(&metadata);
     free_config(&config);
     free_match(&m);
@@ -289,6 +296,8 @@ int main(int argc, char **argv)
         { "--failed", APR_OPTION_FLAG, &o.failed, NULL, "text: only the rows that fail", .against = "--json --jsonl --structure" },
         { "--summary", APR_OPTION_FLAG, &o.summary, NULL, "text: only the last lines", .against = "--json --jsonl --structure" },
         { "--no-transpose", APR_OPTION_FLAG, &o.no_transpose, NULL, "compare in linear order only, never a transpose" },
+        { "--discover", APR_OPTION_MAYBE_OUTPUT, &o.draft, "FILE", "pair by value what no name pairs; FILE: a contract of what was found",
+          &o.discover, .against = "--structure --partition" },
         { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary" },
         { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too" },
         { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors" },
@@ -296,7 +305,7 @@ int main(int argc, char **argv)
           "which names of saved activations are which stages; default: transformers" },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
           .against = "--limit --filter --threshold --max-scale --min-sqnr --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
-            "--top --rows --no-transpose --transpose-aware --partition --stage-map --raw-codes" },
+            "--top --rows --no-transpose --transpose-aware --partition --stage-map --raw-codes --discover" },
         { "--raw-codes", APR_OPTION_FLAG, &o.raw_codes, NULL, "compare packed weights as they are stored: codes, scales, zeros" },
         { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared" },
         { "--transpose-aware", APR_OPTION_FLAG, &o.transpose_aware, NULL, "a square matrix that is the transpose of its twin passes",

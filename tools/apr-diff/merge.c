@@ -83,7 +83,7 @@ static int report_shares(struct options *o, const struct share *share, size_t n,
     out.sum.below = 0; /* the bounds of a row are not known here, only how many it broke */
     for (size_t i = 0; i < n; i++)
         out.sum.below += share_count(share[i].top, "below_threshold_count");
-    return code == APR_OK ? end_report(&out, m, metadata) : fail_report(&out, &e);
+    return code == APR_OK ? end_report(&out, m, NULL, metadata) : fail_report(&out, &e);
 }
 
 static int merge_all(struct options *o, struct share *share, size_t n)

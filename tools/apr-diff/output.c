@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "diff.h"
+#include "discover.h"
 #include "base/memstream.h"
 #include "ui/fold.h"
 
@@ -185,12 +186,15 @@ static void write_excused(struct apr_out *j, const struct match *m)
     apr_out_close(j, ']');
 }
 
-static void write_summary(const struct output *out, struct apr_out *j, const struct match *m, const struct metadata *metadata)
+static void write_summary(const struct output *out, struct apr_out *j, const struct match *m, const struct discovery *found,
+                          const struct metadata *metadata)
 {
     const struct summary *s = &out->sum;
     write_names(j, "only_in_a", m->only_a, m->nonly_a);
     write_names(j, "only_in_b", m->only_b, m->nonly_b);
     write_excused(j, m);
+    if (found != NULL)
+        write_discovery(j, found);
     apr_out_count(j, "tensors_compared", s->compared);
     apr_out_count(j, "identical_count", s->count[STATUS_IDENTICAL] + s->count[STATUS_NEARLY]);
     apr_out_count(j, "nearly_identical_count", s->count[STATUS_NEARLY]);
@@ -326,15 +330,15 @@ static enum apr_code row_error(const struct output *out, struct apr_error *e)
 }
 
 /* why: what the report ends with, or NULL. */
-static void end_json(const struct output *out, struct apr_report *r, const struct match *m, const struct metadata *metadata,
-                     const struct apr_error *why)
+static void end_json(const struct output *out, struct apr_report *r, const struct match *m, const struct discovery *found,
+                     const struct metadata *metadata, const struct apr_error *why)
 {
     apr_report_sum(r);
-    write_summary(out, r->out, m, metadata);
+    write_summary(out, r->out, m, found, metadata);
     apr_report_end(r, why);
 }
 
-int end_report(struct output *out, const struct match *m, const struct metadata *metadata)
+int end_report(struct output *out, const struct match *m, const struct discovery *found, const struct metadata *metadata)
 {
     struct apr_error e;
     enum apr_code code = out->sum.first_error != NULL ? row_error(out, &e) : APR_OK;
@@ -342,19 +346,21 @@ int end_report(struct output *out, const struct match *m, const struct metadata 
         print_kept(out);
         print_metadata(metadata);
         print_config(out->subject.config);
+        if (found != NULL)
+            print_discovery(found);
         print_summary(out, m);
     }
     if (out->page != NULL) {
         const struct apr_error *why = code == APR_OK ? NULL : &e;
         struct apr_error of_page;
-        end_json(out, &out->page_report, m, metadata, why);
+        end_json(out, &out->page_report, m, found, metadata, why);
         if (end_page(out->page, out, m, passes(out), why, &of_page) != APR_OK && code == APR_OK) {
             code = of_page.code;
             e = of_page;
         }
     }
     if (out->o->cli.json)
-        end_json(out, &out->report, m, metadata, code == APR_OK ? NULL : &e);
+        end_json(out, &out->report, m, found, metadata, code == APR_OK ? NULL : &e);
     const int exit_code = code != APR_OK ? apr_cli_fail(&out->o->cli, &e) : passes(out) ? APR_EXIT_YES : APR_EXIT_NO;
     free_output(out);
     return exit_code;

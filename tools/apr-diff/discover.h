@@ -1,0 +1,155 @@
+/* Discovery: tensors that no name pairs, paired by what they hold. First every tensor is held against every other of as many elements, by
+ * a sketch of all of it in its order; what is left, row by row and column by column. What is found is a chain of the transforms that
+ * contracts have, and measured through them. */
+#ifndef APR_DIFF_DISCOVER_H
+#define APR_DIFF_DISCOVER_H
+
+#include "base/arena.h"
+#include "diff.h"
+
+#define LEAST_EVIDENCE 32u /* elements below which equal values say nothing */
+#define SKETCH         16u /* numbers of a sketch */
+
+/* What is known of a run of values, in one pass: value i, times its sign, is added to lane i % SKETCH of the sketch. Two runs that differ
+ * by some noise differ in their sketches by as much noise, and two that have nothing in common by about their lengths. Values that are
+ * not finite count as 0. */
+struct signature {
+    double lane[SKETCH], sum, square, max;
+};
+
+/* A tensor without a pair. dim: its shape without dims of 1; count is never less than LEAST_EVIDENCE. used: it was found. */
+struct item {
+    const struct apr_tensor *t;
+    bool                     of_b, used;
+    unsigned                 ndim;
+    uint64_t                 dim[APR_MAX_DIMS];
+    struct signature         whole;
+};
+
+/* What was found: the tensors `from`, in the order of their parts, become the tensors `to` by these steps, as a contract says it of a
+ * checkpoint's and a GGUF's.
+ *   flipped  from is of B
+ *   doubt    it is not measured yet
+ *   ab .. bb its sums over all elements that pair */
+struct finding {
+    struct item        **from, **to;
+    size_t               nfrom, nto;
+    bool                 flipped, doubt;
+    struct apr_transform step[APR_MAX_STEPS];
+    unsigned             nstep;
+    double               ab, aa, bb, cosine;
+};
+
+struct discovery {
+    const struct options *o;
+    const struct models  *models;
+    struct item          *item; /* A's, then B's, each in the order of their names */
+    size_t                nitem;
+    struct finding       *finding;
+    size_t                nfinding, room;
+    float                *sign; /* see discover_sketch.c */
+    int                   gguf; /* the side that alone is a GGUF: 0, 1; -1: neither, or both */
+    struct apr_arena     *arena;
+};
+
+/* How near two sketches of length 1 are that mean the same: in files without loss; where values were rounded to 16 bits; and as far as the
+ * threshold allows. */
+#define NROUNDS 3
+double nearness(const struct discovery *d, unsigned round);
+
+/* Finds, for what m left without a pair. Free with free_discovery, after a failure too. */
+APR_MUST_CHECK enum apr_code discover(struct discovery *d, const struct options *o, const struct models *models, const struct match *m,
+                                      struct apr_error *e);
+void free_discovery(struct discovery *d);
+
+/* As a member of a report; for people (discover_output.c). */
+void write_discovery(struct apr_out *j, const struct discovery *d);
+void print_discovery(const struct discovery *d);
+
+/* Writes the contract of what was found to o->draft; nothing where nothing was found (discover_draft.c). */
+APR_MUST_CHECK enum apr_code write_draft(struct discovery *d, struct apr_error *e);
+
+/* ---- sketches (discover_sketch.c) ------------------------------------------------------------------------------------- */
+
+/* Elements [first, first + count) of a tensor of A or B, and their signature. negated: of log(-x), which undoes -exp. */
+struct stretch {
+    const struct item *item;
+    uint64_t           first, count;
+    bool               negated;
+    struct signature   signature;
+};
+APR_MUST_CHECK enum apr_code prepare_sketches(struct discovery *d, struct apr_error *e);
+APR_MUST_CHECK enum apr_code sketch_stretches(const struct discovery *d, struct stretch *s, size_t n, struct apr_error *e);
+
+/* The mean of a run of values and how far they are from it (root of the mean square); the sketch of what they are beyond the mean, of
+ * length about 1. False where they are all one value. */
+struct shape {
+    double mean, deviation;
+    float  lane[SKETCH];
+};
+bool shape_of(const struct discovery *d, const struct signature *s, uint64_t count, struct shape *out);
+
+/* Rows of an item, or its columns (turned): slabs times rows of width elements, each with its sketch of length about 1 and its norm; those
+ * of view v are number v.first and on. */
+struct view {
+    struct item *item;
+    bool         turned;
+    uint64_t     slabs, rows, width, first;
+};
+APR_MUST_CHECK enum apr_code sketch_rows(const struct discovery *d, const struct view *v, size_t n, float (*lane)[SKETCH], float *norm,
+                                         struct apr_error *e);
+
+/* ---- classes (discover_classes.c) ------------------------------------------------------------------------------------- */
+
+/* Points of one key that are near each other get one number, counted from 0. */
+APR_MUST_CHECK enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class, uint32_t *nclass,
+                                      struct apr_error *e);
+
+/* ---- rules (discover_rules.c) ----------------------------------------------------------------------------------------- */
+
+/* Strings of classes: in each of `slabs` slabs, n of s and n of t. */
+struct strings {
+    const uint32_t *s, *t;
+    size_t          n, slabs;
+};
+
+/* The rule by which t's rows (columns: cols) are those of s in another order, one step or none; false when there is none. */
+APR_MUST_CHECK enum apr_code order_rule(struct discovery *d, const struct strings *x, bool cols, struct apr_transform *step, unsigned *nstep,
+                                       bool *found, struct apr_error *e);
+
+/* The rule that takes G groups of parts apart, when t begins with whole parts: sizes of a group's parts into step. */
+bool find_groups(const uint32_t *place, size_t n, struct apr_transform *step);
+
+/* Where each of t's n rows stands in s, which has ns; SIZE_MAX: nowhere. Of equal rows those that follow each other are preferred. */
+APR_MUST_CHECK enum apr_code find_places(const uint32_t *s, size_t ns, const uint32_t *t, size_t n, uint32_t *place, struct apr_error *e);
+
+/* ---- the steps -------------------------------------------------------------------------------------------------------- */
+
+APR_MUST_CHECK enum apr_code discover_same(struct discovery *d, struct apr_error *e);    /* discover_same.c */
+APR_MUST_CHECK enum apr_code discover_rows(struct discovery *d, struct apr_error *e);    /* discover_rows.c */
+APR_MUST_CHECK enum apr_code discover_vectors(struct discovery *d, struct apr_error *e); /* discover_vectors.c */
+
+/* Adds a finding; its items count as used. from, to: n pointers, copied. steps may be added to *f, which stays where it is until the next
+ * is added. */
+APR_MUST_CHECK enum apr_code add_finding(struct discovery *d, struct item *const *from, size_t nfrom, struct item *const *to, size_t nto,
+                                         struct finding **f, struct apr_error *e);
+
+/* Measures what is in doubt and drops what does not hold; its items are free again. (discover_measure.c) */
+APR_MUST_CHECK enum apr_code measure_findings(struct discovery *d, struct apr_error *e);
+
+/* The shape that the steps begin with: of the first tensor, or of all that are joined. Its number of dims; 0 where they do not fit. */
+unsigned whole_shape(const struct finding *f, uint64_t dim[APR_MAX_DIMS]);
+
+/* Which of the two sides a finding's `from` is by rights: that which is no GGUF. `natural` where neither is. */
+static inline bool from_is_b(const struct discovery *d, bool natural) { return d->gguf < 0 ? natural : d->gguf == 0; }
+
+/* Adds steps that give a tensor another shape, if it is another. */
+bool add_reshape(struct finding *f, const uint64_t *from, unsigned nfrom, const uint64_t *to, unsigned nto);
+
+/* The shortest number within a part `slack` of x. */
+double shortest(double x, double slack);
+
+/* How well the numbers in two names fit each other: 2 the first are equal, 1 some are, or there are none. */
+unsigned names_fit(struct apr_bytes a, struct apr_bytes b);
+
+#endif

@@ -1,0 +1,286 @@
+/* What order rows were put into, told as a rule when it is one. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "discover.h"
+
+#define SLACK 20u /* one row in so many may be of another class than the rule says: what is found is measured */
+
+/* ---- places --------------------------------------------------------------------------------------------------------- */
+
+struct placed {
+    uint32_t class, at;
+};
+
+static int by_class(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+    return x->class != y->class ? (x->class > y->class) - (x->class < y->class) : (x->at > y->at) - (x->at < y->at);
+}
+
+/* The first entry of a class, or n. */
+static size_t first_of(const struct placed *p, size_t n, uint32_t class)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        const size_t mid = low + (high - low) / 2;
+        if (p[mid].class < class)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+/* skip[i]: so many entries of the class that begins at entry i are taken. */
+static uint32_t place_of(const struct placed *p, size_t ns, const uint32_t *s, bool *taken, uint32_t *skip, uint32_t class, uint32_t wanted)
+{
+    if (wanted < ns && s[wanted] == class && !taken[wanted]) {
+        taken[wanted] = true;
+        return wanted;
+    }
+    const size_t first = first_of(p, ns, class);
+    for (size_t i = first; i < ns && (i += skip[first]) < ns && p[i].class == class; skip[first]++, i = first)
+        if (!taken[p[i].at]) {
+            taken[p[i].at] = true;
+            return p[i].at;
+        }
+    return UINT32_MAX;
+}
+
+enum apr_code find_places(const uint32_t *s, size_t ns, const uint32_t *t, size_t n, uint32_t *place, struct apr_error *e)
+{
+    struct placed *p = malloc((ns + 1) * sizeof *p);
+    bool *taken = calloc(ns + 1, sizeof *taken);
+    uint32_t *skip = calloc(ns + 1, sizeof *skip);
+    const bool memory = p != NULL && taken != NULL && skip != NULL;
+    for (size_t i = 0; memory && i < ns; i++)
+        p[i] = (struct placed){ s[i], (uint32_t)i };
+    if (memory && ns > 0)
+        qsort(p, ns, sizeof *p, by_class);
+    for (size_t j = 0; memory && j < n; j++)
+        place[j] = place_of(p, ns, s, taken, skip, t[j], j == 0 ? 0 : place[j - 1] + 1);
+    free(p);
+    free(taken);
+    free(skip);
+    return memory ? APR_OK : apr_no_memory(e);
+}
+
+/* ---- rules ---------------------------------------------------------------------------------------------------------- */
+
+/* Where row j of what a transform makes of n rows comes from. */
+static size_t source(const struct apr_transform *t, size_t n, size_t j)
+{
+    size_t at = 0, width = 0;
+    switch (t->op) {
+    case APR_OP_ROPE_PERMUTE: {
+        const size_t head = n / (size_t)t->n[0], p = j % head;
+        return j - p + p % 2 * (head / 2) + p / 2;
+    }
+    case APR_OP_QKV_NEOX: {
+        const size_t d = n / 3 / (size_t)t->n[0], part = j / (n / 3), head = j % (n / 3) / d;
+        return (3 * head + part) * d + j % d;
+    }
+    case APR_OP_QKV_FALCON: {
+        const size_t q = (size_t)(t->n[0] / t->n[1]), groups = (size_t)t->n[1], d = n / ((q + 2) * groups), nq = q * d * groups, nk = d * groups;
+        if (j < nq)
+            return j / (q * d) * (q + 2) * d + j % (q * d);
+        return (j - nq) % nk / d * (q + 2) * d + (q + (j - nq) / nk) * d + j % d;
+    }
+    case APR_OP_REGROUP: {
+        const size_t groups = (size_t)t->n[0], size = (size_t)t->n[1], from = (size_t)t->n[2], m = (n - from) / (groups * size), k = j - from;
+        return j < from ? j : from + (k / size % groups * m + k / (size * groups)) * size + k % size;
+    }
+    case APR_OP_UNGROUP:
+        for (unsigned i = 1; i < t->nn; i++)
+            width += (size_t)t->n[i];
+        for (unsigned i = 1; i < t->nn; at += (size_t)t->n[i++]) {
+            const size_t part = (size_t)t->n[i], all = part * (size_t)t->n[0];
+            if (j < all)
+                return j / part * width + at + j % part;
+            j -= all;
+        }
+        return 0;
+    default:
+        return j;
+    }
+}
+
+static bool fits(const struct strings *x, const struct apr_transform *t)
+{
+    const size_t allowed = x->n * x->slabs / SLACK;
+    size_t wrong = 0;
+    for (size_t k = 0; k < x->slabs; k++)
+        for (size_t j = 0; j < x->n && wrong <= allowed; j++)
+            wrong += x->t[k * x->n + j] != x->s[k * x->n + source(t, x->n, j)];
+    return wrong <= allowed;
+}
+
+static bool fits_heads(const struct strings *x, struct apr_transform *t)
+{
+    for (uint64_t heads = 1; heads <= x->n / 4; heads++) {
+        *t = (struct apr_transform){ .op = APR_OP_ROPE_PERMUTE, .nn = 1, .n = { heads } };
+        if (x->n % (2 * heads) == 0 && fits(x, t))
+            return true;
+    }
+    for (uint64_t heads = 2; heads <= x->n / 3; heads++) {
+        *t = (struct apr_transform){ .op = APR_OP_QKV_NEOX, .nn = 1, .n = { heads } };
+        if (x->n % (3 * heads) == 0 && fits(x, t))
+            return true;
+    }
+    return false;
+}
+
+/* Rows before `still` stay where they are; so does the first block of what is regrouped. */
+static bool fits_groups(const struct strings *x, const uint32_t *place, struct apr_transform *t)
+{
+    size_t still = 0;
+    while (still < x->n && place[still] == still)
+        still++;
+    for (uint64_t size = still; size > 0; size--)
+        for (uint64_t from = still - size, groups = 2; size <= (x->n - from) / 4 && groups <= (x->n - from) / size / 2; groups++) {
+            if ((x->n - from) % (groups * size) != 0 || place[still] != from + (x->n - from) / groups)
+                continue;
+            *t = (struct apr_transform){ .op = APR_OP_REGROUP, .nn = 3, .n = { groups, size, from } };
+            if (fits(x, t))
+                return true;
+        }
+    return false;
+}
+
+bool find_groups(const uint32_t *place, size_t n, struct apr_transform *step)
+{
+    size_t width = 0, at = 0, j = 0;
+    for (j = 1; j < n && place[j] == place[j - 1] + 1; j++) {}
+    if (n == 0 || place[0] != 0 || j == n || place[j] == UINT32_MAX || place[j] < j)
+        return false;
+    width = place[j]; /* the second group begins */
+    *step = (struct apr_transform){ .op = APR_OP_UNGROUP, .nn = 1, .n = { n / width } };
+    if (n % width != 0 || n / width < 2)
+        return false;
+    for (j = 0; j < n; j += (size_t)step->n[step->nn++] * (n / width)) {
+        size_t part = 1;
+        if (step->nn == APR_MAX_PARTS || place[j] != at)
+            return false;
+        while (j + part < n && part < width - at && place[j + part] == at + part)
+            part++;
+        if (part * (n / width) > n - j)
+            return false;
+        step->n[step->nn] = part;
+        at += part;
+    }
+    return at == width && step->nn > 2;
+}
+
+/* q of several heads, k and v of one each. */
+static bool is_falcon(const struct apr_transform *groups, struct apr_transform *t)
+{
+    const uint64_t *n = groups->n;
+    *t = (struct apr_transform){ .op = APR_OP_QKV_FALCON, .nn = 2, .n = { n[1] / n[2] * n[0], n[0] } };
+    return groups->nn == 4 && n[2] == n[3] && n[1] % n[2] == 0 && n[1] > n[2];
+}
+
+/* Blocks of one size in any order, as long a size as will do. */
+static enum apr_code make_order(struct discovery *d, const uint32_t *place, size_t n, struct apr_transform *t, bool *found, struct apr_error *e)
+{
+    size_t size = n;
+    for (size_t j = 0, run = 1; j < n; j++, run++)
+        if (j + 1 == n || place[j + 1] != place[j] + 1) { /* a run ends here: sizes divide its length and where it begins */
+            for (size_t a = run, b; a != 0; a = b) {
+                b = size % a;
+                size = a;
+            }
+            for (size_t a = place[j] + 1 - run, b; a != 0; a = b) {
+                b = size % a;
+                size = a;
+            }
+            run = 0;
+        }
+    const size_t blocks = n / size;
+    *found = blocks <= APR_MAX_ORDER;
+    if (!*found)
+        return APR_OK;
+    uint32_t *const order = apr_arena_alloc(&d->arena, 2 * blocks * sizeof *order);
+    if (order == NULL)
+        return apr_no_memory(e);
+    for (size_t k = 0; k < blocks; k++) {
+        order[k] = place[k * size] / (uint32_t)size;
+        order[blocks + order[k]] = (uint32_t)k;
+    }
+    *t = (struct apr_transform){ .op = APR_OP_ORDER, .nn = 1, .n = { size }, .norder = (unsigned)blocks, .order = order };
+    return APR_OK;
+}
+
+/* Gives rows that stand nowhere the places that are left, by rising number; false where too many do. */
+static bool fill_places(uint32_t *place, size_t n, bool *taken)
+{
+    size_t missing = 0, free_at = 0;
+    memset(taken, 0, n);
+    for (size_t j = 0; j < n; j++) {
+        missing += place[j] == UINT32_MAX;
+        if (place[j] != UINT32_MAX)
+            taken[place[j]] = true;
+    }
+    for (size_t j = 0; j < n && missing <= n / SLACK; j++) {
+        while (place[j] == UINT32_MAX && taken[free_at])
+            free_at++;
+        if (place[j] == UINT32_MAX)
+            place[j] = (uint32_t)free_at++;
+    }
+    return missing <= n / SLACK;
+}
+
+/* A rule of rows that places tell, or any order; cols: the same of columns, for which there are fewer rules. */
+static enum apr_code rule_of(struct discovery *d, const struct strings *x, bool cols, uint32_t *place, struct apr_transform *step, bool *found,
+                             struct apr_error *e)
+{
+    struct apr_transform groups;
+    if (fits_groups(x, place, step)) {
+        step->op = cols ? APR_OP_REGROUP_COLS : APR_OP_REGROUP;
+        return APR_OK;
+    }
+    if (!cols && find_groups(place, x->n, &groups)) {
+        *step = groups;
+        if ((is_falcon(&groups, step) && fits(x, step)) || (*step = groups, fits(x, step)))
+            return APR_OK;
+    }
+    bool *const taken = malloc(x->n + 1);
+    if (taken == NULL)
+        return apr_no_memory(e);
+    *found = fill_places(place, x->n, taken);
+    free(taken);
+    if (*found)
+        APR_TRY(make_order(d, place, x->n, step, found, e));
+    if (*found && cols)
+        step->op = APR_OP_ORDER_COLS;
+    /* every slab has the order of the first, or there is none */
+    const size_t size = *found ? (size_t)step->n[0] : 1;
+    size_t wrong = 0;
+    for (size_t j = 0; *found && j < x->n * x->slabs; j++)
+        wrong += x->t[j] != x->s[j - j % x->n + step->order[j % x->n / size] * size + j % size];
+    *found &= wrong <= x->n * x->slabs / SLACK;
+    return APR_OK;
+}
+
+enum apr_code order_rule(struct discovery *d, const struct strings *x, bool cols, struct apr_transform *step, unsigned *nstep, bool *found,
+                        struct apr_error *e)
+{
+    const struct apr_transform same = { .op = APR_OP_SQUEEZE };
+    *nstep = 0;
+    *found = fits(x, &same);
+    if (*found)
+        return APR_OK;
+    *nstep = 1;
+    *found = !cols && fits_heads(x, step);
+    if (*found)
+        return APR_OK;
+    uint32_t *const place = malloc((x->n + 1) * sizeof *place);
+    if (place == NULL)
+        return apr_no_memory(e);
+    *found = true;
+    enum apr_code code = find_places(x->s, x->n, x->t, x->n, place, e);
+    if (code == APR_OK)
+        code = rule_of(d, x, cols, place, step, found, e);
+    free(place);
+    return code;
+}
