@@ -6,6 +6,7 @@
 #include "bare_model.h"
 #include "base/bytes.h"
 #include "family/missing.h"
+#include "family/terms.h"
 
 static const struct apr_tensor *tensor(const struct model *m, const char *name)
 {
@@ -508,6 +509,33 @@ static void a_number_stands_for_a_list_of_it(void **state)
     model_end(&m);
 }
 
+/* Each names the one above twice: 2 to the power of 45 ways lead to the last. */
+static void a_term_is_worked_out_once_however_often_it_is_named(void **state)
+{
+    (void)state;
+    struct test_bytes text = { 0 };
+    struct apr_family *f;
+    struct apr_binding *b;
+    struct apr_error e;
+    struct model m;
+    test_text(&text, "schema: apr-family/1\nfamily: terms\ndims:\n  H: 1\ntensors:\n  - {role: w, hf: w, shape: [H]}\nforward:\n");
+    for (unsigned i = 0; i < APR_NTERMS; i++) {
+        char line[128];
+        snprintf(line, sizeof line, i == 0 ? "  %s: 1\n" : "  %s: %s + %s\n", apr_term_words[i], apr_term_words[i - (i > 0)],
+                 apr_term_words[i - (i > 0)]);
+        test_text(&text, line);
+    }
+    model_begin(&m, "safetensors");
+    if (apr_family_parse(&f, "terms.yaml", (struct apr_bytes){ text.at, text.n }, &e) != APR_OK || apr_bind(&b, f, &m.m, NULL, &e) != APR_OK)
+        fail_msg("%s", e.text);
+    const struct apr_result r = apr_term(b, APR_NTERMS - 1, 0);
+    assert_true(r.known && r.number == (double)(UINT64_C(1) << (APR_NTERMS - 1)));
+    apr_binding_free(b);
+    apr_family_free(f);
+    model_end(&m);
+    test_free(&text);
+}
+
 /* ---- tied heads --------------------------------------------------------------------------------------------------- */
 
 static void a_head_is_tied_where_none_is_stored_and_none_is_due(void **state)
@@ -721,6 +749,7 @@ int main(void)
         cmocka_unit_test(hostile_values_are_not_known),
         cmocka_unit_test(a_role_is_in_the_layers_in_which_its_condition_holds),
         cmocka_unit_test(a_number_stands_for_a_list_of_it),
+        cmocka_unit_test(a_term_is_worked_out_once_however_often_it_is_named),
         cmocka_unit_test(a_head_is_tied_where_none_is_stored_and_none_is_due),
         cmocka_unit_test(chains_lead_to_each_dialect),
         cmocka_unit_test(the_references_gpt2_is_cut_the_way_it_lies),

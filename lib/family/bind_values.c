@@ -10,6 +10,7 @@
 #include "model/meta.h"
 
 #define MOST_ELEMENTS 65536 /* of a list of which the largest is wanted */
+#define MOST_SEARCHED 1000 /* names, for the path of config.json that a formula rests on */
 #define MOST_WALKED   4096  /* elements on the way to one, where it has no place of its own */
 
 /* ---- entries of the metadata ---------------------------------------------------------------------------------------- */
@@ -405,13 +406,16 @@ static struct apr_bytes first_path(const struct apr_binding *b, const struct apr
 struct search {
     const struct apr_binding *b;
     struct apr_bytes          path;
-    unsigned                  depth;
+    unsigned                  depth, left; /* left: names yet to be looked at */
 };
 
 static bool search_dim(void *ctx, struct apr_bytes name)
 {
     struct search *s = ctx;
     const struct apr_dim *d = apr_family_dim(s->b->family, name);
+    if (s->left == 0)
+        return false;
+    s->left--;
     if (d == NULL)
         return true;
     s->path = first_path(s->b, &d->key);
@@ -433,7 +437,7 @@ static bool search_value(void *ctx, struct apr_bytes path)
 
 static struct apr_bytes path_of(const struct apr_binding *b, const struct apr_kv *k)
 {
-    struct search s = { .b = b, .depth = 3 };
+    struct search s = { .b = b, .depth = 3, .left = MOST_SEARCHED };
     if (k->value.origin == APR_OF_CONFIG)
         return first_path(b, &k->value.word);
     if (k->fills != NULL && (s.path = first_path(b, &k->fills->key)).n > 0)

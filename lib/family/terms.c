@@ -56,13 +56,13 @@ struct told {
     size_t n;
 };
 
-/* told: NULL where nobody wants to know. */
+/* One asking: told is NULL where nobody wants to know. A term that others name is worked out once, however often they do. */
 struct asked {
     const struct apr_binding *b;
     uint64_t                  layer;
     struct told              *told;
-    enum apr_term             term; /* which one; outer: the one that named it */
-    const struct asked       *outer;
+    bool                      known[APR_NTERMS];
+    struct apr_result         value[APR_NTERMS];
 };
 
 static void note(struct told *t, const struct apr_binding *b, struct apr_bytes place)
@@ -76,11 +76,13 @@ static void note(struct told *t, const struct apr_binding *b, struct apr_bytes p
     snprintf(t->path[t->n++], PATH_ROOM, "%.*s", APR_PRINTED(place));
 }
 
+#define MOST_NOTED 1000 /* names that are looked at for a message */
+
 /* Of a dim that is a formula: what that is of. */
 struct noting {
     struct told              *told;
     const struct apr_binding *b;
-    unsigned                  depth;
+    unsigned                  depth, left;
 };
 
 static bool note_name(void *ctx, struct apr_bytes name)
@@ -88,6 +90,9 @@ static bool note_name(void *ctx, struct apr_bytes name)
     struct noting *const x = ctx;
     const struct apr_dim *const d = apr_family_dim(apr_binding_family(x->b), name);
     const size_t before = x->told->n;
+    if (x->left == 0)
+        return false;
+    x->left--;
     note(x->told, x->b, apr_term_place(x->b, name));
     if (d == NULL || d->value == NULL || x->told->n > before || x->depth == 0)
         return true;
@@ -97,55 +102,67 @@ static bool note_name(void *ctx, struct apr_bytes name)
     return true;
 }
 
-static struct apr_result value_of(const struct apr_binding *b, enum apr_term term, uint64_t layer, struct told *told,
-                                  const struct asked *outer);
-
-/* A path may be spelled as the term that asks for it is, and then it is not that term. */
-static bool asks(const struct asked *a, enum apr_term term)
+static void note_word(const struct asked *a, struct apr_bytes name)
 {
-    for (; a != NULL; a = a->outer)
-        if (a->term == term)
-            return true;
-    return false;
+    if (a->told != NULL)
+        note_name(&(struct noting){ a->told, a->b, MOST_TOLD, MOST_NOTED }, name);
+}
+
+/* Terms name only those above them, so this ends. */
+static struct apr_result value_of(struct asked *a, enum apr_term term);
+
+static struct apr_result value(void *ctx, struct apr_bytes name)
+{
+    struct asked *const a = ctx;
+    const struct apr_family *const f = apr_binding_family(a->b);
+    if (apr_bytes_is(name, "layer"))
+        return (struct apr_result){ .known = true, .number = (double)a->layer };
+    if (apr_family_dim(f, name) == NULL)
+        for (unsigned i = 0; i < APR_NTERMS; i++)
+            if (f->term[i] != NULL && apr_bytes_is(name, apr_term_words[i]))
+                return value_of(a, (enum apr_term)i);
+    note_word(a, name);
+    return apr_binding_word(a->b, name);
 }
 
 /* What stands there and is neither a number nor a text is wrong, and not as good as absent. */
-static struct apr_result value(void *ctx, struct apr_bytes name)
+static struct apr_result path(void *ctx, struct apr_bytes name)
 {
-    const struct asked *a = ctx;
-    const struct apr_family *const f = apr_binding_family(a->b);
-    const bool dim = apr_family_dim(f, name) != NULL;
-    if (apr_bytes_is(name, "layer"))
-        return (struct apr_result){ .known = true, .number = (double)a->layer };
-    for (unsigned i = 0; i < APR_NTERMS && !dim; i++)
-        if (f->term[i] != NULL && apr_bytes_is(name, apr_term_words[i]) && !asks(a, (enum apr_term)i))
-            return value_of(a->b, (enum apr_term)i, a->layer, a->told, a);
-    if (a->told != NULL)
-        note_name(&(struct noting){ a->told, a->b, MOST_TOLD }, name);
+    const struct asked *const a = ctx;
     struct apr_result stored, r = apr_binding_word(a->b, name);
-    if (!dim && apr_binding_stands(a->b, apr_term_place(a->b, name), &stored) == APR_STANDS_IN_CONFIG && !stored.known)
+    note_word(a, name);
+    if (apr_family_dim(apr_binding_family(a->b), name) != NULL)
+        return r;
+    if (apr_binding_stands(a->b, apr_term_place(a->b, name), &stored) == APR_STANDS_IN_CONFIG && !stored.known)
         r = (struct apr_result){ .wrong = true };
-    r.wrong |= !r.known && !dim && lacks_element(a->b, name);
+    r.wrong |= !r.known && lacks_element(a->b, name);
     return r;
 }
 
-static bool has(void *ctx, struct apr_bytes path)
+static bool has(void *ctx, struct apr_bytes name)
 {
     const struct asked *a = ctx;
-    return apr_binding_has(a->b, path);
+    return apr_binding_has(a->b, name);
 }
 
-/* Of terms that wait for each other none is there twice, so this ends. */
-static struct apr_result value_of(const struct apr_binding *b, enum apr_term term, uint64_t layer, struct told *told,
-                                  const struct asked *outer)
+static struct apr_result value_of(struct asked *a, enum apr_term term)
 {
-    struct asked a = { b, layer, told, term, outer };
-    const struct apr_scope scope = { value, has, &a };
-    const struct apr_expr *const x = apr_binding_family(b)->term[term];
-    return x == NULL ? (struct apr_result){ 0 } : apr_expr_value(x, &scope);
+    const struct apr_scope scope = { value, has, a, path };
+    const struct apr_expr *const x = apr_binding_family(a->b)->term[term];
+    if (!a->known[term]) {
+        a->known[term] = true; /* should it name itself, it is not known */
+        a->value[term] = x == NULL ? (struct apr_result){ 0 } : apr_expr_value(x, &scope);
+    }
+    return a->value[term];
 }
 
-struct apr_result apr_term(const struct apr_binding *b, enum apr_term term, uint64_t layer) { return value_of(b, term, layer, NULL, NULL); }
+static struct apr_result ask(const struct apr_binding *b, enum apr_term term, uint64_t layer, struct told *told)
+{
+    struct asked a = { .b = b, .layer = layer, .told = told };
+    return value_of(&a, term);
+}
+
+struct apr_result apr_term(const struct apr_binding *b, enum apr_term term, uint64_t layer) { return ask(b, term, layer, NULL); }
 
 /* ---- what cannot be meant --------------------------------------------------------------------------------------------- */
 
@@ -172,7 +189,7 @@ enum apr_code apr_term_refuse(const struct apr_binding *b, enum apr_term term, u
 {
     char said[600], comes_to[64] = "nothing that can be meant";
     struct told told = { .n = 0 };
-    const struct apr_result r = value_of(b, term, layer, &told, NULL);
+    const struct apr_result r = ask(b, term, layer, &told);
     put_told(b, &told, said, sizeof said);
     if (r.known && r.text.at != NULL)
         snprintf(comes_to, sizeof comes_to, "a text");
