@@ -503,8 +503,8 @@ static const char parts_contract[] =
     "family: toy\n"
     "dims: {N: 1}\n"
     "tensors:\n"
-    "  - {role: qk, hf: \"m.{L}.qk\", gguf: [\"b.{L}.q\", \"b.{L}.k\"], shape: [4, 2], transform: [{op: ungroup, groups: 2, parts: [1, 1]},\n"
-    "     {op: split_rows, parts: [2, 2], then: [[], {op: scale, by: 2}]}]}\n"
+    "  - {role: qk, hf: \"m.{L}.qk\", gguf: [\"b.{L}.q\", \"b.{L}.k\"], shape: [4, 2],\n"
+    "     transform: [{op: ungroup, groups: 2, parts: [1, 1]}, {op: split_rows, parts: [2, 2], then: [[], {op: scale, by: 2}]}]}\n"
     "  - {role: gu, hf: [\"m.{L}.g\", \"m.{L}.u\"], gguf: \"b.{L}.gu\", shape: [3, 2], transform: {op: concat_rows, parts: [1, 2]}}\n";
 
 static const char *parts_family(void) { return test_file("toy.yaml", parts_contract, sizeof parts_contract - 1); }

@@ -574,11 +574,15 @@ static void rows_that_stay_together_are_one_run(void **state)
     (void)state;
     const uint32_t order[] = { 1, 2, 3, 0, 3, 0, 1, 2 };
     const struct { struct apr_transform t; uint64_t e, run; } rows[] = {
-        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3 } }, 0, 3 * 64 },        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3 } }, 70, 3 * 64 - 70 },
-        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 1, 8 } }, 0, 8 * 64 },     { { .op = APR_OP_REGROUP, .nn = 3, .n = { 1, 3 } }, 0, UINT64_MAX },
-        { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 2, 2, 4 } }, 0, 2 * 64 },     { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 2, 2, 4 } }, 4 * 64, 4 * 64 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3 } }, 0, 3 * 64 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 3 } }, 70, 3 * 64 - 70 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 1, 8 } }, 0, 8 * 64 },
+        { { .op = APR_OP_REGROUP, .nn = 3, .n = { 1, 3 } }, 0, UINT64_MAX },
+        { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 2, 2, 4 } }, 0, 2 * 64 },
+        { { .op = APR_OP_UNGROUP, .nn = 3, .n = { 2, 2, 4 } }, 4 * 64, 4 * 64 },
         { { .op = APR_OP_ORDER, .nn = 1, .n = { 3 }, .norder = 4, .order = order }, 0, 9 * 64 },
-        { { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 16 } }, 0, 12 * 64 },        { { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 16 } }, 12 * 64, 4 * 64 },
+        { { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 16 } }, 0, 12 * 64 },
+        { { .op = APR_OP_PAD_ROWS, .nn = 1, .n = { 16 } }, 12 * 64, 4 * 64 },
         { { .op = APR_OP_REGROUP_COLS, .nn = 3, .n = { 2, 8 } }, 8, 8 },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
@@ -925,7 +929,8 @@ static void a_part_alone_is_changed_and_what_is_added_is_zero(void **state)
 static void scales_of_rows_are_exchanged_only_where_they_stand_first(void **state)
 {
     (void)state;
-    const struct apr_transform scale = { .op = APR_OP_SCALE, .nn = 2, .n = { 2, 4 }, .by = { 2, 3 } }, one = { .op = APR_OP_SCALE, .by = { 1 } };
+    const struct apr_transform scale = { .op = APR_OP_SCALE, .nn = 2, .n = { 2, 4 }, .by = { 2, 3 } },
+                               one = { .op = APR_OP_SCALE, .by = { 1 } };
     const struct apr_transform moves = { .op = APR_OP_REGROUP, .nn = 3, .n = { 2, 1, 0 } };
     const struct apr_transform first[] = { scale, moves }, last[] = { moves, scale };
     const uint64_t dim[APR_MAX_DIMS] = { 6, 2 };

@@ -318,8 +318,10 @@ static const char toy_contract[] =
     "  - {role: ssm, hf: m.s, gguf: s, shape: [6], transform: {op: scale, by: [0.5, D], parts: [2, 4]}, optional: 1}\n"
     "  - {role: turned, hf: m.t, gguf: t, shape: [2, 6], transform: {op: order_cols, rows: [2, 0, 1], size: 2}, optional: 1}\n";
 
-static const struct row toy_hf[] = { { "m.0.qkv", 32, 3 }, { "m.0.g", 4, 2 }, { "m.0.u", 2, 2 }, { "m.e", 5, 2 }, { "m.s", 6 }, { "m.t", 2, 6 }, { NULL } };
-static const struct row toy_gguf[] = { { "b.0.q", 16, 3 }, { "b.0.k", 8, 3 }, { "b.0.v", 8, 3 }, { "b.0.gu", 6, 2 }, { "e", 8, 2 }, { "s", 6 }, { NULL } };
+static const struct row toy_hf[] = { { "m.0.qkv", 32, 3 }, { "m.0.g", 4, 2 }, { "m.0.u", 2, 2 },
+                                      { "m.e", 5, 2 }, { "m.s", 6 }, { "m.t", 2, 6 }, { NULL } };
+static const struct row toy_gguf[] = { { "b.0.q", 16, 3 }, { "b.0.k", 8, 3 }, { "b.0.v", 8, 3 },
+                                        { "b.0.gu", 6, 2 }, { "e", 8, 2 }, { "s", 6 }, { NULL } };
 
 /* Group 1 of 16 rows has q from row 16 on, k from 24, v from 28; a head of 4 rows has its halves as pairs. */
 static void parts_of_a_split_go_their_own_way_and_names_are_put_together(void **state)

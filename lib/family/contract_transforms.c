@@ -117,7 +117,9 @@ static enum apr_code read_scale(const struct apr_contract *c, const struct apr_y
     }
     APR_TRY(apr_contract_expressions(c, by, t->by, APR_MAX_PARTS, &t->nby));
     APR_TRY(apr_contract_expressions(c, parts, t->n, APR_MAX_PARTS, &t->nn));
-    return t->nn == t->nby && t->nn > 0 ? APR_OK : apr_contract_fault(c, parts, "not as many parts as there are numbers, or none:", by->key);
+    if (t->nn != t->nby || t->nn == 0)
+        return apr_contract_fault(c, parts, "not as many parts as there are numbers, or none:", by->key);
+    return APR_OK;
 }
 
 static enum apr_code read_values(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role_transform *t)

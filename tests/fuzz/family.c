@@ -112,7 +112,8 @@ static bool shape_of(const struct chains *c, const struct apr_transform *t, size
     return true;
 }
 
-/* One side's tensors, `n` of them at most, seen from part `number` of the other: every element has a place, and the way back leads to it. */
+/* One side's tensors, `n` of them at most, seen from part `number` of the other: every element has a place, and the way back leads
+ * to it. */
 static void walk(const struct chains *c, const struct apr_transform *to, size_t nto, const struct apr_transform *from, size_t nfrom,
                  uint64_t number, uint64_t n)
 {
@@ -131,7 +132,8 @@ static void walk(const struct chains *c, const struct apr_transform *to, size_t 
         if (p.part == n)
             continue;
         fuzz_expect(shape_of(c, from, nfrom, p.part, &behind) && p.index + (apr_min(p.run, count - i) - 1) * p.stride < behind);
-        if (apr_view_back(&again, from, nfrom, c->dim, c->ndim, &e) != APR_OK || apr_view_forth(&again, to, nto, c->dim, c->ndim, &e) != APR_OK)
+        if (apr_view_back(&again, from, nfrom, c->dim, c->ndim, &e) != APR_OK ||
+            apr_view_forth(&again, to, nto, c->dim, c->ndim, &e) != APR_OK)
             continue;
         const struct apr_place back = apr_view_place(&again, p.index);
         fuzz_expect(back.part == number && back.index == i);

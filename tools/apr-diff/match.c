@@ -94,8 +94,8 @@ static enum apr_code keep(struct matching *w, const char *text, const char **kep
 
 /* "rope_permute", "stack", "transpose+split_rows"; NULL when nothing is moved or changed. part: of which output of A's chain; first: which
  * of the two begins, as a checkpoint does. */
-static enum apr_code describe(struct matching *w, struct pair *p, const struct apr_transform *const chain[2], const size_t n[2], uint64_t part,
-                              unsigned first)
+static enum apr_code describe(struct matching *w, struct pair *p, const struct apr_transform *const chain[2], const size_t n[2],
+                              uint64_t part, unsigned first)
 {
     const uint64_t of[2] = { part, APR_ALL_PARTS };
     char text[512] = "";

@@ -157,6 +157,11 @@ static void note_parts(struct notes *n, const struct row *r)
     note_more(n, nparts);
 }
 
+static struct apr_bytes text_of(const json_t *string)
+{
+    return (struct apr_bytes){ (const unsigned char *)json_string_value(string), json_string_length(string) };
+}
+
 /* The same of a row that a share had. */
 static void note_raw_parts(struct notes *n, const struct row *r)
 {
@@ -166,7 +171,7 @@ static void note_raw_parts(struct notes *n, const struct row *r)
         return;
     const size_t nparts = json_array_size(list);
     for (size_t i = 1; i < nparts && nparts <= MOST_PARTS; i++)
-        note(n, "+ ", (struct apr_bytes){ (const unsigned char *)json_string_value(json_array_get(list, i)), json_string_length(json_array_get(list, i)) });
+        note(n, "+ ", text_of(json_array_get(list, i)));
     note_more(n, nparts);
     json_decref(list);
 }
