@@ -315,7 +315,7 @@ static void a_classifier_is_called_by_what_a_gguf_said_of_its_labels(void **stat
         { "apr", "classifier.weight", "a", NULL, "cls_plain" },
         { "apr", "classifier.weight", NULL, NULL, "cls_bare" },
         { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"a\"}}", "cls_plain" },
-        { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"LABEL_0\"}}", "cls_bare" },
+        { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"LABEL_0\",\"1\":\"LABEL_1\"}}", "cls_bare" },
         { "safetensors", "classifier.weight", NULL, "{}", "cls_bare" },
         { "safetensors", "classifier.dense.weight", NULL, "{}", "cls" },
     };

@@ -127,7 +127,7 @@ static void a_trace_without_a_common_stage_is_no_answer(void **state)
 static void a_model_that_cannot_run_is_refused_by_name(void **state)
 {
     (void)state;
-    static const struct refusal unknown[] = { { { TOKENS }, "family mamba has no forward pass; these have: bert deepseek2 " } };
+    static const struct refusal unknown[] = { { { TOKENS }, "family mamba has no forward pass; these have: arcee bert " } };
     checkpoint("mamba", NULL);
     text_file("mamba/config.json", "{\"architectures\": [\"MambaForCausalLM\"], \"model_type\": \"mamba\"}");
     expect_refusals(test_path("mamba"), unknown, APR_LENGTH(unknown));
