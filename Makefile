@@ -83,6 +83,7 @@ $(addprefix $(BUILD)/tests/test_,faults outputs in_place convert_targets quantiz
 $(BUILD)/faults_shim.so: tests/faults_shim.c
 	$(make) $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
 $(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)
+$(BUILD)/bench/bench: $(call obj,bench/packed.c)
 $(BENCHES): %: %.o $(LIBRARY)
 	$(link) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 .SECONDEXPANSION:

@@ -9,13 +9,14 @@
 #include <string.h>
 #include <time.h>
 
+#include "packed.h"
 #include "rounds.h"
 #include "values/chunk.h"
 #include "values/kernels.h"
 
 #define SAMPLES        101
 #define SAMPLE_SECONDS 50e-6
-#define MOST_ROWS      (APR_NISA * (4 * APR_NDTYPES + 13))
+#define MOST_ROWS      (APR_NISA * (4 * APR_NDTYPES + 40))
 #define COLUMNS        1024u /* of rows that are encoded with importance */
 
 static unsigned char blocks[APR_STRETCH * 8 + 64];
@@ -123,6 +124,18 @@ static void bins_wide(const struct apr_kernels *k, size_t id)
     k->bins_wide(wide_a, APR_STRETCH, 0, APR_BINS, bin);
 }
 
+#define PACKED_ROWS 16u
+
+/* Row after row, as a pass reads them. */
+static void packed(const struct apr_kernels *k, size_t i)
+{
+    static uint64_t first;
+    static float out[APR_STRETCH];
+    const struct apr_tensor *const t = bench_packed(i);
+    for (unsigned r = 0; r < PACKED_ROWS; r++, first += APR_STRETCH)
+        apr_read_floats(k, t, first % t->count, APR_STRETCH, out);
+}
+
 /* Rows as a matrix decodes them, elements are products. */
 #define DOT_ROWS      (APR_STRETCH / COLUMNS)
 #define DOT_POSITIONS 13u
@@ -200,6 +213,8 @@ static void add_level(const struct apr_kernels *k)
         if (k->dot[id] != NULL)
             add((struct row){ "dot", d->name, k, dot, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
     }
+    for (size_t i = 0; bench_packed(i) != NULL; i++)
+        add((struct row){ "packed", bench_packed(i)->dtype->name, k, packed, i, PACKED_ROWS * APR_STRETCH, PACKED_ROWS * APR_STRETCH, 0 });
     add((struct row){ "dots", "1 position", k, dots, 1, APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
     add((struct row){ "dots", "12 positions", k, dots, 12, 12.0 * APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
     add((struct row){ "dots", "13 positions", k, dots, 13, 13.0 * APR_STRETCH, APR_STRETCH * sizeof(float), 0 });

@@ -1,5 +1,6 @@
 #include "family/packing.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,6 +119,8 @@ static enum apr_code name_weight(struct apr_fit *x, const struct apr_packing_met
     return there == NULL ? APR_OK : apr_misfit(x, there, e, " stands beside the codes of that weight");
 }
 
+static atomic_uint_fast64_t serial; /* of all weights of the process */
+
 static enum apr_code keep(struct apr_packing *p, struct apr_fit *x, const struct apr_packing_method *m, struct apr_error *e)
 {
     struct weight *const more = apr_grown(p->weight, &p->weight_room, p->nweight, 64, sizeof *more);
@@ -129,6 +132,7 @@ static enum apr_code keep(struct apr_packing *p, struct apr_fit *x, const struct
     if (to == NULL || part == NULL)
         return apr_no_memory(e);
     *to = x->to;
+    to->serial = atomic_fetch_add(&serial, 1) + 1;
     for (size_t i = 0; i < x->npart; i++)
         to->bytes += x->part[i]->data.n;
     memcpy(part, x->part, x->npart * sizeof *part);

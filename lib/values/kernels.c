@@ -36,6 +36,7 @@ static void fill(void)
         apr_difference_init(k, k->isa);
         apr_moments_init(k, k->isa);
         apr_dots_init(k, k->isa);
+        apr_packed_init(k, k->isa);
     }
 }
 

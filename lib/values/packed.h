@@ -40,7 +40,8 @@ enum apr_zero_form { APR_ZERO_SAME, APR_ZERO_VALUES, APR_ZERO_ALONG, APR_ZERO_DO
  *   factor      nfactor of them, one or one a matrix; none: it is not there
  *   input       as factor, but of the activations that the weight is multiplied by: they change no value
  *   level       NULL: codes are integers
- *   bytes       of all stored tensors that it is made of */
+ *   bytes       of all stored tensors that it is made of
+ *   serial      of no other weight; 0: it is not known */
 struct apr_packed {
     enum apr_packed_form    form;
     unsigned                bits, per_word;
@@ -62,7 +63,7 @@ struct apr_packed {
     const float            *nested_level;
     uint64_t                nested_block;
     float                   nested_offset;
-    uint64_t                bytes;
+    uint64_t                bytes, serial;
 };
 
 /* n values from element `first` on, all of one row of codes (t->row). Any thread. */

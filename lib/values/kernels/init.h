@@ -22,6 +22,7 @@ void apr_iq1_encode_init(struct apr_kernels *k);                   /* of IQ1, li
 void apr_difference_init(struct apr_kernels *k, enum apr_isa isa); /* of no dtype */
 void apr_moments_init(struct apr_kernels *k, enum apr_isa isa);    /* likewise: moments and bins */
 void apr_dots_init(struct apr_kernels *k, enum apr_isa isa);
+void apr_packed_init(struct apr_kernels *k, enum apr_isa isa);     /* of what packed weights are decoded with */
 
 /* The encoders of IQ4_NL and IQ4_XS, which stand apart. */
 void apr_iq4_encoders(struct apr_kernels *k);
@@ -45,6 +46,7 @@ void apr_levels4_x86(struct apr_kernels *k);
 void apr_apr_x86(struct apr_kernels *k);
 void apr_difference_x86(struct apr_kernels *k, enum apr_isa isa);
 void apr_moments_x86(struct apr_kernels *k, enum apr_isa isa);
+void apr_packed_x86(struct apr_kernels *k);
 void apr_dots_avx2(struct apr_kernels *k);
 void apr_dots_avx512(struct apr_kernels *k);
 void apr_dot_avx2(struct apr_kernels *k);
@@ -94,6 +96,9 @@ apr_moments_fn         apr_moments_scalar;
 apr_moments_wide_fn    apr_moments_wide_scalar;
 apr_bins_fn            apr_bins_scalar;
 apr_bins_wide_fn       apr_bins_wide_scalar;
+apr_put_codes_fn       apr_put_codes_scalar;
+apr_put_values_fn      apr_put_values_scalar;
+apr_nibbles_fn         apr_nibbles_scalar;
 
 /* The difference of integers of 64 bits out of a level's difference of doubles. */
 void apr_difference_whole_by(apr_difference_wide_fn *wide, const unsigned char *a, bool a_signed, const unsigned char *b, bool b_signed,
