@@ -39,6 +39,20 @@ enum apr_dialect apr_binding_dialect(const struct apr_binding *b, const struct a
     return meaning.dialect;
 }
 
+size_t apr_binding_spell(const struct apr_binding *b, const struct apr_meaning *what, char *out, size_t room)
+{
+    const struct apr_cleaning *const how = &b->family->cleaning;
+    const struct apr_bytes pattern = what->role->known[what->dialect].word[what->part], to = how->further_to, from = how->further_from;
+    double by;
+    if (what->dialect != APR_HF || how->further_by == NULL || pattern.n < to.n || memcmp(pattern.at, to.at, to.n) != 0 || from.n >= room ||
+        !apr_binding_number(b, how->further_by->name, &by) || !(by >= 0 && (double)what->layer >= by))
+        return apr_role_spell(pattern, what->layer, what->expert, out, room);
+    memcpy(out, from.at, from.n);
+    const struct apr_bytes rest = { pattern.at + to.n, pattern.n - to.n };
+    const size_t n = apr_role_spell(rest, what->layer - (uint64_t)by, what->expert, out + from.n, room - from.n);
+    return n == 0 ? 0 : from.n + n;
+}
+
 size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part,
                          size_t room)
 {

@@ -56,6 +56,9 @@ enum apr_dialect apr_binding_dialect(const struct apr_binding *b, const struct a
 /* Is the role in that layer? As far as `where` says; `otherwise` where nothing tells what that asks for. */
 bool apr_binding_in_layer(const struct apr_binding *b, const struct apr_role *role, uint64_t layer, bool otherwise);
 
+/* A name of the role as the model's dialect spells it, into `room` bytes; the length, or 0 when it does not fit. */
+size_t apr_binding_spell(const struct apr_binding *b, const struct apr_meaning *what, char *out, size_t room);
+
 /* All tensors that together are the role in that layer, in order (experts, parts of a split); *n of them, 0 when one is missing. At most
  * `room`; NULL-free. */
 size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part,

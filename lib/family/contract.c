@@ -260,12 +260,27 @@ static enum apr_code read_names(const struct apr_contract *c, const struct apr_y
     struct apr_cleaning *to = &c->f->cleaning;
     if (names == NULL)
         return APR_OK;
-    APR_TRY(apr_contract_keys(c, names, "remove strip_prefix add_prefix write_prefix rename"));
+    APR_TRY(apr_contract_keys(c, names, "remove strip_prefix add_prefix write_prefix rename further"));
     APR_TRY(apr_contract_words(c, apr_yaml_get(names, "remove"), &to->remove));
     APR_TRY(apr_contract_words(c, apr_yaml_get(names, "strip_prefix"), &to->strip_prefix));
     APR_TRY(read_prefix(c, apr_yaml_get(names, "add_prefix"), &to->prefix, &to->unless));
     APR_TRY(read_prefix(c, apr_yaml_get(names, "write_prefix"), &to->write_prefix, &to->write_unless));
     return apr_contract_all(c, apr_yaml_get(names, "rename"), APR_YAML_LIST, sizeof *to->rename, read_rename, &to->rename, &to->nrename);
+}
+
+/* Layers that are counted anew; after the dims, one of which says where they begin. */
+static enum apr_code read_further(const struct apr_contract *c, const struct apr_yaml *at)
+{
+    const struct apr_yaml *from = apr_yaml_get(at, "from"), *to = apr_yaml_get(at, "to"), *by = apr_yaml_get(at, "by");
+    struct apr_cleaning *how = &c->f->cleaning;
+    if (at == NULL)
+        return APR_OK;
+    APR_TRY(apr_contract_keys(c, at, "from to by"));
+    if (from == NULL || to == NULL || by == NULL || from->text.n == 0 || from->text.n > MOST_NAME || to->text.n > MOST_NAME)
+        return apr_contract_fault(c, at, "from, to and by are two beginnings of names and a dim:", apr_text("further"));
+    APR_TRY(apr_contract_word(c, from, &how->further_from));
+    APR_TRY(apr_contract_word(c, to, &how->further_to));
+    return apr_contract_dim(c, by, by->text, &how->further_by);
 }
 
 /* Cuts a glob behind every {DIM}. */
@@ -339,6 +354,7 @@ static enum apr_code read_contract(const struct apr_contract *c)
     APR_TRY(read_names(c, apr_yaml_get(root, "names")));
     APR_TRY(apr_contract_read_dims(c, apr_yaml_get(root, "dims")));
     APR_TRY(apr_contract_check_layers(c));
+    APR_TRY(read_further(c, apr_yaml_get(apr_yaml_get(root, "names"), "further")));
     APR_TRY(apr_contract_read_roles(c, apr_yaml_get(root, "tensors"), apr_yaml_get(root, "generated")));
     APR_TRY(apr_contract_all(c, apr_yaml_get(root, "skip"), APR_YAML_LIST, sizeof *f->skip, read_skip, &f->skip, &f->nskip));
     APR_TRY(apr_contract_all(c, apr_yaml_get(root, "buffers"), APR_YAML_LIST, sizeof *f->buffer, read_skip, &f->buffer, &f->nbuffer));

@@ -89,7 +89,8 @@ static enum apr_code sound_role(const struct apr_contract *c, const struct apr_y
         return apr_contract_fault(c, at, "as many gguf names as the transform has parts; look at", r->name);
     for (unsigned d = 0; d < APR_NDIALECTS; d++)
         for (size_t i = 0; i < r->known[d].n; i++) {
-            if (apr_bytes_have(r->known[d].word[i], "{L}") != apr_bytes_have(hf->word[0], "{L}"))
+            const bool single = d == APR_HF && r->layers[0] != NULL; /* of the first of `layers` */
+            if (apr_bytes_have(r->known[d].word[i], "{L}") != r->layered && !single)
                 return apr_contract_fault(c, at, "{L} stands in all names of a tensor, or in none:", r->known[d].word[i]);
             if (d != APR_HF && apr_bytes_have(r->known[d].word[i], "{X}"))
                 return apr_contract_fault(c, at, "{X} belongs into the hf name only:", r->known[d].word[i]);

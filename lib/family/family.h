@@ -69,7 +69,8 @@ bool apr_role_joined(const struct apr_role *r);
 bool apr_role_in_layer(const struct apr_role *role, const struct apr_scope *scope, uint64_t layer, bool otherwise);
 
 /* How HuggingFace names become those of the contract. rename: endings. write_prefix: what the class puts before names when it saves them,
- * unless they begin with one of write_unless. */
+ * unless they begin with one of write_unless. further_from: how names of layers begin that are counted anew behind the others; they are
+ * those that begin with further_to, of so many layers more. */
 struct apr_rename {
     struct apr_bytes from, to;
 };
@@ -79,6 +80,8 @@ struct apr_cleaning {
     struct apr_words   write_unless;
     struct apr_rename *rename;
     size_t             nrename;
+    struct apr_bytes   further_from, further_to;
+    const struct apr_dim *further_by;
 };
 
 /* A glob of names that are dropped, in spans: each a text and behind it the value of a dim, NULL for none. */

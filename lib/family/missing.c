@@ -54,7 +54,7 @@ enum apr_dialect apr_binding_spoken(const struct apr_binding *b, const struct ap
 static bool tell(const struct search *w, const struct apr_meaning *s)
 {
     char text[APR_NAME_ROOM];
-    const size_t n = apr_role_spell(s->role->known[s->dialect].word[s->part], s->layer, s->expert, text, sizeof text);
+    const size_t n = apr_binding_spell(w->b, s, text, sizeof text);
     return w->found(w->ctx, s, (struct apr_bytes){ (const unsigned char *)text, n });
 }
 

@@ -21,9 +21,11 @@ struct known_name {
     uint32_t               number[APR_MAX_NUMBERS];
 };
 
+/* further: its layer is one of those that are counted anew. */
 struct candidate {
     struct apr_meaning meaning;
-    uint32_t        tensor;
+    uint32_t           tensor;
+    bool               further;
 };
 
 struct apr_names {
@@ -237,7 +239,7 @@ static enum apr_code add_meaning(struct apr_names *s, size_t tensor, const struc
     if (more == NULL)
         return apr_no_memory(e);
     s->candidate = more;
-    s->candidate[s->n++] = (struct candidate){ *meaning, (uint32_t)tensor };
+    s->candidate[s->n++] = (struct candidate){ *meaning, (uint32_t)tensor, false };
     s->present[meaning->role - s->family->role] |= !s->model->tensor[tensor].tied;
     return APR_OK;
 }
@@ -272,6 +274,23 @@ static enum apr_code add_meanings(struct apr_names *s, size_t tensor, struct apr
     return APR_OK;
 }
 
+/* The same for one of a layer that is counted anew. */
+static enum apr_code add_further(struct apr_names *s, size_t tensor, struct apr_bytes name, struct apr_error *e)
+{
+    const struct apr_cleaning *const how = &s->family->cleaning;
+    char text[APR_NAME_ROOM];
+    const size_t before = s->n;
+    if (how->further_by == NULL || !begins(name, how->further_from) || name.n - how->further_from.n + how->further_to.n >= APR_NAME_ROOM)
+        return APR_OK;
+    const size_t rest = name.n - how->further_from.n;
+    memcpy(text, how->further_to.at, how->further_to.n);
+    memcpy(text + how->further_to.n, name.at + how->further_from.n, rest);
+    APR_TRY(add_meanings(s, tensor, (struct apr_bytes){ (const unsigned char *)text, how->further_to.n + rest }, APR_HF, e));
+    for (size_t i = before; i < s->n; i++)
+        s->candidate[i].further = true;
+    return APR_OK;
+}
+
 /* A name is sought as HuggingFace's, then GGUF's, then the reference's; a GGUF holds only its own. */
 static enum apr_code read_name(struct apr_names *s, size_t tensor, struct apr_error *e)
 {
@@ -279,8 +298,11 @@ static enum apr_code read_name(struct apr_names *s, size_t tensor, struct apr_er
     const struct apr_bytes name = s->model->tensor[tensor].name;
     const size_t before = s->n;
     const bool gguf_only = s->model->format->own_names;
-    if (!gguf_only)
-        APR_TRY(add_meanings(s, tensor, apr_family_spelling(s->family, name, room), APR_HF, e));
+    if (!gguf_only) {
+        const struct apr_bytes spelled = apr_family_spelling(s->family, name, room);
+        APR_TRY(add_further(s, tensor, spelled, e));
+        APR_TRY(add_meanings(s, tensor, spelled, APR_HF, e));
+    }
     if (s->n == before)
         APR_TRY(add_meanings(s, tensor, name, APR_GGUF, e));
     if (s->n == before && !gguf_only)
@@ -293,6 +315,22 @@ static struct apr_bytes key_of(const struct apr_meaning *meaning)
     _Static_assert(sizeof *meaning == sizeof meaning->role + 2 * sizeof meaning->layer + sizeof meaning->dialect + sizeof meaning->part,
                    "a meaning is its own key, so nothing stands between its fields");
     return (struct apr_bytes){ (const unsigned char *)meaning, sizeof *meaning };
+}
+
+/* The layer in which a HuggingFace name stands for one of a GGUF: of those that are counted anew so many more; of a name without any
+ * the first that the role has. */
+static uint32_t layer_of(const struct candidate *c, const struct apr_dim *by, const struct apr_scope *scope)
+{
+    const struct apr_meaning *const m = &c->meaning;
+    uint64_t first = 0;
+    if (c->further) {
+        const struct apr_result r = scope->value(scope->ctx, by->name);
+        return r.known && r.text.at == NULL && r.number >= 0 && r.number < 0x1p31 && m->layer < INT32_MAX ? m->layer + (uint32_t)r.number
+                                                                                                          : m->layer;
+    }
+    if (m->dialect != APR_HF || !m->role->layered || m->role->layers[0] == NULL || apr_bytes_have(m->role->known[APR_HF].word[m->part], "{L}"))
+        return m->layer;
+    return apr_expr_size(m->role->layers[0], scope, &first) && first < INT32_MAX ? (uint32_t)first : m->layer;
 }
 
 /* Of several candidates those that are not in their layer go; one that is the only one stays. */
@@ -329,6 +367,8 @@ static void order_candidates(struct apr_names *s, const struct apr_scope *scope)
 
 enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
 {
+    for (size_t i = 0; i < s->n; i++)
+        s->candidate[i].meaning.layer = layer_of(&s->candidate[i], s->family->cleaning.further_by, scope);
     order_candidates(s, scope);
     APR_TRY(learn_skips(s, scope, e));
     for (size_t i = 0; i < s->model->ntensor; i++)

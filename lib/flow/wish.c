@@ -98,7 +98,8 @@ static enum apr_code spell(struct wishing *g, const struct apr_role *role, unsig
         before = how->write_prefix.n;
         memcpy(text, how->write_prefix.at, before);
     }
-    if (apr_role_spell(pattern, layer, expert, text + before, APR_NAME_ROOM) == 0)
+    const struct apr_meaning what = { .role = role, .layer = layer, .expert = expert, .dialect = g->to, .part = part };
+    if (apr_binding_spell(g->b, &what, text + before, APR_NAME_ROOM) == 0)
         return apr_fail(g->e, APR_ELIMIT, APR_NOWHERE, "family %.*s: a name of role %.*s is too long", APR_PRINTED(family_name(g)),
                         APR_PRINTED(role->name));
     return keep(g, text, name);
