@@ -315,7 +315,10 @@ static void a_classifier_is_called_by_what_a_gguf_said_of_its_labels(void **stat
         { "apr", "classifier.weight", "a", NULL, "cls_plain" },
         { "apr", "classifier.weight", NULL, NULL, "cls_bare" },
         { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"a\"}}", "cls_plain" },
+        { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"LABEL_0\"}}", "cls_plain" },
         { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"LABEL_0\",\"1\":\"LABEL_1\"}}", "cls_bare" },
+        { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"no\",\"1\":\"yes\"}}", "cls_plain" },
+        { "safetensors", "classifier.weight", NULL, "{\"id2label\":{\"0\":\"LABEL_0\",\"1\":\"LABEL_1\",\"2\":\"LABEL_2\"}}", "cls_plain" },
         { "safetensors", "classifier.weight", NULL, "{}", "cls_bare" },
         { "safetensors", "classifier.dense.weight", NULL, "{}", "cls" },
     };
@@ -568,6 +571,34 @@ static void a_head_is_tied_where_none_is_stored_and_none_is_due(void **state)
     }
 }
 
+/* T5 has one embedding, and files that have it up to three times. */
+static void of_two_spellings_of_the_same_bytes_the_first_counts(void **state)
+{
+    (void)state;
+    static const unsigned char bytes[2][16] = { { 1 }, { 2 } };
+    static const struct { const char *name; unsigned bytes; bool second; } rows[] = {
+        { "decoder.embed_tokens.weight", 0, false },
+        { "encoder.embed_tokens.weight", 0, true },
+        { "shared.weight", 1, false },
+        { "lm_head.weight", 0, false },
+    };
+    struct model m;
+    struct apr_meaning meaning;
+    model_begin(&m, "safetensors");
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        model_tensor(&m, rows[i].name, 2, 2, 0);
+        m.m.tensor[i].data = (struct apr_bytes){ bytes[rows[i].bytes], 16 };
+    }
+    struct apr_binding *const b = bind("t5", &m, NULL);
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        assert_true(apr_binding_meaning(b, &m.m.tensor[i], 0, &meaning));
+        if (apr_binding_is_second(b, &meaning, &m.m.tensor[i]) != rows[i].second)
+            fail_msg("%s", rows[i].name);
+    }
+    apr_binding_free(b);
+    model_end(&m);
+}
+
 /* ---- chains ------------------------------------------------------------------------------------------------------- */
 
 /* "rope_permute 8; ..." */
@@ -751,6 +782,7 @@ int main(void)
         cmocka_unit_test(a_number_stands_for_a_list_of_it),
         cmocka_unit_test(a_term_is_worked_out_once_however_often_it_is_named),
         cmocka_unit_test(a_head_is_tied_where_none_is_stored_and_none_is_due),
+        cmocka_unit_test(of_two_spellings_of_the_same_bytes_the_first_counts),
         cmocka_unit_test(chains_lead_to_each_dialect),
         cmocka_unit_test(the_references_gpt2_is_cut_the_way_it_lies),
         cmocka_unit_test(numbers_and_texts_come_from_the_model_then_from_the_contract),

@@ -200,6 +200,12 @@ bool apr_binding_is_copy(const struct apr_binding *b, const struct apr_meaning *
     return other != NULL && other->packed == NULL && t->packed == NULL && other->dtype == t->dtype && apr_bytes_equal(other->data, t->data);
 }
 
+bool apr_binding_is_second(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t)
+{
+    const struct apr_tensor *const first = apr_binding_find(b, s);
+    return first != NULL && first != t && first->dtype == t->dtype && apr_bytes_equal(first->data, t->data);
+}
+
 bool apr_binding_skips(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_skips(b->names, t); }
 bool apr_binding_is_buffer(const struct apr_binding *b, const struct apr_tensor *t) { return apr_names_buffer(b->names, t); }
 

@@ -71,6 +71,9 @@ bool apr_binding_tied(const struct apr_binding *b);
 /* Is a tensor of that meaning, byte for byte, the one in whose stead a converter leaves it out? */
 bool apr_binding_is_copy(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t);
 
+/* Is it a second spelling: another tensor, of the same bytes, has that meaning already (T5's shared embeddings under all of their names)? */
+bool apr_binding_is_second(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t);
+
 /* The value of a size; false when it is not known. */
 bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n);
 

@@ -305,6 +305,8 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
         return unknown_tensor(g, t);
     if (g->to == APR_GGUF && s.dialect != APR_GGUF && apr_binding_is_copy(g->b, &s, t))
         return apr_wishes_leave_out(g->w, t->name, "equal to the embedding", g->e);
+    if (g->to == APR_GGUF && apr_binding_is_second(g->b, &s, t))
+        return apr_wishes_leave_out(g->w, t->name, "there under another name", g->e);
     APR_TRY(count_part(g, &s, &seen));
     if (s.dialect != apr_binding_dialect(g->b, s.role, s.layer))
         return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name, " is there in two dialects; --drop leaves one out");

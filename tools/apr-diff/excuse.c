@@ -36,11 +36,23 @@ static bool is_recomputed(const struct apr_model *m, struct apr_bytes name)
     return (ends(name, ".attn.bias") || ends(name, ".attention.bias")) && !has_weight(m, name);
 }
 
+/* Has the model another tensor of the same bytes that is called the same, spelled otherwise? */
+static bool is_spelled_twice(const struct apr_model *m, const struct apr_binding *b, const struct apr_tensor *t)
+{
+    struct apr_meaning s, other;
+    bool twice = apr_binding_meaning(b, t, 0, &s) && apr_binding_is_second(b, &s, t);
+    const bool first = !twice && apr_binding_meaning(b, t, 0, &s) && apr_binding_find(b, &s) == t;
+    for (size_t i = 0; i < m->ntensor && first && !twice; i++)
+        twice = m->tensor[i].count == t->count && apr_binding_meaning(b, &m->tensor[i], 0, &other) &&
+                memcmp(&s, &other, sizeof s) == 0 && apr_binding_is_second(b, &other, &m->tensor[i]);
+    return twice;
+}
+
 const char *excuse_of(const struct apr_model *m, const struct apr_binding *b, const struct apr_tensor *t, bool gguf)
 {
     struct apr_meaning meaning;
     const bool known = b != NULL && apr_binding_meaning(b, t, 0, &meaning);
-    if (t->tied || (known && apr_binding_is_copy(b, &meaning, t)))
+    if (t->tied || (known && (apr_binding_is_copy(b, &meaning, t) || is_spelled_twice(m, b, t))))
         return tied;
     /* one such name needs no family to be known */
     if (apr_bytes_is(t->name, "rope_freqs.weight") || (known && meaning.role->generated))

@@ -503,6 +503,9 @@ static enum apr_code match_a(struct matching *w, const struct apr_tensor *t)
     bool found = false;
     if (w->binding[0] != NULL) {
         struct apr_meaning meaning;
+        /* of two spellings one has the pair, from whichever side it is looked at */
+        if (apr_binding_meaning(w->binding[0], t, 0, &meaning) && apr_binding_is_second(w->binding[0], &meaning, t))
+            return keep_name(w, t->name, w->m->only_a, &w->m->nonly_a);
         for (size_t i = 0; !found && apr_binding_meaning(w->binding[0], t, i, &meaning); i++)
             APR_TRY(pair_role(w, t, &meaning, meaning.role, &found));
         for (size_t i = 0; !found && apr_binding_meaning(w->binding[0], t, i, &meaning); i++)
