@@ -10,22 +10,25 @@
 
 #define REALIGNED "sentencepiece.bpe.model"
 
-/* Ways to take a tokenizer, of each the files in the order in which they are tried. */
+/* Ways to take a tokenizer, of each the files in the order in which they are tried. named: only where the family asks for this kind, as T5
+ * does, whose tokenizer.json does not say what happens to blanks. */
 static const struct way {
     enum apr_tokenizer_source  as;
     const char                *file;
     enum apr_vocabulary_source from;
     enum apr_vocabulary_kind   kind; /* that tokenizer.json must be of */
+    bool                       named;
 } ways[] = {
-    { APR_SPM_MODEL, "tokenizer.model", APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE },
-    { APR_SPM_JSON, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_SPM },
-    { APR_BPE, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_BPE },
-    { APR_BPE, "vocab.json", APR_FROM_VOCAB_JSON, APR_VOCABULARY_NONE },
-    { APR_WORDPIECE, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_WORDPIECE },
-    { APR_WORDPIECE, "vocab.txt", APR_FROM_VOCAB_TXT, APR_VOCABULARY_NONE },
-    { APR_UNIGRAM, REALIGNED, APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE },
-    { APR_UNIGRAM, "spiece.model", APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE },
-    { APR_UNIGRAM, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_UNIGRAM },
+    { APR_SPM_MODEL, "tokenizer.model", APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE, false },
+    { APR_SPM_JSON, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_SPM, false },
+    { APR_BPE, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_BPE, false },
+    { APR_BPE, "vocab.json", APR_FROM_VOCAB_JSON, APR_VOCABULARY_NONE, false },
+    { APR_WORDPIECE, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_WORDPIECE, false },
+    { APR_WORDPIECE, "vocab.txt", APR_FROM_VOCAB_TXT, APR_VOCABULARY_NONE, false },
+    { APR_UNIGRAM, REALIGNED, APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE, false },
+    { APR_UNIGRAM, "spiece.model", APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE, true },
+    { APR_UNIGRAM, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_UNIGRAM, false },
+    { APR_UNIGRAM, "spiece.model", APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE, false },
 };
 
 bool apr_tokenizer_files_any(const struct apr_side *side)
@@ -83,11 +86,11 @@ static enum apr_code read_realigned(struct apr_tokenizer_files *f, struct apr_er
 }
 
 /* Takes the first way that leads to one of this kind. */
-static enum apr_code take(struct apr_tokenizer_files *f, enum apr_tokenizer_source as, struct apr_error *e)
+static enum apr_code take(struct apr_tokenizer_files *f, enum apr_tokenizer_source as, bool named, struct apr_error *e)
 {
     for (size_t i = 0; i < APR_LENGTH(ways) && f->v == NULL; i++) {
         const struct way *const w = &ways[i];
-        if (w->as != as || apr_side_get(f->side, w->file).at == NULL)
+        if (w->as != as || (w->named && !named) || apr_side_get(f->side, w->file).at == NULL)
             continue;
         if (strcmp(w->file, REALIGNED) == 0) {
             APR_TRY(read_realigned(f, e));
@@ -110,12 +113,12 @@ static enum apr_code choose(struct apr_tokenizer_files *f, const struct apr_toke
     struct apr_bytes class;
     APR_TRY(apr_tokenizer_member_text(f, "tokenizer_class", &class, e));
     if (apr_bytes_is(class, "GPT2Tokenizer"))
-        APR_TRY(take(f, APR_BPE, e));
+        APR_TRY(take(f, APR_BPE, false, e));
     const struct apr_tokenizer_rules *const rules = t->b == NULL ? NULL : &apr_binding_family(t->b)->tokenizer;
     for (unsigned i = 0; rules != NULL && i < rules->norder && f->v == NULL; i++)
-        APR_TRY(take(f, rules->order[i], e));
+        APR_TRY(take(f, rules->order[i], true, e));
     for (unsigned as = 0; as < APR_NTOKENIZERS && f->v == NULL; as++)
-        APR_TRY(take(f, (enum apr_tokenizer_source)as, e));
+        APR_TRY(take(f, (enum apr_tokenizer_source)as, false, e));
     return APR_OK;
 }
 
