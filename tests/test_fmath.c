@@ -153,6 +153,31 @@ static void what_is_a_double_is_hit(void **state)
         assert_true(apr_exp2(n) == ldexp(1, n));
 }
 
+/* PyTorch 2.15's torch.exp, which is not always the nearest float: the first two dozen are where it is the other one. */
+static void exp_of_floats_is_that_of_pytorch(void **state)
+{
+    (void)state;
+    static const float rows[][2] = {
+        { -0x1.608bfep-3f, 0x1.af0838p-1f }, { -0x1.69d628p-1f, 0x1.f91a08p-2f }, { 0x1.a9d616p-1f, 0x1.260c32p+1f },
+        { 0x1.774824p+1f, 0x1.2c356ap+4f }, { 0x1.6f0e9p+1f, 0x1.19865cp+4f }, { -0x1.64df9p-1f, 0x1.fe059ap-2f },
+        { -0x1.49820cp+0f, 0x1.1aaf36p-2f }, { 0x1.5cc22p+0f, 0x1.f3e132p+1f }, { -0x1.753c32p+1f, 0x1.bba3e4p-5f },
+        { -0x1.6401d8p+1f, 0x1.fb8e56p-5f }, { 0x1.56108ap+1f, 0x1.cf2e1p+3f }, { 0x1.d0e02ep-1f, 0x1.3d586ap+1f },
+        { -0x1.064fccp+1f, 0x1.07d4bep-3f }, { 0x1.3f74fep+0f, 0x1.bdd138p+1f }, { 0x1.2902d6p+1f, 0x1.45c064p+3f },
+        { -0x1.02d698p-4f, 0x1.e0a574p-1f }, { -0x1.28552ap+1f, 0x1.948198p-4f }, { -0x1.2f376p+1f, 0x1.7f53cp-4f },
+        { -0x1.732c56p+1f, 0x1.c2d83cp-5f }, { 0x1.64bb86p+0f, 0x1.01d908p+2f }, { 0x1.1d09eep+0f, 0x1.85bbc4p+1f },
+        { 0x1.512efcp-1f, 0x1.ee984cp+0f }, { -0x1.c0d52ep-3f, 0x1.9b3c8p-1f }, { -0x1.4f9e86p-5f, 0x1.eb729ap-1f }, { 0, 0x1p+0f },
+        { -0, 0x1p+0f }, { 0x1p+0f, 0x1.5bf0a8p+1f }, { -0x1p+0f, 0x1.78b564p-2f }, { 0x1p-1f, 0x1.a61298p+0f },
+        { 0x1.5798eep-27f, 0x1p+0f }, { -0x1.5798eep-27f, 0x1p+0f }, { 0x1.62e43p+1f, 0x1p+4f }, { 0x1.6p+6f, 0x1.f1056ep+126f },
+        { 0x1.62e43p+6f, INFINITY }, { 0x1.62e43p+6f, INFINITY }, { 0x1.62eb86p+6f, INFINITY }, { -0x1.5cp+6f, 0x1.666d0ep-126f },
+        { -0x1.5d999ap+6f, 0x1.e085p-127f }, { -0x1.7cp+6f, 0x1.ec8p-138f }, { -0x1.9cp+6f, 0x1p-149f }, { -0x1.9fe148p+6f, 0x1p-149f },
+        { -0x1.9feb86p+6f, 0 }, { -0x1.a2p+6f, 0 }, { 0x1.66p+6f, INFINITY }, { 0x1.93e594p+99f, INFINITY }, { -0x1.93e594p+99f, 0 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++)
+        if (apr_exp_float(rows[i][0]) != rows[i][1])
+            fail_msg("exp(%a) is %a, not %a", (double)rows[i][0], (double)apr_exp_float(rows[i][0]), (double)rows[i][1]);
+    assert_true(isnan(apr_exp_float(NAN)) && apr_exp_float(INFINITY) == INFINITY && apr_exp_float(-INFINITY) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +185,7 @@ int main(void)
         cmocka_unit_test(the_ends_of_the_range_are_ieee),
         cmocka_unit_test(angles_next_to_a_zero_keep_all_their_bits),
         cmocka_unit_test(what_is_a_double_is_hit),
+        cmocka_unit_test(exp_of_floats_is_that_of_pytorch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -161,7 +161,7 @@ static float changed(const struct apr_changed *c, float x)
         return c->forward ? x + by : x - by;
     if (c->op == APR_OP_SCALE)
         return c->forward ? x * by : x / by;
-    return c->forward ? (float)-apr_exp(x) : (float)apr_log(-x);
+    return c->forward ? -apr_exp_float(x) : (float)apr_log(-x);
 }
 
 /* Elements [first, first + n), from the stored side on: places were sought the other way round, so the last change comes first. */
