@@ -7,7 +7,7 @@
 
 #define AXES        12u  /* numbers of a point that say in which cell it lies */
 #define MOST_DOUBTS 8u   /* of them, that may be as well those of the next cell: 256 cells to look into */
-#define MOST_LOOKS  1024u /* points that one is held against: a bound for those who lie all in one cell and in no class */
+#define MOST_LOOKS  128u  /* points that one is held against: a bound for those who lie all in one cell and in no class */
 
 /* The first point of each class lies in the list of its cell. */
 struct grid {
@@ -81,7 +81,7 @@ static uint32_t nearest(const struct grid *g, size_t i, const struct cell *c)
 
 enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class, uint32_t *nclass, struct apr_error *e)
 {
-    struct grid g = { .lane = lane, .key = key, .near = near, .width = 4 * near < 0.05 ? 0.05 : 4 * near, .margin = 0.7 * near, .class = class };
+    struct grid g = { .lane = lane, .key = key, .near = near, .width = 4 * near < 0.001 ? 0.001 : 4 * near, .margin = 0.7 * near, .class = class };
     *nclass = 0;
     if (n >= UINT32_MAX)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "too many rows for a search by value");

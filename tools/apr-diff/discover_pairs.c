@@ -138,12 +138,25 @@ static enum apr_code pair_one(struct search *w, const struct view *a, const stru
     return add_way(w, !forth.found || (back.found && is_plainer(&back, &forth)) ? &back : &forth, e);
 }
 
+/* The view as one of as many slabs, where that is only another shape of it. */
+static bool as_slabs(const struct view *v, uint64_t slabs, struct view *out)
+{
+    *out = *v;
+    if (v->slabs == slabs)
+        return true;
+    out->slabs = slabs;
+    out->rows = v->rows / slabs;
+    return v->slabs == 1 && !v->turned && v->rows % slabs == 0;
+}
+
 enum apr_code pair_ones(struct search *w, struct apr_error *e)
 {
     for (size_t i = 0; i < w->nedge; i++) {
         const struct view *const a = &w->view[w->edge[i].a], *const b = &w->view[w->edge[i].b];
-        if (!a->item->used && !b->item->used && a->rows == b->rows && a->slabs == b->slabs)
-            APR_TRY(pair_one(w, a, b, e));
+        const uint64_t slabs = a->slabs > b->slabs ? a->slabs : b->slabs;
+        struct view x, y;
+        if (!a->item->used && !b->item->used && natoms(a) == natoms(b) && as_slabs(a, slabs, &x) && as_slabs(b, slabs, &y))
+            APR_TRY(pair_one(w, &x, &y, e));
     }
     return APR_OK;
 }

@@ -8,6 +8,8 @@
 #include "discover_search.h"
 
 #define MOST_ATOMS 1500000u /* rows and columns at a time: 72 bytes each */
+#define LEAST_WIDTH 4u      /* elements of a row, below which very many rows tell nothing: */
+#define MOST_NARROW 65536u
 #define MOST_TWINS 8u       /* rows of a class on one side, above which they say nothing */
 
 static void free_search(struct search *w)
@@ -43,7 +45,7 @@ static void add_views(struct search *w, bool of_b)
                 continue;
             struct view v = view_of(&d->item[i], turned);
             v.first = w->natom;
-            if (natoms(&v) > most - w->natom)
+            if (natoms(&v) > most - w->natom || (v.width < LEAST_WIDTH && natoms(&v) > MOST_NARROW))
                 continue;
             w->view[w->nview++] = v;
             w->natom += (size_t)natoms(&v);

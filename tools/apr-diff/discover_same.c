@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/table.h"
 #include "discover.h"
 
 #define MOST_TRIED 64u /* tensors of one class of which the likeliest is chosen */
@@ -63,6 +64,7 @@ struct runs {
     struct run *run;
     size_t      n;
     uint32_t   *order, *first; /* runs by class; where each class begins */
+    uint32_t   *open;          /* of each class: where the first stands that may be free */
     uint32_t    nclass;
 };
 
@@ -71,6 +73,7 @@ static void free_runs(struct runs *r)
     free(r->run);
     free(r->order);
     free(r->first);
+    free(r->open);
     *r = (struct runs){ 0 };
 }
 
@@ -89,9 +92,11 @@ static enum apr_code sort_runs(struct runs *r, double near, struct apr_error *e)
         code = classify((const float (*)[SKETCH])lane, key, r->n, near, class, &r->nclass, e);
     free(r->order);
     free(r->first);
+    free(r->open);
+    r->open = code == APR_OK ? malloc(((size_t)r->nclass + 1) * sizeof *r->open) : NULL;
     r->order = malloc((r->n + 1) * sizeof *r->order);
     r->first = code == APR_OK ? calloc((size_t)r->nclass + 2, sizeof *r->first) : NULL;
-    if (code == APR_OK && (r->order == NULL || r->first == NULL))
+    if (code == APR_OK && (r->order == NULL || r->first == NULL || r->open == NULL))
         code = apr_no_memory(e);
     for (size_t i = 0; code == APR_OK && i < r->n; i++)
         r->first[(r->run[i].class = class[i]) + 2]++;
@@ -99,32 +104,41 @@ static enum apr_code sort_runs(struct runs *r, double near, struct apr_error *e)
         r->first[k] += r->first[k - 1];
     for (size_t i = 0; code == APR_OK && i < r->n; i++)
         r->order[r->first[class[i] + 1]++] = (uint32_t)i;
+    if (code == APR_OK)
+        memcpy(r->open, r->first, r->nclass * sizeof *r->open);
     free(lane);
     free(key);
     free(class);
     return code;
 }
 
-/* The likeliest of the other side's runs in the class: one that is free, alike, of its shape, whose numbers fit. */
+/* How well x fits `to`: by its values, its shape, and the numbers in its name; 0 not at all. */
+static unsigned fit(const struct run *x, const struct run *to, double near)
+{
+    const struct apr_tensor *const a = x->item->t, *const b = to->item->t;
+    double times, plus;
+    const enum likeness how = x->item->of_b == to->item->of_b ? UNLIKE : compare(x, to, near, &times, &plus);
+    const bool shaped = a->ndim == b->ndim && memcmp(a->dim, b->dim, a->ndim * sizeof *a->dim) == 0;
+    return how == UNLIKE ? 0 : 1u + (how == ALIKE ? 16u : 0u) + (shaped ? 8u : 0u) + names_fit(a->name, b->name);
+}
+
+/* The likeliest of the other side's runs in the class, of those that are free; if none is, of the others. */
 static const struct run *likeliest(const struct runs *r, const struct run *to, double near)
 {
     const struct run *best = NULL;
+    const uint32_t class = to->class, end = r->first[class + 1];
     unsigned most = 0, tried = 0;
-    for (size_t k = r->first[to->class]; k < r->first[to->class + 1] && tried < MOST_TRIED; k++) {
-        const struct run *const x = &r->run[r->order[k]];
-        double times, plus;
-        if (x->item->of_b == to->item->of_b)
-            continue;
-        const enum likeness how = compare(x, to, near, &times, &plus);
-        const bool shaped = x->item->t->ndim == to->item->t->ndim && memcmp(x->item->t->dim, to->item->t->dim, x->item->t->ndim * sizeof(uint64_t)) == 0;
-        const unsigned fits = how == UNLIKE ? 0 : 1u + (x->item->used ? 0u : 32u) + (how == ALIKE ? 16u : 0u) + (shaped ? 8u : 0u) +
-                              names_fit(x->item->t->name, to->item->t->name);
-        if (fits > most) {
-            most = fits;
-            best = x;
+    while (r->open[class] < end && r->run[r->order[r->open[class]]].item->used)
+        r->open[class]++;
+    for (unsigned used = 0; used < 2 && best == NULL; used++, tried = 0)
+        for (uint32_t k = used ? r->first[class] : r->open[class]; k < end && tried < MOST_TRIED; k++, tried++) {
+            const struct run *const x = &r->run[r->order[k]];
+            const unsigned fits = x->item->used == used ? fit(x, to, near) : 0;
+            if (fits > most) {
+                most = fits;
+                best = x;
+            }
         }
-        tried += fits < 32;
-    }
     return best;
 }
 
@@ -161,16 +175,6 @@ static enum apr_code pair_whole(struct discovery *d, unsigned round, struct apr_
 
 static bool is_stack(const struct item *item) { return item->ndim > 2 && item->dim[0] > 1; }
 
-/* Is there, on the other side, a tensor of as many elements as a slab of this has? */
-static bool has_slabs(const struct discovery *d, const struct item *all)
-{
-    const uint64_t count = all->t->count / all->dim[0];
-    for (size_t i = 0; i < d->nitem; i++)
-        if (d->item[i].of_b != all->of_b && !d->item[i].used && d->item[i].t->count == count)
-            return true;
-    return false;
-}
-
 /* Finds for each slab, runs [at, at + n), a tensor of its own. */
 static enum apr_code pair_slabs(struct discovery *d, const struct runs *r, size_t at, double near, struct apr_error *e)
 {
@@ -203,8 +207,20 @@ static enum apr_code pair_slabs(struct discovery *d, const struct runs *r, size_
     return code;
 }
 
-/* Sketches the slabs of what may be a stack. */
-static enum apr_code sketch_slabs(const struct discovery *d, struct stretch **s, size_t *n, struct apr_error *e)
+/* What may be a slab: how many elements, of a tensor of which side. */
+static struct apr_bytes slab_key(uint64_t count, bool of_b) { return apr_table_integer(2 * count + of_b); }
+
+static enum apr_code count_tensors(const struct discovery *d, struct apr_table *sizes, struct apr_error *e)
+{
+    bool fresh;
+    for (size_t i = 0; i < d->nitem; i++)
+        if (!d->item[i].used && apr_table_put(sizes, slab_key(d->item[i].t->count, d->item[i].of_b), &fresh) == NULL)
+            return apr_no_memory(e);
+    return APR_OK;
+}
+
+/* Sketches the slabs of what may be a stack: on the other side is a tensor as large as one. */
+static enum apr_code sketch_slabs(const struct discovery *d, const struct apr_table *sizes, struct stretch **s, size_t *n, struct apr_error *e)
 {
     uint64_t most = 0;
     *n = 0;
@@ -218,7 +234,8 @@ static enum apr_code sketch_slabs(const struct discovery *d, struct stretch **s,
         return apr_no_memory(e);
     for (size_t i = 0; i < d->nitem; i++) {
         const struct item *const item = &d->item[i];
-        if (item->used || !is_stack(item) || item->t->count / item->dim[0] < LEAST_EVIDENCE || !has_slabs(d, item))
+        if (item->used || !is_stack(item) || item->t->count / item->dim[0] < LEAST_EVIDENCE ||
+            apr_table_find(sizes, slab_key(item->t->count / item->dim[0], !item->of_b)) == NULL)
             continue;
         const uint64_t count = item->t->count / item->dim[0];
         for (uint64_t k = 0; k < item->dim[0]; k++)
@@ -230,8 +247,12 @@ static enum apr_code sketch_slabs(const struct discovery *d, struct stretch **s,
 static enum apr_code pair_stacks(struct discovery *d, struct apr_error *e)
 {
     struct stretch *s = NULL;
-    size_t n;
-    enum apr_code code = sketch_slabs(d, &s, &n, e);
+    struct apr_table sizes = { 0 };
+    size_t n = 0;
+    enum apr_code code = count_tensors(d, &sizes, e);
+    if (code == APR_OK)
+        code = sketch_slabs(d, &sizes, &s, &n, e);
+    apr_table_free(&sizes);
     struct runs r = { .run = code == APR_OK ? malloc((n + d->nitem + 1) * sizeof *r.run) : NULL };
     if (code == APR_OK && r.run == NULL)
         code = apr_no_memory(e);
