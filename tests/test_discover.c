@@ -109,7 +109,8 @@ static void a_transpose_a_multiple_and_a_constant_are_found(void **state)
     expect_told("add(1)", a, "[48,64]", b, "[48,64]");
     move_rows(a, b, ROWS, COLS, anyhow);
     json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", test_one("any_a", "F32", "[48,64]", a, sizeof a),
-                                          test_safetensors("any_b", &(struct test_tensor){ "u", "F32", "[48,64]", b, sizeof b }, 1), NULL), 1);
+                                          test_safetensors("any_b",
+                                                           &(struct test_tensor){ "u", "F32", "[48,64]", b, sizeof b }, 1), NULL), 1);
     assert_non_null(strstr(json_string_value(json_object_get(finding_of(r, "names_a", "t"), "transform")), "order("));
     json_decref(r);
 }
@@ -126,7 +127,8 @@ static void parts_are_named_in_their_order(void **state)
     memcpy(stacked + ALL, x[2], sizeof x[2]);
     const struct test_tensor parts[] = { { "a0", "F32", "[48,64]", x[0], sizeof x[0] }, { "a1", "F32", "[48,64]", x[1], sizeof x[1] },
                                          { "a2", "F32", "[48,64]", x[2], sizeof x[2] }, { "a3", "F32", "[48,64]", x[3], sizeof x[3] } };
-    const struct test_tensor whole[] = { { "b0", "F32", "[96,64]", joined, sizeof joined }, { "b1", "F32", "[2,48,64]", stacked, sizeof stacked } };
+    const struct test_tensor whole[] = { { "b0", "F32", "[96,64]", joined, sizeof joined },
+                                         { "b1", "F32", "[2,48,64]", stacked, sizeof stacked } };
     const char *const a = test_safetensors("parts", parts, 4), *const b = test_safetensors("whole", whole, 2);
     for (unsigned back = 0; back < 2; back++) {
         json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", back ? b : a, back ? a : b, NULL), 1);
@@ -146,9 +148,11 @@ static void vectors_are_found_in_another_order_and_joined(void **state)
     fill(v, 48, 8);
     move_rows(v, w, ROWS, 1, by_neox);
     fill(p, 80, 9);
-    const struct test_tensor a[] = { { "a0", "F32", "[48]", v, sizeof v }, { "a1", "F32", "[32]", p, 128 }, { "a2", "F32", "[48]", p + 32, 192 } };
+    const struct test_tensor a[] = { { "a0", "F32", "[48]", v, sizeof v }, { "a1", "F32", "[32]", p, 128 },
+                                     { "a2", "F32", "[48]", p + 32, 192 } };
     const struct test_tensor b[] = { { "b0", "F32", "[48]", w, sizeof w }, { "b1", "F32", "[80]", p, sizeof p } };
-    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", test_safetensors("va", a, 3), test_safetensors("vb", b, 2), NULL), 1);
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover",
+                                          test_safetensors("va", a, 3), test_safetensors("vb", b, 2), NULL), 1);
     expect_text("the order", finding_of(r, "names_a", "a0"), "transform", "qkv_neox(4)");
     expect_names(finding_of(r, "names_b", "b1"), "names_a", "a1,a2");
     json_decref(r);
@@ -171,7 +175,8 @@ static void noise_is_measured_and_too_much_of_it_is_no_pair(void **state)
     }
     const struct test_tensor x[] = { { "a0", "F32", "[48,64]", a[0], sizeof a[0] }, { "a1", "F32", "[48,64]", a[1], sizeof a[1] } };
     const struct test_tensor y[] = { { "b0", "F32", "[48,64]", b[0], sizeof b[0] }, { "b1", "F32", "[48,64]", b[1], sizeof b[1] } };
-    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", test_safetensors("na", x, 2), test_safetensors("nb", y, 2), NULL), 1);
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover",
+                                          test_safetensors("na", x, 2), test_safetensors("nb", y, 2), NULL), 1);
     assert_true(fabs(json_number_value(json_object_get(finding_of(r, "names_a", "a0"), "cosine")) - ab / sqrt(aa * bb)) < 1e-9);
     assert_null(finding_of(r, "names_a", "a1"));
     json_decref(r);
@@ -184,9 +189,12 @@ static void few_elements_or_one_value_are_no_evidence(void **state)
     fill(few, 31, 14);
     for (size_t i = 0; i < 64; i++)
         ones[i] = 1;
-    const struct test_tensor a[] = { { "a0", "F32", "[31]", few, sizeof few }, { "a1", "F32", "[48,64]", zeros, sizeof zeros }, { "a2", "F32", "[64]", ones, 256 } };
-    const struct test_tensor b[] = { { "b0", "F32", "[31]", few, sizeof few }, { "b1", "F32", "[48,64]", zeros, sizeof zeros }, { "b2", "F32", "[64]", ones, 256 } };
-    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", test_safetensors("ea", a, 3), test_safetensors("eb", b, 3), NULL), 1);
+    const struct test_tensor a[] = { { "a0", "F32", "[31]", few, sizeof few }, { "a1", "F32", "[48,64]", zeros, sizeof zeros },
+                                     { "a2", "F32", "[64]", ones, 256 } };
+    const struct test_tensor b[] = { { "b0", "F32", "[31]", few, sizeof few }, { "b1", "F32", "[48,64]", zeros, sizeof zeros },
+                                     { "b2", "F32", "[64]", ones, 256 } };
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover",
+                                          test_safetensors("ea", a, 3), test_safetensors("eb", b, 3), NULL), 1);
     assert_int_equal(json_array_size(at(r, "discovered")), 0);
     json_decref(r);
 }
@@ -237,7 +245,7 @@ static void a_contract_of_what_was_found_pairs_by_name(void **state)
     expect_exit(test_tool(APR_DIFF, "--family-file", draft, q, p, NULL), 0, NULL);
 }
 
-/* So many tensors of one value each, all of one content, rows all alike: nothing of it takes long, and any number of threads says the same. */
+/* Very many tensors, a third of them alike, and rows all alike: nothing of it takes long, and any number of threads says the same. */
 static void many_alike_take_no_longer_and_threads_change_nothing(void **state)
 {
     (void)state;

@@ -76,8 +76,8 @@ static struct item **copied(struct discovery *d, struct item *const *list, size_
     return copy;
 }
 
-enum apr_code add_finding(struct discovery *d, struct item *const *from, size_t nfrom, struct item *const *to, size_t nto, struct finding **f,
-                          struct apr_error *e)
+enum apr_code add_finding(struct discovery *d, struct item *const *from, size_t nfrom, struct item *const *to, size_t nto,
+                          struct finding **f, struct apr_error *e)
 {
     struct finding *const more = apr_grown(d->finding, &d->room, d->nfinding, 64, sizeof *more);
     if (more == NULL)
@@ -139,7 +139,8 @@ static int by_names(const void *a, const void *b)
     return (v > w) - (v < w);
 }
 
-enum apr_code discover(struct discovery *d, const struct options *o, const struct models *models, const struct match *m, struct apr_error *e)
+enum apr_code discover(struct discovery *d, const struct options *o, const struct models *models, const struct match *m,
+                       struct apr_error *e)
 {
     const bool a = models->a->format->own_names, b = models->b->format->own_names;
     *d = (struct discovery){ .o = o, .models = models, .gguf = a == b ? -1 : b };

@@ -102,8 +102,8 @@ APR_MUST_CHECK enum apr_code sketch_rows(const struct discovery *d, const struct
 /* ---- classes (discover_classes.c) ------------------------------------------------------------------------------------- */
 
 /* Points of one key that are near each other get one number, counted from 0. */
-APR_MUST_CHECK enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class, uint32_t *nclass,
-                                      struct apr_error *e);
+APR_MUST_CHECK enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class,
+                                      uint32_t *nclass, struct apr_error *e);
 
 /* ---- rules (discover_rules.c) ----------------------------------------------------------------------------------------- */
 
@@ -114,8 +114,8 @@ struct strings {
 };
 
 /* The rule by which t's rows (columns: cols) are those of s in another order, one step or none; false when there is none. */
-APR_MUST_CHECK enum apr_code order_rule(struct discovery *d, const struct strings *x, bool cols, struct apr_transform *step, unsigned *nstep,
-                                       bool *found, struct apr_error *e);
+APR_MUST_CHECK enum apr_code order_rule(struct discovery *d, const struct strings *x, bool cols, struct apr_transform *step,
+                                        unsigned *nstep, bool *found, struct apr_error *e);
 
 /* The rule that takes G groups of parts apart, when t begins with whole parts: sizes of a group's parts into step. */
 bool find_groups(const uint32_t *place, size_t n, struct apr_transform *step);

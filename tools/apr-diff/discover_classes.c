@@ -79,9 +79,11 @@ static uint32_t nearest(const struct grid *g, size_t i, const struct cell *c)
     return found;
 }
 
-enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class, uint32_t *nclass, struct apr_error *e)
+enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class, uint32_t *nclass,
+                       struct apr_error *e)
 {
-    struct grid g = { .lane = lane, .key = key, .near = near, .width = 4 * near < 0.001 ? 0.001 : 4 * near, .margin = 0.7 * near, .class = class };
+    struct grid g = { .lane = lane, .key = key, .near = near, .width = 4 * near < 0.001 ? 0.001 : 4 * near, .margin = 0.7 * near,
+                      .class = class };
     *nclass = 0;
     if (n >= UINT32_MAX)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "too many rows for a search by value");

@@ -193,7 +193,9 @@ static void put_transform(FILE *to, const struct apr_transform *t)
         put_keys(to, t, groups, 1);
         put_counts(to, "parts", t->n + 1, t->nn - 1);
         break;
-    case APR_OP_SPLIT_ROWS: case APR_OP_SPLIT_COLS: case APR_OP_CONCAT_ROWS: case APR_OP_CONCAT_COLS: put_counts(to, "parts", t->n, t->nn); break;
+    case APR_OP_SPLIT_ROWS: case APR_OP_SPLIT_COLS: case APR_OP_CONCAT_ROWS: case APR_OP_CONCAT_COLS:
+        put_counts(to, "parts", t->n, t->nn);
+        break;
     case APR_OP_RESHAPE: put_counts(to, "shape", t->n, t->nn); break;
     case APR_OP_ORDER: case APR_OP_ORDER_COLS:
         fputs(", rows: [", to);
@@ -291,8 +293,8 @@ static enum apr_code each_holes(struct draft *w, struct finding *f, holes_fn *ca
     bool some = false;
     for (size_t i = 0; i < nfrom; i++)
         for (size_t k = 0; k < nto; k++) {
-            if (i == h.expert || from[i].number == UINT32_MAX || from[i].number != to[k].number || !all_have(f->from, f->nfrom, i, from[i].number) ||
-                !all_have(f->to, f->nto, k, to[k].number))
+            if (i == h.expert || from[i].number == UINT32_MAX || from[i].number != to[k].number ||
+                !all_have(f->from, f->nfrom, i, from[i].number) || !all_have(f->to, f->nto, k, to[k].number))
                 continue;
             some = true;
             APR_TRY(call(w, f, &(struct holes){ i, k, h.expert }, from[i].number, ctx));
@@ -385,8 +387,9 @@ static void name_role(struct draft *w, struct draft_role *r)
     const size_t n = words_of(s, word);
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
-        const bool hides = word[i].number != UINT32_MAX || (i + 1 == n && n > 1 && word[i].n == 6 && memcmp(s.at + word[i].at, "weight", 6) == 0) ||
-                           (word[i].n == 3 && memcmp(s.at + word[i].at, "blk", 3) == 0);
+        const struct apr_bytes own = { s.at + word[i].at, word[i].n };
+        const bool last = i + 1 == n && n > 1;
+        const bool hides = word[i].number != UINT32_MAX || apr_bytes_is(own, "blk") || (last && apr_bytes_is(own, "weight"));
         for (size_t k = 0; k < word[i].n && !hides && at + 16 < sizeof r->name; k++) {
             const unsigned char c = s.at[word[i].at + k];
             const bool letter = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -416,7 +419,8 @@ static bool share(struct item *const *a, size_t na, struct item *const *b, size_
     return false;
 }
 
-/* A role that shares a name with one before it is told apart by layers, or left out; a head that is the embedding has no name of its own. */
+/* A role that shares a name with one before it is told apart by layers, or left out. A head that is the embedding has no name of its
+ * own. */
 static void part_roles(struct draft *w, struct draft_role *r)
 {
     struct entry *const x = &w->entry[r->first];
@@ -445,7 +449,8 @@ static enum apr_code make_roles(struct draft *w)
         qsort(w->entry, w->nentry, sizeof *w->entry, by_role);
     for (size_t i = 0, end; i < w->nentry; i = end) {
         const struct entry *const x = &w->entry[i];
-        for (end = i + 1; end < w->nentry && x->layered && apr_bytes_equal(w->entry[end].key, x->key) && apr_bytes_equal(w->entry[end].body, x->body);)
+        for (end = i + 1; end < w->nentry && x->layered && apr_bytes_equal(w->entry[end].key, x->key) &&
+             apr_bytes_equal(w->entry[end].body, x->body);)
             end++;
         if (w->nrole == MOST_ROLES)
             return apr_fail(w->e, APR_ELIMIT, APR_NOWHERE, "what was found would take more than %d roles", MOST_ROLES);
@@ -493,7 +498,8 @@ static void put_draft(FILE *to, const struct draft *w, const char *path)
     const struct discovery *const d = w->d;
     const struct apr_value *const arch =
         d->gguf < 0 ? NULL : apr_meta_find(d->gguf == 0 ? &d->models->a->meta : &d->models->b->meta, "general.architecture");
-    fputs("# Found by value by apr-diff --discover. Sizes are those of the two models that it was found in.\nschema: apr-family/1\nfamily: ", to);
+    fputs("# Found by value by apr-diff --discover. Sizes are those of the two models that it was found in.\n", to);
+    fputs("schema: apr-family/1\nfamily: ", to);
     put_family(to, path);
     if (arch != NULL && arch->type == APR_META_STRING && is_plain_name(arch->text))
         fprintf(to, "\ndetect: {gguf: [\"%.*s\"]}", APR_PRINTED(arch->text));

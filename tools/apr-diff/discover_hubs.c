@@ -90,7 +90,8 @@ static enum apr_code join_spokes(struct search *w, struct hub *h, struct apr_err
 }
 
 /* Takes of the hub's edges those seen in one way: the hub turned, the others turned. */
-static enum apr_code gather(struct search *w, struct hub *h, const struct edge *edge, size_t n, bool of_b, bool turned, bool others, struct apr_error *e)
+static enum apr_code gather(struct search *w, struct hub *h, const struct edge *edge, size_t n, bool of_b, bool turned, bool others,
+                            struct apr_error *e)
 {
     bool *claimed = NULL;
     enum apr_code code = APR_OK;
@@ -157,9 +158,10 @@ static bool shape_parts(struct finding *f, const struct hub *h, uint64_t slabs)
 
 /* ---- splits --------------------------------------------------------------------------------------------------------- */
 
-/* The parts as they would be if each kept the order of the hub: then they differ from it by groups at most, and each by a rule of its own. */
-static enum apr_code find_inner(struct search *w, const struct hub *h, struct apr_transform *outer, unsigned *nouter, struct apr_transform *inner,
-                                unsigned *ninner, bool *found, struct apr_error *e)
+/* The parts as they would be if each kept the order of the hub: then they differ from it by groups at most, and each by a rule of its
+ * own. */
+static enum apr_code find_inner(struct search *w, const struct hub *h, struct apr_transform *outer, unsigned *nouter,
+                                struct apr_transform *inner, unsigned *ninner, bool *found, struct apr_error *e)
 {
     const uint32_t *const all = string_of(w, h->v);
     const size_t n = (size_t)h->v->rows;
@@ -335,7 +337,8 @@ static enum apr_code join_whole(struct search *w, struct hub *h, bool *done, str
     struct view joined = *part;
     joined.slabs = slabs;
     APR_TRY(begin(w, h, false, &f, e));
-    *done = add_parts(f, h, part->turned ? APR_OP_CONCAT_COLS : APR_OP_CONCAT_ROWS, slabs) && add_rule_between(f, &joined, all, &rule, nrule);
+    *done = add_parts(f, h, part->turned ? APR_OP_CONCAT_COLS : APR_OP_CONCAT_ROWS, slabs) &&
+            add_rule_between(f, &joined, all, &rule, nrule);
     joined = *all;
     joined.slabs = slabs;
     shape_of_view(&joined, h->rows, dim, &ndim);
@@ -383,7 +386,8 @@ static enum apr_code try_hub(struct search *w, struct hub *h, bool from, bool *d
 }
 
 /* The edges of one hub, of which two ways are needed at once. */
-static enum apr_code pair_latent(struct search *w, const struct edge *edge, size_t n, bool of_b, bool *done, struct spoke *room, struct apr_error *e)
+static enum apr_code pair_latent(struct search *w, const struct edge *edge, size_t n, bool of_b, bool *done, struct spoke *room,
+                                 struct apr_error *e)
 {
     struct hub k = { .spoke = room }, v = { .spoke = room + MOST_SPOKES };
     enum apr_code code = gather(w, &k, edge, n, of_b, false, true, e);

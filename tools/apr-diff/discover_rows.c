@@ -31,7 +31,8 @@ static void free_search(struct search *w)
 static struct view view_of(struct item *item, bool turned)
 {
     const uint64_t *dim = item->dim + item->ndim - 2;
-    return (struct view){ .item = item, .turned = turned, .slabs = item->t->count / (dim[0] * dim[1]), .rows = dim[turned], .width = dim[!turned] };
+    return (struct view){ .item = item, .turned = turned, .slabs = item->t->count / (dim[0] * dim[1]), .rows = dim[turned],
+                          .width = dim[!turned] };
 }
 
 /* Those of one side, as they lie before turned ones, as many as there is room for. */
@@ -161,7 +162,8 @@ static int by_likelihood(const void *p, const void *q, void *search)
     const int turned_x = v[x->a].turned + v[x->b].turned, turned_y = v[y->a].turned + v[y->b].turned;
     if (turned_x != turned_y)
         return turned_x - turned_y;
-    const unsigned fit_x = names_fit(v[x->a].item->t->name, v[x->b].item->t->name), fit_y = names_fit(v[y->a].item->t->name, v[y->b].item->t->name);
+    const unsigned fit_x = names_fit(v[x->a].item->t->name, v[x->b].item->t->name);
+    const unsigned fit_y = names_fit(v[y->a].item->t->name, v[y->b].item->t->name);
     if (fit_x != fit_y)
         return fit_x > fit_y ? -1 : 1;
     return x->b != y->b ? (x->b > y->b) - (x->b < y->b) : (x->a > y->a) - (x->a < y->a);

@@ -82,13 +82,15 @@ static size_t source(const struct apr_transform *t, size_t n, size_t j)
         return (3 * head + part) * d + j % d;
     }
     case APR_OP_QKV_FALCON: {
-        const size_t q = (size_t)(t->n[0] / t->n[1]), groups = (size_t)t->n[1], d = n / ((q + 2) * groups), nq = q * d * groups, nk = d * groups;
+        const size_t q = (size_t)(t->n[0] / t->n[1]), groups = (size_t)t->n[1], d = n / ((q + 2) * groups);
+        const size_t nq = q * d * groups, nk = d * groups;
         if (j < nq)
             return j / (q * d) * (q + 2) * d + j % (q * d);
         return (j - nq) % nk / d * (q + 2) * d + (q + (j - nq) / nk) * d + j % d;
     }
     case APR_OP_REGROUP: {
-        const size_t groups = (size_t)t->n[0], size = (size_t)t->n[1], from = (size_t)t->n[2], m = (n - from) / (groups * size), k = j - from;
+        const size_t groups = (size_t)t->n[0], size = (size_t)t->n[1], from = (size_t)t->n[2];
+        const size_t m = (n - from) / (groups * size), k = j - from;
         return j < from ? j : from + (k / size % groups * m + k / (size * groups)) * size + k % size;
     }
     case APR_OP_UNGROUP:
@@ -181,7 +183,8 @@ static bool is_falcon(const struct apr_transform *groups, struct apr_transform *
 }
 
 /* Blocks of one size in any order, as long a size as will do. */
-static enum apr_code make_order(struct discovery *d, const uint32_t *place, size_t n, struct apr_transform *t, bool *found, struct apr_error *e)
+static enum apr_code make_order(struct discovery *d, const uint32_t *place, size_t n, struct apr_transform *t, bool *found,
+                                struct apr_error *e)
 {
     size_t size = n;
     for (size_t j = 0, run = 1; j < n; j++, run++)
@@ -231,8 +234,8 @@ static bool fill_places(uint32_t *place, size_t n, bool *taken)
 }
 
 /* A rule of rows that places tell, or any order; cols: the same of columns, for which there are fewer rules. */
-static enum apr_code rule_of(struct discovery *d, const struct strings *x, bool cols, uint32_t *place, struct apr_transform *step, bool *found,
-                             struct apr_error *e)
+static enum apr_code rule_of(struct discovery *d, const struct strings *x, bool cols, uint32_t *place, struct apr_transform *step,
+                             bool *found, struct apr_error *e)
 {
     struct apr_transform groups;
     if (fits_groups(x, place, step)) {

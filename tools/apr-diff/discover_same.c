@@ -220,7 +220,8 @@ static enum apr_code count_tensors(const struct discovery *d, struct apr_table *
 }
 
 /* Sketches the slabs of what may be a stack: on the other side is a tensor as large as one. */
-static enum apr_code sketch_slabs(const struct discovery *d, const struct apr_table *sizes, struct stretch **s, size_t *n, struct apr_error *e)
+static enum apr_code sketch_slabs(const struct discovery *d, const struct apr_table *sizes, struct stretch **s, size_t *n,
+                                  struct apr_error *e)
 {
     uint64_t most = 0;
     *n = 0;
@@ -292,7 +293,8 @@ static enum apr_code pair_exp(struct discovery *d, struct apr_error *e)
     size_t n = 0;
     enum apr_code code = s == NULL || r.run == NULL ? apr_no_memory(e) : APR_OK;
     for (size_t i = 0; code == APR_OK && i < d->nitem; i++)
-        if (!d->item[i].used && d->item[i].whole.max < 0 && d->item[i].t->count <= MOST_EXP && (d->gguf < 0 || d->item[i].of_b == (d->gguf == 1)))
+        if (!d->item[i].used && d->item[i].whole.max < 0 && d->item[i].t->count <= MOST_EXP &&
+            (d->gguf < 0 || d->item[i].of_b == (d->gguf == 1)))
             s[n++] = (struct stretch){ .item = &d->item[i], .count = d->item[i].t->count, .negated = true };
     if (code == APR_OK)
         code = sketch_stretches(d, s, n, e);

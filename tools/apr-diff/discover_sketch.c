@@ -128,8 +128,8 @@ static void join(struct signature *to, const struct signature *s, double sign)
 }
 
 /* Elements [from, end) of an input, of which `origin` is the first of what is sketched, into s, which begins with zeros. */
-static void read_values(const struct discovery *d, const struct apr_input *in, struct apr_window *w, uint64_t origin, uint64_t from, uint64_t end,
-                        bool negated, float *room, struct signature *s)
+static void read_values(const struct discovery *d, const struct apr_input *in, struct apr_window *w, uint64_t origin, uint64_t from,
+                        uint64_t end, bool negated, float *room, struct signature *s)
 {
     *s = nothing;
     for (uint64_t i = from; i < end;) {
@@ -205,7 +205,8 @@ static enum apr_code make_stretch(void *ctx, const struct apr_pieces *p, void *s
     struct room *const own = scratch;
     struct apr_window *const w = &own->w[s->item->of_b];
     (void)e;
-    read_values(c->d, &in, w, s->first, s->first + p->first * SIGNS, s->first + apr_min((p->first + p->n) * SIGNS, s->count), s->negated, own->value,
+    read_values(c->d, &in, w, s->first, s->first + p->first * SIGNS, s->first + apr_min((p->first + p->n) * SIGNS, s->count), s->negated,
+                own->value,
                 result);
     apr_window_rest(w);
     return APR_OK;
@@ -223,8 +224,8 @@ enum apr_code sketch_stretches(const struct discovery *d, struct stretch *s, siz
 {
     struct sketching c = { .d = d, .stretch = s };
     const struct apr_job job = { .what = "looking for pairs", .ctx = &c, .ninput = n, .result = sizeof(struct signature),
-                                 .shared = sizeof(struct signature), .scratch = sizeof(struct room), .cut = cut_stretch, .make = make_stretch,
-                                 .take = take_stretch, .enter = enter, .leave = leave };
+                                 .shared = sizeof(struct signature), .scratch = sizeof(struct room), .cut = cut_stretch,
+                                 .make = make_stretch, .take = take_stretch, .enter = enter, .leave = leave };
     for (size_t i = 0; i < n; i++)
         s[i].signature = nothing;
     APR_TRY(apr_pass(&d->o->cli.run, &job, e));
@@ -257,7 +258,8 @@ static void keep_row(const struct sketching *c, uint64_t at, const struct signat
 }
 
 /* Rows [row, row + h) of a matrix, tile by tile. */
-static void sketch_band(const struct sketching *c, const struct apr_input *in, struct apr_window *w, struct room *own, uint64_t row, size_t h)
+static void sketch_band(const struct sketching *c, const struct apr_input *in, struct apr_window *w, struct room *own, uint64_t row,
+                        size_t h)
 {
     for (size_t r = 0; r < h; r++)
         own->row[r] = nothing;
@@ -321,10 +323,12 @@ static enum apr_code take_view(void *ctx, const struct apr_pieces *p, const void
     return APR_OK;
 }
 
-enum apr_code sketch_rows(const struct discovery *d, const struct view *v, size_t n, float (*lane)[SKETCH], float *norm, struct apr_error *e)
+enum apr_code sketch_rows(const struct discovery *d, const struct view *v, size_t n, float (*lane)[SKETCH], float *norm,
+                          struct apr_error *e)
 {
     struct sketching c = { .d = d, .view = v, .lane = lane, .norm = norm };
-    const struct apr_job job = { .what = "looking at rows", .ctx = &c, .ninput = n, .result = 1, .shared = 1, .scratch = sizeof(struct room),
+    const struct apr_job job = { .what = "looking at rows", .ctx = &c, .ninput = n, .result = 1, .shared = 1,
+                                 .scratch = sizeof(struct room),
                                  .cut = cut_view, .make = make_view, .take = take_view, .enter = enter, .leave = leave };
     APR_TRY(apr_pass(&d->o->cli.run, &job, e));
     return models_unchanged(d->models, e);

@@ -111,7 +111,8 @@ static bool rank(const struct vector *a, const struct vector *b, struct ranked *
     return true;
 }
 
-static enum apr_code pair_ranked(struct vectors *w, const struct vector *a, const struct vector *b, uint32_t *s, uint32_t *t, struct apr_error *e)
+static enum apr_code pair_ranked(struct vectors *w, const struct vector *a, const struct vector *b, uint32_t *s, uint32_t *t,
+                                 struct apr_error *e)
 {
     const bool flipped = from_is_b(w->d, false);
     const struct vector *const from = flipped ? b : a, *const to = flipped ? a : b;
@@ -138,7 +139,8 @@ static enum apr_code pair_orders(struct vectors *w, struct apr_error *e)
     enum apr_code code = x == NULL || y == NULL || s == NULL || t == NULL ? apr_no_memory(e) : APR_OK;
     for (size_t i = 0; code == APR_OK && i < w->n; i++)
         for (size_t k = i + 1; code == APR_OK && k < w->n && k - i <= MOST_TRIED; k++) {
-            const struct vector *const p = &w->v[i], *const q = &w->v[k], *const a = p->item->of_b ? q : p, *const b = p->item->of_b ? p : q;
+            const struct vector *const p = &w->v[i], *const q = &w->v[k];
+            const struct vector *const a = p->item->of_b ? q : p, *const b = p->item->of_b ? p : q;
             if (p->n != q->n || q->size - p->size > 0.01 * q->size)
                 break;
             if (p->item->used || q->item->used || p->item->of_b == q->item->of_b || fabs(p->mean - q->mean) > 0.01 * q->size)
@@ -164,7 +166,8 @@ static bool lies_at(const struct vector *whole, size_t at, const struct vector *
     return i == part->n;
 }
 
-static enum apr_code add_parts(struct vectors *w, const struct vector *whole, const struct vector *const *part, size_t n, struct apr_error *e)
+static enum apr_code add_parts(struct vectors *w, const struct vector *whole, const struct vector *const *part, size_t n,
+                               struct apr_error *e)
 {
     const bool from = w->d->gguf >= 0 && (w->d->gguf == 1) != whole->item->of_b;
     struct apr_transform step = { .op = from ? APR_OP_SPLIT_ROWS : APR_OP_CONCAT_ROWS, .nn = (unsigned)n };
