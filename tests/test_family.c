@@ -385,6 +385,7 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "{computed: main_dtype}", "{expr: 1, count: 2}", "line 26: family toy", "\"count\"" },
         { "{computed: main_dtype}", "{count: 2}", "line 26: family toy", "each" },
         { "forward:\n", "forward: [a]\ntitle:\n", "line 31: family toy", "a map should stand" },
+        { "{gguf: \"{a}.n\", type: u32, expr: N,", "{gguf: \"{a}.n\", type: arr_f32, role: q,", "line 23: family toy", "without a gguf name" },
         { "  hidden: H", "  hiden: H", "line 33: family toy", "\"hiden\"" },
         { "  hidden: H\n", "", "line 3", "\"hidden\"" },
         { "  hidden: H", "  hidden: [H]", "line 33: family toy", "a word should stand" },

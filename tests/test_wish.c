@@ -523,6 +523,42 @@ static void without_a_family_all_is_as_it_is(void **state)
     model_end(&m);
 }
 
+/* The activation of Apertus: numbers that a GGUF has in keys. */
+static void values_in_keys_are_left_out_and_become_tensors_again(void **state)
+{
+    (void)state;
+    static const char *const act[] = { "alpha_n", "alpha_p", "beta", "eps" };
+    static const float half = 0.5f;
+    static const struct row rows[] = {
+        { "token_embd.weight", 10, 8 }, { "output_norm.weight", 8 }, { "output.weight", 10, 8 }, { "blk.0.attn_norm.weight", 8 },
+        { "blk.0.attn_q.weight", 8, 8 }, { "blk.0.attn_k.weight", 4, 8 }, { "blk.0.attn_v.weight", 4, 8 },
+        { "blk.0.attn_output.weight", 8, 8 }, { "blk.0.attn_q_norm.weight", 4 }, { "blk.0.attn_k_norm.weight", 4 },
+        { "blk.0.ffn_norm.weight", 8 }, { "blk.0.ffn_up.weight", 12, 8 }, { "blk.0.ffn_down.weight", 8, 12 }, { NULL },
+    };
+    struct model m;
+    char key[4][32];
+    model_begin(&m, "gguf");
+    model_string(&m, "general.architecture", "apertus");
+    model_number(&m, "apertus.block_count", 1);
+    put_rows(&m, rows);
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(key[i], sizeof key[i], "xielu.%s", act[i]);
+        *model_key(&m, key[i]) = (struct apr_value){ .type = APR_META_ARRAY, .element = APR_META_F32, .encoding = APR_GGUF_LE, .n = 1,
+                                                     .text = { (const unsigned char *)&half, sizeof half } };
+    }
+    struct asked x = wish_for(&m, "apertus", APR_HF, NULL);
+    assert_int_equal(x.w.n, 13 + 4);
+    assert_true(apr_bytes_is(x.w.wish[1].name, "model.layers.0.mlp.act_fn.alpha_p") && x.w.wish[1].ndim == 1);
+    assert_true(apr_bytes_is(x.w.wish[3].name, "model.layers.0.mlp.act_fn.eps") && x.w.wish[3].ndim == 0 && x.w.wish[3].values[0] == half);
+    end(&x);
+    model_end(&m);
+    model_begin(&m, "safetensors");
+    model_config(&m, CONFIG(""));
+    model_tensor(&m, "model.layers.0.mlp.act_fn.alpha_p", 1, 0, 0);
+    REFUSED("nothing but a number", &m, "apertus", APR_GGUF, "is not there", "", "");
+    model_end(&m);
+}
+
 /* An APR's index is by name; what lies first is written first. */
 static void tensors_of_an_apr_are_taken_as_they_lie(void **state)
 {
@@ -547,6 +583,7 @@ int main(void)
         cmocka_unit_test(experts_become_one_stack),
         cmocka_unit_test(matrices_that_lie_the_other_way_are_turned_and_masks_stay_behind),
         cmocka_unit_test(a_checkpoint_s_names_begin_as_its_class_writes_them),
+        cmocka_unit_test(values_in_keys_are_left_out_and_become_tensors_again),
         cmocka_unit_test(parts_of_the_reference_program_are_put_together),
         cmocka_unit_test(parts_of_a_split_go_their_own_way_and_names_are_put_together),
         cmocka_unit_test(what_was_put_together_comes_apart),

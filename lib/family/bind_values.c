@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "family/missing.h"
 #include "model/format.h"
 #include "model/hf_config.h"
 #include "model/meta.h"
+#include "values/chunk.h"
 
 #define MOST_ELEMENTS 65536 /* of a list of which the largest is wanted */
 #define MOST_SEARCHED 1000 /* names, for the path of config.json that a formula rests on */
@@ -476,6 +478,10 @@ struct apr_statement apr_binding_states(const struct apr_binding *b, const struc
     } else if (s.wanted && k->value.origin == APR_OF_EACH && b->config != NULL && apr_binding_length(b, &k->value, &s.n)) {
         s.key = path_of(b, k);
         s.each = &k->value;
+    } else if (s.wanted && k->value.origin == APR_OF_ROLE && apr_binding_element(b, &k->value, 0).known &&
+               apr_binding_length(b, &k->value, &s.n)) {
+        s.key = k->value.word.word[0];
+        s.each = &k->value;
     }
     if (s.wanted && s.key.n == 0 && !s.value.known && k->otherwise != NULL)
         s.value = apr_expr_value(k->otherwise, &scope);
@@ -513,9 +519,24 @@ static struct apr_bytes list_of(const struct apr_binding *b, const struct apr_fo
     return (struct apr_bytes){ 0 };
 }
 
+/* The value of a role in a layer. */
+static struct apr_result role_value(const struct apr_binding *b, const struct apr_role *role, uint64_t layer)
+{
+    const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
+    const struct apr_tensor *t;
+    struct apr_result r = { 0 };
+    if (layer > UINT32_MAX || apr_binding_parts(b, role, (uint32_t)layer, &t, 1) != 1 || t->count != 1 || !apr_decodable(k, t))
+        return r;
+    apr_read_doubles(k, t, 0, 1, &r.number);
+    r.known = true;
+    return r;
+}
+
 bool apr_binding_length(const struct apr_binding *b, const struct apr_formula *f, uint64_t *n)
 {
     const struct apr_scope scope = apr_bound_scope(b);
+    if (f->origin == APR_OF_ROLE)
+        return (*n = apr_binding_layers(b, NULL)) > 0;
     if (f->origin != APR_OF_EACH)
         return list_of(b, f, n).n > 0;
     return apr_expr_size(f->count, &scope, n);
@@ -527,6 +548,8 @@ struct apr_result apr_binding_element(const struct apr_binding *b, const struct 
     uint64_t n;
     if (f->origin == APR_OF_EACH)
         return apr_expr_in_layer(f->expr, &scope, i);
+    if (f->origin == APR_OF_ROLE)
+        return role_value(b, apr_family_role(b->family, f->word.word[0]), i);
     const struct apr_bytes list = list_of(b, f, &n);
     return i < n ? list_element(b, list, i) : (struct apr_result){ 0 };
 }

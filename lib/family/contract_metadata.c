@@ -101,19 +101,35 @@ static enum apr_code read_each(const struct apr_contract *c, const struct apr_ya
     return apr_contract_expression(c, &(struct apr_yaml){ .line = at->line, .text = apr_text("N") }, &out->count);
 }
 
+/* One of which a GGUF has no tensor. */
+static enum apr_code read_role(const struct apr_contract *c, const struct apr_yaml *at, struct apr_formula *out)
+{
+    struct apr_role *r = NULL;
+    out->origin = APR_OF_ROLE;
+    for (size_t i = 0; i < c->f->nrole; i++)
+        if (apr_bytes_equal(c->f->role[i].name, at->text))
+            r = &c->f->role[i];
+    if (r == NULL || !r->layered || r->known[APR_GGUF].n > 0 || r->ntransform > 0)
+        return apr_contract_fault(c, at, "no role of layers without a gguf name:", at->text);
+    r->in_key = true;
+    return apr_contract_several(c, at, 1, &out->word);
+}
+
 static enum apr_code read_formula(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_kv *k, struct apr_formula *out)
 {
     const struct apr_yaml *x = apr_yaml_get(at, "expr"), *from = apr_yaml_get(at, "from"), *constant = apr_yaml_get(at, "const"),
-                           *computed = apr_yaml_get(at, "computed"), *each = apr_yaml_get(at, "each");
-    if (!x + !from + !constant + !computed + !each != 4)
-        return apr_contract_fault(c, at, "one of expr, each, from, const and computed gives the value of", apr_yaml_get(at, "gguf")->text);
-    if ((each == NULL && apr_yaml_get(at, "count") != NULL) || (each != NULL && k->type != APR_META_ARRAY) ||
+                           *computed = apr_yaml_get(at, "computed"), *each = apr_yaml_get(at, "each"), *role = apr_yaml_get(at, "role");
+    if (!x + !from + !constant + !computed + !each + !role != 5)
+        return apr_contract_fault(c, at, "one of expr, each, role, from, const and computed gives the value of", apr_yaml_get(at, "gguf")->text);
+    if ((each == NULL && apr_yaml_get(at, "count") != NULL) || ((each != NULL || role != NULL) && k->type != APR_META_ARRAY) ||
         (x != NULL && k->type == APR_META_ARRAY))
-        return apr_contract_fault(c, at, "each and count go with a type arr_..., expr does not; look at", apr_yaml_get(at, "gguf")->text);
+        return apr_contract_fault(c, at, "each, role and count go with a type arr_..., expr does not; look at", apr_yaml_get(at, "gguf")->text);
     if (computed != NULL)
         return read_computed(c, computed, out);
     if (each != NULL)
         return read_each(c, at, out);
+    if (role != NULL)
+        return read_role(c, role, out);
     out->origin = x != NULL ? APR_OF_EXPR : from != NULL ? APR_OF_CONFIG : APR_OF_CONSTANT;
     APR_TRY(apr_contract_expression(c, x, &out->expr));
     APR_TRY(apr_contract_several(c, from, MOST_PATHS, &out->word));
@@ -125,7 +141,7 @@ static enum apr_code read_kv(const struct apr_contract *c, const struct apr_yaml
     const struct apr_yaml *type = apr_yaml_get(at, "type"), *key = apr_yaml_get(at, "gguf"), *fills = apr_yaml_get(at, "fills");
     struct apr_kv *k = out;
     struct apr_bytes dim;
-    APR_TRY(apr_contract_keys(c, at, "gguf type expr each count from const computed default when hf apr fills"));
+    APR_TRY(apr_contract_keys(c, at, "gguf type expr each count role from const computed default when hf apr fills"));
     if (type == NULL || key == NULL)
         return apr_contract_fault(c, at, "a key needs gguf and type; look at", at->child == NULL ? at->text : at->child->text);
     k->line = at->line;

@@ -57,6 +57,7 @@ struct apr_role {
     struct apr_expr          *optional, *when, *where, *layers[3]; /* where: in which of its layers; layers: from, to, step */
     struct apr_bytes          fallback, unless_equal; /* the role that a converter copies when this one is absent; of which this one is no copy */
     bool                      f32;
+    bool                      in_key;                /* a GGUF has its values, one of each layer, in a key (APR_OF_ROLE) */
     enum apr_generator        generated;
     struct apr_words          list;
 };
@@ -103,12 +104,12 @@ enum apr_computed {
 };
 
 /* Where a value comes from. */
-enum apr_origin { APR_OF_EXPR, APR_OF_CONFIG, APR_OF_CONSTANT, APR_OF_LIST, APR_OF_CODE, APR_OF_EACH, APR_OF_TOKEN };
+enum apr_origin { APR_OF_EXPR, APR_OF_CONFIG, APR_OF_CONSTANT, APR_OF_LIST, APR_OF_CODE, APR_OF_EACH, APR_OF_TOKEN, APR_OF_ROLE };
 struct apr_formula {
     enum apr_origin   origin;
     struct apr_expr  *expr;     /* EACH: of an element, whose number from 0 is `layer` */
     struct apr_expr  *count;    /* EACH: how many */
-    struct apr_words  word;     /* CONFIG: paths, the first that is there; LIST: its elements; TOKEN: its text, for its id */
+    struct apr_words  word;     /* CONFIG: paths, the first that is there; LIST: its elements; TOKEN: its text, for its id; ROLE */
     struct apr_value  constant; /* a number, a boolean, a string */
     enum apr_computed code;
 };

@@ -70,6 +70,8 @@ static bool look_in_layer(const struct search *w, const struct apr_role *r, uint
 {
     struct apr_meaning s = { .role = r, .layer = layer, .dialect = apr_binding_dialect(w->b, r, layer) };
     const bool absent = s.dialect == APR_NDIALECTS;
+    if (absent && r->in_key && w->dialect == APR_GGUF)
+        return true;
     if (absent)
         s.dialect = r->known[w->dialect].n > 0 ? w->dialect : APR_HF;
     if (r->known[s.dialect].n == 0)

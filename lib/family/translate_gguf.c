@@ -168,7 +168,7 @@ static enum apr_code put_list(struct apr_draft *d, const struct apr_binding *b, 
     APR_TRY(apr_list_value(&d->arena, b, &k->value, k->element, key, &v, e));
     if (v.type == APR_META_ARRAY)
         return apr_draft_put(d, apr_text(key), &v, e);
-    return k->value.origin == APR_OF_EACH ? missing(b, k, key, e) : APR_OK;
+    return k->value.origin == APR_OF_EACH || k->value.origin == APR_OF_ROLE ? missing(b, k, key, e) : APR_OK;
 }
 
 static enum apr_code put_entry(struct apr_draft *d, const struct apr_translation *t, const struct apr_binding *b, const struct apr_kv *k,

@@ -253,6 +253,7 @@ static enum apr_code make_setting(struct work *w, const struct apr_setting *s)
     case APR_OF_CODE:     return put_computed(w, path, s->value.code);
     case APR_OF_CONSTANT: return put_value(w, path, &s->value.constant);
     case APR_OF_TOKEN:
+    case APR_OF_ROLE:
     case APR_OF_CONFIG:   return APR_OK;
     case APR_OF_EXPR:
         if (apr_expr_is_name(s->value.expr, &name))

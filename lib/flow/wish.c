@@ -301,6 +301,8 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
         return unknown_tensor(g, t);
     if (s.role->generated)
         return as_it_is(g, t);
+    if (s.role->in_key && g->to == APR_GGUF)
+        return apr_wishes_leave_out(g->w, t->name, "kept as a key", g->e);
     if (s.role->known[g->to].n == 0 || is_beyond(g, &s))
         return unknown_tensor(g, t);
     if (g->to == APR_GGUF && s.dialect != APR_GGUF && apr_binding_is_copy(g->b, &s, t))
@@ -389,6 +391,38 @@ static enum apr_code generate(struct wishing *g, const struct apr_role *role)
     return add(g, &x, &(struct apr_input){ 0 });
 }
 
+/* A tensor of each layer, of what a GGUF has as a list in a key. */
+static enum apr_code unfold(struct wishing *g, const struct apr_kv *k)
+{
+    const struct apr_role *const role = apr_family_role(apr_binding_family(g->b), k->value.word.word[0]);
+    const uint64_t layers = apr_min(apr_binding_layers(g->b, NULL), MOST_LAYERS);
+    for (uint64_t i = 0; i < layers && apr_binding_dialect(g->b, role, (uint32_t)i) == APR_NDIALECTS; i++) {
+        struct apr_wish x = { .role = role };
+        char path[256];
+        double v;
+        float *const value = apr_arena_alloc(&g->w->arena, sizeof *value);
+        snprintf(path, sizeof path, "%.*s.%llu", APR_PRINTED(k->key), (unsigned long long)i);
+        if (value == NULL || !apr_binding_shape(g->b, role, x.dim, &x.ndim))
+            return apr_no_memory(g->e);
+        if (!number(g, path + k->own, &v))
+            return apr_fail(g->e, APR_EARG, APR_NOWHERE, "%s is in no metadata, and family %.*s has a tensor of it", path, APR_PRINTED(family_name(g)));
+        *value = (float)v;
+        x.values = value;
+        APR_TRY(spell(g, role, 0, (uint32_t)i, 0, &x.name));
+        APR_TRY(add(g, &x, &(struct apr_input){ 0 }));
+    }
+    return APR_OK;
+}
+
+static enum apr_code unfold_all(struct wishing *g)
+{
+    const struct apr_family *const f = apr_binding_family(g->b);
+    for (size_t i = 0; i < f->nkv && g->to == APR_HF && g->m->format->own_names; i++)
+        if (f->kv[i].value.origin == APR_OF_ROLE)
+            APR_TRY(unfold(g, &f->kv[i]));
+    return APR_OK;
+}
+
 /* A GGUF that has them keeps its own. */
 static enum apr_code generate_all(struct wishing *g)
 {
@@ -473,6 +507,8 @@ static enum apr_code wish_all(struct wishing *g)
     APR_TRY(put_in_order(g));
     if (g->b != NULL)
         APR_TRY(generate_all(g));
+    if (g->b != NULL)
+        APR_TRY(unfold_all(g));
     for (size_t i = 0; i < g->m->ntensor; i++)
         APR_TRY(take_tensor(g, &g->m->tensor[g->order[i]]));
     if (g->b == NULL)

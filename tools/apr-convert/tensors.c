@@ -259,20 +259,27 @@ static const struct apr_dtype *main_dtype(const struct apr_planned *t, size_t n)
     return &apr_dtypes[most];
 }
 
-/* Is every value exact in d, a 16-bit type? Stops at the first that is not. */
-static bool is_exact(const struct conversion *c, const struct apr_input *in, const struct apr_dtype *d)
+/* Are n values, at most APR_STRETCH, exact in d, a 16-bit type? */
+static bool are_exact(const struct conversion *c, const float *value, size_t n, const struct apr_dtype *d)
 {
     const struct apr_kernels *const k = c->o->cli.run.kernels;
-    struct apr_window w = apr_window_of(&c->o->cli.run);
-    float value[APR_STRETCH], back[APR_STRETCH];
+    float back[APR_STRETCH];
     unsigned char code[2 * APR_STRETCH];
+    k->encode[apr_dtype_id(d)](value, n, code);
+    k->decode[apr_dtype_id(d)](code, code, n, back);
+    return memcmp(value, back, n * sizeof *value) == 0;
+}
+
+/* Is every value exact in d? Stops at the first that is not. */
+static bool is_exact(const struct conversion *c, const struct apr_input *in, const struct apr_dtype *d)
+{
+    struct apr_window w = apr_window_of(&c->o->cli.run);
+    float value[APR_STRETCH];
     bool exact = in->decodable && !in->wide;
     for (uint64_t first = 0; first < in->count && exact; first += APR_STRETCH) {
         const size_t n = (size_t)apr_min(APR_STRETCH, in->count - first);
         apr_input_floats(in, &w, first, n, value);
-        k->encode[apr_dtype_id(d)](value, n, code);
-        k->decode[apr_dtype_id(d)](code, code, n, back);
-        exact = memcmp(value, back, n * sizeof *value) == 0;
+        exact = are_exact(c, value, n, d);
     }
     apr_window_drop(&w);
     return exact;
@@ -289,6 +296,8 @@ static void narrow(const struct conversion *c, const struct apr_wish *x, struct 
             t[i].how = APR_ENCODE;
             t[i].lossy = false;
         }
+        if (t[i].how == APR_GENERATE && t[i].count <= APR_STRETCH && are_exact(c, t[i].values, (size_t)t[i].count, half))
+            t[i].dtype = half;
     }
 }
 

@@ -59,5 +59,5 @@ const char *excuse_of(const struct apr_model *m, const struct apr_binding *b, co
         return generated;
     if (is_recomputed(m, t->name))
         return recomputed;
-    return gguf && b != NULL && apr_binding_skips(b, t) ? skipped : NULL;
+    return gguf && ((known && meaning.role->in_key) || (b != NULL && apr_binding_skips(b, t))) ? skipped : NULL;
 }
