@@ -120,10 +120,12 @@ static enum apr_code read_formula(const struct apr_contract *c, const struct apr
     const struct apr_yaml *x = apr_yaml_get(at, "expr"), *from = apr_yaml_get(at, "from"), *constant = apr_yaml_get(at, "const"),
                            *computed = apr_yaml_get(at, "computed"), *each = apr_yaml_get(at, "each"), *role = apr_yaml_get(at, "role");
     if (!x + !from + !constant + !computed + !each + !role != 5)
-        return apr_contract_fault(c, at, "one of expr, each, role, from, const and computed gives the value of", apr_yaml_get(at, "gguf")->text);
+        return apr_contract_fault(c, at, "one of expr, each, role, from, const and computed gives the value of",
+                                  apr_yaml_get(at, "gguf")->text);
     if ((each == NULL && apr_yaml_get(at, "count") != NULL) || ((each != NULL || role != NULL) && k->type != APR_META_ARRAY) ||
         (x != NULL && k->type == APR_META_ARRAY))
-        return apr_contract_fault(c, at, "each, role and count go with a type arr_..., expr does not; look at", apr_yaml_get(at, "gguf")->text);
+        return apr_contract_fault(c, at, "each, role and count go with a type arr_..., expr does not; look at",
+                                  apr_yaml_get(at, "gguf")->text);
     if (computed != NULL)
         return read_computed(c, computed, out);
     if (each != NULL)
@@ -178,7 +180,8 @@ static enum apr_code read_set_map(const struct apr_contract *c, const struct apr
     const struct apr_yaml *const computed = apr_yaml_get(at, "computed"), *const x = apr_yaml_get(at, "expr"),
                           *const type = apr_yaml_get(at, "type"), *const token = apr_yaml_get(at, "token");
     unsigned which = 0;
-    APR_TRY(apr_contract_keys(c, at, token != NULL ? "token" : computed != NULL ? "computed" : x != NULL ? "expr type" : "each count type"));
+    APR_TRY(apr_contract_keys(c, at,
+                              token != NULL ? "token" : computed != NULL ? "computed" : x != NULL ? "expr type" : "each count type"));
     APR_TRY(apr_contract_choice(c, type, "unknown type", "int float bool", &which));
     s->type = type == NULL ? APR_META_NULL : types[which];
     if (computed != NULL)
