@@ -529,7 +529,8 @@ static void a_term_is_worked_out_once_however_often_it_is_named(void **state)
         test_text(&text, line);
     }
     model_begin(&m, "safetensors");
-    if (apr_family_parse(&f, "terms.yaml", (struct apr_bytes){ text.at, text.n }, &e) != APR_OK || apr_bind(&b, f, &m.m, NULL, &e) != APR_OK)
+    if (apr_family_parse(&f, "terms.yaml", (struct apr_bytes){ text.at, text.n }, &e) != APR_OK ||
+        apr_bind(&b, f, &m.m, NULL, &e) != APR_OK)
         fail_msg("%s", e.text);
     const struct apr_result r = apr_term(b, APR_NTERMS - 1, 0);
     assert_true(r.known && r.number == (double)(UINT64_C(1) << (APR_NTERMS - 1)));

@@ -108,7 +108,8 @@ static void a_list_has_a_length_and_a_largest_number(void **state)
     (void)state;
     static const struct { const char *text; size_t length; double largest; } rows[] = {
         { "{\"n\": [1, 3, 2]}", 3, 3 }, { "{\"n\": [-1, null, -2.5]}", 3, -1 }, { "{\"n\": [null]}", 1, NAN }, { "{\"n\": []}", 0, NAN },
-        { "{\"n\": [1, \"2\"]}", 2, NAN }, { "{\"n\": [1, [2]]}", 2, NAN }, { "{\"n\": 5}", 0, NAN }, { "{\"n\": {\"0\": 1}}", 0, NAN }, { "{}", 0, NAN },
+        { "{\"n\": [1, \"2\"]}", 2, NAN }, { "{\"n\": [1, [2]]}", 2, NAN }, { "{\"n\": 5}", 0, NAN },
+        { "{\"n\": {\"0\": 1}}", 0, NAN }, { "{}", 0, NAN },
     };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct apr_hf_config *c = parse(rows[i].text);

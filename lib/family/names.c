@@ -407,7 +407,8 @@ static enum apr_code read_names(struct apr_names **out, const struct apr_family 
     s->present = calloc(f->nrole + 1, sizeof *s->present);
     s->skipped = calloc(m->ntensor + 1, sizeof *s->skipped);
     s->buffer = calloc(m->ntensor + 1, sizeof *s->buffer);
-    enum apr_code code = s->first == NULL || s->present == NULL || s->skipped == NULL || s->buffer == NULL ? apr_no_memory(e) : learn_names(s, e);
+    const bool room = s->first != NULL && s->present != NULL && s->skipped != NULL && s->buffer != NULL;
+    enum apr_code code = room ? learn_names(s, e) : apr_no_memory(e);
     if (code == APR_OK && picky)
         code = learn_skips(s, &nothing, e);
     bool fits = true;

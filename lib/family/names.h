@@ -37,7 +37,8 @@ APR_MUST_CHECK enum apr_code apr_names_order(struct apr_names *s, const struct a
 /* The tensor with that meaning, or NULL. */
 const struct apr_tensor *apr_names_find(const struct apr_names *s, const struct apr_meaning *meaning);
 
-/* Does the contract drop t (`skip`, `buffers`)? Never in a GGUF, nor where a dim that a glob asks for is not known. After apr_names_order. */
+/* Does the contract drop t (`skip`, `buffers`)? Never in a GGUF, nor where a dim that a glob asks for is not known. After
+ * apr_names_order. */
 bool apr_names_skips(const struct apr_names *s, const struct apr_tensor *t);
 
 /* Is it one of those that it drops as `buffers`? */

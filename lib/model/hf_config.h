@@ -8,7 +8,8 @@ struct apr_hf_config;
 struct json_t;
 
 /* Parses the text: bare NaN and Infinity are taken as null; the members of text_config (llm_config, lm_config, language_config) count
- * before those of the top, but for tie_word_embeddings, which is the whole model's, and true where either says so; of a key that stands twice the last counts, as in Python. At most 16 MiB. A message has no offset when a NaN or Infinity was met. The caller frees it with
+ * before those of the top, but for tie_word_embeddings, which is the whole model's, and true where either says so; of a key that stands
+ * twice the last counts, as in Python. At most 16 MiB. A message has no offset when a NaN or Infinity was met. The caller frees it with
  * apr_hf_config_free. */
 APR_MUST_CHECK enum apr_code apr_hf_config_new(struct apr_hf_config **c, struct apr_bytes text, struct apr_error *e);
 

@@ -48,10 +48,11 @@ static void bind_model(const struct apr_family *f, bool gguf)
             m.format = apr_formats[i];
     for (size_t i = 0; i < f->nrole && m.ntensor < MOST_TENSORS; i++) {
         const struct apr_words *const known = &f->role[i].known[gguf ? APR_GGUF : APR_HF];
-        const size_t n = known->n == 0 ? 0 : apr_role_spell(known->word[0], i % 3, 1, names[m.ntensor], APR_NAME_ROOM);
+        char *const name = names[m.ntensor];
+        const size_t n = known->n == 0 ? 0 : apr_role_spell(known->word[0], i % 3, 1, name, APR_NAME_ROOM);
         if (n > 0)
-            tensor[m.ntensor++] = (struct apr_tensor){ .name = { (const unsigned char *)names[m.ntensor], n }, .dtype = &apr_dtypes[APR_F32],
-                                                       .ndim = 2, .dim = { 8, 8 }, .count = 64 };
+            tensor[m.ntensor++] = (struct apr_tensor){ .name = { (const unsigned char *)name, n }, .dtype = &apr_dtypes[APR_F32], .ndim = 2,
+                                                       .dim = { 8, 8 }, .count = 64 };
     }
     const enum apr_code code = apr_bind(&b, f, &m, NULL, &e);
     if (code != APR_OK) {
