@@ -4,6 +4,8 @@
 #ifndef APR_DIFF_DISCOVER_H
 #define APR_DIFF_DISCOVER_H
 
+#include <math.h>
+
 #include "base/arena.h"
 #include "diff.h"
 
@@ -87,6 +89,8 @@ struct shape {
     double mean, deviation;
     float  lane[SKETCH];
 };
+/* Its length, were there one element. */
+static inline double norm_of(const struct shape *s) { return sqrt(s->mean * s->mean + s->deviation * s->deviation); }
 bool shape_of(const struct discovery *d, const struct signature *s, uint64_t count, struct shape *out);
 
 /* Rows of an item, or its columns (turned): slabs times rows of width elements, each with its sketch of length about 1 and its norm; those

@@ -23,7 +23,7 @@ enum likeness { ALIKE, SCALED, MOVED, UNLIKE };
 
 static enum likeness compare(const struct run *from, const struct run *to, double near, double *times, double *plus)
 {
-    const double slack = near < 1e-4 ? 1e-4 : 0.5 * near, size = hypot(to->shape.mean, to->shape.deviation);
+    const double slack = near < 1e-4 ? 1e-4 : 0.5 * near, size = norm_of(&to->shape);
     *times = to->shape.deviation / from->shape.deviation;
     *plus = to->shape.mean - from->shape.mean;
     const bool same_scale = fabs(*times - 1) <= slack;

@@ -63,7 +63,7 @@ static enum apr_code load(struct vectors *w, struct apr_error *e)
         if (!shape_of(d, &item->whole, item->t->count, &shape)) /* all one value */
             continue;
         const struct apr_input in = apr_input_of(d->o->cli.run.kernels, item->of_b ? d->models->b : d->models->a, item->t);
-        w->v[w->n++] = (struct vector){ item, at, (size_t)item->t->count, shape.mean, hypot(shape.mean, shape.deviation) };
+        w->v[w->n++] = (struct vector){ item, at, (size_t)item->t->count, shape.mean, norm_of(&shape) };
         apr_input_all_floats(&in, NULL, 0, item->t->count, at);
         for (uint64_t k = 0; k < item->t->count; k++)
             at[k] = isfinite(at[k]) ? at[k] : 0;
