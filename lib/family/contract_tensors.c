@@ -141,16 +141,19 @@ static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_
 
 static enum apr_code read_generated(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r)
 {
-    const struct apr_yaml *op = apr_yaml_get(at, "op"), *key = apr_yaml_get(at, "key");
+    const struct apr_yaml *op = apr_yaml_get(at, "op"), *key = apr_yaml_get(at, "key"), *each = apr_yaml_get(at, "each");
     unsigned which = 0;
-    APR_TRY(apr_contract_keys(c, at, "role gguf shape dtype op key when"));
+    APR_TRY(apr_contract_keys(c, at, "role gguf shape dtype op key each when"));
     APR_TRY(read_role(c, at, r));
     if (op == NULL || r->known[APR_GGUF].n != 1)
         return apr_contract_fault(c, at, "what is generated has an op and one gguf name; look at", r->name);
-    APR_TRY(apr_contract_choice(c, op, "unknown op", "llama3_rope_factors config_list", &which));
-    r->generated = which == 0 ? APR_LLAMA3_ROPE_FACTORS : APR_CONFIG_LIST;
+    APR_TRY(apr_contract_choice(c, op, "unknown op", "llama3_rope_factors config_list each", &which));
+    r->generated = (enum apr_generator)(which + 1);
     if (r->generated == APR_CONFIG_LIST && key == NULL)
         return apr_contract_fault(c, op, "the op lacks", apr_text("key"));
+    if (r->generated == APR_OF_ELEMENTS && each == NULL)
+        return apr_contract_fault(c, op, "the op lacks", apr_text("each"));
+    APR_TRY(apr_contract_layered(c, each, &r->each));
     return apr_contract_several(c, key, MOST_KEYS, &r->list);
 }
 

@@ -38,8 +38,9 @@ struct apr_role_transform {
     const uint32_t  *order;
 };
 
-/* What makes a tensor that only a GGUF has: the factors of rope type llama3; a list in config.json, under one of role->list. */
-enum apr_generator { APR_NOT_GENERATED, APR_LLAMA3_ROPE_FACTORS, APR_CONFIG_LIST };
+/* What makes a tensor that only a GGUF has: the factors of rope type llama3; a list in config.json, under one of role->list; role->each,
+ * of which `layer` is the number of an element. */
+enum apr_generator { APR_NOT_GENERATED, APR_LLAMA3_ROPE_FACTORS, APR_CONFIG_LIST, APR_OF_ELEMENTS };
 
 /* One tensor entry of a contract. optional, when, where: NULL means never, always, in all layers. Roles that exclude each other by `when`
  * or `where` may share names. */
@@ -59,6 +60,7 @@ struct apr_role {
     bool                      f32;
     bool                      in_key;                /* a GGUF has its values, one of each layer, in a key (APR_OF_ROLE) */
     enum apr_generator        generated;
+    struct apr_expr          *each;
     struct apr_words          list;
 };
 
@@ -143,7 +145,7 @@ struct apr_settings {
 
 /* order: the sources to be tried. normalizer: "NFC", or empty. pre: what llama.cpp calls the way in which they cut a text, where it has
  * several names for one way; the first counts that fits. */
-enum apr_tokenizer_source { APR_SPM_MODEL, APR_SPM_JSON, APR_BPE, APR_WORDPIECE, APR_UNIGRAM, APR_NTOKENIZERS };
+enum apr_tokenizer_source { APR_SPM_MODEL, APR_SPM_JSON, APR_BPE, APR_WORDPIECE, APR_UNIGRAM, APR_GEMMA4, APR_NTOKENIZERS };
 struct apr_tokenizer_rules {
     enum apr_tokenizer_source order[APR_NTOKENIZERS];
     unsigned                  norder;

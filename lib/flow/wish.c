@@ -373,6 +373,18 @@ static enum apr_code listed_factors(struct wishing *g, const struct apr_role *ro
     return APR_OK;
 }
 
+static enum apr_code elements(struct wishing *g, const struct apr_role *role, float *out, uint64_t n)
+{
+    const struct apr_formula each = { .origin = APR_OF_EACH, .expr = role->each };
+    for (uint64_t i = 0; i < n; i++) {
+        const struct apr_result r = apr_binding_element(g->b, &each, i);
+        if (!r.known || r.text.at != NULL)
+            return apr_fail(g->e, APR_EARG, APR_NOWHERE, "nothing tells element %llu of the generated %.*s", (unsigned long long)i, APR_PRINTED(role->name));
+        out[i] = (float)r.number;
+    }
+    return APR_OK;
+}
+
 static enum apr_code generate(struct wishing *g, const struct apr_role *role)
 {
     struct apr_wish x = { .role = role };
@@ -385,7 +397,9 @@ static enum apr_code generate(struct wishing *g, const struct apr_role *role)
     float *const values = apr_arena_alloc(&g->w->arena, (size_t)n * sizeof *values + 1);
     if (values == NULL)
         return apr_no_memory(g->e);
-    APR_TRY(role->generated == APR_CONFIG_LIST ? listed_factors(g, role, values, n) : llama3_factors(g, values, n));
+    APR_TRY(role->generated == APR_OF_ELEMENTS   ? elements(g, role, values, n)
+            : role->generated == APR_CONFIG_LIST ? listed_factors(g, role, values, n)
+                                                 : llama3_factors(g, values, n));
     APR_TRY(spell(g, role, 0, 0, 0, &x.name));
     x.values = values;
     return add(g, &x, &(struct apr_input){ 0 });
