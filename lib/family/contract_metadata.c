@@ -278,7 +278,7 @@ static enum apr_code read_tokenizer(const struct apr_contract *c, const struct a
         APR_TRY(apr_contract_list(c, order, APR_LENGTH(t->order)));
     for (const struct apr_yaml *k = order == NULL ? NULL : order->child; k != NULL; k = k->next) {
         unsigned which = 0; /* as enum apr_tokenizer_source */
-        APR_TRY(apr_contract_choice(c, k, "unknown kind of tokenizer", "spm_model spm_json bpe wordpiece unigram", &which));
+        APR_TRY(apr_contract_choice(c, k, "unknown kind of tokenizer", "spm_model spm_json bpe wordpiece unigram gemma4", &which));
         t->order[t->norder++] = (enum apr_tokenizer_source)which;
     }
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "normalizer"), &t->normalizer));

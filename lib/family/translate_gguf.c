@@ -29,7 +29,7 @@ bool apr_value_of_type(const struct apr_result *r, enum apr_meta_type type, stru
     switch (type) {
     case APR_META_STRING: return apr_is_utf8(r->text);
     case APR_META_BOOL:   v->b = n != 0; return true;
-    case APR_META_F32:    v->f = (double)(float)n; return isfinite(v->f);
+    case APR_META_F32:    v->f = (double)(float)n; return isfinite(v->f) || isinf(n);
     case APR_META_U32:
         v->u = n >= 0 && n <= UINT32_MAX ? (uint64_t)n : 0;
         return (double)v->u == n;

@@ -29,6 +29,7 @@ static const struct way {
     { APR_UNIGRAM, "spiece.model", APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE, true },
     { APR_UNIGRAM, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_UNIGRAM, false },
     { APR_UNIGRAM, "spiece.model", APR_FROM_SENTENCEPIECE, APR_VOCABULARY_NONE, false },
+    { APR_GEMMA4, "tokenizer.json", APR_FROM_TOKENIZER_JSON, APR_VOCABULARY_SPM, true },
 };
 
 bool apr_tokenizer_files_any(const struct apr_side *side)

@@ -21,7 +21,7 @@ struct writing {
 
 /* ---- the family's rules ---------------------------------------------------------------------------------------------- */
 
-static const char *const source_words[] = { "spm_model", "spm_json", "bpe", "wordpiece", "unigram" };
+static const char *const source_words[] = { "spm_model", "spm_json", "bpe", "wordpiece", "unigram", "gemma4" };
 
 static bool after(struct apr_bytes path, const char *before, struct apr_bytes *rest)
 {
@@ -203,6 +203,8 @@ static enum apr_code put_pre(const struct writing *w)
     const char *name = "default";
     if (w->t->pre != NULL)
         return apr_draft_text(w->d, key, apr_text(w->t->pre), w->e);
+    if (w->f->as == APR_GEMMA4) /* the model says it */
+        return APR_OK;
     if (w->f->as == APR_WORDPIECE)
         name = w->f->v->size == 21128 ? "bert-bge-large" : "jina-v2-en"; /* the Chinese vocabulary, or any other */
     if (w->f->as == APR_BPE) {
@@ -225,7 +227,7 @@ static enum apr_code put_tokens(const struct writing *w, const struct apr_token_
         apr_array_integer(&types, l->row[i].type);
     }
     code = apr_draft_array(w->d, "tokenizer.ggml.tokens", &texts, w->e);
-    if (code == APR_OK && (w->f->as == APR_SPM_MODEL || w->f->as == APR_SPM_JSON || w->f->as == APR_UNIGRAM))
+    if (code == APR_OK && (w->f->as == APR_SPM_MODEL || w->f->as == APR_SPM_JSON || w->f->as == APR_UNIGRAM || w->f->as == APR_GEMMA4))
         code = apr_draft_array(w->d, "tokenizer.ggml.scores", &scores, w->e);
     if (code == APR_OK)
         code = apr_draft_array(w->d, "tokenizer.ggml.token_type", &types, w->e);
@@ -380,7 +382,7 @@ static enum apr_code put_prefix(const struct writing *w)
 
 static enum apr_code put_all(const struct writing *w, const struct apr_token_list *l)
 {
-    static const char *const models[] = { "llama", "llama", "gpt2", "bert", "t5" };
+    static const char *const models[] = { "llama", "llama", "gpt2", "bert", "t5", "gemma4" };
     if (w->f->as == APR_WORDPIECE)
         APR_TRY(put_first(w, true));
     APR_TRY(put_first(w, false));
@@ -389,7 +391,7 @@ static enum apr_code put_all(const struct writing *w, const struct apr_token_lis
     APR_TRY(put_tokens(w, l));
     if (w->f->as == APR_UNIGRAM)
         APR_TRY(put_unigram(w));
-    if (w->f->as == APR_BPE)
+    if (w->f->as == APR_BPE || w->f->as == APR_GEMMA4)
         APR_TRY(put_merges(w));
     APR_TRY(apr_put_specials(w->d, w->f, w->f->as == APR_BPE ? UINT32_MAX : l->n, w->e));
     APR_TRY(put_overrides(w));

@@ -203,6 +203,34 @@ static enum apr_code fill_spm_json(struct apr_token_list *l, struct apr_vocabula
     return score_pieces(l, v, e);
 }
 
+/* Words of a turn that Gemma 4 shows, whatever its files say. */
+static bool is_shown(struct apr_bytes text)
+{
+    static const char *const shown[] = { "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>",
+                                         "<|\"|>" };
+    for (size_t i = 0; i < APR_LENGTH(shown); i++)
+        if (apr_bytes_is(text, shown[i]))
+            return true;
+    return false;
+}
+
+/* No piece has a score: merges say how a text is cut. Of added tokens only those behind the model's own are the user's. */
+static void fill_gemma4(struct apr_token_list *l, const struct apr_vocabulary *v)
+{
+    uint32_t last = 0;
+    for (size_t i = 0; i < v->ntoken; i++)
+        last = v->token[i].flags & APR_TOKEN_ADDED ? last : v->token[i].id;
+    for (size_t i = 0; i < v->ntoken && v->token[i].id < l->n; i++) {
+        const struct apr_token *const t = &v->token[i];
+        const bool special = (t->flags & APR_TOKEN_SPECIAL) && !is_shown(t->text),
+                   users = is_shown(t->text) || (t->flags & APR_TOKEN_ADDED && t->id > last);
+        put(l, t->id, t->text, ADDED_SCORE, t->type == APR_TOKEN_BYTE ? APR_TOKEN_BYTE
+                                            : special                 ? APR_TOKEN_CONTROL
+                                            : users                   ? APR_TOKEN_USER
+                                                                      : APR_TOKEN_NORMAL);
+    }
+}
+
 /* A SentencePiece model beside XLM-RoBERTa: HuggingFace puts four tokens before its pieces, which lack the first three and the last. */
 static enum apr_code realign(struct apr_token_list *l, struct apr_error *e)
 {
@@ -268,7 +296,7 @@ enum apr_code apr_tokens_of_files(struct apr_token_list *l, const struct apr_tok
     if (n == 0)
         n = f->v->size > rows ? f->v->size : rows;
     APR_TRY(fits(f, n, rows, e));
-    if (f->as == APR_UNIGRAM && n < f->v->size)
+    if ((f->as == APR_UNIGRAM && n < f->v->size) || f->as == APR_GEMMA4)
         n = f->v->size;
     if (rows != 0 && n > rows)
         n = rows;
@@ -280,6 +308,7 @@ enum apr_code apr_tokens_of_files(struct apr_token_list *l, const struct apr_tok
     case APR_SPM_MODEL: APR_TRY(fill_spm(l, f, e)); break;
     case APR_SPM_JSON:  APR_TRY(fill_spm_json(l, f->v, e)); break;
     case APR_UNIGRAM:   APR_TRY(fill_unigram(l, f, e)); break;
+    case APR_GEMMA4:    fill_gemma4(l, f->v); break;
     default:            APR_TRY(fill_bpe(l, f->v, e));
     }
     APR_TRY(name_padding(l, e));
