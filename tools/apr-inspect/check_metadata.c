@@ -230,7 +230,8 @@ static enum apr_code check_dim(struct inspection *x, const struct apr_dim *d, st
         return SAY(x, "config.missing", "%s is not there, family %.*s needs it", key, APR_PRINTED(x->family->name));
     if (i == d->key.n)
         return APR_OK;
-    if (d->text ? !apr_hf_config_string(x->config, name, &text) : !apr_hf_config_number(x->config, name, &value))
+    if (d->text ? !apr_hf_config_string(x->config, name, &text)
+                : !apr_hf_config_number(x->config, name, &value) && !apr_hf_config_largest(x->config, name, &value)) /* by layers */
         return SAY(x, "config.type", "%s is no %s", key, d->text ? "string" : "number");
     if (d->text)
         return APR_OK;
