@@ -495,6 +495,58 @@ static void a_role_is_in_the_layers_in_which_its_condition_holds(void **state)
     }
 }
 
+/* Two main layers, and behind them two that predict further tokens, which a checkpoint counts anew. */
+static const char further[] =
+    "schema: apr-family/1\n"
+    "family: further\n"
+    "names: {further: {from: mtp.l., to: l., by: main}}\n"
+    "dims:\n"
+    "  main: {keys: [num_layers], default: 2}\n"
+    "  N: main + 2\n"
+    "  H: {keys: [hidden_size], default: 8}\n"
+    "tensors:\n"
+    "  - {role: q, hf: \"l.{L}.q\", gguf: \"blk.{L}.q\", shape: [H]}\n"
+    "  - {role: fc, hf: mtp.fc, gguf: \"blk.{L}.fc\", shape: [H], layers: [main, main + 1]}\n";
+
+static void layers_that_are_counted_anew_stand_behind_the_others(void **state)
+{
+    (void)state;
+    static const struct { const char *hf, *gguf; uint32_t layer; } rows[] = {
+        { "l.0.q", "blk.0.q", 0 }, { "l.1.q", "blk.1.q", 1 }, { "mtp.l.0.q", "blk.2.q", 2 }, { "mtp.l.1.q", "blk.3.q", 3 },
+        { "mtp.fc", "blk.2.fc", 2 },
+    };
+    for (int gguf = 0; gguf < 2; gguf++) {
+        struct model m;
+        struct apr_family *f;
+        struct apr_binding *b;
+        struct apr_error e;
+        char missing[200] = "";
+        model_begin(&m, gguf ? "gguf" : "safetensors");
+        for (size_t i = 0; i < APR_LENGTH(rows); i++)
+            model_tensor(&m, gguf ? rows[i].gguf : rows[i].hf, 8, 0, 0);
+        if (apr_family_parse(&f, "further.yaml", apr_text(further), &e) != APR_OK || apr_bind(&b, f, &m.m, NULL, &e) != APR_OK)
+            fail_msg("%s", e.text);
+        for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+            struct apr_meaning s;
+            char name[64];
+            assert_true(apr_binding_meaning(b, &m.m.tensor[i], 0, &s));
+            assert_int_equal(s.layer, rows[i].layer);
+            s.dialect = APR_HF;
+            assert_true(apr_binding_spell(b, &s, name, sizeof name) > 0);
+            assert_string_equal(name, rows[i].hf);
+            assert_int_equal(apr_binding_spell(b, &s, name, 4), 0);
+            s.dialect = APR_GGUF;
+            assert_true(apr_binding_spell(b, &s, name, sizeof name) > 0);
+            assert_string_equal(name, rows[i].gguf);
+        }
+        apr_binding_missing(b, APR_HF, 4, note_missing, missing);
+        assert_string_equal(missing, "");
+        apr_binding_free(b);
+        apr_family_free(f);
+        model_end(&m);
+    }
+}
+
 static void a_number_stands_for_a_list_of_it(void **state)
 {
     (void)state;
@@ -780,6 +832,7 @@ int main(void)
         cmocka_unit_test(conditions_see_tensors_metadata_and_configuration),
         cmocka_unit_test(hostile_values_are_not_known),
         cmocka_unit_test(a_role_is_in_the_layers_in_which_its_condition_holds),
+        cmocka_unit_test(layers_that_are_counted_anew_stand_behind_the_others),
         cmocka_unit_test(a_number_stands_for_a_list_of_it),
         cmocka_unit_test(a_term_is_worked_out_once_however_often_it_is_named),
         cmocka_unit_test(a_head_is_tied_where_none_is_stored_and_none_is_due),

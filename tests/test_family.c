@@ -344,6 +344,8 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "dtype: f32", "dtype: f16", "line 18: family toy", "\"f16\"" },
         { "[1, H - 1]", "[H]", "line 18: family toy", "apr_split" },
         { "op: config_list, key: [a.b]", "op: config_list", "line 21: family toy", "\"key\"" },
+        { "op: config_list, key: [a.b]", "op: each", "line 21: family toy", "\"each\"" },
+        { "op: config_list, key: [a.b]", "op: each, each: layer + M", "line 21: family toy", "\"M\"" },
         { "op: config_list", "op: invent", "line 21: family toy", "\"invent\"" },
         { "gguf: f.weight, ", "", "line 21: family toy", "one gguf name" },
         { "expr: N, hf", "expr: M, hf", "line 23: family toy", "\"M\"" },

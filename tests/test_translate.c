@@ -813,6 +813,47 @@ static void lists_become_arrays_of_a_gguf_and_come_back(void **state)
     apr_family_free(f);
 }
 
+/* Of a class whose text model has a configuration of its own. */
+static const char wrapped[] =
+    "schema: apr-family/1\n"
+    "family: wrapped\n"
+    "dims: {N: {keys: [num_layers]}, H: {keys: [hidden_size]}}\n"
+    "tensors: [{role: token_embd, hf: embed, gguf: token_embd.weight, shape: [9, H]}]\n"
+    "kv:\n"
+    "  - {gguf: \"{a}.block_count\", type: u32, expr: N, hf: num_layers}\n"
+    "  - {gguf: \"{a}.embedding_length\", type: u32, expr: H, hf: hidden_size}\n"
+    "hf_config:\n"
+    "  - set: {model_type: outer, text_config.model_type: inner}\n";
+
+static void numbers_go_where_a_contract_has_set_a_text_config(void **state)
+{
+    (void)state;
+    static const char *const members[][2] = {
+        { "model_type", "\"outer\"" }, { "text_config.model_type", "\"inner\"" }, { "text_config.num_layers", "3" },
+        { "text_config.hidden_size", "8" }, { "text_config.bos_token_id", "1" },
+    };
+    struct apr_family *f;
+    struct subject s = { 0 };
+    struct apr_draft meta = { 0 };
+    struct apr_side files = { 0 };
+    struct apr_error e;
+    fine(apr_family_parse(&f, "wrapped.yaml", apr_text(wrapped), &e), &e);
+    model_begin(&s.m, "gguf");
+    model_string(&s.m, "general.architecture", "wrapped");
+    model_number(&s.m, "wrapped.block_count", 3);
+    model_number(&s.m, "wrapped.embedding_length", 8);
+    model_number(&s.m, "tokenizer.ggml.bos_token_id", 1);
+    subject_bind_to(&s, f);
+    fine(apr_translate_to_hf(&meta, &files, &s.t, &e), &e);
+    for (size_t i = 0; i < APR_LENGTH(members); i++)
+        member_is(apr_side_get(&files, "config.json"), members[i][0], members[i][1]);
+    member_is(apr_side_get(&files, "generation_config.json"), "bos_token_id", "1");
+    apr_draft_end(&meta);
+    apr_side_end(&files);
+    subject_end(&s);
+    apr_family_free(f);
+}
+
 static void an_element_that_nothing_tells_or_that_is_of_another_type_is_named(void **state)
 {
     (void)state;
@@ -887,6 +928,7 @@ int main(void)
         cmocka_unit_test(a_gguf_survives_an_apr_and_its_flat_keys_can_be_edited),
         cmocka_unit_test(a_big_endian_file_gives_the_keys_of_its_twin),
         cmocka_unit_test(lists_become_arrays_of_a_gguf_and_come_back),
+        cmocka_unit_test(numbers_go_where_a_contract_has_set_a_text_config),
         cmocka_unit_test(an_element_that_nothing_tells_or_that_is_of_another_type_is_named),
         cmocka_unit_test(a_checkpoint_stays_as_it_is_but_for_its_dtype),
     };
