@@ -43,18 +43,20 @@ FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) tool
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair
 LIBRARY := $(BUILD)/libaprtools.a
+EMBEDDED = families include maps
 
 all: $(TOOLS)
-$(LIBRARY): $(call obj,$(SOURCES)) $(BUILD)/families.o $(BUILD)/maps.o
+$(LIBRARY): $(call obj,$(SOURCES)) $(EMBEDDED:%=$(BUILD)/%.o)
 	$(call say,AR) rm -f $@ && ar rcs $@ $^
 
-# The families' contracts and the maps of foreign names as C strings; the codebooks of quantized types as C; styles and scripts of pages as string literals.
+# The families' contracts, what they include and the maps of foreign names as C strings; the codebooks of quantized types as C; styles and scripts of pages as string literals.
 $(BUILD)/families.c: $(sort $(wildcard families/*.yaml))
+$(BUILD)/include.c: $(sort $(wildcard families/include/*.yaml))
 $(BUILD)/maps.c: $(sort $(wildcard maps/*.yaml))
 $(BUILD)/families.c: lib/family/index.awk
-$(BUILD)/families.c $(BUILD)/maps.c: lib/family/embed.sh
+$(EMBEDDED:%=$(BUILD)/%.c): lib/family/embed.sh
 	$(make) sh $< $(filter %.yaml,$^) >$@.part && mv $@.part $@
-$(BUILD)/families.o $(BUILD)/maps.o: %.o: %.c
+$(EMBEDDED:%=$(BUILD)/%.o): %.o: %.c
 	$(compile) -c -o $@ $<
 $(BUILD)/lib/values/kernels/grids.h: lib/values/kernels/grids.jq data/iq-grids.json
 	$(make) jq -rf $^ >$@.part && mv $@.part $@

@@ -357,6 +357,13 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "expr: N, hf", "const: 0.5, hf", "line 23: family toy", "\"0.5\"" },
         { "expr: N, hf", "const: many, hf", "line 23: family toy", "\"many\"" },
         { "expr: N, hf", "computed: magic, hf", "line 23: family toy", "\"magic\"" },
+        { "type: u32, expr: N", "include: rope_scaling, expr: N", "line 23: family toy", "\"gguf\"" },
+        { "{gguf: \"{a}.n\", type: u32, expr: N, hf: layers, apr: n, when: N > 0}", "{include: ../llama}", "line 23: family toy",
+          "\"../llama\"" },
+        { "{gguf: \"{a}.f\", type: f32, from: [p.q], default: 1, fills: free}", "{include: rope_scaling}", "line 24: family toy",
+          "\"rope_kind\"" },
+        { "kv:\n", "kv:\n  - {include: a}\n  - {include: a}\n  - {include: a}\n  - {include: a}\n  - {include: a}\n"
+                  "  - {include: a}\n  - {include: a}\n  - {include: a}\n  - {include: a}\n", "line 22: family toy", "\"kv\"" },
         { "fills: free", "fills: freed", "line 24: family toy", "\"freed\"" },
         { "when: tied", "when: tide", "line 26: family toy", "\"tide\"" },
         { "{computed: main_dtype}", "{compute: main_dtype}", "line 26: family toy", "\"compute\"" },
@@ -486,6 +493,28 @@ static void the_metadata_of_a_contract_leads_both_ways(void **state)
     assert_true(o->n == 2 && o->set[0].value.constant.type == APR_META_BOOL && !o->set[0].value.constant.b);
     assert_true(o->set[1].value.origin == APR_OF_TOKEN && apr_bytes_is(o->set[1].value.word.word[0], "<end>"));
     assert_true(f->nvector == 1 && f->vector[0].elements == 1336 && f->vector[0].ngiven == 3 && f->vector[0].given[1].value.number == 8);
+    apr_family_free(f);
+}
+
+static void entries_are_included_where_they_are_named(void **state)
+{
+    (void)state;
+    struct apr_family *f;
+    struct apr_error e;
+    struct test_bytes b = edited("  free: {}\n", "  free: {}\n  rope_kind: {type: str}\n"), all = { 0 };
+    test_zeros(&b, 1);
+    char *const at = strstr((char *)b.at, "  - {gguf: \"{a}.f\"");
+    test_put(&all, b.at, (size_t)(at - (char *)b.at));
+    test_text(&all, "  - {include: rope_scaling}\n");
+    test_text(&all, at);
+    if (apr_family_parse(&f, "toy.yaml", (struct apr_bytes){ all.at, all.n }, &e) != APR_OK)
+        fail_msg("%s", e.text);
+    test_free(&b);
+    test_free(&all);
+    assert_int_equal(f->nkv, 9);
+    assert_true(apr_bytes_is(f->kv[0].key, ".n") && apr_bytes_is(f->kv[8].key, ".f"));
+    assert_true(apr_bytes_is(f->kv[1].key, ".rope.scaling.type") && f->kv[1].fills == &f->dim[5] && f->kv[1].line == 25);
+    assert_true(apr_bytes_is(f->kv[7].key, ".rope.scaling.yarn_beta_slow") && apr_bytes_is(f->kv[7].hf, "rope_scaling.beta_slow"));
     apr_family_free(f);
 }
 
@@ -638,6 +667,7 @@ int main(void)
         cmocka_unit_test(a_right_one_is_taken),
         cmocka_unit_test(all_of_a_contract_stands_in_structs_when_its_text_is_gone),
         cmocka_unit_test(the_metadata_of_a_contract_leads_both_ways),
+        cmocka_unit_test(entries_are_included_where_they_are_named),
         cmocka_unit_test(constants_are_what_they_look_like),
         cmocka_unit_test(terms_of_the_forward_pass_stand_where_they_belong),
         cmocka_unit_test(a_wrong_contract_is_refused_with_family_line_and_word),

@@ -10,10 +10,15 @@
 
 /* ---- complaints --------------------------------------------------------------------------------------------------- */
 
+unsigned apr_contract_line(const struct apr_contract *c, const struct apr_yaml *at)
+{
+    return c->included != 0 ? c->included : at->line;
+}
+
 enum apr_code apr_contract_fault(const struct apr_contract *c, const struct apr_yaml *at, const char *what, struct apr_bytes word)
 {
-    return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s %s", at->line, APR_PRINTED(c->f->name), what,
-                    APR_QUOTED(word));
+    return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s %s", apr_contract_line(c, at),
+                    APR_PRINTED(c->f->name), what, APR_QUOTED(word));
 }
 
 /* Is it one of the words, which blanks part, and which? */
@@ -180,8 +185,9 @@ static enum apr_code read_expression(const struct apr_contract *c, const struct 
     if (code == APR_ENOMEM)
         return apr_no_memory(c->e);
     if (code != APR_OK)
-        return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s", at->line, APR_PRINTED(c->f->name), why.text);
-    APR_TRY(own(c, *out, at->line));
+        return apr_fail(c->e, APR_ECORRUPT, APR_NOWHERE, "line %u: family %.*s: %s", apr_contract_line(c, at),
+                        APR_PRINTED(c->f->name), why.text);
+    APR_TRY(own(c, *out, apr_contract_line(c, at)));
     apr_expr_names(*out, is_dim, &check);
     return check.unknown.at == NULL ? APR_OK : apr_contract_fault(c, at, "no dim above this line is called", check.unknown);
 }
@@ -374,7 +380,7 @@ enum apr_code apr_family_parse(struct apr_family **out, const char *file, struct
     f->name = apr_text("?");
     enum apr_code code = apr_yaml_parse(&document, text, e);
     if (code == APR_OK) {
-        code = read_contract(&(struct apr_contract){ f, apr_yaml_root(document), e });
+        code = read_contract(&(struct apr_contract){ .f = f, .root = apr_yaml_root(document), .e = e });
         apr_yaml_free(document);
     }
     if (code != APR_OK) {

@@ -5,12 +5,16 @@
 #include "family/family.h"
 #include "family/yaml.h"
 
-/* All memory is the family's, so that nothing need be freed on the way. root: the whole document. */
+/* All memory is the family's, so that nothing need be freed on the way.
+ *   root      the whole document
+ *   included  0; while an include is read, its line in the contract: what is wrong there is told of that line */
 struct apr_contract {
     struct apr_family     *f;
     const struct apr_yaml *root;
     struct apr_error      *e;
+    unsigned               included;
 };
+unsigned apr_contract_line(const struct apr_contract *c, const struct apr_yaml *at);
 
 /* A fault in the line of `at`: what is wrong, and the word it is wrong with. Returns its code. */
 enum apr_code apr_contract_fault(const struct apr_contract *c, const struct apr_yaml *at, const char *what, struct apr_bytes word);

@@ -2,6 +2,7 @@
 #include "family/contract.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,13 @@
 #include "model/meta.h"
 
 #define MOST_PATHS 8 /* of one value */
+#define MOST_INCLUDES 8 /* of one list */
+#define MOST_INCLUDED 32 /* entries of each */
+
+/* Made from families/include/ at build time; a row without a name ends it. */
+extern const struct embedded {
+    const char *file, *text;
+} apr_embedded_include[];
 
 static enum apr_code read_computed(const struct apr_contract *c, const struct apr_yaml *at, struct apr_formula *out)
 {
@@ -146,7 +154,7 @@ static enum apr_code read_kv(const struct apr_contract *c, const struct apr_yaml
     APR_TRY(apr_contract_keys(c, at, "gguf type expr each count role from const computed default when hf apr fills"));
     if (type == NULL || key == NULL)
         return apr_contract_fault(c, at, "a key needs gguf and type; look at", at->child == NULL ? at->text : at->child->text);
-    k->line = at->line;
+    k->line = apr_contract_line(c, at);
     APR_TRY(read_type(c, type, k));
     APR_TRY(read_key(c, key, k));
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "hf"), &k->hf));
@@ -161,9 +169,50 @@ static enum apr_code read_kv(const struct apr_contract *c, const struct apr_yaml
     return APR_OK;
 }
 
+static const char *included_text(struct apr_bytes name)
+{
+    char file[64];
+    snprintf(file, sizeof file, "families/include/%.*s.yaml", (int)apr_min(name.n, 32), (const char *)name.at);
+    const struct embedded *row = apr_embedded_include;
+    while (row->file != NULL && strcmp(row->file, file) != 0)
+        row++;
+    return row->text;
+}
+
+/* {include: NAME}: all entries of families/include/NAME.yaml, at out[*n] and behind. They include nothing themselves. */
+static enum apr_code read_included(const struct apr_contract *c, const struct apr_yaml *at, struct apr_kv *out, size_t *n)
+{
+    const struct apr_bytes name = apr_yaml_get(at, "include")->text;
+    const char *const text = included_text(name);
+    struct apr_yaml_document *document;
+    APR_TRY(apr_contract_keys(c, at, "include"));
+    if (text == NULL)
+        return apr_contract_fault(c, at, "nothing to include is called", name);
+    APR_TRY(apr_yaml_parse(&document, apr_text(text), c->e));
+    const struct apr_contract in = { .f = c->f, .root = apr_yaml_root(document), .e = c->e, .included = at->line };
+    enum apr_code code = apr_contract_list(&in, in.root, MOST_INCLUDED);
+    for (const struct apr_yaml *k = in.root->child; k != NULL && code == APR_OK; k = k->next)
+        code = read_kv(&in, k, &out[(*n)++]);
+    apr_yaml_free(document);
+    return code;
+}
+
 static enum apr_code read_kvs(const struct apr_contract *c, const struct apr_yaml *list, struct apr_kv **out, size_t *n)
 {
-    return apr_contract_all(c, list, APR_YAML_LIST, sizeof **out, read_kv, out, n);
+    size_t includes = 0;
+    if (list == NULL)
+        return APR_OK;
+    APR_TRY(apr_contract_list(c, list, SIZE_MAX));
+    for (const struct apr_yaml *k = list->child; k != NULL; k = k->next)
+        includes += apr_yaml_get(k, "include") != NULL;
+    if (includes > MOST_INCLUDES)
+        return apr_contract_fault(c, list, "too much is included in", list->key);
+    *out = apr_arena_alloc(&c->f->arena, (list->n + includes * MOST_INCLUDED) * sizeof **out);
+    if (*out == NULL)
+        return apr_no_memory(c->e);
+    for (const struct apr_yaml *k = list->child; k != NULL; k = k->next)
+        APR_TRY(apr_yaml_get(k, "include") != NULL ? read_included(c, k, *out, n) : read_kv(c, k, &(*out)[(*n)++]));
+    return APR_OK;
 }
 
 /* ---- settings ----------------------------------------------------------------------------------------------------- */

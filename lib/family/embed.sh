@@ -1,6 +1,6 @@
 # Prints files of one folder as C strings, for those who want them at run time: apr_embedded_families, of families/*.yaml, with an index of
 # each that is read in its stead, and the like.
-folder=$(dirname "$1")
+folder=$(basename "$(dirname "$1")")
 name=apr_embedded_$folder
 test "$folder" = families && members="*detect[5], *words, *globs;"
 cat <<END
