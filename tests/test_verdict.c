@@ -146,8 +146,10 @@ static void packed_weights_are_compared_by_values_or_when_asked_by_codes(void **
     static const float values[] = { .5f, 1, 1.5f, 2 }, half = .5f, wrong = .75f;
     static const struct test_tensor norm = { "model.norm.weight", "F32", "[4]", values, 16 };
     static const struct test_tensor plain = { "m.weight", "F32", "[2,2]", values, 16 };
-    struct test_tensor packed[] = { { "m.weight", "F8_E4M3", "[2,2]", "\x38\x40\x44\x48", 4 }, { "m.weight_scale_inv", "F32", "[1,1]", &half, 4 } };
-    static const char config[] = "{\"model_type\":\"llama\",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,128]}}";
+    struct test_tensor packed[] = { { "m.weight", "F8_E4M3", "[2,2]", "\x38\x40\x44\x48", 4 },
+                                    { "m.weight_scale_inv", "F32", "[1,1]", &half, 4 } };
+    static const char config[] =
+        "{\"model_type\":\"llama\",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,128]}}";
     const char *const a = checkpoint("plain", "{\"model_type\":\"llama\"}", &plain, 1), *const b = checkpoint("packed", config, packed, 2);
     json_t *r = report_of(test_tool(APR_DIFF, "--json", a, b, NULL), 0);
     expect_text("packed", r, "results.0.dtype_b", "FP8_BLOCK");
@@ -170,9 +172,11 @@ static void packed_weights_are_compared_by_values_or_when_asked_by_codes(void **
     packed[0].dtype = "I32";
     packed[0].shape = "[1,1]";
     packed[1].shape = "[1,1,1]";
-    const char *const misfit = checkpoint("misfit", "{\"quantization_config\":{\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":9}}}}}", packed, 2);
+    static const char nine_bits[] = "{\"quantization_config\":{\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":9}}}}}";
+    const char *const misfit = checkpoint("misfit", nine_bits, packed, 2);
     expect_exit(test_tool(APR_DIFF, misfit, misfit, NULL), 0, "codes are compared as they are stored");
-    expect_exit(test_tool(APR_DIFF, checkpoint("good", "{\"model_type\":\"llama\"}", &norm, 1), checkpoint("broken", "{", &norm, 1), NULL), 0, NULL);
+    const char *const good = checkpoint("good", "{\"model_type\":\"llama\"}", &norm, 1);
+    expect_exit(test_tool(APR_DIFF, good, checkpoint("broken", "{", &norm, 1), NULL), 0, NULL);
 }
 
 int main(void)

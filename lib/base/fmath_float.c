@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 /* PyTorch's, which on x86 comes from a library whose steps are not published; these were found by its results. x is
- * n / 128 of ln 2, rounded, and r, which is at most 0.0028: exp(x) = 2^(n / 128) (1 + r + r^2 / 2), what lacks, r^3 / 6, is a thirtieth of a
- * unit in the last place. n * STEP_HIGH is exact: that has few digits (as ln 2 has in W. J. Cody, W. Waite, "Software manual for the
+ * n / 128 of ln 2, rounded, and r, which is at most 0.0028: exp(x) = 2^(n / 128) (1 + r + r^2 / 2); what lacks, r^3 / 6, is a thirtieth of
+ * a unit in the last place. n * STEP_HIGH is exact: that has few digits (as ln 2 has in W. J. Cody, W. Waite, "Software manual for the
  * elementary functions", 1980), and n no more than 15. */
 #define PER_STEP  0x1.715476p+7f
 #define STEP_HIGH 0x1.63p-8f

@@ -64,14 +64,15 @@ size_t apr_binding_spell(const struct apr_binding *b, const struct apr_meaning *
 size_t apr_binding_parts(const struct apr_binding *b, const struct apr_role *role, uint32_t layer, const struct apr_tensor **part,
                          size_t room);
 
-/* May the model's head be its embedding? False when its config.json says that it is not; always where the contract knows no head. And is it: does it store none of its own? */
+/* May the model's head be its embedding? False when its config.json says that it is not; true where the contract knows no head. And is it
+ * the embedding: does the model store none of its own? */
 bool apr_binding_may_tie(const struct apr_binding *b);
 bool apr_binding_tied(const struct apr_binding *b);
 
 /* Is a tensor of that meaning, byte for byte, the one in whose stead a converter leaves it out? */
 bool apr_binding_is_copy(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t);
 
-/* Is it a second spelling: another tensor, of the same bytes, has that meaning already (T5's shared embeddings under all of their names)? */
+/* Is t a second spelling: has another tensor, of the same bytes, that meaning already (T5's embeddings under all of their names)? */
 bool apr_binding_is_second(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t);
 
 /* The value of a size; false when it is not known. */

@@ -250,7 +250,8 @@ static enum apr_code read_rename(const struct apr_contract *c, const struct apr_
 }
 
 /* {prefix, unless: [...]} */
-static enum apr_code read_prefix(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *prefix, struct apr_words *unless)
+static enum apr_code read_prefix(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *prefix,
+                                 struct apr_words *unless)
 {
     if (at == NULL)
         return APR_OK;

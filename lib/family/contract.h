@@ -45,7 +45,7 @@ APR_MUST_CHECK enum apr_code apr_contract_term(const struct apr_contract *c, con
 APR_MUST_CHECK enum apr_code apr_contract_expressions(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out,
                                                       unsigned most, unsigned *n);
 
-/* The text with the expressions of `layers` in the place of their names; and a check of those, once the dims are known (contract_layers.c). */
+/* contract_layers.c: the text with the expressions of `layers` in the place of their names; and a check of those, once the dims are known. */
 APR_MUST_CHECK enum apr_code apr_contract_spell_layers(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *text);
 APR_MUST_CHECK enum apr_code apr_contract_check_layers(const struct apr_contract *c);
 
@@ -62,7 +62,8 @@ APR_MUST_CHECK enum apr_code apr_contract_all(const struct apr_contract *c, cons
 /* The transforms of a role, one or a list; whether they go together, in the order in which they stand; and how many tensors they make on
  * the GGUF side. */
 APR_MUST_CHECK enum apr_code apr_contract_read_transforms(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role *r);
-APR_MUST_CHECK enum apr_code apr_contract_sound_transforms(const struct apr_contract *c, const struct apr_yaml *at, const struct apr_role *r);
+APR_MUST_CHECK enum apr_code apr_contract_sound_transforms(const struct apr_contract *c, const struct apr_yaml *at,
+                                                           const struct apr_role *r);
 unsigned apr_contract_outputs(const struct apr_role *r);
 
 /* Fill f->dim and f->role; f->kv, hf_config, apr and tokenizer; f->term and runs. */

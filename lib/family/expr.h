@@ -16,11 +16,13 @@ struct apr_result {
 /* A compiled expression. It owns its nodes; names and strings are views into the text it was compiled from, which must outlive it. */
 struct apr_expr;
 
-/* Compiles text: numbers, 'strings', names, + - * / (real), unary -, ( ), == != < <= > >=, and or not, floor ceil sqrt ln exp of one, normal
- * and quantile of one (the share of a normal distribution below so many deviations, and back, as F32 has it), min max mod of two,
- * first(a, b): a where that is known, else b; if(c, a, b); and of a path, name.name: has(path), value(path), length(path) of a list of
- * config.json, at(path, i): element i, from 0, of the list there, letter(path, i): of the text there, find(path, x, from): the number of the
- * first element, from that one on, that is x, or -1. Lowest to highest: or, and, not, comparison (which does not chain), + -, * /, unary -.
+/* Compiles text; docs/families.md says what each means.
+ *   numbers, 'strings', names, ( )
+ *   + - * / (real), unary -, == != < <= > >=, and or not; lowest to highest: or, and, not, comparison (no chains), + -, * /, unary -
+ *   of one     floor ceil sqrt ln exp normal quantile
+ *   of two     min max mod, first(a, b)
+ *   of three   if(c, a, b)
+ *   of a path  name.name: has(path) value(path) length(path) at(path, i) letter(path, i) find(path, x, from)
  * At most 1,024 bytes, 64 levels. APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it with
  * apr_expr_free. */
 APR_MUST_CHECK enum apr_code apr_expr_new(struct apr_expr **x, struct apr_bytes text, struct apr_error *e);
@@ -37,8 +39,8 @@ struct apr_scope {
 };
 
 /* The value; not known when a name it needs is not; wrong when one is, a division is by zero, types do not fit, or the number is not
- * finite, but for an element and a quantile. `and`, `or`, `first` and `if` need only the operands that decide; what is wrong is nothing that `first` passes over. Never fails
- * otherwise. Any thread. */
+ * finite, but for an element and a quantile. `and`, `or`, `first` and `if` need only the operands that decide; `first` does not pass over
+ * what is wrong. Never fails otherwise. Any thread. */
 struct apr_result apr_expr_value(const struct apr_expr *x, const struct apr_scope *scope);
 
 /* The same in a layer, where the name `layer` is its number. */

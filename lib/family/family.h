@@ -56,7 +56,8 @@ struct apr_role {
     struct apr_expr          *split[APR_MAX_PARTS];  /* apr_split */
     unsigned                  nsplit;
     struct apr_expr          *optional, *when, *where, *layers[3]; /* where: in which of its layers; layers: from, to, step */
-    struct apr_bytes          fallback, unless_equal; /* the role that a converter copies when this one is absent; of which this one is no copy */
+    struct apr_bytes          fallback;               /* the role that a converter copies when this one is absent */
+    struct apr_bytes          unless_equal;           /* the role of which this one is no copy */
     bool                      f32;
     bool                      in_key;                /* a GGUF has its values, one of each layer, in a key (APR_OF_ROLE) */
     enum apr_generator        generated;

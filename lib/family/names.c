@@ -328,7 +328,8 @@ static uint32_t layer_of(const struct candidate *c, const struct apr_dim *by, co
         return r.known && r.text.at == NULL && r.number >= 0 && r.number < 0x1p31 && m->layer < INT32_MAX ? m->layer + (uint32_t)r.number
                                                                                                           : m->layer;
     }
-    if (m->dialect != APR_HF || !m->role->layered || m->role->layers[0] == NULL || apr_bytes_have(m->role->known[APR_HF].word[m->part], "{L}"))
+    if (m->dialect != APR_HF || !m->role->layered || m->role->layers[0] == NULL ||
+        apr_bytes_have(m->role->known[APR_HF].word[m->part], "{L}"))
         return m->layer;
     return apr_expr_size(m->role->layers[0], scope, &first) && first < INT32_MAX ? (uint32_t)first : m->layer;
 }

@@ -28,7 +28,8 @@ static const unsigned char *stored_row(const struct apr_matrix *w, uint64_t row,
         return NULL;
     *t = apr_input_part(in, p.part);
     const struct apr_dtype *const d = (*t)->dtype;
-    if ((*t)->packed != NULL || (*t)->swapped || d->head > 0 || w->nin % d->block != 0 || (*t)->row % d->block != 0 || p.index % d->block != 0)
+    if ((*t)->packed != NULL || (*t)->swapped || d->head > 0 || w->nin % d->block != 0 || (*t)->row % d->block != 0 ||
+        p.index % d->block != 0)
         return NULL;
     return (*t)->data.at + p.index / d->block * d->bytes;
 }

@@ -132,7 +132,8 @@ enum apr_code apr_json_drop(struct apr_arena **a, struct apr_bytes *object, cons
         return APR_OK;
     if (more && *from == '"')
         to = item.key.at;
-    const struct apr_bytes text = apr_arena_format(a, "%.*s%.*s", (int)(from - object->at), object->at, (int)(object->at + object->n - to), to);
+    const struct apr_bytes text = apr_arena_format(a, "%.*s%.*s", (int)(from - object->at), object->at,
+                                                   (int)(object->at + object->n - to), to);
     if (text.at == NULL)
         return apr_no_memory(e);
     *object = text;

@@ -48,7 +48,8 @@ static struct apr_result value_of(void *ctx, struct apr_bytes name)
     return r;
 }
 
-/* "tokenizer.add_space_prefix": does it put one? "tokenizer.spm_model": is that the source taken? "tokenizer.ggml.KEY": is that written by now? */
+/* "tokenizer.add_space_prefix": does it put one? "tokenizer.spm_model": is that the source taken? "tokenizer.ggml.KEY": is that written by
+ * now? */
 static bool has(void *ctx, struct apr_bytes path)
 {
     const struct writing *const w = ctx;

@@ -124,7 +124,8 @@ static enum apr_code check_pairs(struct apr_cli *c, const struct output *out, si
 
 static bool is_output(const struct apr_option *o)
 {
-    return (o->kind == APR_OPTION_OUTPUT || o->kind == APR_OPTION_IMATRIX || o->kind == APR_OPTION_MAYBE_OUTPUT) && *(const char **)o->to != NULL;
+    const bool is_path = o->kind == APR_OPTION_OUTPUT || o->kind == APR_OPTION_IMATRIX || o->kind == APR_OPTION_MAYBE_OUTPUT;
+    return is_path && *(const char **)o->to != NULL;
 }
 
 /* A GGUF that is none of several. */

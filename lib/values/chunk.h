@@ -15,7 +15,7 @@ bool apr_decodable(const struct apr_kernels *k, const struct apr_tensor *t);
 void apr_read_floats(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, float *out);
 void apr_read_doubles(const struct apr_kernels *k, const struct apr_tensor *t, uint64_t first, size_t n, double *out);
 
-/* The bytes that hold elements [first, first + n): whole blocks; of a packed tensor its codes, all of them where those do not lie together. */
+/* The bytes that hold elements [first, first + n): whole blocks; of a packed tensor its codes, all where those do not lie together. */
 struct apr_bytes apr_element_bytes(const struct apr_tensor *t, uint64_t first, uint64_t n);
 
 /* Blocks of the dtype that have elements [first, first + n), in bytes. */

@@ -129,8 +129,8 @@ typedef void apr_put_bytes_fn(const unsigned char *code, size_t n, const struct 
 /* Two codes of each byte, the lower nibble first, or the higher. */
 typedef void apr_nibbles_fn(const unsigned char *p, size_t npair, bool turned, uint8_t *code);
 
-/* Codes of 4 bits for a tile of 16 rows, which are `stride` apart in `code`: of 16 words side by side, each eight columns of one row; of two
- * words for each of 16 columns, each eight rows in the order 0 2 4 6 1 3 5 7. */
+/* Codes of 4 bits for a tile of 16 rows, which are `stride` apart in `code`: of 16 words side by side, each eight columns of one row; of
+ * two words for each of 16 columns, each eight rows in the order 0 2 4 6 1 3 5 7. */
 #define APR_TILE_ROWS 16u
 typedef void apr_nibbles_down_fn(const unsigned char *words, uint8_t *code, size_t stride);
 typedef void apr_nibbles_across_fn(const unsigned char *words, size_t word_stride, uint8_t *code, size_t stride);

@@ -111,8 +111,8 @@ enum apr_code refuse_again(struct apr_bytes name, const struct apr_dtype *from, 
 /* Are dtypes chosen tensor by tensor: by a preset, by rules, for a target? */
 bool is_quantizing(const struct options *o);
 
-/* scales.c: puts the factors of NVFP4 blocks into the plan, behind the tensor that they are of, as NAME.scale and NAME.input_scale: a GGUF has
- * them apart. APR_EUNSUPPORTED where parts of one matrix have several. */
+/* scales.c: puts the factors of NVFP4 blocks into the plan, behind the tensor that they are of, as NAME.scale and NAME.input_scale: a GGUF
+ * has them apart. APR_EUNSUPPORTED where parts of one matrix have several. */
 APR_MUST_CHECK enum apr_code plan_scales(struct conversion *c, const struct apr_planned *t, struct apr_error *e);
 
 /* Gives the planned tensors, one for each wish, the dtypes of preset and rules, and the importance of their columns. */

@@ -30,7 +30,8 @@ static bool is_trivial(const float *factor, uint64_t n)
 }
 
 /* Factors of all parts, one a matrix of a stack, else one for all: *n of them in the plan's arena. */
-static enum apr_code factors_of(struct conversion *c, const struct apr_planned *t, bool input, float **factor, uint64_t *n, struct apr_error *e)
+static enum apr_code factors_of(struct conversion *c, const struct apr_planned *t, bool input, float **factor, uint64_t *n,
+                                struct apr_error *e)
 {
     const uint64_t npart = t->in->view.npart;
     const uint64_t of_first = nfactor(apr_input_part(t->in, 0)->packed, input);
@@ -47,7 +48,8 @@ static enum apr_code factors_of(struct conversion *c, const struct apr_planned *
             read_factors(p, input, *n, out);
         read_factors(p, input, 1, stacked ? &out[i] : &one);
         if (!stacked && i > 0 && memcmp(&one, &out[0], sizeof one) != 0)
-            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, " is made of parts whose %s differ, and NVFP4 has one: --type decodes them",
+            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name,
+                                   " is made of parts whose %s differ, and NVFP4 has one: --type decodes them",
                                    input ? "input scales" : "scales");
     }
     return APR_OK;
@@ -65,7 +67,8 @@ static enum apr_code plan_scale(struct conversion *c, const struct apr_planned *
         return APR_OK;
     scale.values = factor;
     scale.count = scale.row = scale.dim[0];
-    scale.name = apr_arena_format(&c->plan.arena, "%.*s%s", (int)(t->name.n - (named ? end : 0)), t->name.at, input ? ".input_scale" : ".scale");
+    scale.name = apr_arena_format(&c->plan.arena, "%.*s%s", (int)(t->name.n - (named ? end : 0)), t->name.at,
+                                  input ? ".input_scale" : ".scale");
     return scale.name.at == NULL ? apr_no_memory(e) : apr_plan_add(&c->plan, &scale, e);
 }
 

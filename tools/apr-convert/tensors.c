@@ -109,7 +109,8 @@ static enum apr_code unpacked_dtype(const struct conversion *c, const struct apr
     for (size_t i = 0; i < x->in->view.npart; i++) {
         const struct apr_tensor *const t = apr_input_part(x->in, i);
         if (t->packed != NULL && !is_quantizing(c->o) && !is_undone(t->dtype) && !(keeps_blocks(x) && *to == t->dtype))
-            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is packed as %s: --type says what its values are to be", t->dtype->name);
+            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is packed as %s: --type says what its values are to be",
+                                   t->dtype->name);
         if (t->dtype->packed)
             *to = f32;
     }

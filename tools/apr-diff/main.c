@@ -109,7 +109,8 @@ static int diff_values(struct options *o, const struct models *models)
         code = discover(&found, o, models, &m, &e);
     if (code == APR_OK && o->draft != NULL)
         code = write_draft(&found, &e);
-    const int exit_code = code == APR_OK ? end_report(&out, &m, o->discover ? &found : NULL, o->metadata ? &metadata : NULL) : fail_report(&out, &e);
+    const int exit_code = code != APR_OK ? fail_report(&out, &e)
+                                         : end_report(&out, &m, o->discover ? &found : NULL, o->metadata ? &metadata : NULL);
     free_discovery(&found);
     free_metadata(&metadata);
     free_config(&config);
@@ -167,7 +168,8 @@ static void tell_packing(const struct options *o, unsigned of, const struct apr_
 }
 
 /* Puts what codes stand for in the place of codes, but for --raw-codes. */
-static enum apr_code unpack(const struct options *o, unsigned of, struct apr_packing **p, const struct apr_model **m, bool *codes, struct apr_error *e)
+static enum apr_code unpack(const struct options *o, unsigned of, struct apr_packing **p, const struct apr_model **m, bool *codes,
+                            struct apr_error *e)
 {
     struct apr_error ignored;
     const enum apr_code code = apr_packing_open(p, *m, e);

@@ -10,7 +10,9 @@
 uint64_t block_count(const struct apr_tensor *t)
 {
     const bool has_fields = t->dtype->field[0].n > 0;
-    return !has_fields || t->data.n < t->dtype->head || (t->packed != NULL && t->packed->form != APR_PACKED_BLOCKS) ? 0 : (t->data.n - t->dtype->head) / t->dtype->bytes;
+    if (!has_fields || t->data.n < t->dtype->head || (t->packed != NULL && t->packed->form != APR_PACKED_BLOCKS))
+        return 0;
+    return (t->data.n - t->dtype->head) / t->dtype->bytes;
 }
 
 void tally_blocks(const struct apr_tensor *t, uint64_t first, uint64_t end, struct block_tally *b)

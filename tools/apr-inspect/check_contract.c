@@ -205,7 +205,8 @@ static enum apr_code tell_packing(struct inspection *x, struct apr_error *e)
     for (size_t i = 0; i < nfault && i < MOST_ALIKE; i++)
         APR_TRY(add_finding(&x->findings, "packed.misfit", fault[i].tensor, e, "%s", fault[i].text));
     if (nfault > MOST_ALIKE)
-        APR_TRY(add_finding(&x->findings, "packed.misfit", no_tensor, e, "more weights have codes that do not fit than the %d named", MOST_ALIKE));
+        APR_TRY(add_finding(&x->findings, "packed.misfit", no_tensor, e, "more weights have codes that do not fit than the %d named",
+                            MOST_ALIKE));
     if (unknown != NULL)
         APR_TRY(add_finding(&x->findings, "packed.unknown", no_tensor, e, "its weights are packed by %s, which is not known here",
                             APR_QUOTED(apr_text(unknown))));
