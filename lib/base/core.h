@@ -139,13 +139,14 @@ enum apr_isa { APR_SCALAR, APR_NEON, APR_AVX2, APR_AVX512, APR_NISA };
  *   pair          an element is two numbers of this dtype (the parts of a complex one); else NULL
  *   packed        a kind of weight that the hub's checkpoints hold as several tensors (values/packed.h), in no file a type: it has no
  *                 ids, no kernels, and a block says nothing of its bytes
+ *   decoded       packed, and a GGUF gets its values unasked, as from llama.cpp's converter
  *   ggml, apr     id in a GGUF, dtype byte in an APR file, -1 when it has none
  *   safetensors   name there, NULL when it has none */
 struct apr_dtype {
     const char      *name;
     uint16_t         block, bytes;
     uint8_t          head;
-    bool             flat, wide, native, packed;
+    bool             flat, wide, native, packed, decoded;
     enum apr_kind    kind;
     uint32_t         ncode;
     int16_t          ggml, apr;

@@ -21,8 +21,9 @@
 #define BLOCKS(word, elements, width, ggml_id, apr_id, init_fn) \
     .name = word, .block = elements, .bytes = width, .ggml = ggml_id, .apr = apr_id, .init = init_fn
 
-/* A kind of packed weight. */
-#define PACKED(word) { .name = word, .block = 1, .bytes = 1, .packed = true, .ggml = -1, .apr = -1 }
+/* A kind of packed weight; one that llama.cpp's converter decodes. */
+#define PACKED(word)  { .name = word, .block = 1, .bytes = 1, .packed = true, .ggml = -1, .apr = -1 }
+#define DECODED(word) { .name = word, .block = 1, .bytes = 1, .packed = true, .decoded = true, .ggml = -1, .apr = -1 }
 
 #define BYTES 256
 #define WORDS 65536
@@ -94,29 +95,29 @@ const struct apr_dtype apr_dtypes[APR_NDTYPES] = {
     [APR_APR_Q4] = { BLOCKS("APR_Q4", 32, 18, -1, 128, apr_apr_init), .flat = true, .field = { F16("scale", 0), U8("qs", 2, 16) } },
     [APR_APR_Q8] = { BLOCKS("APR_Q8", 1, 1, -1, 129, apr_apr_init), .flat = true, .head = 4, .ncode = BYTES, .field = { I8("q", 0, 1) } },
 
-    [APR_FP8_TENSOR]   = PACKED("FP8_TENSOR"),
-    [APR_FP8_CHANNEL]  = PACKED("FP8_CHANNEL"),
-    [APR_FP8_GROUP]    = PACKED("FP8_GROUP"),
-    [APR_FP8_BLOCK]    = PACKED("FP8_BLOCK"),
-    [APR_INT8_TENSOR]  = PACKED("INT8_TENSOR"),
-    [APR_INT8_CHANNEL] = PACKED("INT8_CHANNEL"),
-    [APR_INT8_GROUP]   = PACKED("INT8_GROUP"),
-    [APR_INT8_BLOCK]   = PACKED("INT8_BLOCK"),
+    [APR_FP8_TENSOR]   = DECODED("FP8_TENSOR"),
+    [APR_FP8_CHANNEL]  = DECODED("FP8_CHANNEL"),
+    [APR_FP8_GROUP]    = DECODED("FP8_GROUP"),
+    [APR_FP8_BLOCK]    = DECODED("FP8_BLOCK"),
+    [APR_INT8_TENSOR]  = DECODED("INT8_TENSOR"),
+    [APR_INT8_CHANNEL] = DECODED("INT8_CHANNEL"),
+    [APR_INT8_GROUP]   = DECODED("INT8_GROUP"),
+    [APR_INT8_BLOCK]   = DECODED("INT8_BLOCK"),
     [APR_BNB_INT8]     = PACKED("BNB_INT8"),
     [APR_NF4]          = PACKED("NF4"),
     [APR_FP4]          = PACKED("FP4"),
-    [APR_GPTQ2]        = PACKED("GPTQ2"),
-    [APR_GPTQ3]        = PACKED("GPTQ3"),
-    [APR_GPTQ4]        = PACKED("GPTQ4"),
-    [APR_GPTQ8]        = PACKED("GPTQ8"),
+    [APR_GPTQ2]        = DECODED("GPTQ2"),
+    [APR_GPTQ3]        = DECODED("GPTQ3"),
+    [APR_GPTQ4]        = DECODED("GPTQ4"),
+    [APR_GPTQ8]        = DECODED("GPTQ8"),
     [APR_AWQ4]         = PACKED("AWQ4"),
-    [APR_CT_INT2]      = PACKED("CT_INT2"),
-    [APR_CT_INT3]      = PACKED("CT_INT3"),
-    [APR_CT_INT4]      = PACKED("CT_INT4"),
-    [APR_CT_INT5]      = PACKED("CT_INT5"),
-    [APR_CT_INT6]      = PACKED("CT_INT6"),
-    [APR_CT_INT7]      = PACKED("CT_INT7"),
-    [APR_CT_INT8]      = PACKED("CT_INT8"),
+    [APR_CT_INT2]      = DECODED("CT_INT2"),
+    [APR_CT_INT3]      = DECODED("CT_INT3"),
+    [APR_CT_INT4]      = DECODED("CT_INT4"),
+    [APR_CT_INT5]      = DECODED("CT_INT5"),
+    [APR_CT_INT6]      = DECODED("CT_INT6"),
+    [APR_CT_INT7]      = DECODED("CT_INT7"),
+    [APR_CT_INT8]      = DECODED("CT_INT8"),
     [APR_MLX2]         = PACKED("MLX2"),
     [APR_MLX3]         = PACKED("MLX3"),
     [APR_MLX4]         = PACKED("MLX4"),

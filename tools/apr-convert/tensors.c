@@ -96,19 +96,12 @@ static bool keeps_blocks(const struct apr_wish *x)
     return all;
 }
 
-/* A kind of packing that llama.cpp's converter undoes by itself. */
-static bool is_undone(const struct apr_dtype *d)
-{
-    const enum apr_dtype_id id = apr_dtype_id(d);
-    return (id >= APR_FP8_TENSOR && id <= APR_INT8_BLOCK) || (id >= APR_GPTQ2 && id <= APR_GPTQ8) || (id >= APR_CT_INT2 && id <= APR_CT_INT8);
-}
-
 /* Without --type a GGUF gets the values that codes stand for, but of what its makers would rather have asked. */
 static enum apr_code unpacked_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
 {
     for (size_t i = 0; i < x->in->view.npart; i++) {
         const struct apr_tensor *const t = apr_input_part(x->in, i);
-        if (t->packed != NULL && !is_quantizing(c->o) && !is_undone(t->dtype) && !(keeps_blocks(x) && *to == t->dtype))
+        if (t->packed != NULL && !is_quantizing(c->o) && !t->dtype->decoded && !(keeps_blocks(x) && *to == t->dtype))
             return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is packed as %s: --type says what its values are to be",
                                    t->dtype->name);
         if (t->dtype->packed)
