@@ -28,11 +28,7 @@ static const struct apr_family *number(struct apr_families *all, size_t i)
 
 static const struct apr_family *found(struct apr_families *all, enum apr_detect list, const char *word)
 {
-    const struct apr_family *f;
-    struct apr_error e;
-    if (apr_families_find(all, list, apr_text(word), NULL, &f, &e) != APR_OK)
-        fail_msg("%s: %s", e.file, e.text);
-    return f;
+    return number(all, apr_families_seek(all, list, apr_text(word), NULL));
 }
 
 /* docs/families.md names them in one sentence, each between backquotes. */

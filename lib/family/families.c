@@ -199,9 +199,3 @@ size_t apr_families_seek(const struct apr_families *all, enum apr_detect detect,
     }
     return found;
 }
-
-enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word, const struct apr_model *m,
-                                const struct apr_family **f, struct apr_error *e)
-{
-    return apr_families_get(all, apr_families_seek(all, detect, word, m), f, e);
-}

@@ -255,12 +255,10 @@ struct apr_bytes apr_families_name(const struct apr_families *all, size_t i);
 /* May number i know all tensors of the model, as far as can be told without parsing it? */
 bool apr_families_may_fit(const struct apr_families *all, size_t i, const struct apr_model *m);
 
-/* The first whose list `detect` holds `word`, but one that is without tensors where m is before it; m may be NULL. Its number, for which
- * nothing is parsed, or APR_NO_FAMILY; itself, or NULL. */
+/* The number of the family whose list `detect` holds `word`, for which nothing is parsed, or APR_NO_FAMILY. Of several that a GGUF's word
+ * may mean it is the first with a list `without` of whose tensors m has none, else the first that has no such list. m may be NULL. */
 #define APR_NO_FAMILY SIZE_MAX
 size_t apr_families_seek(const struct apr_families *all, enum apr_detect detect, struct apr_bytes word, const struct apr_model *m);
-APR_MUST_CHECK enum apr_code apr_families_find(struct apr_families *all, enum apr_detect detect, struct apr_bytes word,
-                                               const struct apr_model *m, const struct apr_family **f, struct apr_error *e);
 
 /* name into `room` bytes with {L} and {X} filled in; the length, or 0 when it does not fit. */
 size_t apr_role_spell(struct apr_bytes pattern, uint64_t layer, uint64_t expert, char *out, size_t room);

@@ -30,7 +30,7 @@ static enum apr_code no_family(const struct apr_model *m, const struct apr_hf_co
 /* With the names of those that have one. */
 static enum apr_code check_runs(const struct engine *x, const struct options *o, struct apr_error *e)
 {
-    char names[512] = "";
+    char names[640] = ""; /* of the 768 bytes that an error has */
     const struct apr_family *f;
     if (x->family->runs)
         return APR_OK;
