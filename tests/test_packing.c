@@ -199,7 +199,7 @@ static unsigned bits_at(const unsigned char *p, uint64_t bit, unsigned n)
 {
     unsigned v = 0;
     for (unsigned i = 0; i < n; i++)
-        v |= (p[(bit + i) / 8] >> (bit + i) % 8 & 1u) << i;
+        v |= ((unsigned)p[(bit + i) / 8] >> (bit + i) % 8 & 1u) << i;
     return v;
 }
 
