@@ -41,6 +41,17 @@ static inline const char *test_safetensors(const char *file, const struct test_t
     return path;
 }
 
+/* A HuggingFace folder of that config.json; returns its path. */
+static inline const char *test_checkpoint(const char *folder, const char *config, const struct test_tensor *t, size_t n)
+{
+    char file[128];
+    snprintf(file, sizeof file, "%s/config.json", folder);
+    test_file(file, config, strlen(config));
+    snprintf(file, sizeof file, "%s/model.safetensors", folder);
+    test_safetensors(file, t, n);
+    return test_path(folder);
+}
+
 /* One tensor "t". */
 static inline const char *test_one(const char *file, const char *dtype, const char *shape, const void *data, size_t n)
 {

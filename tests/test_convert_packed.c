@@ -1,17 +1,8 @@
-/* apr-convert and packed weights: carried as they are, undone by --type, rearranged into blocks where a GGUF has such, or refused by name. */
+/* apr-convert and packed weights: carried as they are, undone by --type, rearranged into blocks where a GGUF has such, or refused by
+ * name. */
 #include "diff.h"
 
 #define APR_CONVERT "apr-convert"
-
-static const char *checkpoint(const char *folder, const char *config, const struct test_tensor *t, size_t n)
-{
-    char file[128];
-    snprintf(file, sizeof file, "%s/config.json", folder);
-    test_file(file, config, strlen(config));
-    snprintf(file, sizeof file, "%s/model.safetensors", folder);
-    test_safetensors(file, t, n);
-    return test_path(folder);
-}
 
 static void expect_done(struct test_answer a)
 {
@@ -40,7 +31,8 @@ static void expect_config(const char *folder, const char *want)
 }
 
 static const float half = .5f;
-static const struct test_tensor fp8[] = { { "m.weight", "F8_E4M3", "[2,2]", "\x38\x40\x44\xC8", 4 }, { "m.weight_scale_inv", "F32", "[1,1]", &half, 4 } };
+static const struct test_tensor fp8[] = { { "m.weight", "F8_E4M3", "[2,2]", "\x38\x40\x44\xC8", 4 },
+                                          { "m.weight_scale_inv", "F32", "[1,1]", &half, 4 } };
 #define FP8_CONFIG "{\"a\": 1e-06, \"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}, \"b\": [2]}"
 
 static void codes_are_carried_or_undone_by_a_type(void **state)
@@ -48,7 +40,7 @@ static void codes_are_carried_or_undone_by_a_type(void **state)
     (void)state;
     static const float values[] = { .5f, 1, 1.5f, -2 };
     const char *const truth = test_safetensors("truth.safetensors", &(struct test_tensor){ "m.weight", "F32", "[2,2]", values, 16 }, 1);
-    const char *const source = checkpoint("fp8", FP8_CONFIG, fp8, 2);
+    const char *const source = test_checkpoint("fp8", FP8_CONFIG, fp8, 2);
     expect_done(test_tool(APR_CONVERT, "--quiet", source, "--to=safetensors", test_path("carried/"), NULL));
     expect_equal(source, test_path("carried"), "--raw-codes");
     expect_config("carried", FP8_CONFIG);
@@ -73,9 +65,10 @@ static void nvfp4_becomes_blocks_and_a_factor(void **state)
         const unsigned code = codes[i / 2] >> i % 2 * 4 & 15, byte = 4 + i / 16 * 8 + i % 8;
         blocks[byte] = (unsigned char)(blocks[byte] | code << i % 16 / 8 * 4);
     }
-    const struct test_tensor t[] = { { "m.weight", "U8", "[1,32]", codes, 32 }, { "m.weight_scale", "F8_E4M3", "[1,4]", "\x38\x40\x38\x40", 4 },
+    const struct test_tensor t[] = { { "m.weight", "U8", "[1,32]", codes, 32 },
+                                     { "m.weight_scale", "F8_E4M3", "[1,4]", "\x38\x40\x38\x40", 4 },
                                      { "m.weight_scale_2", "F32", "[]", &factor, 4 }, { "m.input_scale", "F32", "[]", &input, 4 } };
-    const char *const source = checkpoint("nvfp4", "{\"quantization_config\": {\"quant_algo\": \"NVFP4\"}}", t, 4);
+    const char *const source = test_checkpoint("nvfp4", "{\"quantization_config\": {\"quant_algo\": \"NVFP4\"}}", t, 4);
     expect_done(test_tool(APR_CONVERT, "--quiet", source, "--keep-names", "--type=auto", test_path("nvfp4.gguf"), NULL));
     expect_equal(source, test_path("nvfp4.gguf"), NULL);
     expect_done(test_tool(APR_CONVERT, "--quiet", test_path("nvfp4.gguf"), "--type=f32", test_path("values.gguf"), NULL));
@@ -91,7 +84,7 @@ static void what_is_not_understood_is_carried_alone(void **state)
 {
     (void)state;
     static const struct test_tensor odd[] = { { "m.W_q", "U8", "[2,2]", "abcd", 4 } };
-    const char *const source = checkpoint("hqq", "{\"quantization_config\": {\"quant_method\": \"hqq\"}}", odd, 1);
+    const char *const source = test_checkpoint("hqq", "{\"quantization_config\": {\"quant_method\": \"hqq\"}}", odd, 1);
     expect_exit(test_tool(APR_CONVERT, source, "--keep-names", "--type=f32", test_path("hqq.gguf"), NULL), 2, "\"hqq\"");
     expect_done(test_tool(APR_CONVERT, "--quiet", source, "--to=safetensors", test_path("hqq-again/"), NULL));
     expect_equal(source, test_path("hqq-again"), NULL);
@@ -99,7 +92,8 @@ static void what_is_not_understood_is_carried_alone(void **state)
     bad[1].shape = "[1,1,1]";
     bad[0].shape = "[4,1]";
     const char *const config = "{\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [2, 2]}}";
-    expect_exit(test_tool(APR_CONVERT, checkpoint("bad", config, bad, 2), "--keep-names", "--type=f32", test_path("bad.gguf"), NULL), 2,
+    const char *const misfit = test_checkpoint("bad", config, bad, 2);
+    expect_exit(test_tool(APR_CONVERT, misfit, "--keep-names", "--type=f32", test_path("bad.gguf"), NULL), 2,
                 "\"m.weight_scale_inv\"");
 }
 

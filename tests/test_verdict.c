@@ -4,17 +4,6 @@
 #define SIDE 4u
 #define ONE  (SIDE * SIDE)
 
-/* A HuggingFace folder of that config.json. */
-static const char *checkpoint(const char *folder, const char *config, const struct test_tensor *t, size_t n)
-{
-    char file[128];
-    snprintf(file, sizeof file, "%s/config.json", folder);
-    test_file(file, config, strlen(config));
-    snprintf(file, sizeof file, "%s/model.safetensors", folder);
-    test_safetensors(file, t, n);
-    return test_path(folder);
-}
-
 static json_t *diff(const char *a, const char *b, int exit)
 {
     return report_of(test_tool(APR_DIFF, "--json", "--top=2", "--threshold=-1", "--max-scale=1e9", a, b, NULL), exit);
@@ -63,7 +52,7 @@ static void experts_fused_or_not_are_one_model_and_places_are_those_of_the_part(
     }
     const struct test_tensor fused[] = { { EXPERTS "gate_up_proj", "F32", "[2,8,4]", up_gate, sizeof up_gate },
                                          { EXPERTS "down_proj", "F32", "[2,4,4]", down, sizeof down } };
-    const char *const a = checkpoint("split", QWEN3MOE, one, 6), *const same = checkpoint("fused", QWEN3MOE, fused, 2);
+    const char *const a = test_checkpoint("split", QWEN3MOE, one, 6), *const same = test_checkpoint("fused", QWEN3MOE, fused, 2);
     for (int turned = 0; turned < 2; turned++) {
         json_t *const r = report_of(test_tool(APR_DIFF, "--json", turned ? same : a, turned ? a : same, NULL), 0);
         expect_text("one model", r, "tensors_compared", turned ? "2" : "6");
@@ -74,7 +63,7 @@ static void experts_fused_or_not_are_one_model_and_places_are_those_of_the_part(
         up_gate[i] += 0.25f + (float)i;
     for (size_t i = 0; i < 2 * ONE; i += 5)
         down[i] -= 0.25f + (float)i;
-    const char *const other = checkpoint("other", QWEN3MOE, fused, 2);
+    const char *const other = test_checkpoint("other", QWEN3MOE, fused, 2);
     json_t *r = diff(a, other, 0);
     expect_places(r, fused, 2);
     expect_text("an expert", r, "results.0.name", EXPERTS "0.down_proj.weight");
@@ -102,8 +91,8 @@ static void towers_and_buffers_are_told_apart_between_checkpoints(void **state)
                                                   { "model." TOWER, "F32", "[4,4]", ones, sizeof ones } };
     static const struct test_tensor zeroed[] = { { "model.language_model.norm.weight", "F32", "[4]", ones, 16 },
                                                  { "model." TOWER, "F32", "[4,4]", zeros, sizeof zeros } };
-    const char *const whole = checkpoint("whole", GEMMA3, norm, 3), *const lost = checkpoint("lost", GEMMA3, norm, 1);
-    const char *const other = checkpoint("spelled", GEMMA3, spelled, 2), *const nothing = checkpoint("zeroed", GEMMA3, zeroed, 2);
+    const char *const whole = test_checkpoint("whole", GEMMA3, norm, 3), *const lost = test_checkpoint("lost", GEMMA3, norm, 1);
+    const char *const other = test_checkpoint("spelled", GEMMA3, spelled, 2), *const nothing = test_checkpoint("zeroed", GEMMA3, zeroed, 2);
     const struct {
         const char *what, *a, *b, *only_a, *excused;
         int         exit;
@@ -129,7 +118,7 @@ static void rows_that_one_side_lacks_are_left_out_and_counted(void **state)
     static const struct test_tensor more = { "model.embed_tokens.weight", "F32", "[3,4]", rows, 48 },
                                     less = { "model.embed_tokens.weight", "F32", "[2,4]", rows, 32 };
     static const char config[] = "{\"architectures\":[\"LlamaForCausalLM\"],\"model_type\":\"llama\",\"tie_word_embeddings\":true}";
-    const char *const a = checkpoint("more", config, &more, 1), *const b = checkpoint("less", config, &less, 1);
+    const char *const a = test_checkpoint("more", config, &more, 1), *const b = test_checkpoint("less", config, &less, 1);
     for (int turned = 0; turned < 2; turned++) {
         json_t *const r = report_of(test_tool(APR_DIFF, "--json", turned ? b : a, turned ? a : b, NULL), 0);
         expect_text("the embedding", r, "results.0.rows_left_out", "1");
@@ -150,14 +139,15 @@ static void packed_weights_are_compared_by_values_or_when_asked_by_codes(void **
                                     { "m.weight_scale_inv", "F32", "[1,1]", &half, 4 } };
     static const char config[] =
         "{\"model_type\":\"llama\",\"quantization_config\":{\"quant_method\":\"fp8\",\"weight_block_size\":[128,128]}}";
-    const char *const a = checkpoint("plain", "{\"model_type\":\"llama\"}", &plain, 1), *const b = checkpoint("packed", config, packed, 2);
+    const char *const a = test_checkpoint("plain", "{\"model_type\":\"llama\"}", &plain, 1);
+    const char *const b = test_checkpoint("packed", config, packed, 2);
     json_t *r = report_of(test_tool(APR_DIFF, "--json", a, b, NULL), 0);
     expect_text("packed", r, "results.0.dtype_b", "FP8_BLOCK");
     expect_text("packed", r, "results.0.status", "Identical");
     assert_null(json_object_get(r, "note"));
     json_decref(r);
     packed[1].data = &wrong;
-    r = report_of(test_tool(APR_DIFF, "--json", a, checkpoint("wrong", config, packed, 2), NULL), 1);
+    r = report_of(test_tool(APR_DIFF, "--json", a, test_checkpoint("wrong", config, packed, 2), NULL), 1);
     expect_text("a wrong scale", r, "results.0.failed.0", "scale");
     json_decref(r);
     r = report_of(test_tool(APR_DIFF, "--json", "--raw-codes", b, b, NULL), 0);
@@ -173,10 +163,10 @@ static void packed_weights_are_compared_by_values_or_when_asked_by_codes(void **
     packed[0].shape = "[1,1]";
     packed[1].shape = "[1,1,1]";
     static const char nine_bits[] = "{\"quantization_config\":{\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":9}}}}}";
-    const char *const misfit = checkpoint("misfit", nine_bits, packed, 2);
+    const char *const misfit = test_checkpoint("misfit", nine_bits, packed, 2);
     expect_exit(test_tool(APR_DIFF, misfit, misfit, NULL), 0, "codes are compared as they are stored");
-    const char *const good = checkpoint("good", "{\"model_type\":\"llama\"}", &norm, 1);
-    expect_exit(test_tool(APR_DIFF, good, checkpoint("broken", "{", &norm, 1), NULL), 0, NULL);
+    const char *const good = test_checkpoint("good", "{\"model_type\":\"llama\"}", &norm, 1);
+    expect_exit(test_tool(APR_DIFF, good, test_checkpoint("broken", "{", &norm, 1), NULL), 0, NULL);
 }
 
 int main(void)
