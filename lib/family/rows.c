@@ -78,11 +78,8 @@ static bool countable(const uint64_t *dim, unsigned ndim)
 }
 
 /* Rows and columns as the row ops see them: of a vector each element is a row. */
-static void matrix_of(const uint64_t *dim, unsigned ndim, uint64_t *rows, uint64_t *cols)
-{
-    *cols = ndim < 2 ? 1 : dim[ndim - 1];
-    *rows = ndim == 0 ? 1 : ndim == 1 ? dim[0] : product(dim, ndim - 1);
-}
+static uint64_t rows_of(const uint64_t *dim, unsigned ndim) { return ndim < 2 ? product(dim, ndim) : product(dim, ndim - 1); }
+static uint64_t cols_of(const uint64_t *dim, unsigned ndim) { return ndim < 2 ? 1 : dim[ndim - 1]; }
 
 bool apr_same_shape(const uint64_t *a, unsigned na, const uint64_t *b, unsigned nb)
 {
@@ -163,12 +160,33 @@ static bool change_rows(const struct apr_transform *t, uint64_t part, uint64_t *
     }
 }
 
+static bool swap_last(uint64_t *dim, unsigned ndim)
+{
+    if (ndim < 2)
+        return false;
+    const uint64_t last = dim[ndim - 1];
+    dim[ndim - 1] = dim[ndim - 2];
+    dim[ndim - 2] = last;
+    return true;
+}
+
+/* kv_b [heads * (nope + v), rank] to k_b [heads, rank, nope] and v_b [heads, v, rank]; n: heads, nope, v. */
+static bool split_heads(const uint64_t *n, uint64_t part, uint64_t *dim, unsigned *ndim)
+{
+    if (*ndim != 2 || n[0] == 0 || dim[0] % n[0] != 0 || !adds_up(n + 1, 2, dim[0] / n[0]) || part > 1)
+        return false;
+    const uint64_t rank = dim[1];
+    *ndim = 3;
+    dim[2] = part == 0 ? n[1] : rank;
+    dim[1] = part == 0 ? rank : n[2];
+    dim[0] = n[0];
+    return true;
+}
+
 /* One transform of a countable shape; part says which output of a split. False when it does not fit. */
 static bool change_shape(const struct apr_transform *t, uint64_t part, uint64_t *dim, unsigned *ndim)
 {
-    uint64_t rows, cols;
-    const uint64_t *n = t->n;
-    matrix_of(dim, *ndim, &rows, &cols);
+    const uint64_t *const n = t->n, rows = rows_of(dim, *ndim);
     switch (t->op) {
     case APR_OP_ROPE_PERMUTE:
         return n[0] > 0 && rows % n[0] == 0 && rows / n[0] % 2 == 0;
@@ -176,14 +194,8 @@ static bool change_shape(const struct apr_transform *t, uint64_t part, uint64_t 
         return n[0] > 0 && rows % 3 == 0 && rows / 3 % n[0] == 0;
     case APR_OP_QKV_FALCON:
         return n[1] > 0 && n[0] >= n[1] && n[0] < UINT64_MAX / 4 && n[0] % n[1] == 0 && rows % (n[0] + 2 * n[1]) == 0;
-    case APR_OP_TRANSPOSE: {
-        if (*ndim < 2)
-            return false;
-        const uint64_t last = dim[*ndim - 1];
-        dim[*ndim - 1] = dim[*ndim - 2];
-        dim[*ndim - 2] = last;
-        return true;
-    }
+    case APR_OP_TRANSPOSE:
+        return swap_last(dim, *ndim);
     case APR_OP_STACK:
         return n[0] > 0 && insert_dim(dim, ndim, 0, n[0]);
     case APR_OP_SPLIT_ROWS:
@@ -202,13 +214,7 @@ static bool change_shape(const struct apr_transform *t, uint64_t part, uint64_t 
     case APR_OP_ADD:
         return are_sound(t);
     case APR_OP_MLA_SPLIT:
-        if (*ndim != 2 || n[0] == 0 || rows % n[0] != 0 || !adds_up(n + 1, 2, rows / n[0]) || part > 1)
-            return false;
-        *ndim = 3;
-        dim[2] = part == 0 ? n[1] : cols;
-        dim[1] = part == 0 ? cols : n[2];
-        dim[0] = n[0];
-        return true;
+        return split_heads(n, part, dim, ndim);
     case APR_OP_ROWS:
         if (*ndim == 0 || n[0] > dim[0] || n[1] > dim[0] - n[0])
             return false;
@@ -355,7 +361,8 @@ static struct apr_step step_of(const struct apr_transform *t, bool forward, cons
     case APR_OP_QKV_NEOX:
     case APR_OP_QKV_FALCON:
     case APR_OP_MLA_SPLIT:
-        matrix_of(dim, ndim, &s.rows, &s.cols);
+        s.rows = rows_of(dim, ndim);
+        s.cols = cols_of(dim, ndim);
         break;
     case APR_OP_STACK:
         s.rows = 1;
