@@ -45,7 +45,8 @@ APR_MUST_CHECK enum apr_code apr_contract_term(const struct apr_contract *c, con
 APR_MUST_CHECK enum apr_code apr_contract_expressions(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out,
                                                       unsigned most, unsigned *n);
 
-/* contract_layers.c: the text with the expressions of `layers` in the place of their names; and a check of those, once the dims are known. */
+/* contract_layers.c: the text with the expressions of `layers` in the place of their names; and a check of those, once the dims are
+ * known. */
 APR_MUST_CHECK enum apr_code apr_contract_spell_layers(const struct apr_contract *c, const struct apr_yaml *at, struct apr_bytes *text);
 APR_MUST_CHECK enum apr_code apr_contract_check_layers(const struct apr_contract *c);
 

@@ -85,7 +85,8 @@ static enum apr_code keep(struct wishing *g, const char *text, struct apr_bytes 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
 
 /* A name of the role in the target, with the prefix that its class writes. */
-static enum apr_code spell(struct wishing *g, const struct apr_role *role, unsigned part, uint32_t layer, uint32_t expert, struct apr_bytes *name)
+static enum apr_code spell(struct wishing *g, const struct apr_role *role, unsigned part, uint32_t layer, uint32_t expert,
+                           struct apr_bytes *name)
 {
     const struct apr_cleaning *const how = &apr_binding_family(g->b)->cleaning;
     char text[2 * APR_NAME_ROOM];
@@ -93,7 +94,8 @@ static enum apr_code spell(struct wishing *g, const struct apr_role *role, unsig
     const struct apr_bytes pattern = role->known[g->to].word[part];
     bool plain = g->to != APR_HF || how->write_prefix.n == 0 || how->write_prefix.n > APR_NAME_ROOM;
     for (size_t i = 0; i < how->write_unless.n && !plain; i++)
-        plain = pattern.n >= how->write_unless.word[i].n && memcmp(pattern.at, how->write_unless.word[i].at, how->write_unless.word[i].n) == 0;
+        plain = pattern.n >= how->write_unless.word[i].n &&
+                memcmp(pattern.at, how->write_unless.word[i].at, how->write_unless.word[i].n) == 0;
     if (!plain) {
         before = how->write_prefix.n;
         memcpy(text, how->write_prefix.at, before);
@@ -130,7 +132,8 @@ static enum apr_code describe_parts(struct wishing *g, const struct apr_tensor *
     }
     size_t at = 0;
     for (size_t i = 0; i < n && at + 1 < sizeof text; i++) {
-        const int more = snprintf(text + at, sizeof text - at, "%s%.*s", i > 0 ? " + " : "", (int)apr_min(part[i]->name.n, 200), (const char *)part[i]->name.at);
+        const int more = snprintf(text + at, sizeof text - at, "%s%.*s", i > 0 ? " + " : "", (int)apr_min(part[i]->name.n, 200),
+                                  (const char *)part[i]->name.at);
         at += more < 0 ? 0 : (size_t)more;
     }
     return keep(g, text, from);
@@ -177,11 +180,13 @@ static enum apr_code check_part(const struct wishing *g, const struct task *t, s
     unsigned ndim;
     char stored[176], wanted[176];
     if (!apr_stored_shape(&t->of, number, dim, &ndim))
-        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name, ": the shape %s that family %.*s gives its role does not go through %s",
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name,
+                               ": the shape %s that family %.*s gives its role does not go through %s",
                                apr_spell_shape(t->of.dim, t->of.ndim, wanted), APR_PRINTED(family_name(g)), t->transform);
     if (apr_same_shape(dim, ndim, has->dim, has->ndim))
         return APR_OK;
-    return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name, " has the shape %s, family %.*s wants %s; --keep-names carries it as it is",
+    return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, has->name,
+                           " has the shape %s, family %.*s wants %s; --keep-names carries it as it is",
                            apr_spell_shape(has->dim, has->ndim, stored), APR_PRINTED(family_name(g)), apr_spell_shape(dim, ndim, wanted));
 }
 
@@ -246,7 +251,8 @@ static enum apr_code wish_role(struct wishing *g, struct task *t)
 
 static enum apr_code unknown_tensor(const struct wishing *g, const struct apr_tensor *t)
 {
-    return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name, " has no place in family %.*s; --drop leaves it out, --keep-names carries all as they are",
+    return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name,
+                           " has no place in family %.*s; --drop leaves it out, --keep-names carries all as they are",
                            APR_PRINTED(family_name(g)));
 }
 
@@ -324,7 +330,8 @@ static enum apr_code take_fallbacks(struct wishing *g)
         const struct apr_role *const r = &f->role[i], *const other = apr_family_role(f, r->fallback);
         struct task task = { 0 };
         uint64_t n;
-        if (other == NULL || r->layered || apr_binding_dialect(g->b, r, 0) != APR_NDIALECTS || (r->when != NULL && (!apr_binding_size(g->b, r->when, &n) || n == 0)))
+        if (other == NULL || r->layered || apr_binding_dialect(g->b, r, 0) != APR_NDIALECTS ||
+            (r->when != NULL && (!apr_binding_size(g->b, r->when, &n) || n == 0)))
             continue;
         APR_TRY(apr_stored_find(&task.of, g->b, other, 0, g->part, &g->w->arena, g->e));
         if (task.of.n != 1 || task.of.dialect == APR_GGUF)
@@ -362,7 +369,8 @@ static enum apr_code listed_factors(struct wishing *g, const struct apr_role *ro
         bool found = false;
         for (size_t k = 0; k < role->list.n && !found; k++) {
             char path[256];
-            snprintf(path, sizeof path, "%.*s.%llu", (int)apr_min(role->list.word[k].n, 200), (const char *)role->list.word[k].at, (unsigned long long)i);
+            snprintf(path, sizeof path, "%.*s.%llu", (int)apr_min(role->list.word[k].n, 200), (const char *)role->list.word[k].at,
+                     (unsigned long long)i);
             found = number(g, path, &v);
         }
         if (!found)
@@ -379,7 +387,8 @@ static enum apr_code elements(struct wishing *g, const struct apr_role *role, fl
     for (uint64_t i = 0; i < n; i++) {
         const struct apr_result r = apr_binding_element(g->b, &each, i);
         if (!r.known || r.text.at != NULL)
-            return apr_fail(g->e, APR_EARG, APR_NOWHERE, "nothing tells element %llu of the generated %.*s", (unsigned long long)i, APR_PRINTED(role->name));
+            return apr_fail(g->e, APR_EARG, APR_NOWHERE, "nothing tells element %llu of the generated %.*s",
+                            (unsigned long long)i, APR_PRINTED(role->name));
         out[i] = (float)r.number;
     }
     return APR_OK;
@@ -390,10 +399,12 @@ static enum apr_code generate(struct wishing *g, const struct apr_role *role)
     struct apr_wish x = { .role = role };
     uint64_t n = 1;
     if (!apr_binding_shape(g->b, role, x.dim, &x.ndim))
-        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "a size of the generated %.*s is in no metadata: --config FILE gives one", APR_PRINTED(role->name));
+        return apr_fail(g->e, APR_EARG, APR_NOWHERE, "a size of the generated %.*s is in no metadata: --config FILE gives one",
+                        APR_PRINTED(role->name));
     for (unsigned i = 0; i < x.ndim; i++)
         if (!apr_mul(n, x.dim[i], &n) || n > MOST_FACTORS)
-            return apr_fail(g->e, APR_ELIMIT, APR_NOWHERE, "the generated %.*s would have more than %u elements", APR_PRINTED(role->name), MOST_FACTORS);
+            return apr_fail(g->e, APR_ELIMIT, APR_NOWHERE, "the generated %.*s would have more than %u elements",
+                            APR_PRINTED(role->name), MOST_FACTORS);
     float *const values = apr_arena_alloc(&g->w->arena, (size_t)n * sizeof *values + 1);
     if (values == NULL)
         return apr_no_memory(g->e);
@@ -419,7 +430,8 @@ static enum apr_code unfold(struct wishing *g, const struct apr_kv *k)
         if (value == NULL || !apr_binding_shape(g->b, role, x.dim, &x.ndim))
             return apr_no_memory(g->e);
         if (!number(g, path + k->own, &v))
-            return apr_fail(g->e, APR_EARG, APR_NOWHERE, "%s is in no metadata, and family %.*s has a tensor of it", path, APR_PRINTED(family_name(g)));
+            return apr_fail(g->e, APR_EARG, APR_NOWHERE, "%s is in no metadata, and family %.*s has a tensor of it", path,
+                            APR_PRINTED(family_name(g)));
         *value = (float)v;
         x.values = value;
         APR_TRY(spell(g, role, 0, (uint32_t)i, 0, &x.name));
