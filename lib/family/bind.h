@@ -24,8 +24,8 @@ struct apr_bytes apr_class_said(const struct apr_model *m, const struct apr_hf_c
 APR_MUST_CHECK enum apr_code apr_names_a_class(const struct apr_model *m, bool *yes, struct apr_error *e);
 
 /* The family whose names fit all tensors and give one a real role, for models that say nothing: a class that nobody knows is no other
- * family's. Where several fit and disagree on how tensors change between
- * dialects, the one counts whose shapes the tensors have; where that leaves it open, *f is NULL and the two are named in *either. */
+ * family's. Where several fit and disagree on how tensors change between dialects, the one counts whose shapes the tensors have; where
+ * that leaves it open, *f is NULL and the two are named in *either. */
 APR_MUST_CHECK enum apr_code apr_family_guessed(struct apr_families *all, const struct apr_model *m, const struct apr_family **f,
                                                 const struct apr_family *either[2], struct apr_error *e);
 

@@ -6,8 +6,6 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 
-#define MOST_BYTES 1024u /* that an expression has */
-
 static bool is_letter(unsigned char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
 
 static bool is_of_name(unsigned char c) { return is_letter(c) || (c >= '0' && c <= '9') || c == '.'; }
@@ -27,7 +25,7 @@ static size_t end_of_word(struct apr_bytes text, size_t at)
 }
 
 struct spelling {
-    unsigned char byte[MOST_BYTES];
+    unsigned char byte[APR_EXPR_BYTES];
     size_t        n;
 };
 
@@ -60,7 +58,7 @@ enum apr_code apr_contract_spell_layers(const struct apr_contract *c, const stru
         fits = of == NULL ? put(&s, word) : put(&s, apr_text("(")) && put(&s, of->text) && put(&s, apr_text(")"));
     }
     if (any && !fits)
-        return apr_contract_fault(c, at, "with what stands under `layers` it has more than 1024 bytes:", *text);
+        return apr_contract_fault(c, at, "with what stands under `layers` it is too long:", *text);
     if (!any)
         return APR_OK;
     *text = apr_arena_copy(&c->f->arena, (struct apr_bytes){ s.byte, s.n });

@@ -189,9 +189,10 @@ static enum apr_code read_included(const struct apr_contract *c, const struct ap
     if (text == NULL)
         return apr_contract_fault(c, at, "nothing to include is called", name);
     APR_TRY(apr_yaml_parse(&document, apr_text(text), c->e));
-    const struct apr_contract in = { .f = c->f, .root = apr_yaml_root(document), .e = c->e, .included = at->line };
-    enum apr_code code = apr_contract_list(&in, in.root, MOST_INCLUDED);
-    for (const struct apr_yaml *k = in.root->child; k != NULL && code == APR_OK; k = k->next)
+    const struct apr_contract in = { .f = c->f, .root = c->root, .e = c->e, .included = at->line };
+    const struct apr_yaml *const list = apr_yaml_root(document);
+    enum apr_code code = apr_contract_list(&in, list, MOST_INCLUDED);
+    for (const struct apr_yaml *k = list->child; k != NULL && code == APR_OK; k = k->next)
         code = read_kv(&in, k, &out[(*n)++]);
     apr_yaml_free(document);
     return code;

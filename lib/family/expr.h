@@ -23,8 +23,9 @@ struct apr_expr;
  *   of two     min max mod, first(a, b)
  *   of three   if(c, a, b)
  *   of a path  name.name: has(path) value(path) length(path) at(path, i) letter(path, i) find(path, x, from)
- * At most 1,024 bytes, 64 levels. APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it with
+ * At most APR_EXPR_BYTES, 64 levels. APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it with
  * apr_expr_free. */
+#define APR_EXPR_BYTES 1024
 APR_MUST_CHECK enum apr_code apr_expr_new(struct apr_expr **x, struct apr_bytes text, struct apr_error *e);
 void apr_expr_free(struct apr_expr *x);
 

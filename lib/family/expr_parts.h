@@ -4,8 +4,6 @@
 
 #include "family/expr.h"
 
-#define APR_EXPR_BYTES 1024 /* of an expression's text */
-
 enum op {
     NUMBER, STRING, NAME, HAS, LENGTH, VALUE,
     AT, LETTER, FIND,                                                     /* of a path and operands */
