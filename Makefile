@@ -75,6 +75,7 @@ $(BUILD)/tests/fuzz/%.o: ALL_CFLAGS += $(if $(filter-out fuzz,$(MODE)),-DLLVMFuz
 $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
 $(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(FUZZED)
 $(addprefix $(BUILD)/tests/test_,bind detect net packing pretoken translate tokenizer_write wish): $(BUILD)/tests/bare_model.o
+$(addprefix $(BUILD)/tests/test_,rows row_values): $(BUILD)/tests/chains.o
 $(addprefix $(BUILD)/tests/test_,plan plan_write target trial): $(BUILD)/tests/plans.o
 $(addprefix $(BUILD)/tests/test_,spm unigram wordpiece normalize): $(BUILD)/tests/token_vectors.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
