@@ -124,7 +124,7 @@ static void bins_wide(const struct apr_kernels *k, size_t id)
     k->bins_wide(wide_a, APR_STRETCH, 0, APR_BINS, bin);
 }
 
-#define PACKED_ROWS 16u
+#define PACKED_ROWS 64u
 
 /* Row after row, as a pass reads them. */
 static void packed(const struct apr_kernels *k, size_t i)

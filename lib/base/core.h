@@ -282,6 +282,7 @@ static inline bool apr_round_up(uint64_t a, uint64_t to, uint64_t *out)
 }
 
 static inline uint64_t apr_min(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static inline uint64_t apr_ceil(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 
 #define APR_LENGTH(array) (sizeof(array) / sizeof(array)[0])
 

@@ -94,6 +94,4 @@ uint64_t apr_fit_group(const struct apr_fit *x, uint64_t ncol, uint64_t ngroup);
 /* Sets shape and count: the dims of the codes with the last two replaced. */
 APR_MUST_CHECK enum apr_code apr_fit_dims(struct apr_fit *x, uint64_t nrow, uint64_t ncol, struct apr_error *e);
 
-static inline uint64_t apr_ceil(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
-
 #endif

@@ -110,30 +110,32 @@ typedef void apr_dot_fn(const unsigned char *const *row, size_t nrow, const doub
 /* How a run of codes of a packed weight becomes values, each operation rounded to f32. Of the group of a code
  *     level == NULL  (code - zero) * scale    bias != NULL  code * scale + bias    else  level[code] * scale
  * and where it is `scaled`, times the factor, or divided by it.
+ *   bits               of a code, 1 to 8; they follow each other low bits first, without gaps
+ *   turned             codes of 4 bits: the high nibble of a byte comes first
+ *   with_sign          codes of 8 bits: they have one
  *   level              16 of them, for codes of 4 bits
  *   scale, zero, bias  one a group
- *   first, group       codes of the first group, which may have begun before the run, and of each after it; both above 0 */
+ *   first, group       codes of the first group, which may have begun before the run, and of each after it; both above 0
+ * Of codes, those n are read and nothing behind them, the first of which begins a byte. */
 struct apr_coding {
+    unsigned     bits;
+    bool         turned, with_sign, scaled, divides;
     const float *level, *scale, *zero, *bias;
     size_t       first, group;
     float        factor;
-    bool         scaled, divides;
 };
-typedef void apr_put_codes_fn(const uint8_t *code, size_t n, const struct apr_coding *c, float *out);
+typedef void apr_put_codes_fn(const unsigned char *codes, size_t n, const struct apr_coding *c, float *out);
 
 /* The same of codes that are values already, in place; and of bytes of F8_E4M3, decoded on the way. Without levels and biases; a zero of 0
  * is not subtracted. */
 typedef void apr_put_values_fn(float *x, size_t n, const struct apr_coding *c);
 typedef void apr_put_bytes_fn(const unsigned char *code, size_t n, const struct apr_coding *c, float *out);
 
-/* Two codes of each byte, the lower nibble first, or the higher. */
-typedef void apr_nibbles_fn(const unsigned char *p, size_t npair, bool turned, uint8_t *code);
-
-/* Codes of 4 bits for a tile of 16 rows, which are `stride` apart in `code`: of 16 words side by side, each eight columns of one row; of
- * two words for each of 16 columns, each eight rows in the order 0 2 4 6 1 3 5 7. */
-#define APR_TILE_ROWS 16u
-typedef void apr_nibbles_down_fn(const unsigned char *words, uint8_t *code, size_t stride);
-typedef void apr_nibbles_across_fn(const unsigned char *words, size_t word_stride, uint8_t *code, size_t stride);
+/* Words of 32 bits that stand in columns, into rows of 16 words. `words`: lines of 16 words, `stride` bytes apart; `out`: rows, `out_stride`
+ * apart.
+ *   down    16 lines: word w of line l becomes word l of row w
+ *   across  128 lines of words of eight nibbles in the order 0 2 4 6 1 3 5 7: nibble i of word w of line l becomes nibble l of row 8w + i */
+typedef void apr_turn_words_fn(const unsigned char *words, size_t stride, unsigned char *out, size_t out_stride);
 
 struct apr_kernels {
     enum apr_isa             isa;
@@ -157,9 +159,8 @@ struct apr_kernels {
     apr_put_codes_fn        *put_codes;
     apr_put_values_fn       *put_values;
     apr_put_bytes_fn        *put_e4m3;                 /* NULL: decode, then put_values */
-    apr_nibbles_fn          *nibbles;
-    apr_nibbles_down_fn     *nibbles_down;
-    apr_nibbles_across_fn   *nibbles_across;
+    apr_turn_words_fn       *words_down;
+    apr_turn_words_fn       *words_across;
 };
 
 /* The table for a level; the CPU must have it (apr_isa_has). Valid forever, the same at every call. */

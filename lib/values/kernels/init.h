@@ -47,6 +47,7 @@ void apr_apr_x86(struct apr_kernels *k);
 void apr_difference_x86(struct apr_kernels *k, enum apr_isa isa);
 void apr_moments_x86(struct apr_kernels *k, enum apr_isa isa);
 void apr_packed_x86(struct apr_kernels *k);
+void apr_packed_avx512(struct apr_kernels *k);
 void apr_dots_avx2(struct apr_kernels *k);
 void apr_dots_avx512(struct apr_kernels *k);
 void apr_dot_avx2(struct apr_kernels *k);
@@ -96,9 +97,10 @@ apr_moments_fn         apr_moments_scalar;
 apr_moments_wide_fn    apr_moments_wide_scalar;
 apr_bins_fn            apr_bins_scalar;
 apr_bins_wide_fn       apr_bins_wide_scalar;
-apr_put_codes_fn       apr_put_codes_scalar;
 apr_put_values_fn      apr_put_values_scalar;
-apr_nibbles_fn         apr_nibbles_scalar;
+
+/* Codes i to i + n of a run, all of its group g. */
+void apr_put_some_codes(const unsigned char *codes, size_t i, size_t n, const struct apr_coding *c, size_t g, float *out);
 
 /* The difference of integers of 64 bits out of a level's difference of doubles. */
 void apr_difference_whole_by(apr_difference_wide_fn *wide, const unsigned char *a, bool a_signed, const unsigned char *b, bool b_signed,

@@ -2,82 +2,166 @@
 #ifdef __x86_64__
 #include "values/kernels/x86/avx2.h"
 
-/* Codes as numbers. */
-AVX2 INLINE __m256 numbers(const uint8_t *code)
+/* ---- codes ---------------------------------------------------------------------------------------------------------- */
+
+/* Eight codes are as many bytes as a code has bits. `bytes` brings those of each code to its place, `shift` moves it to the right end. */
+struct places {
+    __m256i bytes, shift, mask;
+};
+
+AVX2 INLINE struct places places_of(const struct apr_coding *c)
 {
-    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)code)));
+    const __m256i number = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), bit = _mm256_mullo_epi32(number, _mm256_set1_epi32((int)c->bits));
+    const __m256i byte = _mm256_srli_epi32(bit, 3), seven = _mm256_set1_epi32(7);
+    const __m256i next = _mm256_or_si256(_mm256_slli_epi32(_mm256_add_epi32(byte, _mm256_set1_epi32(1)), 8), byte);
+    const __m256i shift = _mm256_xor_si256(_mm256_and_si256(bit, seven), _mm256_set1_epi32(c->turned ? 4 : 0));
+    return (struct places){ _mm256_or_si256(next, _mm256_set1_epi32((int)0x80800000)), shift, _mm256_set1_epi32((1 << c->bits) - 1) };
 }
 
-AVX2 INLINE __m256 ended(__m256 x, const struct apr_coding *c)
+/* The last bytes before `end`, fewer than eight or no fewer. */
+AVX2 INLINE __m128i last_bytes(const unsigned char *at, const unsigned char *end)
 {
-    if (!c->scaled)
-        return x;
-    const __m256 factor = _mm256_set1_ps(c->factor);
-    return c->divides ? _mm256_div_ps(x, factor) : _mm256_mul_ps(x, factor);
+    unsigned char last[8] = { 0 };
+    memcpy(last, at, (size_t)apr_min((uint64_t)(end - at), 8));
+    return load8(last);
 }
 
-/* One group, less than a vector of it last: codes are read, and values written, no further than n. */
-#define GROUP(vector)                                                                                               \
-    do {                                                                                                            \
-        size_t i = 0;                                                                                               \
-        for (; i + 8 <= n; i += 8)                                                                                  \
-            _mm256_storeu_ps(out + i, vector(code + i));                                                            \
-        if (i < n) {                                                                                                \
-            uint8_t last[8] = { 0 };                                                                                \
-            float value[8];                                                                                         \
-            memcpy(last, code + i, n - i);                                                                          \
-            _mm256_storeu_ps(value, vector(last));                                                                  \
-            memcpy(out + i, value, (n - i) * sizeof *out);                                                          \
-        }                                                                                                           \
+AVX2 INLINE __m256i eight_codes(__m128i bytes, const struct places *p)
+{
+    const __m256i all = _mm256_broadcastq_epi64(bytes);
+    return _mm256_and_si256(_mm256_srlv_epi32(_mm256_shuffle_epi8(all, p->bytes), p->shift), p->mask);
+}
+
+/* What a group has, kept apart from `out`, which may be anything. */
+struct of_group {
+    __m256 scale, zero, factor;
+    bool   scaled, divides;
+};
+
+AVX2 INLINE struct of_group of_group(const struct apr_coding *c, size_t g)
+{
+    return (struct of_group){ _mm256_set1_ps(c->scale[g]), _mm256_set1_ps(c->level == NULL && c->bias == NULL ? c->zero[g] : 0),
+                              _mm256_set1_ps(c->factor), c->scaled, c->divides };
+}
+
+AVX2 INLINE __m256 ended(__m256 x, const struct of_group *o)
+{
+    return !o->scaled ? x : o->divides ? _mm256_div_ps(x, o->factor) : _mm256_mul_ps(x, o->factor);
+}
+
+/* A code takes what it stands for, worked out once a group, from two halves. */
+AVX2 INLINE __m256 taken(__m256i code, __m256 low, __m256 high)
+{
+    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(code, 28));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, code), _mm256_permutevar8x32_ps(high, code), upper);
+}
+
+/* n codes out of bytes that begin at `from`, fewer than eight of them last; values are written no further than n. */
+#define CODES(from, load, vector)                                    \
+    do {                                                             \
+        for (; i + 8 <= n && end - (from) >= 8; i += 8) {            \
+            const __m128i bytes = load8(from);                       \
+            const __m256i code = load;                               \
+            _mm256_storeu_ps(out + i, vector);                       \
+        }                                                            \
+        for (; i < n; i += 8) {                                      \
+            const __m128i bytes = last_bytes(from, end);             \
+            const __m256i code = load;                               \
+            float value[8];                                          \
+            _mm256_storeu_ps(value, vector);                         \
+            memcpy(out + i, value, apr_min(n - i, 8) * sizeof *out); \
+        }                                                            \
     } while (0)
+#define PACKED(vector) CODES(at + i / 8 * bits, eight_codes(bytes, &p), vector)
+#define SCALED         _mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(code), o.zero), o.scale)
+#define BIASED         _mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(code), o.scale), bias)
 
-/* What levels stand for is worked out once a group; an index of four bits takes it from two halves. */
-AVX2 INLINE __m256 taken(const uint8_t *code, __m256 low, __m256 high)
+AVX2 INLINE void put_group(const unsigned char *at, const unsigned char *end, size_t n, const struct apr_coding *c, struct places p,
+                           size_t g, float *out)
 {
-    const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)code));
-    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index), upper);
-}
-
-AVX2 INLINE void put_group(const uint8_t *code, size_t n, const struct apr_coding *c, size_t g, float *out)
-{
-    const __m256 scale = _mm256_set1_ps(c->scale[g]);
+    const struct of_group o = of_group(c, g);
+    const size_t bits = c->bits;
+    size_t i = 0;
     if (c->level != NULL) {
-        const __m256 low = ended(_mm256_mul_ps(_mm256_loadu_ps(c->level), scale), c);
-        const __m256 high = ended(_mm256_mul_ps(_mm256_loadu_ps(c->level + 8), scale), c);
-#define LEVEL(at) taken(at, low, high)
-        GROUP(LEVEL);
+        const __m256 low = ended(_mm256_mul_ps(_mm256_loadu_ps(c->level), o.scale), &o);
+        const __m256 high = ended(_mm256_mul_ps(_mm256_loadu_ps(c->level + 8), o.scale), &o);
+        PACKED(taken(code, low, high));
     } else if (c->bias != NULL) {
         const __m256 bias = _mm256_set1_ps(c->bias[g]);
-#define BIASED(at) _mm256_add_ps(_mm256_mul_ps(numbers(at), scale), bias)
-        GROUP(BIASED);
+        PACKED(BIASED);
+    } else if (c->with_sign) {
+        CODES(at + i, _mm256_cvtepi8_epi32(bytes), ended(SCALED, &o));
+    } else if (bits == 8) {
+        CODES(at + i, _mm256_cvtepu8_epi32(bytes), ended(SCALED, &o));
     } else {
-        const __m256 zero = _mm256_set1_ps(c->zero[g]);
-#define SCALED(at) _mm256_mul_ps(_mm256_sub_ps(numbers(at), zero), scale)
-#define ENDED(at)  ended(SCALED(at), c)
-        if (c->scaled)
-            GROUP(ENDED);
-        else
-            GROUP(SCALED);
+        PACKED(ended(SCALED, &o));
     }
 }
 
-AVX2 static void put_codes(const uint8_t *code, size_t n, const struct apr_coding *c, float *out)
+/* Groups of whole sixteens of codes of four bits, which are eight bytes: as put_group, with the fewest steps. */
+AVX2 INLINE void four_bits(const unsigned char *at, bool turned, __m256i code[2])
 {
-    for (size_t g = 0, now; n > 0; g++, code += now, out += now, n -= now) {
+    const __m128i both = load8(at), high = _mm_srli_epi16(both, 4), fifteen = _mm_set1_epi8(15);
+    const __m128i bytes = _mm_and_si128(turned ? _mm_unpacklo_epi8(high, both) : _mm_unpacklo_epi8(both, high), fifteen);
+    code[0] = _mm256_cvtepu8_epi32(bytes);
+    code[1] = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
+}
+
+#define FOURS(vector)                                                \
+    for (size_t i = 0; i < now; i += 16, at += 8, out += 16) {       \
+        __m256i both[2];                                             \
+        four_bits(at, turned, both);                                 \
+        for (unsigned k = 0; k < 2; k++) {                           \
+            const __m256i code = both[k];                            \
+            _mm256_storeu_ps(out + 8 * k, vector);                   \
+        }                                                            \
+    }
+
+AVX2 INLINE void put_fours(const unsigned char *at, size_t n, const struct apr_coding *c, bool turned, float *out)
+{
+    for (size_t g = 0, now; n > 0; g++, n -= now) {
+        const struct of_group o = of_group(c, g);
         now = (size_t)apr_min(n, g == 0 ? c->first : c->group);
-        put_group(code, now, c, g, out);
+        if (c->level != NULL) {
+            const __m256 low = ended(_mm256_mul_ps(_mm256_loadu_ps(c->level), o.scale), &o);
+            const __m256 high = ended(_mm256_mul_ps(_mm256_loadu_ps(c->level + 8), o.scale), &o);
+            FOURS(taken(code, low, high))
+        } else if (c->bias != NULL) {
+            const __m256 bias = _mm256_set1_ps(c->bias[g]);
+            FOURS(BIASED)
+        } else {
+            FOURS(ended(SCALED, &o))
+        }
     }
 }
+
+AVX2 static void put_codes(const unsigned char *codes, size_t n, const struct apr_coding *c, float *out)
+{
+    const struct places p = places_of(c);
+    const unsigned char *const end = codes + (n * c->bits + 7) / 8;
+    if (c->bits == 4 && (n | c->first | c->group) % 16 == 0) {
+        put_fours(codes, n, c, c->turned, out);
+        return;
+    }
+    for (size_t g = 0, i = 0, now; i < n; g++, i += now) {
+        now = (size_t)apr_min(n - i, g == 0 ? c->first : c->group);
+        if (i % 8 == 0)
+            put_group(codes + i / 8 * c->bits, end, now, c, p, g, out + i);
+        else
+            apr_put_some_codes(codes, i, now, c, g, out + i);
+    }
+}
+
+/* ---- values --------------------------------------------------------------------------------------------------------- */
 
 AVX2 INLINE void values_group(float *x, size_t n, const struct apr_coding *c, size_t g)
 {
-    const __m256 scale = _mm256_set1_ps(c->scale[g]), zero = _mm256_set1_ps(c->zero[g]);
+    const struct of_group o = of_group(c, g);
     const bool shifted = c->zero[g] != 0;
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         const __m256 v = _mm256_loadu_ps(x + i);
-        _mm256_storeu_ps(x + i, ended(_mm256_mul_ps(shifted ? _mm256_sub_ps(v, zero) : v, scale), c));
+        _mm256_storeu_ps(x + i, ended(_mm256_mul_ps(shifted ? _mm256_sub_ps(v, o.zero) : v, o.scale), &o));
     }
     if (i < n)
         apr_put_values_scalar(x + i, n - i, &(struct apr_coding){ .scale = &c->scale[g], .zero = &c->zero[g], .first = n - i, .group = 1,
@@ -130,118 +214,93 @@ AVX2 static void put_e4m3(const unsigned char *code, size_t n, const struct apr_
     }
 }
 
-AVX2 static void packed_nibbles(const unsigned char *p, size_t npair, bool turned, uint8_t *code)
+/* ---- words ---------------------------------------------------------------------------------------------------------- */
+
+/* Eight lines of eight words become rows. */
+AVX2 INLINE void eight_down(const unsigned char *words, size_t stride, unsigned char *out, size_t out_stride)
 {
-    const __m128i four = _mm_set1_epi8(15);
-    size_t i = 0;
-    for (; i + 16 <= npair; i += 16) {
-        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(p + i));
-        const __m128i low = _mm_and_si128(x, four), high = _mm_and_si128(_mm_srli_epi16(x, 4), four);
-        const __m128i first = turned ? high : low, second = turned ? low : high;
-        _mm_storeu_si128((__m128i *)(void *)(code + 2 * i), _mm_unpacklo_epi8(first, second));
-        _mm_storeu_si128((__m128i *)(void *)(code + 2 * i + 16), _mm_unpackhi_epi8(first, second));
+    __m256 a[8], b[8];
+    UNROLL for (unsigned i = 0; i < 8; i += 2) {
+        const __m256 x = _mm256_castsi256_ps(load32(words + i * stride)), y = _mm256_castsi256_ps(load32(words + (i + 1) * stride));
+        a[i] = _mm256_unpacklo_ps(x, y);
+        a[i + 1] = _mm256_unpackhi_ps(x, y);
     }
-    if (i < npair)
-        apr_nibbles_scalar(p + i, npair - i, turned, code + 2 * i);
-}
-
-AVX2 static void nibbles_down(const unsigned char *words, uint8_t *code, size_t stride)
-{
-    const __m128i four = _mm_set1_epi8(15);
-    for (unsigned r = 0; r < APR_TILE_ROWS; r += 4) {
-        const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(words + 4 * r));
-        const __m128i low = _mm_and_si128(x, four), high = _mm_and_si128(_mm_srli_epi16(x, 4), four);
-        const __m128i a = _mm_unpacklo_epi8(low, high), b = _mm_unpackhi_epi8(low, high);
-        _mm_storel_epi64((__m128i *)(void *)(code + r * stride), a);
-        _mm_storeh_pd((double *)(void *)(code + (r + 1) * stride), _mm_castsi128_pd(a));
-        _mm_storel_epi64((__m128i *)(void *)(code + (r + 2) * stride), b);
-        _mm_storeh_pd((double *)(void *)(code + (r + 3) * stride), _mm_castsi128_pd(b));
-    }
-}
-
-/* Words of four columns, side by side. */
-AVX2 INLINE __m128i four_words(const unsigned char *at, size_t stride)
-{
-    return _mm_set_epi32((int)apr_load32(at + 3 * stride), (int)apr_load32(at + 2 * stride), (int)apr_load32(at + stride), (int)apr_load32(at));
-}
-
-AVX2 static void nibbles_across(const unsigned char *words, size_t word_stride, uint8_t *code, size_t stride)
-{
-    const __m128i four = _mm_set1_epi32(15);
-    for (unsigned w = 0; w < APR_TILE_ROWS / 8; w++) {
-        __m128i x[4];
-        for (unsigned k = 0; k < 4; k++)
-            x[k] = four_words(words + 4 * w + 4 * k * word_stride, word_stride);
-        for (unsigned place = 0; place < 8; place++) {
-            __m128i v[4];
-            for (unsigned k = 0; k < 4; k++) {
-                v[k] = _mm_and_si128(x[k], four);
-                x[k] = _mm_srli_epi32(x[k], 4);
-            }
-            const __m128i codes = _mm_packus_epi16(_mm_packus_epi32(v[0], v[1]), _mm_packus_epi32(v[2], v[3]));
-            const unsigned r = place < 4 ? 2 * place : 2 * place - 7;
-            _mm_storeu_si128((__m128i *)(void *)(code + (8 * w + r) * stride), codes);
+    UNROLL for (unsigned i = 0; i < 8; i += 4)
+        UNROLL for (unsigned k = 0; k < 2; k++) {
+            b[i + 2 * k] = _mm256_shuffle_ps(a[i + k], a[i + k + 2], 0x44);
+            b[i + 2 * k + 1] = _mm256_shuffle_ps(a[i + k], a[i + k + 2], 0xee);
         }
+    UNROLL for (unsigned i = 0; i < 4; i++) {
+        _mm256_storeu_ps((float *)(void *)(out + i * out_stride), _mm256_permute2f128_ps(b[i], b[i + 4], 0x20));
+        _mm256_storeu_ps((float *)(void *)(out + (i + 4) * out_stride), _mm256_permute2f128_ps(b[i], b[i + 4], 0x31));
     }
 }
 
-/* ---- 16 at a time --------------------------------------------------------------------------------------------------- */
-
-#define AVX512 __attribute__((target("avx2,f16c,avx512f,avx512bw,avx512dq,avx512vl")))
-
-AVX512 INLINE __m512 ended16(__m512 x, const struct apr_coding *c)
+AVX2 static void words_down(const unsigned char *words, size_t stride, unsigned char *out, size_t out_stride)
 {
-    if (!c->scaled)
-        return x;
-    const __m512 factor = _mm512_set1_ps(c->factor);
-    return c->divides ? _mm512_div_ps(x, factor) : _mm512_mul_ps(x, factor);
+    for (unsigned line = 0; line < 16; line += 8)
+        for (unsigned w = 0; w < 16; w += 8)
+            eight_down(words + line * stride + 4 * w, stride, out + w * out_stride + 4 * line, out_stride);
 }
 
-/* The last ones of a group are read and written behind a mask. */
-#define GROUP16(vector)                                                                                                       \
-    do {                                                                                                                      \
-        size_t i = 0;                                                                                                         \
-        for (; i + 16 <= n; i += 16) {                                                                                        \
-            const __m512i index = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(code + i)));           \
-            _mm512_storeu_ps(out + i, vector);                                                                                \
-        }                                                                                                                     \
-        if (i < n) {                                                                                                          \
-            const __mmask16 some = (__mmask16)((1u << (n - i)) - 1);                                                          \
-            const __m512i index = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(some, code + i));                                 \
-            _mm512_mask_storeu_ps(out + i, some, vector);                                                                     \
-        }                                                                                                                     \
-    } while (0)
-
-AVX512 INLINE void put_group16(const uint8_t *code, size_t n, const struct apr_coding *c, size_t g, float *out)
+/* The lower parts of x and y, then their upper ones, in their places or moved by n bits; `low` says which bits are lower ones. */
+AVX2 INLINE void swap(__m256i *x, __m256i *y, int n, uint32_t low)
 {
-    const __m512 scale = _mm512_set1_ps(c->scale[g]);
-    if (c->level != NULL) {
-        const __m512 level = ended16(_mm512_mul_ps(_mm512_loadu_ps(c->level), scale), c);
-        GROUP16(_mm512_permutexvar_ps(index, level));
-    } else if (c->bias != NULL) {
-        const __m512 bias = _mm512_set1_ps(c->bias[g]);
-        GROUP16(_mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(index), scale), bias));
-    } else {
-        const __m512 zero = _mm512_set1_ps(c->zero[g]);
-        GROUP16(ended16(_mm512_mul_ps(_mm512_sub_ps(_mm512_cvtepi32_ps(index), zero), scale), c));
+    const __m256i mask = _mm256_set1_epi32((int)low), a = *x, b = *y;
+    *x = _mm256_or_si256(_mm256_and_si256(a, mask), _mm256_slli_epi32(_mm256_and_si256(b, mask), n));
+    *y = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(a, n), mask), _mm256_andnot_si256(mask, b));
+}
+
+/* Nibble k of eight lines becomes line k: of eight words at once. */
+AVX2 INLINE void turn_nibbles(const unsigned char *words, size_t stride, __m256i x[8])
+{
+    UNROLL for (unsigned i = 0; i < 8; i++)
+        x[i] = load32(words + i * stride);
+    UNROLL for (unsigned i = 0; i < 4; i++)
+        swap(&x[i], &x[i + 4], 16, 0x0000ffff);
+    UNROLL for (unsigned i = 0; i < 8; i += i % 2 == 0 ? 1 : 3)
+        swap(&x[i], &x[i + 2], 8, 0x00ff00ff);
+    UNROLL for (unsigned i = 0; i < 8; i += 2)
+        swap(&x[i], &x[i + 1], 4, 0x0f0f0f0f);
+}
+
+AVX2 INLINE void store_pairs(__m256i x, unsigned char *out, size_t step)
+{
+    const __m128i a = _mm256_castsi256_si128(x), b = _mm256_extracti128_si256(x, 1);
+    _mm_storel_epi64((__m128i *)(void *)out, a);
+    _mm_storeh_pd((double *)(void *)(out + step), _mm_castsi128_pd(a));
+    _mm_storel_epi64((__m128i *)(void *)(out + 4 * step), b);
+    _mm_storeh_pd((double *)(void *)(out + 5 * step), _mm_castsi128_pd(b));
+}
+
+/* Sixteen lines of eight words: eight bytes of each row. */
+AVX2 INLINE void some_across(const unsigned char *words, size_t stride, unsigned char *out, size_t out_stride)
+{
+    __m256i a[8], b[8];
+    turn_nibbles(words, stride, a);
+    turn_nibbles(words + 8 * stride, stride, b);
+    for (unsigned k = 0; k < 8; k++) {
+        unsigned char *const row = out + (k / 4 + k % 4 * 2) * out_stride;
+        store_pairs(_mm256_unpacklo_epi32(a[k], b[k]), row, 8 * out_stride);
+        store_pairs(_mm256_unpackhi_epi32(a[k], b[k]), row + 16 * out_stride, 8 * out_stride);
     }
 }
 
-AVX512 static void put_codes16(const uint8_t *code, size_t n, const struct apr_coding *c, float *out)
+AVX2 static void words_across(const unsigned char *words, size_t stride, unsigned char *out, size_t out_stride)
 {
-    for (size_t g = 0, now; n > 0; g++, code += now, out += now, n -= now) {
-        now = (size_t)apr_min(n, g == 0 ? c->first : c->group);
-        put_group16(code, now, c, g, out);
-    }
+    for (unsigned line = 0; line < 128; line += 16)
+        for (unsigned w = 0; w < 16; w += 8)
+            some_across(words + line * stride + 4 * w, stride, out + 8 * w * out_stride + line / 2, out_stride);
 }
 
 void apr_packed_x86(struct apr_kernels *k)
 {
-    k->put_codes = k->isa == APR_AVX512 ? put_codes16 : put_codes;
+    k->put_codes = put_codes;
     k->put_values = put_values;
     k->put_e4m3 = put_e4m3;
-    k->nibbles = packed_nibbles;
-    k->nibbles_down = nibbles_down;
-    k->nibbles_across = nibbles_across;
+    k->words_down = words_down;
+    k->words_across = words_across;
+    if (k->isa == APR_AVX512)
+        apr_packed_avx512(k);
 }
 #endif
