@@ -41,10 +41,20 @@ static inline uint8_t code_along(const struct apr_packed *p, const unsigned char
 static void fetch(const struct apr_packed *p, const struct apr_packed_row *r, uint64_t col, size_t n, uint8_t *code)
 {
     const unsigned shift = apr_shift_of_eight(r->row);
-    for (size_t i = 0; i < n; i++)
-        code[i] = p->form == APR_PACKED_DOWN     ? apr_code_down(r->at, p->stride, (col + i) * p->bits, p->bits)
-                  : p->form == APR_PACKED_EIGHTS ? (uint8_t)(r->at[(col + i) * p->stride + shift / 8] >> shift % 8 & 15)
-                                                 : code_along(p, r->at, col + i);
+    const unsigned char *word = p->form == APR_PACKED_EIGHTS ? r->at + col * p->stride + shift / 8 : NULL;
+    switch (p->form) {
+    case APR_PACKED_DOWN:
+        for (size_t i = 0; i < n; i++)
+            code[i] = apr_code_down(r->at, p->stride, (col + i) * p->bits, p->bits);
+        break;
+    case APR_PACKED_EIGHTS:
+        for (size_t i = 0; i < n; i++, word += p->stride)
+            code[i] = *word >> shift % 8 & 15;
+        break;
+    default:
+        for (size_t i = 0; i < n; i++)
+            code[i] = code_along(p, r->at, col + i);
+    }
 }
 
 /* ---- groups --------------------------------------------------------------------------------------------------------- */
@@ -66,7 +76,8 @@ static float zero_of(const struct apr_kernels *k, const struct apr_packed *p, co
     case APR_ZERO_SAME: break;
     case APR_ZERO_VALUES: return value_of(k, &p->zeros, apr_scale_index(p, r, g));
     case APR_ZERO_ALONG: return (float)apr_code_down(at + g * (p->nrow * p->bits / 8), 4, r->row * p->bits, p->bits) + p->zero;
-    case APR_ZERO_DOWN: return (float)apr_code_down(at + g * 4, p->ngroup * 4, r->row / p->per_word * 32 + r->row % p->per_word * p->bits, p->bits);
+    case APR_ZERO_DOWN:
+        return (float)apr_code_down(at + g * 4, p->ngroup * 4, r->row / p->per_word * 32 + r->row % p->per_word * p->bits, p->bits);
     case APR_ZERO_EIGHTS: return (float)(apr_load32(at + (g * (p->nrow / 8) + r->row / 8) * 4) >> apr_shift_of_eight(r->row) & 15);
     }
     return p->zero;
