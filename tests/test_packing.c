@@ -503,6 +503,32 @@ static void a_method_that_nobody_knows_is_named(void **state)
     }
 }
 
+/* hf_quant_config.json beside a checkpoint counts where config.json has nothing of a method, and nothing is said where it is no JSON. */
+static void the_file_beside_config_json_names_the_method(void **state)
+{
+    (void)state;
+    static const char *const own = "{\"quantization_config\":{\"quant_method\":\"hqq\"}}", *const plain = "{\"model_type\":\"llama\"}";
+    static const char *const other = "{\"quantization\":{\"quant_method\":\"aqlm\"}}";
+    static const struct {
+        const char *config, *beside, *word;
+    } rows_of[] = { { plain, other, "aqlm" }, { own, other, "hqq" }, { plain, "{\"producer\":{}}", NULL }, { plain, "{", NULL }, { own, "{", "hqq" } };
+    for (size_t i = 0; i < APR_LENGTH(rows_of); i++) {
+        struct apr_source beside = { .map = apr_text(rows_of[i].beside), .path = "hf_quant_config.json" };
+        struct apr_hf_config *config;
+        struct model m;
+        model_begin(&m, "safetensors");
+        put(&m, &(struct stored){ "m.W_q", APR_U8, { 64, 64 }, NULL });
+        m.m.quant_config = &beside;
+        struct apr_packing *const p = packing_of(&m, rows_of[i].config, &config);
+        assert_true((p != NULL) == (rows_of[i].word != NULL));
+        if (p != NULL)
+            assert_string_equal(apr_packing_unknown(p), rows_of[i].word);
+        apr_packing_free(p);
+        apr_hf_config_free(config);
+        end(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -514,6 +540,7 @@ int main(void)
         cmocka_unit_test(helpers_that_do_not_fit_are_named),
         cmocka_unit_test(indices_and_states_of_nonsense_are_named),
         cmocka_unit_test(a_method_that_nobody_knows_is_named),
+        cmocka_unit_test(the_file_beside_config_json_names_the_method),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -242,6 +242,7 @@ struct apr_model {
     struct apr_source      **file;
     size_t                   nfile;
     struct apr_source       *config;   /* config.json beside a checkpoint, or NULL */
+    struct apr_source       *quant_config; /* hf_quant_config.json likewise */
     struct apr_tensor       *tensor;
     size_t                   ntensor, tensor_room;
     bool                     partial;  /* tensors whose data is not all in the file are left out and counted, the first named: */

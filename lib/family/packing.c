@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/table.h"
 #include "family/packing_fit.h"
+#include "files/source.h"
 #include "model/hf_config.h"
 #include "model/model.h"
 #include "values/dtype.h"
@@ -31,7 +32,7 @@ struct apr_packing {
     struct apr_model               view;
     const struct apr_model        *model;
     const struct apr_hf_config    *config;
-    struct apr_hf_config          *own; /* the same where it was read here */
+    struct apr_hf_config          *own, *beside; /* the same where it was read here; hf_quant_config.json */
     struct apr_said_method         said;
     unsigned char                 *role;
     struct weight                 *weight;
@@ -243,6 +244,20 @@ static bool has_codes(const struct apr_model *m)
     return false;
 }
 
+/* hf_quant_config.json, where config.json says nothing of a method; one that cannot be read says nothing either, as its tensors speak. */
+static enum apr_code read_beside(struct apr_packing *p, struct apr_error *e)
+{
+    struct apr_error ignored;
+    if (p->model->quant_config == NULL || apr_says_packing(p->config))
+        return APR_OK;
+    const enum apr_code code = apr_hf_config_new(&p->beside, p->model->quant_config->map, &ignored);
+    if (code == APR_ENOMEM)
+        return apr_no_memory(e);
+    if (code == APR_OK && apr_says_packing(p->beside))
+        p->config = p->beside;
+    return APR_OK;
+}
+
 enum apr_code apr_packing_of(struct apr_packing **out, const struct apr_model *m, const struct apr_hf_config *config, struct apr_error *e)
 {
     struct apr_packing *p = calloc(1, sizeof *p);
@@ -251,7 +266,9 @@ enum apr_code apr_packing_of(struct apr_packing **out, const struct apr_model *m
         return apr_no_memory(e);
     p->model = m;
     p->config = config;
-    enum apr_code code = build(p, e);
+    enum apr_code code = read_beside(p, e);
+    if (code == APR_OK)
+        code = build(p, e);
     if (p->said.unknown != NULL && !has_codes(m))
         p->said.unknown = NULL;
     const bool any = p->nweight > 0 || p->nfault > 0 || p->said.unknown != NULL;
@@ -278,6 +295,7 @@ void apr_packing_free(struct apr_packing *p)
     free(p->stored);
     free(p->fault);
     apr_hf_config_free(p->own);
+    apr_hf_config_free(p->beside);
     apr_arena_free(&p->arena);
     free(p);
 }

@@ -21,6 +21,8 @@ static const json_t *section(const struct apr_hf_config *c)
     return NULL;
 }
 
+bool apr_says_packing(const struct apr_hf_config *config) { return section(config) != NULL; }
+
 static const char *word_at(const json_t *object, const char *key)
 {
     const char *const word = json_string_value(json_object_get(object, key));

@@ -29,6 +29,10 @@ struct apr_said_method {
     const char      *unknown; /* in the arena, printable; or NULL */
 };
 struct apr_arena;
+
+/* Does it say anything of a method? */
+bool apr_says_packing(const struct apr_hf_config *config);
+
 APR_MUST_CHECK enum apr_code apr_said_method(struct apr_said_method *s, struct apr_arena **a, const struct apr_hf_config *config,
                                              struct apr_error *e);
 

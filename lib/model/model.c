@@ -192,7 +192,9 @@ enum apr_code apr_model_unchanged(const struct apr_model *m, struct apr_error *e
 {
     for (size_t i = 0; i < m->nfile; i++)
         APR_TRY(apr_source_intact(m->file[i], e));
-    return m->config == NULL ? APR_OK : apr_source_intact(m->config, e);
+    if (m->config != NULL)
+        APR_TRY(apr_source_intact(m->config, e));
+    return m->quant_config == NULL ? APR_OK : apr_source_intact(m->quant_config, e);
 }
 
 void apr_close(struct apr_model *m)
@@ -202,6 +204,7 @@ void apr_close(struct apr_model *m)
     for (size_t i = 0; i < m->nfile; i++)
         apr_source_close(m->file[i]);
     apr_source_close(m->config);
+    apr_source_close(m->quant_config);
     apr_arena_free(&m->arena);
     free(m->file);
     free(m->tensor);

@@ -273,17 +273,16 @@ static enum apr_code read_trace(struct apr_model *m, const char *folder, const s
     return code;
 }
 
-/* Maps the config.json that lies in the folder `path`, or beside the file `path`, when there is one. */
-static enum apr_code read_config(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
+/* Maps the file of that name that lies in the folder `path`, or beside the file `path`, when there is one. */
+static enum apr_code read_config(struct apr_source **to, const char *path, const char *name, const struct apr_run *r, struct apr_error *e)
 {
-    static const struct apr_bytes name = { (const unsigned char *)"config.json", sizeof "config.json" - 1 };
     struct stat st;
     const char *slash = strrchr(path, '/');
     char *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? strdup(path) : slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path + 1));
-    char *config = folder == NULL ? NULL : join(folder, name);
+    char *config = folder == NULL ? NULL : join(folder, apr_text(name));
     enum apr_code code = config == NULL ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK)
-        code = apr_source_sidecar(&m->config, config, APR_MOST_CONFIG, r, e);
+        code = apr_source_sidecar(to, config, APR_MOST_CONFIG, r, e);
     free(config);
     free(folder);
     return code;
@@ -375,8 +374,11 @@ static enum apr_code open_path(struct apr_model **out, const char *path, bool pa
         code = m == NULL ? apr_no_memory(e) : read_siblings(m, path, format, count, number, r, e);
         apr_found(code, e, "file.shards");
     }
-    if (code == APR_OK && m->format->config && strcmp(path, "-") != 0)
-        code = read_config(m, path, r, e);
+    const bool beside = m->format->config && strcmp(path, "-") != 0;
+    if (code == APR_OK && beside)
+        code = read_config(&m->config, path, "config.json", r, e);
+    if (code == APR_OK && beside)
+        code = read_config(&m->quant_config, path, "hf_quant_config.json", r, e);
     if (code != APR_OK) {
         apr_error_in(e, path);
         apr_close(m);

@@ -131,10 +131,11 @@ typedef void apr_put_codes_fn(const unsigned char *codes, size_t n, const struct
 typedef void apr_put_values_fn(float *x, size_t n, const struct apr_coding *c);
 typedef void apr_put_bytes_fn(const unsigned char *code, size_t n, const struct apr_coding *c, float *out);
 
-/* Words of 32 bits that stand in columns, into rows of 16 words. `words`: lines of 16 words, `stride` bytes apart; `out`: rows, `out_stride`
- * apart.
+/* Words of 32 bits that stand in columns, into rows of 16 words. `words`: lines of 16 words, `stride` bytes apart; `out`: rows,
+ * `out_stride` apart.
  *   down    16 lines: word w of line l becomes word l of row w
- *   across  128 lines of words of eight nibbles in the order 0 2 4 6 1 3 5 7: nibble i of word w of line l becomes nibble l of row 8w + i */
+ *   across  128 lines of words of eight nibbles in the order 0 2 4 6 1 3 5 7: nibble i of word w of line l becomes nibble l of
+ *           row 8w + i */
 typedef void apr_turn_words_fn(const unsigned char *words, size_t stride, unsigned char *out, size_t out_stride);
 
 struct apr_kernels {

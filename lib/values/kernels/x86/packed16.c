@@ -20,10 +20,13 @@ AVX512 INLINE struct places places_of(const struct apr_coding *c)
     return (struct places){ _mm512_or_si512(next, _mm512_set1_epi32((int)0x80800000)), shift, _mm512_set1_epi32((1 << c->bits) - 1) };
 }
 
+/* A mask for the first n of sixteen, or all. */
+AVX512 INLINE __mmask16 first(size_t n) { return (__mmask16)((1u << apr_min(n, 16)) - 1); }
+
 /* The last bytes before `end`, fewer than sixteen or no fewer. */
 AVX512 INLINE __m128i last_bytes(const unsigned char *at, const unsigned char *end)
 {
-    return _mm_maskz_loadu_epi8(end - at >= 16 ? 0xffff : (__mmask16)((1u << (end - at)) - 1), at);
+    return _mm_maskz_loadu_epi8(first((size_t)(end - at)), at);
 }
 
 AVX512 INLINE __m512i sixteen_codes(__m128i bytes, const struct places *p)
@@ -75,7 +78,7 @@ AVX512 INLINE __m512 table_of(const float *level, const struct of_group *o)
         for (; i < n; i += 16) {                                                                                            \
             const __m128i bytes = last_bytes(from, end);                                                                    \
             const __m512i code = load;                                                                                      \
-            _mm512_mask_storeu_ps(out + i, n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1), vector);                \
+            _mm512_mask_storeu_ps(out + i, first(n - i), vector);                                                           \
         }                                                                                                                   \
     } while (0)
 #define PACKED(vector) CODES(at + i / 8 * bits, sixteen_codes(bytes, &p), vector)
