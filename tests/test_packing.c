@@ -71,7 +71,8 @@ static struct apr_packing *packing_of(const struct model *m, const char *config,
 /* ---- what is what ---------------------------------------------------------------------------------------------------- */
 
 #define SHAPE_64_128 "\x40\0\0\0\0\0\0\0\x80\0\0\0\0\0\0\0"
-#define STATE        "{\"shape\":[64, 128]}"
+#define STATE        "{\"shape\":[64, 128],\"blocksize\":64}"
+#define NESTED       "{\"shape\":[64,128],\"blocksize\":64,\"nested_blocksize\":256,\"nested_offset\":0.5}"
 #define CT(weights)  "{\"quantization_config\":{\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"group_0\":{\"targets\":[\"Linear\"],\"weights\":{" weights "}}}}}"
 
 static int32_t sequence[IN], shuffled[IN], none[IN];
@@ -99,10 +100,10 @@ static const struct row {
     { "AWQ", "AWQ4", "{}", { { "m.qweight", APR_I32, { 128, 8 }, 0 }, { "m.qzeros", APR_I32, { 4, 8 }, 0 }, { "m.scales", APR_F16, { 4, 64 }, 0 } } },
     { "int8", "BNB_INT8", "{}", { { "m.weight", APR_I8, { 64, 128 }, 0 }, { "m.SCB", APR_F32, { 64 }, 0 }, { "m.weight_format", APR_U8, { 1 }, 0 } } },
     { "4 bits", "NF4", "{}", { { "m.weight", APR_U8, { 4096, 1 }, 0 }, { "m.weight.absmax", APR_F32, { 128 }, 0 }, { "m.weight.quant_map", APR_F32, { 16 }, 0 },
-                     { "m.weight.quant_state.bitsandbytes__nf4", APR_U8, { 19 }, STATE } } },
+                     { "m.weight.quant_state.bitsandbytes__nf4", APR_U8, { sizeof STATE - 1 }, STATE } } },
     { "4 bits", "FP4", "{}", { { "m.weight", APR_BF16, { 2048, 1 }, 0 }, { "m.weight.absmax", APR_U8, { 128 }, 0 }, { "m.weight.quant_map", APR_F32, { 16 }, 0 },
                      { "m.weight.nested_absmax", APR_F32, { 1 }, 0 }, { "m.weight.nested_quant_map", APR_F32, { 256 }, 0 },
-                     { "m.weight.quant_state.bitsandbytes__fp4", APR_U8, { 19 }, STATE } } },
+                     { "m.weight.quant_state.bitsandbytes__fp4", APR_U8, { sizeof NESTED - 1 }, NESTED } } },
     { "compressed-tensors", "CT_INT4", "{}", { { "m.weight_packed", APR_I32, { 64, 16 }, 0 }, { "m.weight_scale", APR_BF16, { 64, 4 }, 0 },
                                     { "m.weight_shape", APR_I64, { 2 }, SHAPE_64_128 } } },
     { "compressed-tensors", "CT_INT3", CT("\"num_bits\":3,\"group_size\":50,\"strategy\":\"group\""),
@@ -254,7 +255,7 @@ static float nf4(const struct model *m, unsigned o, unsigned i)
 static float nested(const struct model *m, unsigned o, unsigned i)
 {
     const unsigned n = o * IN + i, byte = found(m, "m.weight")->data.at[n / 2];
-    const float absmax = at(m, "m.weight.nested_quant_map", found(m, "m.weight.absmax")->data.at[n / 64]) * at(m, "m.weight.nested_absmax", 0) + 0;
+    const float absmax = at(m, "m.weight.nested_quant_map", found(m, "m.weight.absmax")->data.at[n / 64]) * at(m, "m.weight.nested_absmax", 0) + .5f;
     return at(m, "m.weight.quant_map", n % 2 ? byte & 15 : byte >> 4) * absmax;
 }
 
@@ -445,7 +446,8 @@ static void indices_and_states_of_nonsense_are_named(void **state)
         const char *state, *text;
     } bad[] = {
         { "{\"shape\":[64,128],", "is no JSON" },      { "{\"shape\":[64,-1]} ", "says nothing" },   { "{\"shape\":[64,1e99]}", "says nothing" },
-        { "{\"shape\":[64,256]}", "bytes of codes" },  { "[1,2,3,4,5,6,7,8,9]", "is no JSON" },      { "{\"shape\":[1,2,3,4]}", "says nothing" },
+        { "{\"shape\":[64,256],\"blocksize\":64}", "bytes of codes" },  { "[1,2,3,4,5,6,7,8,9]", "is no JSON" },      { "{\"shape\":[1,2,3,4]}", "says nothing" },
+        { "{\"shape\":[64,128]}", "blocksize" },       { "{\"shape\":[64,128],\"blocksize\":\"64\"}", "blocksize" },
     };
     const struct apr_packing_fault *fault;
     struct apr_packing *p;
@@ -479,6 +481,135 @@ static void indices_and_states_of_nonsense_are_named(void **state)
     }
 }
 
+/* Codes, helpers and a config that asks for more, or for one of two: the weight stays as it is stored, and the text has what is missed. */
+#define QC(members)   "{\"quantization_config\":{" members "}}"
+#define GPTQ(members) QC("\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":32" members)
+#define QWEIGHT       { "m.qweight", APR_I32, { 16, 64 }, NULL }, { "m.scales", APR_F16, { 4, 64 }, NULL }
+#define QZEROS        { "m.qzeros", APR_I32, { 4, 8 }, NULL }
+#define CT4           { "m.weight_packed", APR_I32, { 64, 16 }, NULL }, { "m.weight_scale", APR_F32, { 64, 4 }, NULL }, { "m.weight_shape", APR_I64, { 2 }, SHAPE_64_128 }
+#define CT4_SAYS(more) CT("\"num_bits\":4,\"group_size\":32,\"strategy\":\"group\"" more)
+#define FP8           { "m.weight", APR_F8_E4M3, { 64, 128 }, NULL }
+#define INVERSE       { "m.weight_scale_inv", APR_F32, { 2, 4 }, NULL }
+#define FP4           { "m.weight", APR_U8, { 64, 64 }, NULL }, { "m.weight_scale", APR_F8_E4M3, { 64, 8 }, NULL }
+#define NESTED_NF4(json) { "m.weight", APR_U8, { 4096, 1 }, NULL }, { "m.weight.absmax", APR_U8, { 128 }, NULL }, { "m.weight.quant_map", APR_F32, { 16 }, NULL }, \
+                         { "m.weight.nested_absmax", APR_F32, { 1 }, NULL }, { "m.weight.nested_quant_map", APR_F32, { 256 }, NULL }, \
+                         { "m.weight.quant_state.bitsandbytes__nf4", APR_U8, { sizeof json - 1 }, json }
+#define NF4_BEGINS    "{\"shape\":[64,128],\"blocksize\":64,\"nested_blocksize\":256"
+
+static void what_the_config_asks_for_is_never_made_up(void **state)
+{
+    (void)state;
+    static const struct {
+        const char   *text, *config;
+        struct stored tensor[MOST];
+    } bad[] = {
+        { "qzeros", GPTQ(",\"sym\":false"), { QWEIGHT } },
+        { "qzeros", GPTQ(""), { QWEIGHT } },
+        { "g_idx", GPTQ(",\"desc_act\":true"), { QWEIGHT, QZEROS } },
+        { "qzeros", QC("\"quant_method\":\"awq\",\"zero_point\":true"), { { "m.qweight", APR_I32, { 128, 8 }, NULL }, { "m.scales", APR_F16, { 4, 64 }, NULL } } },
+        { "weight_zero_point", CT4_SAYS(",\"symmetric\":false"), { CT4 } },
+        { "weight_g_idx", CT4_SAYS(",\"actorder\":\"group\""), { CT4 } },
+        { "_zero_point", CT("\"symmetric\":false"), { { "m.weight", APR_I8, { 64, 128 }, NULL }, { "m.weight_scale", APR_F32, { 64, 1 }, NULL } } },
+        { "weight_scale_2", "{}", { FP4 } },
+        { "weight_global_scale", "{}", { { "m.weight_packed", APR_U8, { 64, 64 }, NULL }, { "m.weight_scale", APR_F8_E4M3, { 64, 8 }, NULL } } },
+        { "m.weight_scale_2", "{}", { FP4, { "m.weight_scale_2", APR_F32, { 1 }, NULL }, { "m.weight_global_scale", APR_F32, { 1 }, NULL } } },
+        { "m.weight_scale_inv", "{}", { FP8, INVERSE, { "m.weight_scale", APR_F32, { 1 }, NULL } } },
+        { "nothing beside it", QC("\"quant_method\":\"fp8\""), { FP8 } },
+        { "nothing beside it", QC("\"quant_method\":\"bitsandbytes\""), { { "m.weight", APR_I8, { 64, 128 }, NULL } } },
+        { "nothing beside it", QC("\"quant_algo\":\"NVFP4\""), { { "m.weight", APR_U8, { 64, 64 }, NULL }, { "m.weight_scale_2", APR_F32, { 1 }, NULL } } },
+        { "nested_offset", "{}", { NESTED_NF4(NF4_BEGINS "}") } },
+        { "nested_offset", "{}", { NESTED_NF4(NF4_BEGINS ",\"nested_offset\":\"0.5\"}") } },
+        { "nested_offset", "{}", { NESTED_NF4(NF4_BEGINS ",\"nested_offset\":NaN}") } },
+        { "nested_blocksize", "{}", { NESTED_NF4("{\"shape\":[64,128],\"blocksize\":64,\"nested_offset\":0.5}") } },
+        { "weight_block_size [0,32]", QC("\"weight_block_size\":[0,32]"), { FP8, INVERSE } },
+        { "weight_block_size [32]", QC("\"weight_block_size\":[32]"), { FP8, INVERSE } },
+        { "[48, 100] (weight_block_size)", QC("\"weight_block_size\":[48,100]"), { FP8, INVERSE } },
+        { "bits 0", QC("\"bits\":0"), { QWEIGHT, QZEROS } },
+        { "bits -4", QC("\"bits\":-4"), { QWEIGHT, QZEROS } },
+        { "group_size \"x\"", QC("\"group_size\":\"x\""), { QWEIGHT, QZEROS } },
+        { "group_size -7", CT("\"num_bits\":4,\"group_size\":-7"), { CT4 } },
+        { "num_bits 0", CT("\"num_bits\":0"), { CT4 } },
+    };
+    for (size_t i = 0; i < APR_LENGTH(bad); i++) {
+        const struct apr_packing_fault *fault;
+        struct apr_hf_config *config;
+        struct row r = { .config = bad[i].config };
+        struct model m;
+        memcpy(r.tensor, bad[i].tensor, sizeof r.tensor);
+        build(&m, &r);
+        struct apr_packing *const p = packing_of(&m, r.config, &config);
+        if (p == NULL || apr_packing_faults(p, &fault) != 1)
+            fail_msg("row %zu: no fault", i);
+        if (strstr(fault[0].text, bad[i].text) == NULL || strstr(fault[0].text, bad[i].tensor[0].name) == NULL)
+            fail_msg("row %zu: %s, expected %s", i, fault[0].text, bad[i].text);
+        apr_packing_free(p);
+        apr_hf_config_free(config);
+        end(&m);
+    }
+}
+
+/* Without a config: what shapes alone tell is known, what else fits as well is a guess, which is said with what it is. */
+static void what_shapes_leave_open_is_a_guess(void **state)
+{
+    (void)state;
+    static const struct {
+        const char   *kind, *guess, *config;
+        struct stored tensor[MOST];
+    } told[] = {
+        { "GPTQ4", "gptq_v2", "{}", { QWEIGHT, QZEROS } },
+        { "GPTQ4", NULL, GPTQ(""), { QWEIGHT, QZEROS } },
+        { "GPTQ4", NULL, GPTQ(",\"sym\":true"), { QWEIGHT } },
+        { "AWQ4", NULL, "{}", { { "m.qweight", APR_I32, { 128, 8 }, NULL }, { "m.qzeros", APR_I32, { 4, 8 }, NULL }, { "m.scales", APR_F16, { 4, 64 }, NULL } } },
+        { "AWQ4", "24", "{}", { { "m.qweight", APR_I32, { 72, 8 }, NULL }, { "m.qzeros", APR_I32, { 3, 8 }, NULL }, { "m.scales", APR_F16, { 3, 64 }, NULL } } },
+        { "MLX4", "2 bits in groups of 64", "{\"quantization\":[4]}",
+          { { "m.weight", APR_U32, { 64, 16 }, NULL }, { "m.scales", APR_F16, { 64, 4 }, NULL }, { "m.biases", APR_F16, { 64, 4 }, NULL } } },
+        { "MLX5", NULL, "{}", { { "m.weight", APR_U32, { 64, 20 }, NULL }, { "m.scales", APR_F16, { 64, 4 }, NULL }, { "m.biases", APR_F16, { 64, 4 }, NULL } } },
+        { "MLX4", NULL, "{\"quantization\":{\"bits\":4}}",
+          { { "m.weight", APR_U32, { 64, 16 }, NULL }, { "m.scales", APR_F16, { 64, 4 }, NULL }, { "m.biases", APR_F16, { 64, 4 }, NULL } } },
+        { "FP8_BLOCK", NULL, "{}", { FP8, INVERSE } },
+        { "FP8_BLOCK", "43", "{}", { { "m.weight", APR_F8_E4M3, { 86, 128 }, NULL }, INVERSE } },
+    };
+    for (size_t i = 0; i < APR_LENGTH(told); i++) {
+        const struct apr_packing_fault *guess;
+        struct apr_hf_config *config;
+        struct apr_error e;
+        struct row r = { .config = told[i].config };
+        struct model m;
+        memcpy(r.tensor, told[i].tensor, sizeof r.tensor);
+        build(&m, &r);
+        struct apr_packing *const p = packing_of(&m, r.config, &config);
+        if (p == NULL || strcmp(apr_packing_view(p)->tensor[0].dtype->name, told[i].kind) != 0)
+            fail_msg("row %zu: not %s", i, told[i].kind);
+        const size_t n = apr_packing_guesses(p, &guess);
+        if (n != (told[i].guess != NULL) || (n > 0 && strstr(guess[0].text, told[i].guess) == NULL))
+            fail_msg("row %zu: %zu guesses: %s", i, n, n > 0 ? guess[0].text : "");
+        assert_int_equal(apr_packing_understood(p, "", &e), APR_OK);
+        assert_int_equal(apr_packing_sure(p, "", &e), n > 0 ? APR_EUNSUPPORTED : APR_OK);
+        apr_packing_free(p);
+        apr_hf_config_free(config);
+        end(&m);
+    }
+}
+
+/* Wherever they stand, and only where weights are packed. */
+static void scales_of_activations_are_no_tensors_of_the_view(void **state)
+{
+    (void)state;
+    struct apr_packing *p;
+    struct apr_error e;
+    struct model m;
+    model_begin(&m, "safetensors");
+    put(&m, &(struct stored){ "k_proj.weight", APR_F8_E4M3, { 64, 128 }, NULL });
+    put(&m, &(struct stored){ "k_proj.weight_scale", APR_F32, { 1 }, NULL });
+    put(&m, &(struct stored){ "k_proj.k_scale", APR_F32, { 1 }, NULL });
+    put(&m, &(struct stored){ "attn.v_scale", APR_F32, { 1 }, NULL });
+    put(&m, &(struct stored){ "head.output_scale", APR_F32, { 1 }, NULL });
+    assert_int_equal(apr_packing_of(&p, &m.m, NULL, &e), APR_OK);
+    assert_int_equal(apr_packing_view(p)->ntensor, 1);
+    apr_packing_free(p);
+    end(&m);
+}
+
 static void a_method_that_nobody_knows_is_named(void **state)
 {
     (void)state;
@@ -486,15 +617,31 @@ static void a_method_that_nobody_knows_is_named(void **state)
         const char *config, *word;
     } named[] = { { "{\"quantization_config\":{\"quant_method\":\"hqq\"}}", "hqq" },
                   { "{\"quantization_config\":{\"quant_method\":\"awq\",\"version\":\"gemv\"}}", "awq gemv" },
-                  { "{\"quantization_config\":{\"quant_method\":\"gptq\",\"checkpoint_format\":\"marlin\"}}", "gptq marlin" } };
+                  { "{\"quantization_config\":{\"quant_method\":\"gptq\",\"checkpoint_format\":\"marlin\"}}", "gptq marlin" },
+                  { QC("\"quant_method\":\"modelopt\",\"quant_algo\":\"W4A8_AWQ\""), "quant_algo W4A8_AWQ" },
+                  { QC("\"group_size\":32,\"bits\":4,\"mode\":\"zonk\""), "mode zonk" },
+                  { QC("\"quant_method\":\"compressed-tensors\",\"format\":\"marlin-24\""), "compressed-tensors format marlin-24" },
+                  { QC("\"quant_method\":\"compressed-tensors\",\"sparsity_config\":{\"format\":\"sparse-24-bitmask\"}"),
+                    "compressed-tensors sparsity_config format sparse-24-bitmask" },
+                  { QC("\"quant_method\":\"compressed-tensors\",\"config_groups\":[1]"), "compressed-tensors config_groups that are no object" },
+                  { QC("\"quant_method\":\"compressed-tensors\",\"config_groups\":{\"g\":{\"format\":\"zonk\"}}"),
+                    "compressed-tensors config_groups g format zonk" },
+                  { CT("\"type\":\"complex\""), "compressed-tensors config_groups group_0 type complex" },
+                  { CT("\"strategy\":\"weird\""), "compressed-tensors config_groups group_0 strategy weird" } };
     for (size_t i = 0; i < APR_LENGTH(named); i++) {
         struct apr_hf_config *config;
         struct apr_error e;
         struct model m;
         model_begin(&m, "safetensors");
         put(&m, &(struct stored){ "m.W_q", APR_U8, { 64, 64 }, NULL });
+        put(&m, &(struct stored){ "m.qweight", APR_I32, { 16, 64 }, NULL });
+        put(&m, &(struct stored){ "m.qzeros", APR_I32, { 4, 8 }, NULL });
+        put(&m, &(struct stored){ "m.scales", APR_F16, { 4, 64 }, NULL });
         struct apr_packing *const p = packing_of(&m, named[i].config, &config);
+        const char *method;
         assert_non_null(p);
+        assert_int_equal(apr_packing_count(p, &method), 0);
+        assert_int_equal(apr_packing_view(p)->ntensor, m.m.ntensor);
         assert_string_equal(apr_packing_unknown(p), named[i].word);
         assert_int_equal(apr_packing_understood(p, "", &e), APR_EUNSUPPORTED);
         apr_packing_free(p);
@@ -539,6 +686,9 @@ int main(void)
         cmocka_unit_test(what_stands_alone_helps_nothing),
         cmocka_unit_test(helpers_that_do_not_fit_are_named),
         cmocka_unit_test(indices_and_states_of_nonsense_are_named),
+        cmocka_unit_test(what_the_config_asks_for_is_never_made_up),
+        cmocka_unit_test(what_shapes_leave_open_is_a_guess),
+        cmocka_unit_test(scales_of_activations_are_no_tensors_of_the_view),
         cmocka_unit_test(a_method_that_nobody_knows_is_named),
         cmocka_unit_test(the_file_beside_config_json_names_the_method),
     };

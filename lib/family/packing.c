@@ -1,5 +1,6 @@
 #include "family/packing.h"
 
+#include <jansson.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,14 +10,16 @@
 #include "family/packing_fit.h"
 #include "files/source.h"
 #include "model/hf_config.h"
+#include "model/meta.h"
 #include "model/model.h"
+#include "values/chunk.h"
 #include "values/dtype.h"
 
 #define MOST_SAID   8u
 #define MOST_FAULTS 1000u
 
 /* What each stored tensor is. */
-enum role { PLAIN, CODES, HELPER };
+enum role { PLAIN, CODES, HELPER, ODD /* codes that do not fit */ };
 
 /* A weight of the view: its tensor, its method, the stored ones. */
 struct weight {
@@ -32,15 +35,17 @@ struct apr_packing {
     struct apr_model               view;
     const struct apr_model        *model;
     const struct apr_hf_config    *config;
-    struct apr_hf_config          *own, *beside; /* the same where it was read here; hf_quant_config.json */
+    struct apr_hf_config          *own, *beside, *carried; /* read here: the same; hf_quant_config.json; of the model's metadata */
     struct apr_said_method         said;
     unsigned char                 *role;
     struct weight                 *weight;
     size_t                         nweight, weight_room;
     uint32_t                      *number;
     const struct apr_tensor      **stored;
-    struct apr_packing_fault      *fault;
-    size_t                         nfault, fault_room;
+    struct findings {
+        struct apr_packing_fault  *at;
+        size_t                     n, room;
+    } faults, guesses;
     struct apr_arena              *arena;
 };
 
@@ -80,18 +85,19 @@ static bool is_method(const struct apr_packing_method *m, struct apr_fit *x)
     return false;
 }
 
-static enum apr_code add_fault(struct apr_packing *p, const struct apr_error *why, struct apr_bytes tensor, struct apr_error *e)
+static enum apr_code add_to(struct apr_packing *p, struct findings *f, const struct apr_error *why, struct apr_bytes tensor,
+                            struct apr_error *e)
 {
-    if (p->nfault == MOST_FAULTS)
+    if (f->n == MOST_FAULTS)
         return APR_OK;
-    struct apr_packing_fault *const more = apr_grown(p->fault, &p->fault_room, p->nfault, 8, sizeof *more);
+    struct apr_packing_fault *const more = apr_grown(f->at, &f->room, f->n, 8, sizeof *more);
     if (more == NULL)
         return apr_no_memory(e);
-    p->fault = more;
+    f->at = more;
     const struct apr_bytes text = apr_arena_copy(&p->arena, apr_text(why->text));
     if (text.at == NULL)
         return apr_no_memory(e);
-    p->fault[p->nfault++] = (struct apr_packing_fault){ tensor, (const char *)text.at };
+    f->at[f->n++] = (struct apr_packing_fault){ tensor, (const char *)text.at };
     return APR_OK;
 }
 
@@ -137,6 +143,11 @@ static enum apr_code keep(struct apr_packing *p, struct apr_fit *x, const struct
     for (size_t i = 0; i < x->npart; i++)
         to->bytes += x->part[i]->data.n;
     memcpy(part, x->part, x->npart * sizeof *part);
+    if (x->guess[0] != 0) {
+        struct apr_error text;
+        apr_fail_tensor(&text, APR_OK, APR_NOWHERE, x->codes->name, " is read as %s, and nothing says which it is", x->guess);
+        APR_TRY(add_to(p, &p->guesses, &text, x->codes->name, e));
+    }
     x->t.packed = to;
     p->number[x->codes - p->model->tensor] = (uint32_t)p->nweight;
     p->role[x->codes - p->model->tensor] = CODES;
@@ -144,6 +155,15 @@ static enum apr_code keep(struct apr_packing *p, struct apr_fit *x, const struct
         p->role[x->part[i] - p->model->tensor] = HELPER;
     p->weight[p->nweight++] = (struct weight){ x->t, m, part, x->npart };
     return APR_OK;
+}
+
+/* What is said of the weight is nothing that a method has. */
+static enum apr_code refuse_said(const struct apr_fit *x, struct apr_error *e)
+{
+    char value[64] = "";
+    const size_t n = json_dumpb(x->said.value, value, sizeof value - 1, JSON_ENCODE_ANY | JSON_COMPACT);
+    return apr_misfit(x, x->codes, e, " is of codes for which config.json says %s %s%s, which cannot be", x->said.wrong, value,
+                      n >= sizeof value ? " .." : "");
 }
 
 /* By what is said of it, or by what else may be meant; the first reason is the one that is told. */
@@ -156,7 +176,7 @@ static enum apr_code fit(struct apr_packing *p, const struct apr_packing_method 
         struct apr_fit x = *empty;
         x.said = said[i];
         x.part[x.npart++] = x.codes;
-        enum apr_code code = m->fit(&x, &why);
+        enum apr_code code = x.said.wrong != NULL ? refuse_said(&x, &why) : m->fit(&x, &why);
         take_rest(&x, m);
         if (code == APR_OK)
             code = name_weight(&x, m, &why);
@@ -167,7 +187,30 @@ static enum apr_code fit(struct apr_packing *p, const struct apr_packing_method 
         if (i == 0)
             first = why;
     }
-    return add_fault(p, &first, empty->codes->name, e);
+    p->role[empty->codes - p->model->tensor] = ODD;
+    return add_to(p, &p->faults, &first, empty->codes->name, e);
+}
+
+/* Codes by their type and name, of a model whose config.json says that it has such: without what undoes them they say nothing. */
+static enum apr_code check_bare(struct apr_packing *p, const struct apr_tensor *t, struct apr_error *e)
+{
+    const uint64_t codes = APR_F8S | APR_BIT(APR_I8) | APR_BIT(APR_U8) | APR_BIT(APR_I32) | APR_BIT(APR_U32);
+    const struct apr_fit x = { .codes = t };
+    struct apr_error why;
+    size_t begins;
+    if (t->ndim < 2 || t->count < 2 || !has_dtype(t, codes) || apr_bytes_have(t->name, "scale"))
+        return APR_OK;
+    for (size_t i = 0; i < apr_packing_nmethod; i++) {
+        const struct apr_packing_method *const m = &apr_packing_methods[i];
+        const char *const suffix = *m->codes != 0 || has_dtype(t, APR_F8S) ? m->codes : ".weight";
+        if (!has_dtype(t, m->dtypes) || !ends_in(t->name, suffix, &begins))
+            continue;
+        if (apr_misfit(&x, t, &why, " is of codes (%s), but has nothing beside it that says what they stand for", t->dtype->name) ==
+            APR_ENOMEM)
+            return apr_no_memory(e);
+        return add_to(p, &p->faults, &why, t->name, e);
+    }
+    return APR_OK;
 }
 
 static enum apr_code try_methods(struct apr_packing *p, const struct apr_tensor *codes, struct apr_error *e)
@@ -186,6 +229,19 @@ static enum apr_code try_methods(struct apr_packing *p, const struct apr_tensor 
             return fit(p, m, &x, e);
     }
     return APR_OK;
+}
+
+/* Scales of activations and of caches change no value of a weight, whatever module they stand in. */
+static void leave_out_activations(struct apr_packing *p)
+{
+    static const char *const ending[] = { ".k_scale", ".v_scale", ".q_scale", ".prob_scale", ".kv_scale", ".input_scale", ".output_scale",
+                                          ".input_zero_point", ".output_zero_point", ".k_zero_point", ".v_zero_point",
+                                          ".input_global_scale" };
+    size_t begins;
+    for (size_t i = 0; i < p->model->ntensor; i++)
+        for (size_t k = 0; k < APR_LENGTH(ending) && p->role[i] == PLAIN; k++)
+            if (ends_in(p->model->tensor[i].name, ending[k], &begins) && p->model->tensor[i].count <= APR_STRETCH)
+                p->role[i] = HELPER;
 }
 
 /* ---- the view ------------------------------------------------------------------------------------------------------- */
@@ -222,19 +278,6 @@ static enum apr_code build_view(struct apr_packing *p, struct apr_error *e)
     return APR_OK;
 }
 
-static enum apr_code build(struct apr_packing *p, struct apr_error *e)
-{
-    const size_t n = p->model->ntensor;
-    p->role = calloc(n + 1, sizeof *p->role);
-    p->number = calloc(n + 1, sizeof *p->number);
-    if (p->role == NULL || p->number == NULL)
-        return apr_no_memory(e);
-    APR_TRY(apr_said_method(&p->said, &p->arena, p->config, e));
-    for (size_t i = 0; i < n; i++)
-        APR_TRY(try_methods(p, &p->model->tensor[i], e));
-    return APR_OK;
-}
-
 /* A method that nobody knows, of a model that holds nothing but plain numbers, was never applied. */
 static bool has_codes(const struct apr_model *m)
 {
@@ -248,13 +291,58 @@ static bool has_codes(const struct apr_model *m)
 static enum apr_code read_beside(struct apr_packing *p, struct apr_error *e)
 {
     struct apr_error ignored;
-    if (p->model->quant_config == NULL || apr_says_packing(p->config))
+    if (p->model->quant_config == NULL || apr_said_any(p->config))
         return APR_OK;
     const enum apr_code code = apr_hf_config_new(&p->beside, p->model->quant_config->map, &ignored);
     if (code == APR_ENOMEM)
         return apr_no_memory(e);
-    if (code == APR_OK && apr_says_packing(p->beside))
+    if (code == APR_OK && apr_said_any(p->beside))
         p->config = p->beside;
+    return APR_OK;
+}
+
+/* A file without a config.json that says it may carry what is said. */
+static enum apr_code read_carried(struct apr_packing *p, struct apr_error *e)
+{
+    struct apr_error why;
+    for (size_t i = 0; !apr_said_any(p->config) && apr_said_sections[i] != NULL; i++) {
+        const struct apr_bytes text = apr_meta_string(&p->model->meta, apr_said_sections[i]);
+        if (text.n == 0 || text.n > APR_MOST_CONFIG)
+            continue;
+        const struct apr_bytes whole = apr_arena_format(&p->arena, "{\"%s\":%.*s}", apr_said_sections[i], APR_PRINTED(text));
+        if (whole.at == NULL)
+            return apr_no_memory(e);
+        const enum apr_code code = apr_hf_config_new(&p->carried, whole, &why);
+        if (code == APR_ENOMEM)
+            return apr_no_memory(e);
+        if (code == APR_OK)
+            p->config = p->carried;
+        if (code == APR_OK)
+            break;
+    }
+    return APR_OK;
+}
+
+static enum apr_code build(struct apr_packing *p, struct apr_error *e)
+{
+    const size_t n = p->model->ntensor;
+    p->role = calloc(n + 1, sizeof *p->role);
+    p->number = calloc(n + 1, sizeof *p->number);
+    if (p->role == NULL || p->number == NULL)
+        return apr_no_memory(e);
+    APR_TRY(read_beside(p, e));
+    APR_TRY(read_carried(p, e));
+    APR_TRY(apr_said_method(&p->said, &p->arena, p->config, e));
+    if (p->said.unknown != NULL && has_codes(p->model))
+        return APR_OK;
+    p->said.unknown = NULL;
+    for (size_t i = 0; i < n; i++)
+        APR_TRY(try_methods(p, &p->model->tensor[i], e));
+    for (size_t i = 0; i < n && apr_said_any(p->config); i++)
+        if (p->role[i] == PLAIN)
+            APR_TRY(check_bare(p, &p->model->tensor[i], e));
+    if (p->nweight > 0)
+        leave_out_activations(p);
     return APR_OK;
 }
 
@@ -266,12 +354,8 @@ enum apr_code apr_packing_of(struct apr_packing **out, const struct apr_model *m
         return apr_no_memory(e);
     p->model = m;
     p->config = config;
-    enum apr_code code = read_beside(p, e);
-    if (code == APR_OK)
-        code = build(p, e);
-    if (p->said.unknown != NULL && !has_codes(m))
-        p->said.unknown = NULL;
-    const bool any = p->nweight > 0 || p->nfault > 0 || p->said.unknown != NULL;
+    enum apr_code code = build(p, e);
+    const bool any = p->nweight > 0 || p->faults.n > 0 || p->said.unknown != NULL;
     if (code == APR_OK && any)
         code = build_view(p, e);
     if (code == APR_OK && any)
@@ -293,9 +377,11 @@ void apr_packing_free(struct apr_packing *p)
     free(p->number);
     free(p->weight);
     free(p->stored);
-    free(p->fault);
+    free(p->faults.at);
+    free(p->guesses.at);
     apr_hf_config_free(p->own);
     apr_hf_config_free(p->beside);
+    apr_hf_config_free(p->carried);
     apr_arena_free(&p->arena);
     free(p);
 }
@@ -316,6 +402,8 @@ enum apr_code apr_packing_open(struct apr_packing **p, const struct apr_model *m
 }
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
+
+const char *const *const apr_packing_keys = apr_said_sections;
 
 struct apr_model *apr_packing_view(struct apr_packing *p) { return &p->view; }
 
@@ -349,18 +437,32 @@ size_t apr_packing_count(const struct apr_packing *p, const char **method)
 
 size_t apr_packing_faults(const struct apr_packing *p, const struct apr_packing_fault **fault)
 {
-    *fault = p->fault;
-    return p->nfault;
+    *fault = p->faults.at;
+    return p->faults.n;
+}
+
+size_t apr_packing_guesses(const struct apr_packing *p, const struct apr_packing_fault **guess)
+{
+    *guess = p->guesses.at;
+    return p->guesses.n;
 }
 
 const char *apr_packing_unknown(const struct apr_packing *p) { return p->said.unknown; }
 
 enum apr_code apr_packing_understood(const struct apr_packing *p, const char *instead, struct apr_error *e)
 {
-    if (p != NULL && p->nfault > 0)
-        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "%s%s%s", p->fault[0].text, *instead == 0 ? "" : ": ", instead);
+    if (p != NULL && p->faults.n > 0)
+        return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "%s%s%s", p->faults.at[0].text, *instead == 0 ? "" : ": ", instead);
     if (p != NULL && p->said.unknown != NULL)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "its weights are packed by %s, which is not known here%s%s",
                         APR_QUOTED(apr_text(p->said.unknown)), *instead == 0 ? "" : ": ", instead);
     return APR_OK;
+}
+
+enum apr_code apr_packing_sure(const struct apr_packing *p, const char *instead, struct apr_error *e)
+{
+    APR_TRY(apr_packing_understood(p, instead, e));
+    if (p == NULL || p->guesses.n == 0)
+        return APR_OK;
+    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%s%s%s", p->guesses.at[0].text, *instead == 0 ? "" : ": ", instead);
 }

@@ -37,6 +37,29 @@ enum apr_code apr_fit_need(struct apr_fit *x, const char *helper, const struct a
     return *t != NULL ? APR_OK : apr_misfit(x, x->codes, e, " has no %s beside it, without which its codes say nothing", helper);
 }
 
+enum apr_code apr_fit_either(struct apr_fit *x, const char *const *helper, size_t n, const struct apr_tensor **t, struct apr_error *e)
+{
+    *t = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const struct apr_tensor *const found = apr_fit_find(x, helper[i]);
+        if (found != NULL && *t != NULL)
+            return apr_misfit(x, found, e, " stands beside %s: which of them counts, nothing tells", APR_QUOTED((*t)->name));
+        if (found != NULL)
+            *t = apr_fit_take(x, helper[i]);
+    }
+    return APR_OK;
+}
+
+void apr_fit_guessed(struct apr_fit *x, const char *format, ...)
+{
+    va_list arguments;
+    if (x->guess[0] != 0)
+        return;
+    va_start(arguments, format);
+    vsnprintf(x->guess, sizeof x->guess, format, arguments);
+    va_end(arguments);
+}
+
 /* ---- faults --------------------------------------------------------------------------------------------------------- */
 
 enum apr_code apr_misfit(const struct apr_fit *x, const struct apr_tensor *t, struct apr_error *e, const char *format, ...)
@@ -51,7 +74,7 @@ enum apr_code apr_misfit(const struct apr_fit *x, const struct apr_tensor *t, st
     return apr_fail_tensor(e, APR_ECORRUPT, APR_NOWHERE, t->name, "%s (the codes are %s)", text, APR_QUOTED(x->codes->name));
 }
 
-static const char *spell(const uint64_t *dim, unsigned ndim, char text[128])
+const char *apr_fit_spell(const uint64_t *dim, unsigned ndim, char text[128])
 {
     size_t n = 1;
     text[0] = '[';
@@ -81,7 +104,7 @@ enum apr_code apr_fit_shape(const struct apr_fit *x, const struct apr_tensor *t,
     char is[128], wanted[128];
     if (apr_shape_fits(t, dim, ndim))
         return APR_OK;
-    return apr_misfit(x, t, e, " has the shape %s, %s would fit", spell(t->dim, t->ndim, is), spell(dim, ndim, wanted));
+    return apr_misfit(x, t, e, " has the shape %s, %s would fit", apr_fit_spell(t->dim, t->ndim, is), apr_fit_spell(dim, ndim, wanted));
 }
 
 enum apr_code apr_fit_dtype(const struct apr_fit *x, const struct apr_tensor *t, uint64_t dtypes, struct apr_error *e)
@@ -147,8 +170,25 @@ enum apr_code apr_fit_index(struct apr_fit *x, const struct apr_tensor *t, struc
     return APR_OK;
 }
 
-uint64_t apr_fit_group(const struct apr_fit *x, uint64_t ncol, uint64_t ngroup)
+uint64_t apr_fit_share(uint64_t n, uint64_t nscale, uint64_t *other)
 {
+    uint64_t power = 1;
+    *other = 0;
+    if (nscale == 0)
+        return 0;
+    while (power < n && apr_ceil(n, power) > nscale)
+        power *= 2;
+    const bool fits = apr_ceil(n, power) == nscale;
+    if (n % nscale != 0)
+        return fits ? power : 0;
+    if (fits && nscale > 1 && power != n / nscale)
+        *other = power;
+    return n / nscale;
+}
+
+uint64_t apr_fit_group(struct apr_fit *x, uint64_t ncol, uint64_t ngroup)
+{
+    uint64_t other;
     const uint64_t said = x->said.group;
     if (ngroup == 0 || ncol == 0)
         return 0;
@@ -156,7 +196,12 @@ uint64_t apr_fit_group(const struct apr_fit *x, uint64_t ncol, uint64_t ngroup)
         return ncol;
     if (said > 0)
         return apr_ceil(ncol, said) == ngroup ? said : 0;
-    return ncol % ngroup == 0 && x->said.strategy != APR_STRATEGY_CHANNEL && x->said.strategy != APR_STRATEGY_TENSOR ? ncol / ngroup : 0;
+    if (x->said.strategy == APR_STRATEGY_CHANNEL || x->said.strategy == APR_STRATEGY_TENSOR)
+        return 0;
+    const uint64_t group = apr_fit_share(ncol, ngroup, &other);
+    if (other > 0)
+        apr_fit_guessed(x, "groups of %llu columns; %llu fit as well", (unsigned long long)group, (unsigned long long)other);
+    return group;
 }
 
 enum apr_code apr_fit_dims(struct apr_fit *x, uint64_t nrow, uint64_t ncol, struct apr_error *e)

@@ -12,7 +12,8 @@
  *   stem    of the codes' name, before the method's suffix; module: the same without ".weight"
  *   method  by the word that config.json has for it
  *   t, to   what is being made, to's pointers into the arena
- *   part    the tensors that were used so far */
+ *   part    the tensors that were used so far
+ *   guess   how it was read, where it may be read in another way as well; "": nothing else fits */
 struct apr_fit {
     const struct apr_kernels *k;
     const struct apr_model   *m;
@@ -24,6 +25,7 @@ struct apr_fit {
     struct apr_packed         to;
     const struct apr_tensor  *part[APR_MOST_PARTS];
     size_t                    npart;
+    char                      guess[160];
 };
 
 /* APR_ECORRUPT with the tensor that does not fit and why, APR_ENOMEM. */
@@ -59,6 +61,13 @@ apr_fit_fn apr_fit_gptq, apr_fit_awq, apr_fit_bnb4;                             
 const struct apr_tensor *apr_fit_take(struct apr_fit *x, const char *helper);
 APR_MUST_CHECK enum apr_code apr_fit_need(struct apr_fit *x, const char *helper, const struct apr_tensor **t, struct apr_error *e);
 
+/* The one of these helpers that is there, remembered; NULL when none is. Two are a fault: which counts, nothing tells. */
+APR_MUST_CHECK enum apr_code apr_fit_either(struct apr_fit *x, const char *const *helper, size_t n, const struct apr_tensor **t,
+                                            struct apr_error *e);
+
+/* What nothing says and shapes leave open: how it was read, and how else it may be. The first such is kept. */
+void apr_fit_guessed(struct apr_fit *x, const char *format, ...) APR_PRINTF(2, 3);
+
 /* A fault that names tensor and weight: `tensor "a.scales" ` and what is said of it. */
 APR_MUST_CHECK enum apr_code apr_misfit(const struct apr_fit *x, const struct apr_tensor *t, struct apr_error *e, const char *format, ...)
     APR_PRINTF(4, 5);
@@ -66,6 +75,7 @@ APR_MUST_CHECK enum apr_code apr_misfit(const struct apr_fit *x, const struct ap
 /* Is it of that shape, dims of 1 aside? Else a fault with both shapes. */
 APR_MUST_CHECK enum apr_code apr_fit_shape(const struct apr_fit *x, const struct apr_tensor *t, const uint64_t *dim, unsigned ndim,
                                            struct apr_error *e);
+const char *apr_fit_spell(const uint64_t *dim, unsigned ndim, char text[128]);
 bool apr_shape_fits(const struct apr_tensor *t, const uint64_t *dim, unsigned ndim);
 static inline bool apr_matrix_fits(const struct apr_tensor *t, uint64_t a, uint64_t b)
 {
@@ -88,8 +98,12 @@ APR_MUST_CHECK enum apr_code apr_fit_floats(struct apr_fit *x, const struct apr_
 /* Groups of the columns that an index tells: count of them, each below ngroup; one that says what group_columns says is not kept. */
 APR_MUST_CHECK enum apr_code apr_fit_index(struct apr_fit *x, const struct apr_tensor *t, struct apr_error *e);
 
-/* How many columns have a scale, when there are ngroup of them: by what was said, by dividing where nothing was; 0: none fits. */
-uint64_t apr_fit_group(const struct apr_fit *x, uint64_t ncol, uint64_t ngroup);
+/* How many of n share one of so many scales when nothing says it: what divides n, the power of two that leaves a shorter last group, or 0.
+ * *other is the power of two where both fit, else 0. */
+uint64_t apr_fit_share(uint64_t n, uint64_t nscale, uint64_t *other);
+
+/* How many columns have a scale, when there are ngroup of them: by what was said, else as above, which may be a guess; 0: none fits. */
+uint64_t apr_fit_group(struct apr_fit *x, uint64_t ncol, uint64_t ngroup);
 
 /* Sets shape and count: the dims of the codes with the last two replaced. */
 APR_MUST_CHECK enum apr_code apr_fit_dims(struct apr_fit *x, uint64_t nrow, uint64_t ncol, struct apr_error *e);

@@ -38,7 +38,7 @@ const struct apr_packing_method apr_packing_methods[] = {
       { ".weight_scale", ".weight_shape", ".weight_zero_point", ".weight_g_idx", ".input_scale", ".input_zero_point" }, ".weight", NULL,
       apr_fit_packed_ints },
     { "NVFP4", ".weight_packed", APR_BIT(APR_U8), { ".weight_scale" }, APR_F8S,
-      { ".weight_scale", ".weight_global_scale", ".input_global_scale" }, ".weight", NULL, apr_fit_nvfp4 },
+      { ".weight_scale", ".weight_global_scale", ".weight_scale_2", ".input_global_scale" }, ".weight", NULL, apr_fit_nvfp4 },
     { "MXFP4", ".weight_packed", APR_BIT(APR_U8), { ".weight_scale" }, ALL, { ".weight_scale" }, ".weight", NULL, apr_fit_nvfp4 },
     { "NVFP4", ".weight", APR_BIT(APR_U8), { ".weight_scale" }, APR_F8S, { ".weight_scale", ".weight_scale_2", ".input_scale" }, ".weight",
       NULL, apr_fit_nvfp4 },

@@ -3,25 +3,25 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/bytes.h"
 #include "base/regex.h"
 #include "model/hf_config.h"
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
-static const json_t *section(const struct apr_hf_config *c)
+const char *const apr_said_sections[] = { "quantization_config", "quantization", "compression_config", NULL };
+
+const struct json_t *apr_said_section(const struct apr_hf_config *c)
 {
-    static const char *const name[] = { "quantization_config", "quantization", "compression_config", "text_config.quantization_config" };
-    for (size_t i = 0; i < APR_LENGTH(name); i++) {
-        const json_t *const found = apr_hf_config_json(c, apr_text(name[i]));
+    for (size_t i = 0; apr_said_sections[i] != NULL; i++) {
+        const json_t *const found = apr_hf_config_json(c, apr_text(apr_said_sections[i]));
         if (json_is_object(found))
             return found;
     }
     return NULL;
 }
 
-bool apr_says_packing(const struct apr_hf_config *config) { return section(config) != NULL; }
+bool apr_said_any(const struct apr_hf_config *config) { return apr_said_section(config) != NULL; }
 
 static const char *word_at(const json_t *object, const char *key)
 {
@@ -29,22 +29,39 @@ static const char *word_at(const json_t *object, const char *key)
     return word == NULL ? "" : word;
 }
 
-/* A count that can be meant, or 0; the group size -1, "all of a row", is 0 too. */
-static uint64_t count_at(const json_t *object, const char *key)
+static void is_wrong(struct apr_said *s, const char *key, const json_t *value)
 {
-    const json_int_t n = json_integer_value(json_object_get(object, key));
-    return n > 0 && n <= UINT32_MAX ? (uint64_t)n : 0;
+    if (s->wrong == NULL) {
+        s->wrong = key;
+        s->value = value;
+    }
+}
+
+/* A count that can be meant, or 0 where there is none; -1, "all of a row", is 0 too where that is a size of groups. */
+static uint64_t count_at(const json_t *object, const char *key, bool group, struct apr_said *s)
+{
+    const json_t *const value = json_object_get(object, key);
+    const double n = json_number_value(value);
+    if (value == NULL || json_is_null(value) || (group && json_is_number(value) && n == -1))
+        return 0;
+    if (n >= 1 && n <= (double)UINT32_MAX && n == (double)(uint64_t)n)
+        return (uint64_t)n;
+    is_wrong(s, key, value);
+    return 0;
 }
 
 static void block_at(const json_t *object, const char *key, struct apr_said *s)
 {
     const json_t *const pair = json_object_get(object, key);
-    for (size_t i = 0; i < 2 && json_array_size(pair) == 2; i++) {
+    if (pair == NULL || json_is_null(pair))
+        return;
+    for (size_t i = 0; i < 2; i++) {
         const json_int_t n = json_integer_value(json_array_get(pair, i));
         s->block[i] = n > 0 && n <= UINT32_MAX ? (uint64_t)n : 0;
     }
-    if (s->block[0] > 0 && s->block[1] > 0)
-        s->strategy = APR_STRATEGY_BLOCK;
+    s->strategy = APR_STRATEGY_BLOCK;
+    if (s->block[0] == 0 || s->block[1] == 0 || json_array_size(pair) != 2)
+        is_wrong(s, key, pair);
 }
 
 static enum apr_strategy strategy_at(const json_t *weights)
@@ -60,30 +77,49 @@ static enum apr_strategy strategy_at(const json_t *weights)
     return APR_STRATEGY_ANY;
 }
 
-/* One of compressed-tensors' groups. */
+/* One of compressed-tensors' groups. "actorder" is false, true or a word, of which two sort columns before they are packed. */
 static struct apr_said group_said(const json_t *group)
 {
-    const json_t *const weights = json_object_get(group, "weights");
-    struct apr_said s = { .bits = (unsigned)apr_min(count_at(weights, "num_bits"), 99), .group = count_at(weights, "group_size"),
-                          .strategy = strategy_at(weights) };
+    const json_t *const weights = json_object_get(group, "weights"), *const order = json_object_get(weights, "actorder");
+    const char *const word = word_at(weights, "actorder");
+    struct apr_said s = { .strategy = strategy_at(weights), .any = true };
+    s.bits = (unsigned)apr_min(count_at(weights, "num_bits", false, &s), 99);
+    s.group = count_at(weights, "group_size", true, &s);
+    s.zeros = json_is_false(json_object_get(weights, "symmetric"));
+    s.order = json_is_true(order) || strcmp(word, "group") == 0 || strcmp(word, "dynamic") == 0;
     block_at(weights, "block_structure", &s);
     if (s.strategy == APR_STRATEGY_BLOCK && s.block[0] == 0)
         s.strategy = APR_STRATEGY_ANY;
     return s;
 }
 
+/* What it says of zeros and of the order of columns: "sym" and "desc_act" are GPTQ's, "zero_point" AWQ's. */
+static void sides_at(const json_t *object, struct apr_said *s)
+{
+    const json_t *const sym = json_object_get(object, "sym"), *const zero = json_object_get(object, "zero_point");
+    const json_t *const order = json_object_get(object, "desc_act");
+    if (json_is_boolean(sym) || json_is_boolean(zero)) {
+        s->zeros = json_is_false(sym) || json_is_true(zero);
+        s->no_zeros = !s->zeros;
+    }
+    if (json_is_boolean(order))
+        s->order = json_is_true(order);
+}
+
 /* What stands in one object for all, or, after what is said for all, for some modules. */
 static struct apr_said plain_said(const json_t *object, struct apr_said s)
 {
-    const uint64_t bits = count_at(object, "bits"), group = count_at(object, "group_size");
+    const uint64_t bits = count_at(object, "bits", false, &s), group = count_at(object, "group_size", true, &s);
     const char *const method = word_at(object, "quant_method"), *const mode = word_at(object, "mode");
     s.bits = bits > 0 ? (unsigned)apr_min(bits, 99) : s.bits;
     if (json_object_get(object, "group_size") != NULL)
         s.group = group;
+    s.any |= object != NULL;
     s.awq |= strcmp(method, "awq") == 0 || strstr(word_at(object, "packing_format"), "awq") != NULL;
     s.gptq |= strcmp(method, "gptq") == 0 || strstr(word_at(object, "packing_format"), "gptq") != NULL;
     s.v2 |= strcmp(word_at(object, "checkpoint_format"), "gptq_v2") == 0;
-    s.floats = strcmp(mode, "nvfp4") == 0 ? 16 : strncmp(mode, "mx", 2) == 0 ? 32 : s.floats;
+    s.floats = strcmp(mode, "nvfp4") == 0 ? 16 : strcmp(mode, "mxfp4") == 0 ? 32 : s.floats;
+    sides_at(object, &s);
     block_at(object, "weight_block_size", &s);
     return s;
 }
@@ -175,7 +211,7 @@ static const json_t *member_of(const json_t *object, struct apr_bytes module)
 
 size_t apr_said_of(const struct apr_hf_config *config, struct apr_bytes module, struct apr_said *said, size_t most)
 {
-    const json_t *const object = section(config), *const groups = json_object_get(object, "config_groups");
+    const json_t *const object = apr_said_section(config), *const groups = json_object_get(object, "config_groups");
     const json_t *const own = member_of(object, module);
     const struct apr_said all = plain_said(object, (struct apr_said){ 0 });
     size_t n = 0;
@@ -187,40 +223,4 @@ size_t apr_said_of(const struct apr_hf_config *config, struct apr_bytes module, 
     if (n == 0)
         said[n++] = all;
     return n;
-}
-
-/* ---- the method ----------------------------------------------------------------------------------------------------- */
-
-static bool is_one_of(const char *word, const char *const *list, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(word, list[i]) == 0)
-            return true;
-    return false;
-}
-
-/* What the method has beside its name that makes other tensors of it; NULL: nothing that is not known. */
-static const char *strange_form(const json_t *object, const char *method)
-{
-    static const char *const gptq[] = { "", "gptq", "gptq_v2" }, *const awq[] = { "", "gemm" };
-    if (strcmp(method, "gptq") == 0 && !is_one_of(word_at(object, "checkpoint_format"), gptq, APR_LENGTH(gptq)))
-        return word_at(object, "checkpoint_format");
-    if (strcmp(method, "awq") == 0 && !is_one_of(word_at(object, "version"), awq, APR_LENGTH(awq)))
-        return word_at(object, "version");
-    return NULL;
-}
-
-enum apr_code apr_said_method(struct apr_said_method *s, struct apr_arena **a, const struct apr_hf_config *config, struct apr_error *e)
-{
-    static const char *const known[] = { "", "fp8", "fbgemm_fp8", "modelopt", "modelopt_fp4", "compressed-tensors", "compressed_tensors",
-                                         "gptq", "awq", "bitsandbytes", "mxfp4", "finegrained_fp8", "auto-round", "mlx" };
-    const json_t *const object = section(config);
-    const char *const method = word_at(object, "quant_method"), *form = strange_form(object, method);
-    struct apr_error printable;
-    *s = (struct apr_said_method){ .word = apr_text(method) };
-    if (form == NULL && is_one_of(method, known, APR_LENGTH(known)))
-        return APR_OK;
-    apr_fail(&printable, APR_OK, APR_NOWHERE, "%s%s%s", method, form == NULL ? "" : " ", form == NULL ? "" : form);
-    s->unknown = (const char *)apr_arena_copy(a, apr_text(printable.text)).at;
-    return s->unknown == NULL ? apr_no_memory(e) : APR_OK;
 }

@@ -50,10 +50,14 @@ static unsigned gptq_bits(const struct apr_fit *x, const struct apr_tensor *zero
 static enum apr_code fit_gptq_zeros(struct apr_fit *x, const struct apr_tensor *zeros, struct apr_error *e)
 {
     struct apr_packed *const to = &x->to;
+    if (zeros == NULL && !x->said.no_zeros)
+        return apr_misfit(x, x->codes, e, " has no .qzeros beside it, and nothing says that its codes are symmetric");
     if (zeros == NULL) { /* symmetric, and left out */
         to->zero = (float)(1u << (to->bits - 1));
         return APR_OK;
     }
+    if (!x->said.any)
+        apr_fit_guessed(x, "zeros of one more than is stored (gptq); as they are stored (gptq_v2) fits as well");
     APR_TRY(apr_fit_dtype(x, zeros, APR_BIT(APR_I32), e));
     to->zero_form = APR_ZERO_ALONG;
     to->zeros = apr_fit_part(zeros);
@@ -81,6 +85,8 @@ enum apr_code apr_fit_gptq(struct apr_fit *x, struct apr_error *e)
     to->stride = to->nrow * 4;
     x->t.dtype = &apr_dtypes[kind[to->bits]];
     index = apr_fit_take(x, ".g_idx");
+    if (index == NULL && x->said.order && to->ngroup > 1)
+        return apr_misfit(x, c, e, " has no .g_idx beside it, which desc_act asks for");
     return index == NULL ? APR_OK : apr_fit_index(x, index, e);
 }
 
@@ -100,6 +106,8 @@ enum apr_code apr_fit_awq(struct apr_fit *x, struct apr_error *e)
     to->stride = c->dim[1] * 4;
     to->zero = 8;
     x->t.dtype = &apr_dtypes[APR_AWQ4];
+    if (zeros == NULL && !x->said.no_zeros)
+        return apr_misfit(x, c, e, " has no .qzeros beside it, and nothing says that its codes are symmetric");
     if (zeros == NULL)
         return APR_OK;
     APR_TRY(apr_fit_dtype(x, zeros, APR_BIT(APR_I32), e));
@@ -114,7 +122,7 @@ enum apr_code apr_fit_awq(struct apr_fit *x, struct apr_error *e)
 struct state {
     double dim[3], block, nested_block, nested_offset;
     unsigned ndim;
-    bool   nested;
+    bool   has_nested_block, has_nested_offset;
 };
 
 static bool is_count(double n) { return n >= 1 && n <= 0x1p31 && n == (double)(uint64_t)n; }
@@ -133,22 +141,22 @@ static bool read_numbers(const struct apr_hf_config *json, struct state *s)
     snprintf(path, sizeof path, "shape.%u", s->ndim);
     if (s->ndim == 0 || apr_hf_config_number(json, apr_text(path), &none))
         return false;
-    if (!apr_hf_config_number(json, apr_text("blocksize"), &s->block))
-        s->block = 64;
-    if (!apr_hf_config_number(json, apr_text("nested_blocksize"), &s->nested_block))
-        s->nested_block = 256;
-    s->nested = apr_hf_config_number(json, apr_text("nested_offset"), &s->nested_offset);
-    return is_count(s->block) && is_count(s->nested_block);
+    s->has_nested_block = apr_hf_config_number(json, apr_text("nested_blocksize"), &s->nested_block) && is_count(s->nested_block);
+    s->has_nested_offset = apr_hf_config_number(json, apr_text("nested_offset"), &s->nested_offset);
+    return apr_hf_config_number(json, apr_text("blocksize"), &s->block) && is_count(s->block);
 }
 
 static enum apr_code read_state(struct apr_fit *x, struct state *s, struct apr_error *e)
 {
-    const struct apr_tensor *t = apr_fit_take(x, ".weight.quant_state.bitsandbytes__nf4");
+    static const char *const name[] = { ".weight.quant_state.bitsandbytes__nf4", ".weight.quant_state.bitsandbytes__fp4" };
+    const struct apr_tensor *t;
     struct apr_hf_config *json;
     struct apr_error why;
-    x->t.dtype = &apr_dtypes[t != NULL ? APR_NF4 : APR_FP4];
+    APR_TRY(apr_fit_either(x, name, 2, &t, e));
     if (t == NULL)
-        APR_TRY(apr_fit_need(x, ".weight.quant_state.bitsandbytes__fp4", &t, e));
+        return apr_misfit(x, x->codes, e, " has no .weight.quant_state.bitsandbytes__nf4 or __fp4 beside it, without which its codes "
+                          "say nothing");
+    x->t.dtype = &apr_dtypes[apr_bytes_have(t->name, name[0]) ? APR_NF4 : APR_FP4];
     APR_TRY(apr_fit_dtype(x, t, APR_BIT(APR_U8), e));
     const enum apr_code code = apr_hf_config_new(&json, t->data, &why);
     if (code == APR_ENOMEM)
@@ -157,7 +165,7 @@ static enum apr_code read_state(struct apr_fit *x, struct state *s, struct apr_e
         return apr_misfit(x, t, e, " is no JSON: %s", why.text);
     const bool known = read_numbers(json, s);
     apr_hf_config_free(json);
-    return known ? APR_OK : apr_misfit(x, t, e, " says nothing of a shape, or of a block size, that can be");
+    return known ? APR_OK : apr_misfit(x, t, e, " says nothing of a shape, or of a blocksize, that can be");
 }
 
 /* Scales of their own: floats, or codes of 8 bits. */
@@ -173,12 +181,15 @@ static enum apr_code fit_absmax(struct apr_fit *x, const struct state *s, struct
     APR_TRY(apr_fit_need(x, ".weight.nested_absmax", &nested, e));
     APR_TRY(apr_fit_need(x, ".weight.nested_quant_map", &levels, e));
     APR_TRY(apr_fit_dtype(x, nested, APR_FLOATS, e));
+    if (!s->has_nested_block || !s->has_nested_offset)
+        return apr_misfit(x, scale, e, " is nested, but its quant_state has no number as %s",
+                          s->has_nested_block ? "nested_offset" : "nested_blocksize");
     to->nested_block = (uint64_t)s->nested_block;
     const uint64_t n = apr_ceil(to->ngroup, to->nested_block), all = 256;
     APR_TRY(apr_fit_shape(x, nested, &n, 1, e));
     APR_TRY(apr_fit_shape(x, levels, &all, 1, e));
     to->nested = apr_fit_part(nested);
-    to->nested_offset = s->nested ? (float)s->nested_offset : 0;
+    to->nested_offset = (float)s->nested_offset;
     return apr_fit_floats(x, levels, &to->nested_level, e);
 }
 

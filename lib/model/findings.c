@@ -126,6 +126,7 @@ const struct apr_finding apr_findings[] = {
 
     { "contract.unknown", APR_STAGE_CONTRACT, INFO, "`--family-file`, if you have a contract" },
     { "contract.packed", APR_STAGE_CONTRACT, INFO, "none" },
+    { "packed.guess", APR_STAGE_CONTRACT, WARNING, "put config.json beside it" },
     { "packed.misfit", APR_STAGE_CONTRACT, FAULT, "fetch it again; quantize it again" },
     { "packed.unknown", APR_STAGE_CONTRACT, WARNING, "take an unpacked checkpoint of it" },
     { "contract.layers", APR_STAGE_CONTRACT, FAULT, "a conversion broke off, or the wrong config.json" },

@@ -344,7 +344,7 @@ static enum apr_code unpack(const struct conversion *c, struct source *s, struct
     if (carries_codes(c, s))
         return APR_OK;
     APR_TRY(apr_packing_of(&s->packing, s->opened, s->config, e));
-    APR_TRY(apr_packing_understood(s->packing, "--keep-names without --type carries codes and scales as they are", e));
+    APR_TRY(apr_packing_sure(s->packing, "--keep-names without --type carries codes and scales as they are", e));
     if (s->packing != NULL)
         s->m = apr_packing_view(s->packing);
     return APR_OK;

@@ -157,11 +157,12 @@ static void tell_notes(const struct options *o, const struct apr_model *m)
     apr_cli_tell(&o->cli, m, "trace.unmapped");
 }
 
-/* What is packed and not understood is compared as it is stored: told on stderr. */
+/* What is packed and not understood is compared as it is stored, what may be read in several ways in the likeliest: told on stderr. */
 static void tell_packing(const struct options *o, unsigned of, const struct apr_packing *p)
 {
     struct apr_error e;
-    if (o->cli.quiet || apr_packing_understood(p, "codes are compared as they are stored", &e) == APR_OK)
+    if (o->cli.quiet || (apr_packing_understood(p, "such codes are compared as they are stored", &e) == APR_OK &&
+                         apr_packing_sure(p, "its config.json beside it tells", &e) == APR_OK))
         return;
     apr_error_in(&e, o->cli.operand[of]);
     apr_cli_fail(&o->cli, &e);

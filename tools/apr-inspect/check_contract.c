@@ -196,7 +196,7 @@ static enum apr_code check_adapter(struct inspection *x, struct apr_error *e)
 
 static enum apr_code tell_packing(struct inspection *x, struct apr_error *e)
 {
-    const struct apr_packing_fault *fault;
+    const struct apr_packing_fault *fault, *guess;
     const char *method;
     if (x->packing == NULL)
         return APR_OK;
@@ -207,6 +207,9 @@ static enum apr_code tell_packing(struct inspection *x, struct apr_error *e)
     if (nfault > MOST_ALIKE)
         APR_TRY(add_finding(&x->findings, "packed.misfit", no_tensor, e, "more weights have codes that do not fit than the %d named",
                             MOST_ALIKE));
+    const size_t nguess = apr_packing_guesses(x->packing, &guess);
+    for (size_t i = 0; i < nguess && i < MOST_ALIKE; i++)
+        APR_TRY(add_finding(&x->findings, "packed.guess", guess[i].tensor, e, "%s", guess[i].text));
     if (unknown != NULL)
         APR_TRY(add_finding(&x->findings, "packed.unknown", no_tensor, e, "its weights are packed by %s, which is not known here",
                             APR_QUOTED(apr_text(unknown))));
@@ -228,6 +231,8 @@ enum apr_code check_contract(struct inspection *x, struct apr_error *e)
     if (!has_weights(x))
         return APR_OK;
     APR_TRY(tell_packing(x, e));
+    if (x->packing != NULL && apr_packing_unknown(x->packing) != NULL)
+        return APR_OK; /* its tensors are no weights of the family's shapes */
     APR_TRY(x->binding == NULL ? add_unknown(x, e) : check_family(x, e));
     return x->kind == APR_KIND_ADAPTER ? check_adapter(x, e) : check_modules(x, e);
 }

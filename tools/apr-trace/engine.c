@@ -50,7 +50,7 @@ static enum apr_code find_family(struct engine *x, const struct options *o, cons
     const enum apr_model_kind kind = apr_model_kind(x->m);
     if (kind != APR_KIND_MODEL)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it is %s, which does not run", apr_model_kind_text(kind));
-    APR_TRY(apr_packing_understood(x->packing, "an unpacked checkpoint of it runs, or a GGUF", e));
+    APR_TRY(apr_packing_sure(x->packing, "an unpacked checkpoint of it runs, or a GGUF", e));
     APR_TRY(apr_family_said(o->selection.families, x->m, &x->family, e));
     if (x->family == NULL)
         APR_TRY(apr_family_guessed(o->selection.families, x->m, &x->family, either, e));
