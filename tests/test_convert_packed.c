@@ -2,6 +2,8 @@
  * name. */
 #include "diff.h"
 
+#include <unistd.h>
+
 #define APR_CONVERT "apr-convert"
 
 static void expect_done(struct test_answer a)
@@ -80,6 +82,48 @@ static void nvfp4_becomes_blocks_and_a_factor(void **state)
     test_free(&file);
 }
 
+/* GPTQ of 4 bits whose zeros are stored as they are, which config.json alone tells: eight rows of eight columns, one group. */
+static void what_a_config_says_of_codes_goes_along_with_them(void **state)
+{
+    (void)state;
+    static const uint32_t codes[8] = { 0x76543210, 0x89abcdef, 0x11111111, 0x22222222, 0x33333333, 0xffffffff, 0, 0x88888888 }, zeros = 0x88887654;
+    static const float scales[8] = { 1, 2, .5f, 1, 1, 1, .25f, 3 };
+    static const struct test_tensor t[] = { { "m.qweight", "I32", "[1,8]", codes, 32 }, { "m.qzeros", "I32", "[1,1]", &zeros, 4 },
+                                            { "m.scales", "F32", "[1,8]", scales, 32 } };
+    static const char *const copy[] = { "v2.safetensors", "v2.apr", "v2.gguf" };
+    float values[64];
+    for (unsigned i = 0; i < 64; i++)
+        values[i] = (float)((int)(codes[i / 8] >> i % 8 * 4 & 15) - (int)(zeros >> i / 8 * 4 & 15)) * scales[i / 8];
+    const char *const truth = test_safetensors("v2-truth.safetensors", &(struct test_tensor){ "m.weight", "F32", "[8,8]", values, 256 }, 1);
+    const char *const source = checkpoint("v2", "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 8, "
+                                                "\"checkpoint_format\": \"gptq_v2\"}}", t, 3);
+    expect_equal(truth, source, NULL);
+    for (size_t i = 0; i < APR_LENGTH(copy); i++) {
+        expect_done(test_tool(APR_CONVERT, "--quiet", "--keep-names", source, test_path(copy[i]), NULL));
+        expect_equal(truth, test_path(copy[i]), NULL);
+    }
+    expect_done(test_tool(APR_CONVERT, "--quiet", test_path("v2.safetensors"), "--type=f32", test_path("v2-undone.safetensors"), NULL));
+    expect_exit(test_tool("apr-inspect", test_path("v2-undone.safetensors"), "--get=quantization_config", NULL), 1, "");
+    expect_done(test_tool(APR_CONVERT, "--quiet", test_path("v2.safetensors"), "--to=safetensors", test_path("v2-again/"), NULL));
+    expect_equal(truth, test_path("v2-again"), NULL);
+    struct test_tensor alone[3] = { t[0], t[1], t[2] };
+    const char *const bare = test_safetensors("v2-bare.safetensors", alone, 3);
+    expect_exit(test_tool(APR_CONVERT, bare, "--keep-names", "--type=f32", test_path("v2-bare.gguf"), NULL), 2, "gptq_v2");
+}
+
+static void files_that_tell_of_packing_go_along(void **state)
+{
+    (void)state;
+    const char *const source = checkpoint("modelopt", "{\"quantization_config\": {\"quant_algo\": \"FP8\"}}", fp8, 2);
+    test_file("modelopt/hf_quant_config.json", "{}", 2);
+    expect_done(test_tool(APR_CONVERT, "--quiet", source, "--to=safetensors", test_path("modelopt-again/"), NULL));
+    struct test_bytes text = test_load(test_path("modelopt-again/hf_quant_config.json"));
+    assert_int_equal(text.n, 2);
+    test_free(&text);
+    expect_done(test_tool(APR_CONVERT, "--quiet", source, "--to=safetensors", "--type=f32", test_path("modelopt-undone/"), NULL));
+    assert_int_not_equal(access(test_path("modelopt-undone/hf_quant_config.json"), F_OK), 0);
+}
+
 static void what_is_not_understood_is_carried_alone(void **state)
 {
     (void)state;
@@ -102,6 +146,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_are_carried_or_undone_by_a_type),
         cmocka_unit_test(nvfp4_becomes_blocks_and_a_factor),
+        cmocka_unit_test(what_a_config_says_of_codes_goes_along_with_them),
+        cmocka_unit_test(files_that_tell_of_packing_go_along),
         cmocka_unit_test(what_is_not_understood_is_carried_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -301,25 +301,26 @@ static enum apr_code read_beside(struct apr_packing *p, struct apr_error *e)
     return APR_OK;
 }
 
-/* A file without a config.json that says it may carry what is said. */
+/* A file without a config.json that says it may carry what is said: under its own keys, or a GGUF all of config.json. */
 static enum apr_code read_carried(struct apr_packing *p, struct apr_error *e)
 {
+    struct apr_bytes whole = apr_meta_string(&p->model->meta, "hf.config.json");
     struct apr_error why;
-    for (size_t i = 0; !apr_said_any(p->config) && apr_said_sections[i] != NULL; i++) {
+    if (apr_said_any(p->config))
+        return APR_OK;
+    for (size_t i = 0; whole.n == 0 && apr_said_sections[i] != NULL; i++) {
         const struct apr_bytes text = apr_meta_string(&p->model->meta, apr_said_sections[i]);
         if (text.n == 0 || text.n > APR_MOST_CONFIG)
             continue;
-        const struct apr_bytes whole = apr_arena_format(&p->arena, "{\"%s\":%.*s}", apr_said_sections[i], APR_PRINTED(text));
+        whole = apr_arena_format(&p->arena, "{\"%s\":%.*s}", apr_said_sections[i], APR_PRINTED(text));
         if (whole.at == NULL)
             return apr_no_memory(e);
-        const enum apr_code code = apr_hf_config_new(&p->carried, whole, &why);
-        if (code == APR_ENOMEM)
-            return apr_no_memory(e);
-        if (code == APR_OK)
-            p->config = p->carried;
-        if (code == APR_OK)
-            break;
     }
+    const enum apr_code code = whole.n == 0 ? APR_OK : apr_hf_config_new(&p->carried, whole, &why);
+    if (code == APR_ENOMEM)
+        return apr_no_memory(e);
+    if (p->carried != NULL && apr_said_any(p->carried))
+        p->config = p->carried;
     return APR_OK;
 }
 

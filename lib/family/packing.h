@@ -10,7 +10,7 @@ struct apr_hf_config;
 struct apr_packing;
 
 /* *p is NULL when nothing is packed and no method is named that nobody knows. config: the model's, or NULL; one that says nothing of
- * packing gives way to what the model's metadata has of it (apr_packing_keys). The model must outlive it; free with apr_packing_free. */
+ * packing gives way to what the model's metadata has of it (apr_packing_keys, or a GGUF's hf.config.json). The model must outlive it; free with apr_packing_free. */
 APR_MUST_CHECK enum apr_code apr_packing_of(struct apr_packing **p, const struct apr_model *m, const struct apr_hf_config *config,
                                             struct apr_error *e);
 void apr_packing_free(struct apr_packing *p);

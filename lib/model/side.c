@@ -19,6 +19,7 @@ static const struct {
 } known[] = {
     { "config.json", false, APR_MOST_CONFIG },
     { "generation_config.json", false, APR_MOST_CONFIG },
+    { "hf_quant_config.json", false, APR_MOST_CONFIG },
     { "tokenizer.json", true, APR_MOST_TOKENIZER },
     { "tokenizer_config.json", true, APR_MOST_CONFIG },
     { "special_tokens_map.json", true, APR_MOST_CONFIG },

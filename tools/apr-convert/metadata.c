@@ -8,6 +8,7 @@
 #include "family/translate.h"
 #include "files/source.h"
 #include "model/format.h"
+#include "model/json_edit.h"
 #include "token/tokenizer_write.h"
 #include "values/dtype.h"
 
@@ -140,12 +141,31 @@ static enum apr_code to_apr(struct conversion *c, const struct apr_translation *
     return apr_tokenizer_to_apr(&c->plan.meta, tokenizer, &c->o->cli.run, e);
 }
 
+/* What config.json says of codes goes along with them in the metadata of a file that stands alone, and away where they are undone. */
+static enum apr_code carry_packing(struct conversion *c, struct apr_error *e)
+{
+    struct apr_draft *const d = &c->plan.meta;
+    const struct apr_bytes config = apr_side_get(&c->side, "config.json"), inner = apr_json_find(config, "text_config");
+    for (size_t i = 0; apr_packing_keys[i] != NULL; i++) {
+        const struct apr_bytes key = apr_text(apr_packing_keys[i]);
+        struct apr_bytes said = apr_json_find(inner, apr_packing_keys[i]);
+        if (said.n == 0)
+            said = apr_json_find(config, apr_packing_keys[i]);
+        if (c->source.packing != NULL)
+            apr_draft_remove(d, key);
+        else if (!c->folder && said.n > 0 && said.at[0] == '{' && apr_draft_find(d, key) == NULL)
+            APR_TRY(apr_draft_text(d, apr_packing_keys[i], said, e));
+    }
+    return APR_OK;
+}
+
 static enum apr_code to_hf(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
 {
     struct apr_side *const files = c->folder ? &c->plan.side : NULL;
     if (files != NULL)
         APR_TRY(copy_side(files, &c->side, e));
     APR_TRY(apr_translate_to_hf(&c->plan.meta, files, t, e));
+    APR_TRY(carry_packing(c, e));
     return files == NULL ? APR_OK : apr_tokenizer_to_hf(files, tokenizer, &c->o->cli.run, e);
 }
 
