@@ -182,6 +182,63 @@ static void noise_is_measured_and_too_much_of_it_is_no_pair(void **state)
     json_decref(r);
 }
 
+static void doubles_and_integers_are_found_too(void **state)
+{
+    (void)state;
+    static double wide[2][ALL];
+    static int32_t whole[2][ALL];
+    static float x[ALL], y[ALL];
+    fill(x, ALL, 40);
+    for (size_t i = 0; i < ALL; i++)
+        y[i % COLS * ROWS + i / COLS] = x[i];
+    for (size_t i = 0; i < ALL; i++) {
+        wide[0][i] = (double)x[i];
+        wide[1][i] = (double)y[i];
+        whole[0][i] = (int32_t)((double)x[i] * 1e6);
+        whole[1][(ROWS - 1 - i / COLS) * COLS + i % COLS] = whole[0][i];
+    }
+    const struct test_tensor a[] = { { "a0", "F64", "[48,64]", wide[0], sizeof wide[0] },
+                                     { "a1", "I32", "[48,64]", whole[0], sizeof whole[0] } };
+    const struct test_tensor b[] = { { "b0", "F64", "[64,48]", wide[1], sizeof wide[1] },
+                                     { "b1", "I32", "[48,64]", whole[1], sizeof whole[1] } };
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover",
+                                          test_safetensors("wa", a, 2), test_safetensors("wb", b, 2), NULL), 1);
+    expect_text("doubles", finding_of(r, "names_a", "a0"), "transform", "transpose");
+    expect_text("integers", finding_of(r, "names_a", "a1"), "transform", "reverse");
+    json_decref(r);
+}
+
+static void a_lower_threshold_finds_no_less(void **state)
+{
+    (void)state;
+    enum { N = 12 };
+    static float x[N][ALL], y[N][ALL], noise[ALL];
+    static char name[2 * N][8];
+    struct test_tensor a[N], b[N];
+    for (size_t i = 0; i < N; i++) { /* half of them in another order; the cosine is 0.9957 */
+        fill(x[i], ALL, 50 + i);
+        fill(noise, ALL, 70 + i);
+        move_rows(x[i], y[i], ROWS, COLS, i % 2 == 0 ? by_heads : backwards);
+        for (size_t k = 0; k < ALL; k++)
+            y[i][k] = (i < N / 2 ? y[i][k] : x[i][k]) + 0.093f * noise[k];
+        snprintf(name[i], sizeof *name, "a%zu", i);
+        snprintf(name[N + i], sizeof *name, "b%zu", i);
+        a[i] = (struct test_tensor){ name[i], "F32", "[48,64]", x[i], sizeof *x };
+        b[i] = (struct test_tensor){ name[N + i], "F32", "[48,64]", y[i], sizeof *y };
+    }
+    const char *const p = test_safetensors("la", a, N), *const q = test_safetensors("lb", b, N);
+    static const char *const threshold[] = { "0.995", "0.99", "0.95", "0.9", "0.8", "0" };
+    for (size_t i = 0; i < 2 * APR_LENGTH(threshold); i++) {
+        json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", "--threshold", threshold[i / 2], i % 2 ? p : q,
+                                              i % 2 ? q : p, NULL), 1);
+        if (json_array_size(at(r, "discovered")) != N)
+            fail_msg("%zu are found at %s", json_array_size(at(r, "discovered")), threshold[i / 2]);
+        expect_text("the order", finding_of(r, i % 2 ? "names_a" : "names_b", "a0"), "transform", "rope_permute(4)");
+        expect_text("the other", finding_of(r, i % 2 ? "names_a" : "names_b", "a1"), "transform", "reverse");
+        json_decref(r);
+    }
+}
+
 static void few_elements_or_one_value_are_no_evidence(void **state)
 {
     (void)state;
@@ -285,6 +342,8 @@ int main(void)
         cmocka_unit_test(parts_are_named_in_their_order),
         cmocka_unit_test(vectors_are_found_in_another_order_and_joined),
         cmocka_unit_test(noise_is_measured_and_too_much_of_it_is_no_pair),
+        cmocka_unit_test(doubles_and_integers_are_found_too),
+        cmocka_unit_test(a_lower_threshold_finds_no_less),
         cmocka_unit_test(few_elements_or_one_value_are_no_evidence),
         cmocka_unit_test(models_that_share_nothing_have_no_contract),
         cmocka_unit_test(a_contract_of_what_was_found_pairs_by_name),

@@ -13,9 +13,17 @@
 
 double nearness(const struct discovery *d, unsigned round)
 {
-    static const double lossless = 1e-5, rounded = 0.01; /* F16 and BF16 round by up to 2^-9 of a value */
-    const double noise = sqrt(2 * fmax(0, 1 - d->o->bounds.cosine)), most = fmin(fmax(2.7 * noise, 0.03), 0.5);
-    return round == 0 ? lossless : round == 1 ? rounded : most;
+    static const double step[] = { 0.999, 0.99, 0.9, -1 };
+    double cosine = 2, near = 0;
+    if (round < 2)
+        return round == 0 ? 1e-5 : NEAR_ROUNDED;
+    for (unsigned i = 0; i + 2 <= round; i++) {
+        if (i == APR_LENGTH(step) || cosine <= d->o->bounds.cosine)
+            return 0;
+        cosine = fmax(step[i], d->o->bounds.cosine);
+        near = fmin(fmax(2.7 * sqrt(2 * fmax(0, 1 - cosine)), 0.03), 0.85);
+    }
+    return near;
 }
 
 double shortest(double x, double slack)

@@ -54,10 +54,13 @@ struct discovery {
     struct apr_arena     *arena;
 };
 
-/* How near two sketches of length 1 are that mean the same: in files without loss; where values were rounded to 16 bits; and as far as the
- * threshold allows. */
-#define NROUNDS 3
+/* How near two sketches of length 1 are that mean the same: in files without loss; where values were rounded to 16 bits; then at cosines
+ * from 0.999 down to the threshold, so a lower one finds first what a higher one does. 0 behind the last round. */
+#define NEAR_ROUNDED 0.01 /* F16 and BF16 round by up to 2^-9 of a value */
 double nearness(const struct discovery *d, unsigned round);
+
+/* What a factor may be off, measured by what is so near. */
+static inline double factor_slack(double near) { return fmin(fmax(near, 1e-4), 0.2); }
 
 /* Finds, for what m left without a pair. Free with free_discovery, after a failure too. */
 APR_MUST_CHECK enum apr_code discover(struct discovery *d, const struct options *o, const struct models *models, const struct match *m,
@@ -105,9 +108,29 @@ APR_MUST_CHECK enum apr_code sketch_rows(const struct discovery *d, const struct
 
 /* ---- classes (discover_classes.c) ------------------------------------------------------------------------------------- */
 
-/* Points of one key that are near each other get one number, counted from 0. */
+/* A key is twice what points must share, and 1 more of those of B. */
+static inline uint64_t class_key(uint64_t shared, bool of_b) { return 2 * shared + of_b; }
+static inline bool is_of_b(uint64_t key) { return key & 1; }
+
+/* The square of a distance. */
+static inline double distance_of(const float *x, const float *y)
+{
+    double sum = 0;
+    for (size_t l = 0; l < SKETCH; l++) {
+        const double d = (double)x[l] - (double)y[l];
+        sum += d * d;
+    }
+    return sum;
+}
+
+/* Points of one key, but for its side, that are near each other get one number, counted from 0. */
 APR_MUST_CHECK enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class,
                                       uint32_t *nclass, struct apr_error *e);
+
+/* For each point of B the nearest of `point`, npoint points of A, which are put into another order: no farther than `near`; UINT32_MAX:
+ * none (discover_nearest.c). */
+APR_MUST_CHECK enum apr_code find_nearest(const float (*lane)[SKETCH], const uint64_t *key, size_t n, uint32_t *point, size_t npoint,
+                                          double near, uint32_t *nearest, struct apr_error *e);
 
 /* ---- rules (discover_rules.c) ----------------------------------------------------------------------------------------- */
 

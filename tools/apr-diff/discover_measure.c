@@ -7,6 +7,8 @@
 #include "discover.h"
 #include "values/kernels.h"
 
+#define LEAST_COSINE 0.5 /* below it two tensors have nothing in common, whatever the threshold */
+
 /* Pairs of findings in doubt: pair i is of finding of[i]. */
 struct trial {
     struct discovery *d;
@@ -144,7 +146,7 @@ static enum apr_code take(void *ctx, const struct row *r, struct apr_error *e)
 static void keep_or_drop(struct discovery *d, struct finding *f, size_t *kept)
 {
     f->cosine = apr_cosine(f->ab, f->aa, f->bb);
-    const bool holds = f->aa > 0 && f->bb > 0 && f->cosine >= d->o->bounds.cosine;
+    const bool holds = f->aa > 0 && f->bb > 0 && f->cosine >= fmax(d->o->bounds.cosine, LEAST_COSINE);
     for (size_t i = 0; i < f->nfrom; i++)
         f->from[i]->used = holds;
     for (size_t i = 0; i < f->nto; i++)

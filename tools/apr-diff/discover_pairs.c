@@ -47,7 +47,7 @@ void drop_finding(struct discovery *d)
 /* By what t's rows are multiples of those of s, in parts of few rows as there may be. */
 static bool find_parts(const struct search *w, const struct view *s, const struct view *t, struct apr_transform *scale)
 {
-    const double slack = fmax(w->near, 1e-4);
+    const double slack = factor_slack(w->near);
     double was = 0, is = 0;
     *scale = (struct apr_transform){ .op = APR_OP_SCALE };
     for (uint64_t j = 0; j < s->rows; j++) {
@@ -73,7 +73,7 @@ static bool find_scale(const struct search *w, const struct view *s, const struc
     if (parts && find_parts(w, s, t, scale) && scale->nn > 1)
         return true;
     *scale = (struct apr_transform){ .op = APR_OP_SCALE, .by = { shortest(times, fmax(w->near / 50, 1e-6)) } };
-    return fabs(times - 1) > fmax(w->near, 1e-4);
+    return fabs(times - 1) > factor_slack(w->near);
 }
 
 /* ---- pairs ---------------------------------------------------------------------------------------------------------- */

@@ -73,7 +73,7 @@ static enum apr_code prepare(struct search *w, struct apr_error *e)
     for (size_t i = 0; i < w->nview; i++)
         for (uint64_t k = w->view[i].first; k < w->view[i].first + natoms(&w->view[i]); k++) {
             w->of[k] = (uint32_t)i;
-            w->key[k] = w->view[i].width;
+            w->key[k] = class_key(w->view[i].width, w->view[i].item->of_b);
         }
     return sketch_rows(w->d, w->view, w->nview, w->lane, w->norm, e);
 }
@@ -173,8 +173,7 @@ enum apr_code discover_rows(struct discovery *d, struct apr_error *e)
 {
     struct search w = { .d = d };
     enum apr_code code = prepare(&w, e);
-    for (unsigned round = 0; code == APR_OK && w.nb > 0 && w.nb < w.nview && round < NROUNDS; round++) {
-        w.near = nearness(d, round);
+    for (unsigned round = 0; code == APR_OK && w.nb > 0 && w.nb < w.nview && (w.near = nearness(d, round)) > 0; round++) {
         code = classify((const float (*)[SKETCH])w.lane, w.key, w.natom, w.near, w.class, &w.nclass, e);
         if (code == APR_OK)
             code = find_edges(&w, e);

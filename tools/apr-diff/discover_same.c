@@ -23,7 +23,7 @@ enum likeness { ALIKE, SCALED, MOVED, UNLIKE };
 
 static enum likeness compare(const struct run *from, const struct run *to, double near, double *times, double *plus)
 {
-    const double slack = near < 1e-4 ? 1e-4 : 0.5 * near, size = norm_of(&to->shape);
+    const double slack = factor_slack(0.5 * near), size = norm_of(&to->shape);
     *times = to->shape.deviation / from->shape.deviation;
     *plus = to->shape.mean - from->shape.mean;
     const bool same_scale = fabs(*times - 1) <= slack;
@@ -86,7 +86,7 @@ static enum apr_code sort_runs(struct runs *r, double near, struct apr_error *e)
     enum apr_code code = lane == NULL || key == NULL || class == NULL ? apr_no_memory(e) : APR_OK;
     for (size_t i = 0; code == APR_OK && i < r->n; i++) {
         memcpy(lane[i], r->run[i].shape.lane, sizeof *lane);
-        key[i] = r->run[i].count;
+        key[i] = class_key(r->run[i].count, r->run[i].item->of_b);
     }
     if (code == APR_OK)
         code = classify((const float (*)[SKETCH])lane, key, r->n, near, class, &r->nclass, e);
@@ -257,7 +257,7 @@ static enum apr_code pair_stacks(struct discovery *d, struct apr_error *e)
     struct runs r = { .run = code == APR_OK ? malloc((n + d->nitem + 1) * sizeof *r.run) : NULL };
     if (code == APR_OK && r.run == NULL)
         code = apr_no_memory(e);
-    for (unsigned round = 0; code == APR_OK && n > 0 && round < NROUNDS; round++) {
+    for (unsigned round = 0; code == APR_OK && n > 0 && nearness(d, round) > 0; round++) {
         const double near = nearness(d, round);
         r.n = 0;
         for (size_t i = 0, end; i < n; i = end) { /* a stack of which a slab tells nothing is none */
@@ -343,7 +343,7 @@ static enum apr_code sketch_whole(struct discovery *d, struct apr_error *e)
 enum apr_code discover_same(struct discovery *d, struct apr_error *e)
 {
     APR_TRY(sketch_whole(d, e));
-    for (unsigned round = 0; round < NROUNDS; round++) {
+    for (unsigned round = 0; nearness(d, round) > 0; round++) {
         APR_TRY(pair_whole(d, round, e));
         APR_TRY(measure_findings(d, e));
     }

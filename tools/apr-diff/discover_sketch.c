@@ -14,6 +14,7 @@
 #define SIGNS      65536u
 #define RUN_CHUNKS 16
 #define WIDE       256u /* columns of a tile */
+#define FEW        32u  /* rows of doubles at a time */
 
 /* ---- signs ---------------------------------------------------------------------------------------------------------- */
 
@@ -154,6 +155,7 @@ struct room {
     struct apr_window w[2];
     float             value[APR_STRETCH];
     float             tile[APR_TILE * WIDE];
+    double            wide[FEW * WIDE];
     struct signature  row[APR_TILE];
 };
 
@@ -257,6 +259,20 @@ static void keep_row(const struct sketching *c, uint64_t at, const struct signat
         c->lane[at][l] = norm > 0 && isfinite(norm) ? (float)(s->lane[l] / norm) : 0;
 }
 
+/* h rows of n columns, those that need doubles rounded to floats, into own->tile. */
+static void read_tile(const struct apr_input *in, struct apr_window *w, struct room *own, uint64_t row, size_t h, uint64_t col, size_t n)
+{
+    if (!in->wide)
+        apr_input_tile_floats(in, w, row, h, col, n, own->tile);
+    for (size_t r = 0, now; in->wide && r < h; r += now) {
+        now = (size_t)apr_min(h - r, FEW);
+        apr_input_tile_doubles(in, w, row + r, now, col, n, own->wide);
+        for (size_t i = 0; i < now * n; i++)
+            own->tile[r * n + i] = (float)own->wide[i];
+    }
+    clean(own->tile, h * n);
+}
+
 /* Rows [row, row + h) of a matrix, tile by tile. */
 static void sketch_band(const struct sketching *c, const struct apr_input *in, struct apr_window *w, struct room *own, uint64_t row,
                         size_t h)
@@ -266,8 +282,7 @@ static void sketch_band(const struct sketching *c, const struct apr_input *in, s
     for (uint64_t col = 0; col < in->ncol; col += WIDE) {
         const size_t wide = (size_t)apr_min(in->ncol - col, WIDE);
         const double sign = run_sign(col / SIGNS);
-        apr_input_tile_floats(in, w, row, h, col, wide, own->tile);
-        clean(own->tile, h * wide);
+        read_tile(in, w, own, row, h, col, wide);
         for (size_t r = 0; r < h; r++) {
             struct signature one = nothing;
             add_values(c->d, own->tile + r * wide, wide, (size_t)(col % SIGNS), &one);
