@@ -239,6 +239,71 @@ static void a_lower_threshold_finds_no_less(void **state)
     }
 }
 
+static void negative_multiples_are_found(void **state)
+{
+    (void)state;
+    static const float times[] = { -1, -0.25f, -3 };
+    static const char *const want[] = { "scale(-1)", "scale(-4)", "scale(-3)" }; /* of two directions that which makes it larger */
+    static float x[3][ALL], y[3][ALL];
+    struct test_tensor a[3], b[3];
+    for (size_t i = 0; i < 3; i++) {
+        fill(x[i], ALL, 90 + i);
+        for (size_t k = 0; k < ALL; k++)
+            y[i][k] = x[i][k] * times[i];
+        a[i] = (struct test_tensor){ (const char *[]){ "a0", "a1", "a2" }[i], "F32", "[48,64]", x[i], sizeof *x };
+        b[i] = (struct test_tensor){ (const char *[]){ "b0", "b1", "b2" }[i], "F32", "[48,64]", y[i], sizeof *y };
+    }
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover",
+                                          test_safetensors("ga", a, 3), test_safetensors("gb", b, 3), NULL), 1);
+    for (size_t i = 0; i < 3; i++)
+        expect_text("the multiple", finding_of(r, "names_a", (const char *[]){ "a0", "a1", "a2" }[i]), "transform", want[i]);
+    json_decref(r);
+}
+
+/* The rows of one part are rounded as a quantized type rounds them, those of the other are as they were. */
+static void parts_of_unlike_precision_are_parts_of_one(void **state)
+{
+    (void)state;
+    static float x[2 * ALL], rough[ALL], noise[ALL];
+    fill(x, 2 * ALL, 95);
+    fill(noise, ALL, 96);
+    for (size_t i = 0; i < ALL; i++)
+        rough[i] = x[ALL + i] + 0.04f * noise[i];
+    const struct test_tensor b[] = { { "b0", "F32", "[48,64]", x, ALL * sizeof *x }, { "b1", "F32", "[48,64]", rough, sizeof rough } };
+    const char *const p = test_one("whole_a", "F32", "[96,64]", x, sizeof x), *const q = test_safetensors("whole_b", b, 2);
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", p, q, NULL), 1);
+    expect_names(finding_of(r, "names_a", "t"), "names_b", "b0,b1");
+    expect_text("the join", finding_of(r, "names_a", "t"), "transform", "concat_rows(48,48)");
+    json_decref(r);
+}
+
+static void very_many_parts_are_joined(void **state)
+{
+    (void)state;
+    enum { N = 3000, PART = 4 * 12 };
+    static float x[N * PART];
+    static char name[N][16];
+    static struct test_tensor a[N];
+    char option[512];
+    fill(x, N * PART, 97);
+    const char *const draft = test_path("many.yaml");
+    snprintf(option, sizeof option, "--discover=%s", draft);
+    for (size_t i = 0; i < N; i++) {
+        snprintf(name[i], sizeof *name, "part.%zu.w", i);
+        a[i] = (struct test_tensor){ name[i], "F32", "[4,12]", x + i * PART, PART * sizeof *x };
+    }
+    for (size_t n = 9; n <= N; n += N - 9) {
+        char shape[32];
+        snprintf(shape, sizeof shape, "[%zu,12]", 4 * n);
+        const char *const p = test_safetensors("pa", a, n), *const q = test_one("pb", "F32", shape, x, n * PART * sizeof *x);
+        json_t *const r = report_of(test_tool(APR_DIFF, "--json", option, p, q, NULL), 1);
+        snprintf(shape, sizeof shape, "stack(%zu)", n);
+        expect_text("the join", finding_of(r, "names_b", "t"), "transform", shape);
+        json_decref(r);
+        expect_exit(test_tool(APR_DIFF, "--family-file", draft, p, q, NULL), 0, NULL);
+    }
+}
+
 static void few_elements_or_one_value_are_no_evidence(void **state)
 {
     (void)state;
@@ -344,6 +409,9 @@ int main(void)
         cmocka_unit_test(noise_is_measured_and_too_much_of_it_is_no_pair),
         cmocka_unit_test(doubles_and_integers_are_found_too),
         cmocka_unit_test(a_lower_threshold_finds_no_less),
+        cmocka_unit_test(negative_multiples_are_found),
+        cmocka_unit_test(parts_of_unlike_precision_are_parts_of_one),
+        cmocka_unit_test(very_many_parts_are_joined),
         cmocka_unit_test(few_elements_or_one_value_are_no_evidence),
         cmocka_unit_test(models_that_share_nothing_have_no_contract),
         cmocka_unit_test(a_contract_of_what_was_found_pairs_by_name),

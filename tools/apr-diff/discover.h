@@ -147,8 +147,25 @@ APR_MUST_CHECK enum apr_code order_rule(struct discovery *d, const struct string
 /* The rule that takes G groups of parts apart, when t begins with whole parts: sizes of a group's parts into step. */
 bool find_groups(const uint32_t *place, size_t n, struct apr_transform *step);
 
-/* Where each of t's n rows stands in s, which has ns; SIZE_MAX: nowhere. Of equal rows those that follow each other are preferred. */
-APR_MUST_CHECK enum apr_code find_places(const uint32_t *s, size_t ns, const uint32_t *t, size_t n, uint32_t *place, struct apr_error *e);
+/* Where rows of s stand, sorted by class.
+ *   skip[i]  so many rows of the class that begins at entry i are taken */
+struct placed {
+    uint32_t class, at;
+};
+struct places {
+    const uint32_t *s;
+    size_t          ns;
+    struct placed  *row;
+    bool           *taken;
+    uint32_t       *skip;
+};
+
+/* Takes for each of t's n rows a place in s; UINT32_MAX: there is none, or none is left. Of equal rows those that follow each other are
+ * preferred. They may be left again. Free with end_places, after a failure too. */
+APR_MUST_CHECK enum apr_code begin_places(struct places *p, const uint32_t *s, size_t ns, struct apr_error *e);
+void take_places(struct places *p, const uint32_t *t, size_t n, uint32_t *place);
+void leave_places(struct places *p, const uint32_t *place, size_t n);
+void end_places(struct places *p);
 
 /* ---- the steps -------------------------------------------------------------------------------------------------------- */
 

@@ -4,7 +4,7 @@
 
 #include "discover_search.h"
 
-#define MOST_SPOKES 4096u /* experts */
+#define MOST_SPOKES 65536u /* experts */
 
 /* A tensor whose rows are all in the hub: where, in the hub's first slab or, with one slab, anywhere. */
 struct spoke {
@@ -35,25 +35,23 @@ static void free_spokes(struct hub *h)
 /* ---- spokes --------------------------------------------------------------------------------------------------------- */
 
 /* Adds a spoke whose rows no other has taken. */
-static enum apr_code add_spoke(struct search *w, struct hub *h, const struct view *v, bool *claimed, struct apr_error *e)
+static enum apr_code add_spoke(struct search *w, struct hub *h, const struct view *v, struct places *places, struct apr_error *e)
 {
     const size_t n = (size_t)natoms(v);
     struct spoke s = { v, malloc((n + 1) * sizeof *s.place), UINT32_MAX };
     if (s.place == NULL)
         return apr_no_memory(e);
-    const enum apr_code code = find_places(string_of(w, h->v), (size_t)natoms(h->v), string_of(w, v), n, s.place, e);
+    take_places(places, string_of(w, v), n, s.place);
     size_t missing = 0;
-    for (size_t i = 0; code == APR_OK && i < n; i++) {
-        missing += s.place[i] == UINT32_MAX || claimed[s.place[i]];
+    for (size_t i = 0; i < n; i++) {
+        missing += s.place[i] == UINT32_MAX;
         s.least = s.place[i] < s.least ? s.place[i] : s.least;
     }
-    if (code != APR_OK || 10 * missing > n) {
+    if (10 * missing > n) {
+        leave_places(places, s.place, n);
         free(s.place);
-        return code;
+        return APR_OK;
     }
-    for (size_t i = 0; i < n; i++)
-        if (s.place[i] != UINT32_MAX)
-            claimed[s.place[i]] = true;
     h->spoke[h->nspoke++] = s;
     return APR_OK;
 }
@@ -93,17 +91,19 @@ static enum apr_code join_spokes(struct search *w, struct hub *h, struct apr_err
 static enum apr_code gather(struct search *w, struct hub *h, const struct edge *edge, size_t n, bool of_b, bool turned, bool others,
                             struct apr_error *e)
 {
-    bool *claimed = NULL;
+    struct places places = { 0 };
     enum apr_code code = APR_OK;
     for (size_t i = 0; code == APR_OK && i < n && h->nspoke < MOST_SPOKES; i++) {
         const struct view *const hub = &w->view[of_b ? edge[i].b : edge[i].a], *const v = &w->view[of_b ? edge[i].a : edge[i].b];
         if (hub->turned != turned || v->turned != others || v->item->used || natoms(v) >= natoms(hub))
             continue;
+        if (h->v == NULL)
+            code = begin_places(&places, string_of(w, hub), (size_t)natoms(hub), e);
         h->v = hub;
-        claimed = claimed != NULL ? claimed : calloc((size_t)natoms(hub) + 1, sizeof *claimed);
-        code = claimed == NULL ? apr_no_memory(e) : add_spoke(w, h, v, claimed, e);
+        if (code == APR_OK)
+            code = add_spoke(w, h, v, &places, e);
     }
-    free(claimed);
+    end_places(&places);
     if (code == APR_OK && h->nspoke > 0) {
         qsort(h->spoke, h->nspoke, sizeof *h->spoke, by_place);
         code = join_spokes(w, h, e);
@@ -211,6 +211,8 @@ static enum apr_code split_whole(struct search *w, struct hub *h, bool *done, st
     struct finding *f;
     const struct view *const v = h->v, *const part = h->spoke[0].v;
     const struct strings x = { string_of(w, v), h->joined, (size_t)h->rows, (size_t)slabs_of(h) };
+    if (h->nspoke > APR_MAX_PARTS)
+        return APR_OK;
     APR_TRY(order_rule(w->d, &x, v->turned && part->turned, &rule, &nrule, &found, e));
     if (!found || is_list(&rule, nrule))
         APR_TRY(find_inner(w, h, &outer, &nouter, inner, &ninner, &parted, e));
@@ -319,6 +321,22 @@ static enum apr_code stack_spokes(struct search *w, struct hub *h, bool *done, s
     return APR_OK;
 }
 
+/* So many tensors of one shape that no join has them: stacked, and then seen as one matrix. */
+static bool add_many(struct finding *f, const struct hub *h)
+{
+    const struct item *const part = h->spoke[0].v->item;
+    const uint64_t flat[] = { h->rows, h->spoke[0].v->width };
+    uint64_t dim[APR_MAX_DIMS] = { h->nspoke };
+    bool good = slabs_of(h) == 1 && !h->spoke[0].v->turned && part->t->ndim < APR_MAX_DIMS;
+    for (size_t i = 1; i < h->nspoke && good; i++) {
+        const struct item *const other = h->spoke[i].v->item;
+        good = other->t->ndim == part->t->ndim && memcmp(other->t->dim, part->t->dim, sizeof part->t->dim) == 0;
+    }
+    memcpy(dim + 1, part->t->dim, (APR_MAX_DIMS - 1) * sizeof *dim);
+    return good && add_rule(f, &(struct apr_transform){ .op = APR_OP_STACK, .nn = 1, .n = { h->nspoke } }, 1) &&
+           add_reshape(f, dim, part->t->ndim + 1, flat, 2);
+}
+
 static enum apr_code join_whole(struct search *w, struct hub *h, bool *done, struct apr_error *e)
 {
     const struct view *const part = h->spoke[0].v, *const all = h->v;
@@ -337,8 +355,8 @@ static enum apr_code join_whole(struct search *w, struct hub *h, bool *done, str
     struct view joined = *part;
     joined.slabs = slabs;
     APR_TRY(begin(w, h, false, &f, e));
-    *done = add_parts(f, h, part->turned ? APR_OP_CONCAT_COLS : APR_OP_CONCAT_ROWS, slabs) &&
-            add_rule_between(f, &joined, all, &rule, nrule);
+    *done = h->nspoke > APR_MAX_PARTS ? add_many(f, h) : add_parts(f, h, part->turned ? APR_OP_CONCAT_COLS : APR_OP_CONCAT_ROWS, slabs);
+    *done = *done && add_rule_between(f, &joined, all, &rule, nrule);
     joined = *all;
     joined.slabs = slabs;
     shape_of_view(&joined, h->rows, dim, &ndim);
@@ -374,13 +392,13 @@ static enum apr_code try_hub(struct search *w, struct hub *h, bool from, bool *d
     const bool whole = h->rows * slabs_of(h) == natoms(h->v);
     if (from && whole)
         APR_TRY(split_whole(w, h, done, e));
-    else if (from)
+    else if (from && w->last)
         APR_TRY(cut_rows(w, h, done, e));
     if (!from && whole)
         APR_TRY(stack_spokes(w, h, done, e));
     if (!from && whole && !*done)
         APR_TRY(join_whole(w, h, done, e));
-    if (!from && !whole)
+    if (!from && !whole && w->last)
         APR_TRY(pad_rows(w, h, done, e));
     return APR_OK;
 }

@@ -143,23 +143,39 @@ static enum apr_code take(void *ctx, const struct row *r, struct apr_error *e)
     return APR_OK;
 }
 
-static void keep_or_drop(struct discovery *d, struct finding *f, size_t *kept)
+static void mark(const struct finding *f, bool used)
 {
-    f->cosine = apr_cosine(f->ab, f->aa, f->bb);
-    const bool holds = f->aa > 0 && f->bb > 0 && f->cosine >= fmax(d->o->bounds.cosine, LEAST_COSINE);
     for (size_t i = 0; i < f->nfrom; i++)
-        f->from[i]->used = holds;
+        f->from[i]->used = used;
     for (size_t i = 0; i < f->nto; i++)
-        f->to[i]->used = holds;
-    f->doubt = false;
-    if (holds)
-        d->finding[(*kept)++] = *f;
+        f->to[i]->used = used;
+}
+
+/* Drops what does not hold. What another finding has stays used. */
+static void keep_or_drop(struct discovery *d)
+{
+    const double least = fmax(d->o->bounds.cosine, LEAST_COSINE);
+    size_t kept = 0;
+    for (size_t i = 0; i < d->nfinding; i++) {
+        struct finding *const f = &d->finding[i];
+        if (f->doubt)
+            f->cosine = apr_cosine(f->ab, f->aa, f->bb);
+        if (f->doubt && !(f->aa > 0 && f->bb > 0 && f->cosine >= least))
+            mark(f, false);
+        else
+            d->finding[kept++] = *f;
+    }
+    d->nfinding = kept;
+    for (size_t i = 0; i < kept; i++) {
+        mark(&d->finding[i], true);
+        d->finding[i].doubt = false;
+    }
 }
 
 enum apr_code measure_findings(struct discovery *d, struct apr_error *e)
 {
     struct trial t = { .d = d };
-    size_t most = 0, kept = 0;
+    size_t most = 0;
     for (size_t i = 0; i < d->nfinding; i++)
         most += d->finding[i].doubt ? (d->finding[i].flipped ? d->finding[i].nto : d->finding[i].nfrom) : 0;
     t.pair = malloc((most + 1) * sizeof *t.pair);
@@ -174,13 +190,8 @@ enum apr_code measure_findings(struct discovery *d, struct apr_error *e)
     o.no_transpose = true;
     if (code == APR_OK)
         code = compare_pairs(&o, d->models, t.pair, t.npair, take, &t, e);
-    for (size_t i = 0; code == APR_OK && i < d->nfinding; i++)
-        if (d->finding[i].doubt)
-            keep_or_drop(d, &d->finding[i], &kept);
-        else
-            d->finding[kept++] = d->finding[i];
     if (code == APR_OK)
-        d->nfinding = kept;
+        keep_or_drop(d);
     free(t.pair);
     free(t.of);
     apr_arena_free(&t.arena);

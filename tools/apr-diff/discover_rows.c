@@ -174,6 +174,7 @@ enum apr_code discover_rows(struct discovery *d, struct apr_error *e)
     struct search w = { .d = d };
     enum apr_code code = prepare(&w, e);
     for (unsigned round = 0; code == APR_OK && w.nb > 0 && w.nb < w.nview && (w.near = nearness(d, round)) > 0; round++) {
+        w.last = !(nearness(d, round + 1) > 0);
         code = classify((const float (*)[SKETCH])w.lane, w.key, w.natom, w.near, w.class, &w.nclass, e);
         if (code == APR_OK)
             code = find_edges(&w, e);

@@ -8,10 +8,6 @@
 
 /* ---- places --------------------------------------------------------------------------------------------------------- */
 
-struct placed {
-    uint32_t class, at;
-};
-
 static int by_class(const void *a, const void *b)
 {
     const struct placed *x = a, *y = b;
@@ -32,38 +28,55 @@ static size_t first_of(const struct placed *p, size_t n, uint32_t class)
     return low;
 }
 
-/* skip[i]: so many entries of the class that begins at entry i are taken. */
-static uint32_t place_of(const struct placed *p, size_t ns, const uint32_t *s, bool *taken, uint32_t *skip, uint32_t class, uint32_t wanted)
+enum apr_code begin_places(struct places *p, const uint32_t *s, size_t ns, struct apr_error *e)
 {
-    if (wanted < ns && s[wanted] == class && !taken[wanted]) {
-        taken[wanted] = true;
+    *p = (struct places){ .s = s, .ns = ns, .row = malloc((ns + 1) * sizeof *p->row), .taken = calloc(ns + 1, sizeof *p->taken),
+                          .skip = calloc(ns + 1, sizeof *p->skip) };
+    if (p->row == NULL || p->taken == NULL || p->skip == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < ns; i++)
+        p->row[i] = (struct placed){ s[i], (uint32_t)i };
+    if (ns > 0)
+        qsort(p->row, ns, sizeof *p->row, by_class);
+    return APR_OK;
+}
+
+void end_places(struct places *p)
+{
+    free(p->row);
+    free(p->taken);
+    free(p->skip);
+    *p = (struct places){ 0 };
+}
+
+static uint32_t place_of(struct places *p, uint32_t class, uint32_t wanted)
+{
+    if (wanted < p->ns && p->s[wanted] == class && !p->taken[wanted]) {
+        p->taken[wanted] = true;
         return wanted;
     }
-    const size_t first = first_of(p, ns, class);
-    for (size_t i = first; i < ns && (i += skip[first]) < ns && p[i].class == class; skip[first]++, i = first)
-        if (!taken[p[i].at]) {
-            taken[p[i].at] = true;
-            return p[i].at;
+    const size_t first = first_of(p->row, p->ns, class);
+    for (size_t i = first; i < p->ns && (i += p->skip[first]) < p->ns && p->row[i].class == class; p->skip[first]++, i = first)
+        if (!p->taken[p->row[i].at]) {
+            p->taken[p->row[i].at] = true;
+            return p->row[i].at;
         }
     return UINT32_MAX;
 }
 
-enum apr_code find_places(const uint32_t *s, size_t ns, const uint32_t *t, size_t n, uint32_t *place, struct apr_error *e)
+void take_places(struct places *p, const uint32_t *t, size_t n, uint32_t *place)
 {
-    struct placed *p = malloc((ns + 1) * sizeof *p);
-    bool *taken = calloc(ns + 1, sizeof *taken);
-    uint32_t *skip = calloc(ns + 1, sizeof *skip);
-    const bool memory = p != NULL && taken != NULL && skip != NULL;
-    for (size_t i = 0; memory && i < ns; i++)
-        p[i] = (struct placed){ s[i], (uint32_t)i };
-    if (memory && ns > 0)
-        qsort(p, ns, sizeof *p, by_class);
-    for (size_t j = 0; memory && j < n; j++)
-        place[j] = place_of(p, ns, s, taken, skip, t[j], j == 0 ? 0 : place[j - 1] + 1);
-    free(p);
-    free(taken);
-    free(skip);
-    return memory ? APR_OK : apr_no_memory(e);
+    for (size_t j = 0; j < n; j++)
+        place[j] = place_of(p, t[j], j == 0 ? 0 : place[j - 1] + 1);
+}
+
+void leave_places(struct places *p, const uint32_t *place, size_t n)
+{
+    for (size_t j = 0; j < n; j++)
+        if (place[j] != UINT32_MAX) {
+            p->taken[place[j]] = false;
+            p->skip[first_of(p->row, p->ns, p->s[place[j]])] = 0;
+        }
 }
 
 /* ---- rules ---------------------------------------------------------------------------------------------------------- */
@@ -281,7 +294,11 @@ enum apr_code order_rule(struct discovery *d, const struct strings *x, bool cols
     if (place == NULL)
         return apr_no_memory(e);
     *found = true;
-    enum apr_code code = find_places(x->s, x->n, x->t, x->n, place, e);
+    struct places all;
+    enum apr_code code = begin_places(&all, x->s, x->n, e);
+    if (code == APR_OK)
+        take_places(&all, x->t, x->n, place);
+    end_places(&all);
     if (code == APR_OK)
         code = rule_of(d, x, cols, place, step, found, e);
     free(place);

@@ -10,9 +10,10 @@
 #define MOST_TRIED 64u /* tensors of one class of which the likeliest is chosen */
 #define MOST_EXP   ((uint64_t)1 << 26) /* elements of a tensor that is taken for -exp of another */
 
-/* Values of one tensor, or of a slab of one. */
+/* Values of one tensor, or of a slab of one. negated: times -1. */
 struct run {
     struct item *item;
+    bool         negated;
     uint64_t     slab, count;
     struct shape shape;
     uint32_t     class;
@@ -42,6 +43,8 @@ static bool turns_round(const struct discovery *d, const struct run *a, const st
     return from_is_b(d, (how == SCALED && times < 1) || (how == MOVED && plus < 0));
 }
 
+static struct apr_transform scale_by(double times) { return (struct apr_transform){ .op = APR_OP_SCALE, .by = { times } }; }
+
 static enum apr_code pair_runs(struct discovery *d, const struct run *a, const struct run *b, double near, struct apr_error *e)
 {
     const bool flipped = turns_round(d, a, b, near);
@@ -50,8 +53,10 @@ static enum apr_code pair_runs(struct discovery *d, const struct run *a, const s
     double times, plus;
     APR_TRY(add_finding(d, &from->item, 1, &to->item, 1, &f, e));
     const enum likeness how = compare(from, to, near, &times, &plus);
-    if (how == SCALED)
-        f->step[f->nstep++] = (struct apr_transform){ .op = APR_OP_SCALE, .by = { shortest(times, fmax(near / 50, 1e-6)) } };
+    if (a->negated)
+        f->step[f->nstep++] = scale_by(how == SCALED ? -shortest(times, fmax(near / 50, 1e-6)) : -1);
+    else if (how == SCALED)
+        f->step[f->nstep++] = scale_by(shortest(times, fmax(near / 50, 1e-6)));
     else if (how == MOVED)
         f->step[f->nstep++] = (struct apr_transform){ .op = APR_OP_ADD, .by = { shortest(plus, fmax(near, 1e-4)) } };
     (void)add_reshape(f, from->item->t->dim, from->item->t->ndim, to->item->t->dim, to->item->t->ndim); /* at most the second step */
@@ -119,6 +124,8 @@ static unsigned fit(const struct run *x, const struct run *to, double near)
     double times, plus;
     const enum likeness how = x->item->of_b == to->item->of_b ? UNLIKE : compare(x, to, near, &times, &plus);
     const bool shaped = a->ndim == b->ndim && memcmp(a->dim, b->dim, a->ndim * sizeof *a->dim) == 0;
+    if (how == MOVED && (x->negated || to->negated)) /* that would take two steps */
+        return 0;
     return how == UNLIKE ? 0 : 1u + (how == ALIKE ? 16u : 0u) + (shaped ? 8u : 0u) + names_fit(a->name, b->name);
 }
 
@@ -151,14 +158,23 @@ static bool add_run(struct runs *r, const struct discovery *d, struct item *item
     return tells;
 }
 
-/* Pairs whole tensors, of both sides, as near as the round says. Those that are found already may be found again by one that is not. */
-static enum apr_code pair_whole(struct discovery *d, unsigned round, struct apr_error *e)
+static void negate(struct run *r)
 {
-    const double near = nearness(d, round);
+    r->negated = true;
+    r->shape.mean = -r->shape.mean;
+    for (size_t l = 0; l < SKETCH; l++)
+        r->shape.lane[l] = -r->shape.lane[l];
+}
+
+/* Pairs whole tensors, of both sides, as near as the round says; negated: with -1 times A's. Those that are found already may be found
+ * again by one that is not. */
+static enum apr_code pair_whole(struct discovery *d, double near, bool negated, struct apr_error *e)
+{
     struct runs r = { .run = malloc((d->nitem + 1) * sizeof *r.run) };
     enum apr_code code = r.run == NULL ? apr_no_memory(e) : APR_OK;
     for (size_t i = 0; code == APR_OK && i < d->nitem; i++)
-        add_run(&r, d, &d->item[i], &d->item[i].whole, 0, d->item[i].t->count);
+        if (add_run(&r, d, &d->item[i], &d->item[i].whole, 0, d->item[i].t->count) && negated && !d->item[i].of_b)
+            negate(&r.run[r.n - 1]);
     if (code == APR_OK)
         code = sort_runs(&r, near, e);
     for (size_t pass = 0; code == APR_OK && pass < 2; pass++) /* B's first, then what is left of A */
@@ -343,10 +359,11 @@ static enum apr_code sketch_whole(struct discovery *d, struct apr_error *e)
 enum apr_code discover_same(struct discovery *d, struct apr_error *e)
 {
     APR_TRY(sketch_whole(d, e));
-    for (unsigned round = 0; nearness(d, round) > 0; round++) {
-        APR_TRY(pair_whole(d, round, e));
-        APR_TRY(measure_findings(d, e));
-    }
+    for (unsigned round = 0; nearness(d, round) > 0; round++)
+        for (unsigned negated = 0; negated < 2; negated++) {
+            APR_TRY(pair_whole(d, nearness(d, round), negated, e));
+            APR_TRY(measure_findings(d, e));
+        }
     APR_TRY(pair_exp(d, e));
     APR_TRY(pair_stacks(d, e));
     return measure_findings(d, e);

@@ -10,8 +10,10 @@ struct edge {
     uint64_t votes;
 };
 
+/*   last  of the rounds: rows that are left over may be cut off, since no coarser look will find where they are */
 struct search {
     struct discovery *d;
+    bool              last;
     struct view      *view;
     size_t            nview, nb;     /* nb: the first view of B */
     float           (*lane)[SKETCH], *norm;
