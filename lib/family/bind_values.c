@@ -281,13 +281,34 @@ struct apr_result apr_bound_dim(const struct apr_binding *b, struct apr_bytes na
 
 static struct apr_result dim_value(void *ctx, struct apr_bytes name) { return apr_bound_dim(ctx, name); }
 
-static struct apr_result stored_value(void *ctx, struct apr_bytes path) { return apr_bound_stored(ctx, path); }
+/* "tensors.ROLE.1": that side of a tensor under its HuggingFace name, as it is stored. */
+static struct apr_result side_at(const struct apr_binding *b, struct apr_bytes role, uint64_t side)
+{
+    const struct apr_role *const r = apr_family_role(b->family, role);
+    const struct apr_tensor *const t = r == NULL ? NULL : apr_names_first(b->names, r, APR_HF);
+    return t == NULL || side >= t->ndim ? (struct apr_result){ 0 } : (struct apr_result){ .known = true, .number = (double)t->dim[side] };
+}
 
-/* "tensors.ROLE": does the model have a tensor for it? Else a path in config.json, or a key of the metadata. */
+static struct apr_result stored_value(void *ctx, struct apr_bytes path)
+{
+    struct apr_bytes list, role;
+    uint64_t side;
+    if (is_element(path, &list, &side) && apr_path_role(list, &role))
+        return side_at(ctx, role, side);
+    return apr_bound_stored(ctx, path);
+}
+
+/* "tensors.ROLE", "tensors.ROLE.7": does the model have a tensor for it, or one of that layer? Else a path in config.json, or a key of
+ * the metadata. */
 static bool has_path(void *ctx, struct apr_bytes path)
 {
     const struct apr_binding *const b = ctx;
-    struct apr_bytes name;
+    struct apr_bytes name, list;
+    uint64_t layer;
+    if (is_element(path, &list, &layer) && apr_path_role(list, &name)) {
+        const struct apr_role *const role = apr_family_role(b->family, name);
+        return role != NULL && apr_binding_dialect(b, role, (uint32_t)layer) != APR_NDIALECTS;
+    }
     if (apr_path_role(path, &name)) {
         const struct apr_role *const role = apr_family_role(b->family, name);
         return role != NULL && apr_names_present(b->names, role);

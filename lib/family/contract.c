@@ -212,15 +212,16 @@ enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_y
     return read_expression(c, at, AND_TERMS, out);
 }
 
-/* Every has(tensors.ROLE) names a role. */
+/* Every tensors.ROLE names a role. */
 static enum apr_code check_paths(const struct apr_contract *c)
 {
     for (size_t i = 0; i < c->f->nowned; i++) {
         struct names_check check = { .f = c->f };
         const struct apr_yaml at = { .line = c->f->owned[i].line };
         apr_expr_paths(c->f->owned[i].expr, is_path, &check);
+        apr_expr_values(c->f->owned[i].expr, is_path, &check);
         if (check.unknown.at != NULL)
-            return apr_contract_fault(c, &at, "has() asks for no role:", check.unknown);
+            return apr_contract_fault(c, &at, "no role is called", check.unknown);
     }
     return APR_OK;
 }

@@ -209,12 +209,18 @@ static enum apr_code read_path(struct reader *r, enum op op, uint16_t *out)
     return APR_OK;
 }
 
-/* at(path, index), letter(path, index), find(path, x, from): the operands come behind the path, and the node of all behind them. */
+/* at(path, index), letter(path, index), find(path, x, from), has(path, index): the operands come behind the path, and the node of all
+ * behind them. has(path) has none. */
 static enum apr_code read_at(struct reader *r, enum op op, uint16_t *out)
 {
     uint16_t path;
     struct node n = { .op = op };
-    APR_TRY(read_path(r, AT, &path));
+    APR_TRY(read_path(r, op == HAS_AT ? HAS : op, &path));
+    skip_space(r);
+    if (op == HAS_AT && peek(r) != ',') {
+        *out = path;
+        return APR_OK;
+    }
     n.text = r->x->node[path].text;
     r->x->n = path;
     for (unsigned i = 0; i < (op == FIND ? 2 : 1); i++) {
@@ -240,10 +246,10 @@ static enum apr_code read_arguments(struct reader *r, const struct function *f, 
 
 static enum apr_code read_call(struct reader *r, size_t begin, struct apr_bytes name, uint16_t *out)
 {
-    if (apr_bytes_is(name, "has") || apr_bytes_is(name, "value") || apr_bytes_is(name, "length"))
-        return read_path(r, apr_bytes_is(name, "has") ? HAS : apr_bytes_is(name, "value") ? VALUE : LENGTH, out);
-    if (apr_bytes_is(name, "at"))
-        return read_at(r, AT, out);
+    if (apr_bytes_is(name, "value") || apr_bytes_is(name, "length"))
+        return read_path(r, apr_bytes_is(name, "value") ? VALUE : LENGTH, out);
+    if (apr_bytes_is(name, "at") || apr_bytes_is(name, "has"))
+        return read_at(r, apr_bytes_is(name, "at") ? AT : HAS_AT, out);
     if (apr_bytes_is(name, "letter") || apr_bytes_is(name, "find"))
         return read_at(r, apr_bytes_is(name, "letter") ? LETTER : FIND, out);
     for (size_t i = 0; i < APR_LENGTH(functions); i++)

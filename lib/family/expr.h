@@ -22,7 +22,8 @@ struct apr_expr;
  *   of one     floor ceil sqrt ln exp normal quantile
  *   of two     min max mod, first(a, b)
  *   of three   if(c, a, b)
- *   of a path  name.name: has(path) value(path) length(path) at(path, i) letter(path, i) find(path, x, from)
+ *   of a path  name.name: has(path) has(path, i) value(path) length(path) at(path, i)
+ *              letter(path, i) find(path, x, from)
  * At most APR_EXPR_BYTES, 64 levels. APR_EARG quotes it and says what is wrong at which character (from 1). The caller frees it with
  * apr_expr_free. */
 #define APR_EXPR_BYTES 1024

@@ -6,7 +6,7 @@
 
 enum op {
     NUMBER, STRING, NAME, HAS, LENGTH, VALUE,
-    AT, LETTER, FIND,                                                     /* of a path and operands */
+    AT, HAS_AT, LETTER, FIND,                                             /* of a path and operands */
     AND, OR, IF, FIRST,                                                   /* which operands are needed, they find out */
     NEGATIVE, NOT, FLOOR, CEIL, SQRT, LN, EXP, NORMAL, QUANTILE,
     EQ, NE, LT, LE, GT, GE, ADD, SUB, MUL, DIV, MOD, MIN, MAX, FIRST_BINARY = EQ,

@@ -90,7 +90,7 @@ static struct apr_result at_path(const struct apr_scope *scope, struct apr_bytes
     return scope->path != NULL ? scope->path(scope->ctx, path) : scope->value(scope->ctx, path);
 }
 
-/* Element number `index` of the list at the path: it has the path of the list, a dot and the number. */
+/* Element number `index` of the list at the path: it has the path of the list, a dot and the number. Or is it there? */
 static struct apr_result element(const struct node *n, struct apr_result index, const struct apr_scope *scope)
 {
     char path[APR_EXPR_BYTES + 24];
@@ -99,7 +99,8 @@ static struct apr_result element(const struct node *n, struct apr_result index, 
     if (!is_number(index) || !(index.number >= 0 && index.number < 0x1p53) || index.number != floor(index.number))
         return wrong;
     const int length = snprintf(path, sizeof path, "%.*s.%llu", APR_PRINTED(n->text), (unsigned long long)index.number);
-    return at_path(scope, (struct apr_bytes){ (const unsigned char *)path, (size_t)length });
+    const struct apr_bytes at = { (const unsigned char *)path, (size_t)length };
+    return n->op == HAS_AT ? number(scope->has(scope->ctx, at)) : at_path(scope, at);
 }
 
 /* How many elements the list at the path has. */
@@ -186,6 +187,8 @@ static struct apr_result evaluate(const struct apr_expr *x, unsigned i, const st
         return letter(n, evaluate(x, n->kid[0], scope), scope);
     case FIND:
         return find(n, evaluate(x, n->kid[0], scope), evaluate(x, n->kid[1], scope), scope);
+    case HAS_AT:
+        return element(n, evaluate(x, n->kid[0], scope), scope);
     case HAS:
         return number(scope->has(scope->ctx, n->text));
     case AND:

@@ -366,14 +366,10 @@ static void order_candidates(struct apr_names *s, const struct apr_scope *scope)
         }
 }
 
-enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
+/* Puts the tensor of each meaning that a candidate has into the table. */
+static enum apr_code learn_tensors(struct apr_names *s, struct apr_error *e)
 {
-    for (size_t i = 0; i < s->n; i++)
-        s->candidate[i].meaning.layer = layer_of(&s->candidate[i], s->family->cleaning.further_by, scope);
-    order_candidates(s, scope);
-    APR_TRY(learn_skips(s, scope, e));
-    for (size_t i = 0; i < s->model->ntensor; i++)
-        APR_TRY(find_skipped(s, i, e));
+    apr_table_free(&s->tensor);
     if (!apr_table_expect(&s->tensor, s->n))
         return apr_no_memory(e);
     for (size_t i = 0; i < s->n; i++) {
@@ -384,6 +380,20 @@ enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope
         if (fresh) /* of two spellings of one name the first has the meaning */
             tensor->number = s->candidate[i].tensor;
     }
+    return APR_OK;
+}
+
+/* What `where` asks for may be whether a layer has a tensor, so all are learnt first. */
+enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e)
+{
+    for (size_t i = 0; i < s->n; i++)
+        s->candidate[i].meaning.layer = layer_of(&s->candidate[i], s->family->cleaning.further_by, scope);
+    APR_TRY(learn_tensors(s, e));
+    order_candidates(s, scope);
+    APR_TRY(learn_tensors(s, e));
+    APR_TRY(learn_skips(s, scope, e));
+    for (size_t i = 0; i < s->model->ntensor; i++)
+        APR_TRY(find_skipped(s, i, e));
     return APR_OK;
 }
 
@@ -471,6 +481,16 @@ const struct apr_tensor *apr_names_find(const struct apr_names *s, const struct 
 }
 
 bool apr_names_present(const struct apr_names *s, const struct apr_role *role) { return s->present[role - s->family->role]; }
+
+const struct apr_tensor *apr_names_first(const struct apr_names *s, const struct apr_role *role, enum apr_dialect dialect)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const struct candidate *const c = &s->candidate[i];
+        if (c->meaning.role == role && c->meaning.dialect == dialect && !s->model->tensor[c->tensor].tied)
+            return &s->model->tensor[c->tensor];
+    }
+    return NULL;
+}
 
 bool apr_names_named(const struct apr_names *s, const struct apr_tensor *t, struct apr_bytes name)
 {

@@ -30,6 +30,9 @@ const struct apr_meaning *apr_names_get(const struct apr_names *s, const struct 
 /* May some tensor, other than a placeholder, have the role? */
 bool apr_names_present(const struct apr_names *s, const struct apr_role *role);
 
+/* The first that may have it under its name of the dialect, or NULL. It looks at all names. */
+const struct apr_tensor *apr_names_first(const struct apr_names *s, const struct apr_role *role, enum apr_dialect dialect);
+
 /* Puts the likeliest meaning of each tensor first, now that dims are known: those whose `when` holds. Of several, those that are not in
  * its layer (`where`) go. Once, and before apr_names_find. */
 APR_MUST_CHECK enum apr_code apr_names_order(struct apr_names *s, const struct apr_scope *scope, struct apr_error *e);
