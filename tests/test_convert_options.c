@@ -269,7 +269,7 @@ static void a_dry_run_tells_what_a_run_does_and_writes_nothing(void **state)
     json_decref(done);
     struct test_answer a = test_tool(APR_CONVERT, "fixtures/qwen2", test_path("dry/m.gguf"), "--dry-run", NULL); /* which is there by now */
     assert_int_equal(a.exit, 0);
-    assert_true(test_says(&a.out, "blk.0.attn_norm.weight  F32 [64]  256 B  <- model.layers.0.input_layernorm.weight  BF16\n"));
+    assert_true(test_says(&a.out, "blk.0.attn_norm.weight    F32   [64]        256 B  <- model.layers.0.input_layernorm.weight  BF16\n"));
     assert_true(test_says(&a.out, "; nothing was written\n"));
     test_answer_free(&a);
 }

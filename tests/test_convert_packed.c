@@ -141,6 +141,38 @@ static void what_is_not_understood_is_carried_alone(void **state)
                 "\"m.weight_scale_inv\"");
 }
 
+/* Rows of 32 codes, all of one value a row, in two experts of two rows: 16 bytes of codes and an exponent each. */
+static void a_type_is_that_of_expert_stacks_too(void **state)
+{
+    (void)state;
+    static unsigned char codes[4 * 16];
+    static const unsigned char scales[4] = { 127, 128, 126, 127 }, norm[64] = { 0x80, 0x3F }; /* 1, 2, 1/2, 1; BF16 of 1, 0, ... */
+    static const float row[4] = { 1, 3, -.25f, 2 };                                           /* codes 2 3 9 4: 1, 1.5, -0.5, 2 */
+    static float turned[2 * 32 * 2];
+    for (unsigned i = 0; i < sizeof codes; i++)
+        codes[i] = (unsigned char)("\x22\x33\x99\x44"[i / 16]);
+    for (unsigned i = 0; i < 128; i++)
+        turned[i] = row[i / 64 * 2 + i % 2];
+    const struct test_tensor t[] = { { "layers.0.experts.down_proj_blocks", "U8", "[2,2,1,16]", codes, 64 },
+                                     { "layers.0.experts.down_proj_scales", "U8", "[2,2,1]", scales, 4 },
+                                     { "layers.0.norm.weight", "BF16", "[32]", norm, 64 } };
+    const struct test_tensor want[] = { { "layers.0.experts.down_proj", "F32", "[2,32,2]", turned, sizeof turned }, t[2] };
+    const char *const source = test_checkpoint("mxfp4", "{\"quantization_config\": {\"quant_method\": \"mxfp4\"}}", t, 3);
+    const char *const truth = test_safetensors("stack.safetensors", want, 2);
+    static const char *const type[] = { "--type=bf16", "--type=f16" }, *const dtype[] = { "BF16", "F16" };
+    for (unsigned i = 0; i < 2; i++) {
+        const char *const out = test_path(i == 0 ? "stack-bf16" : "stack-f16");
+        json_t *const r = report_of(test_tool(APR_CONVERT, "--json", source, "--to=safetensors", type[i], out, NULL), 0);
+        expect_text(type[i], r, "tensors.0.dtype_to", dtype[i]);
+        expect_text(type[i], r, "tensors.0.transform", "transpose");
+        expect_text(type[i], r, "tensors.1.dtype_to", dtype[i]);
+        json_decref(r);
+        expect_equal(truth, out, NULL);
+        expect_equal(source, out, NULL); /* one side has codes, the other values */
+        expect_equal(out, source, NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +181,7 @@ int main(void)
         cmocka_unit_test(what_a_config_says_of_codes_goes_along_with_them),
         cmocka_unit_test(files_that_tell_of_packing_go_along),
         cmocka_unit_test(what_is_not_understood_is_carried_alone),
+        cmocka_unit_test(a_type_is_that_of_expert_stacks_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,9 +13,10 @@ static void the_nearest_word_is_found(void **state)
         { "--treshold", "--threshold", 1 },  { "--trheshold", "--threshold", 1 }, { "--thresholds", "--threshold", 1 },
         { "--metdata", "--metadata", 1 },    { "--tensros", "--tensors", 1 },     { "--threshold", "--threshold", 0 },
         { "block_count", "llama.block_count", 1 }, { "llama", "llama.block_count", 1 }, { "count", "", 3 },
+        { "q_proj", "layers.0.q_proj.weight", 2 }, { "proj", "", 3 }, { "0", "", 3 },
         { "--xyz", "", 3 },                  { "", "", 3 },                       { "a", "", 3 },
     };
-    static const char *const words[] = { "--threshold", "--threads", "--metadata", "--tensors", "--tensor", "llama.block_count" };
+    static const char *const words[] = { "--threshold", "--threads", "--metadata", "--tensors", "--tensor", "llama.block_count", "layers.0.q_proj.weight" };
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         struct apr_nearest n = apr_nearest_to(apr_text(rows[i].wanted));
         for (size_t k = 0; k < APR_LENGTH(words); k++)

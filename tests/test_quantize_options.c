@@ -97,6 +97,8 @@ static void what_is_no_rule_type_or_preset_is_refused_with_the_nearest(void **st
     REFUSED("unknown", (WIDE, out, recipe("\n- {match: attn_q, typ: q4_k}\n")), "rules.yaml", "line 2", "\"typ\"");
     REFUSED("unknown", (WIDE, out, "--recipe=nowhere.yaml"), "nowhere.yaml");
     REFUSED("unknown", (WIDE, out, "--quantize=Q4_KM"), "\"Q4_KM\"", "did you mean Q4_K_M?");
+    REFUSED("unknown", (WIDE, out, "--quantize=q4km"), "did you mean Q4_K_M?");
+    REFUSED("unknown", (WIDE, out, "--dequantize"), "unknown option --dequantize (did you mean --type?)");
     REFUSED("unknown", (WIDE, out, "--quantize=IQ3_XSS"), "did you mean IQ3_");
     REFUSED("unknown", (WIDE, out, "--quantize=Q4_K_M", "--type=q8_0"), "--type", "--quantize");
     REFUSED("unknown", (WIDE, out, "--quantize=Q4_K_M", "--output-tensor-type=q9"), "--output-tensor-type", "\"q9\"", "Q8_0");
@@ -267,7 +269,7 @@ static void the_report_says_how_far_each_tensor_is_off(void **state)
     json_decref(d);
     json_decref(r);
     struct test_answer a = test_tool(APR_CONVERT, WIDE, out, "--force", "--quantize=Q8_0", NULL);
-    assert_true(test_says(&a.out, "blk.0.attn_k.weight       F16  -> Q8_0     8.50 bits  rmse 0.000"));
+    assert_true(test_says(&a.out, "blk.0.attn_k.weight       F16 -> Q8_0   8.50 bits  rmse 0.000"));
     assert_true(test_says(&a.out, "23 rounded (lowest cosine 0.9999") && test_says(&a.out, " bits per weight, 16.23 before; verified\n"));
     test_answer_free(&a);
 }

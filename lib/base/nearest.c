@@ -34,6 +34,15 @@ static bool is_part(struct apr_bytes word, struct apr_bytes candidate)
            (candidate.at[rest - 1] == '.' && memcmp(candidate.at + rest, word.at, word.n) == 0);
 }
 
+/* Or between its dots? */
+static bool is_inner_part(struct apr_bytes word, struct apr_bytes candidate)
+{
+    for (size_t at = 1; word.n > 2 && at + word.n < candidate.n; at++)
+        if (candidate.at[at - 1] == '.' && candidate.at[at + word.n] == '.' && memcmp(candidate.at + at, word.at, word.n) == 0)
+            return true;
+    return false;
+}
+
 struct apr_nearest apr_nearest_to(struct apr_bytes wanted)
 {
     const unsigned most = wanted.n < 10 ? 2 : (unsigned)apr_min(wanted.n, MOST_BYTES) / 5;
@@ -45,6 +54,11 @@ void apr_nearest_try(struct apr_nearest *n, struct apr_bytes candidate)
     if (n->distance > 1 && candidate.n <= MOST_BYTES && is_part(n->wanted, candidate)) {
         n->best = candidate;
         n->distance = 1;
+        return;
+    }
+    if (n->distance > 2 && candidate.n <= MOST_BYTES && is_inner_part(n->wanted, candidate)) {
+        n->best = candidate;
+        n->distance = 2;
         return;
     }
     const size_t apart = candidate.n > n->wanted.n ? candidate.n - n->wanted.n : n->wanted.n - candidate.n;

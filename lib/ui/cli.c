@@ -373,12 +373,26 @@ static size_t exactly(const struct parse *p, const char *name, size_t n)
     return i;
 }
 
+/* Is the word one of some, parted by blanks? */
+static bool is_among(const char *names, const char *word, size_t n)
+{
+    for (size_t length; names && *names; names += length + (names[length] == ' ')) {
+        length = strcspn(names, " ");
+        if (length == n && !memcmp(names, word, n))
+            return true;
+    }
+    return false;
+}
+
 /* Nothing is called `word`, nor begins with it. */
 static int unknown_option(const struct parse *p, const char *word, size_t n)
 {
     struct apr_nearest near = apr_nearest_to((struct apr_bytes){ (const unsigned char *)word, n });
     for (size_t i = 0; i < count_options(p); i++)
         apr_nearest_try(&near, apr_text(option_at(p, i)->name));
+    for (size_t i = 0; i < count_options(p); i++)
+        if (is_among(option_at(p, i)->instead, word, n))
+            near.best = apr_text(option_at(p, i)->name);
     if (near.best.n)
         return apr_cli_usage(p->c, "unknown option %.*s (did you mean %.*s?)", (int)apr_min(n, 256), word, (int)near.best.n, (const char *)near.best.at);
     return apr_cli_usage(p->c, "unknown option %.*s", (int)apr_min(n, 256), word);
@@ -402,9 +416,20 @@ static int find(const struct parse *p, const char *word, size_t n, size_t *i)
     return *i == count_options(p) ? unknown_option(p, word, n) : -1;
 }
 
+/* What a beginning of a name was taken for is said where it names a file that is not there: another option may have been meant. */
+static int check_short_name(const struct parse *p, const struct apr_option *o, const char *typed, const char *file)
+{
+    const bool reads = o->kind == APR_OPTION_INPUT || o->kind == APR_OPTION_INPUTS;
+    const size_t n = strcspn(typed, "=");
+    if (!reads || typed[1] != '-' || n == strlen(o->name) || !strcmp(file, "-") || access(file, F_OK) == 0)
+        return -1;
+    return apr_cli_usage(p->c, "%.*s is short for %s: cannot open %s: %s", (int)n, typed, o->name, file, strerror(errno));
+}
+
 /* Stores option number i, whose argument is `value`, or, where that is NULL and it wants one, the next word. */
 static int take(const struct parse *p, size_t i, const char *value, int argc, char **argv, int *at)
 {
+    const char *const typed = argv[*at];
     const struct apr_option *o = option_at(p, i);
     const bool flag = o->kind == APR_OPTION_FLAG || o->kind == APR_OPTION_UNSET;
     const bool bare = flag || (is_maybe(o) && !value);
@@ -413,7 +438,9 @@ static int take(const struct parse *p, size_t i, const char *value, int argc, ch
         return apr_cli_usage(p->c, "%s takes no argument", o->name);
     if (!bare && !value && *at + 1 == argc)
         return apr_cli_usage(p->c, "%s wants an argument: %s", o->name, o->argument);
-    return store(p->c, o, bare ? NULL : value ? value : argv[++*at]);
+    value = bare ? NULL : value ? value : argv[++*at];
+    const int told = bare ? -1 : check_short_name(p, o, typed, value);
+    return told >= 0 ? told : store(p->c, o, value);
 }
 
 /* Short options: letters side by side ("-qh"), an argument behind its letter ("-j4") or the next word. */

@@ -32,7 +32,8 @@ struct apr_texts {
 /* One row of a tool's option table.
  *   given    set when the option occurs; or NULL
  *   needs    options, parted by blanks, without all of which this one has no effect: it is then refused; NULL: none
- *   against  options it does not go with: refused with any of them */
+ *   against  options it does not go with: refused with any of them
+ *   instead  what others call it, parted by blanks ("--dtype"): whoever types one of these is told this option's name; NULL: nothing */
 struct apr_option {
     const char          *name;      /* "--limit" */
     enum apr_option_kind kind;
@@ -40,7 +41,7 @@ struct apr_option {
     const char          *argument;  /* "N", "FILE", "auto|always"; NULL for flags */
     const char          *help;      /* one line */
     bool                *given;
-    const char          *needs, *against;
+    const char          *needs, *against, *instead;
 };
 
 enum apr_when { APR_AUTO, APR_ALWAYS, APR_NEVER };

@@ -16,6 +16,7 @@
 #include "values/dtype.h"
 
 #define MOST_SHARDS 65535u
+#define BARE_ROOM 32
 #define BEST_LEVEL 19 /* of zstd, above which decoders need much memory */
 #define MOST_TRIES 3   /* of a plan for a size */
 
@@ -169,21 +170,34 @@ static int unknown_type(const struct options *o, const char *option, const char 
     return apr_cli_usage(&o->cli, "%s: %s is none of those that are written:%s", option, APR_QUOTED(apr_text(word)), text);
 }
 
+/* Its letters and digits, as capitals. */
+static struct apr_bytes bare_word(const char *word, char out[BARE_ROOM])
+{
+    size_t n = 0;
+    for (; n < BARE_ROOM && *word != 0; word++)
+        if (*word != '_' && *word != '-')
+            out[n++] = (char)(*word >= 'a' && *word <= 'z' ? *word - 'a' + 'A' : *word);
+    return (struct apr_bytes){ (const unsigned char *)out, n };
+}
+
+/* Near is a preset that a letter more or less makes of it, wherever the lines between them stand. */
 static int unknown_preset(const struct options *o)
 {
-    char upper[32] = "", text[512];
+    char wanted[BARE_ROOM], bare[BARE_ROOM], text[512];
+    struct apr_nearest near = apr_nearest_to(bare_word(o->quantize, wanted));
+    const char *meant = NULL;
     size_t n = 0;
-    for (; n + 1 < sizeof upper && o->quantize[n] != 0; n++)
-        upper[n] = (char)(o->quantize[n] >= 'a' && o->quantize[n] <= 'z' ? o->quantize[n] - 'a' + 'A' : o->quantize[n]);
-    struct apr_nearest near = apr_nearest_to(apr_text(upper));
-    n = 0;
+    near.distance = 2;
     for (size_t i = 0; apr_preset_at(i) != NULL; i++) {
-        apr_nearest_try(&near, apr_text(apr_preset_at(i)->name));
-        n += n < sizeof text ? (size_t)snprintf(text + n, sizeof text - n, " %s", apr_preset_at(i)->name) : 0;
+        const char *const name = apr_preset_at(i)->name;
+        const unsigned before = near.distance;
+        apr_nearest_try(&near, bare_word(name, bare));
+        meant = near.distance < before ? name : meant;
+        n += n < sizeof text ? (size_t)snprintf(text + n, sizeof text - n, " %s", name) : 0;
     }
-    if (near.best.n > 0 && near.distance <= 1)
-        return apr_cli_usage(&o->cli, "--quantize: there is no preset %s; did you mean %.*s? There are:%s apr_q4 apr_q8",
-                             APR_QUOTED(apr_text(o->quantize)), APR_PRINTED(near.best), text);
+    if (meant != NULL)
+        return apr_cli_usage(&o->cli, "--quantize: there is no preset %s; did you mean %s? There are:%s apr_q4 apr_q8",
+                             APR_QUOTED(apr_text(o->quantize)), meant, text);
     return apr_cli_usage(&o->cli, "--quantize: there is no preset %s; there are:%s apr_q4 apr_q8", APR_QUOTED(apr_text(o->quantize)), text);
 }
 
@@ -500,7 +514,8 @@ int main(int argc, char **argv)
     struct options o = { 0 };
     const struct apr_option option[] = {
         { "--to", APR_OPTION_TEXT, &o.to, "FORMAT", "apr, safetensors or gguf; default: as the target's suffix says" },
-        { "--type", APR_OPTION_TEXT, &o.type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ..., auto for the first 16-bit one met" },
+        { "--type", APR_OPTION_TEXT, &o.type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ..., auto for the first 16-bit one met",
+          .instead = "--dequantize --dtype --outtype" },
         { "--pure", APR_OPTION_FLAG, &o.pure, NULL, "--type holds of vectors and norms too; --quantize gives all matrices one dtype", .needs = "--type --quantize" },
         { "--quantize", APR_OPTION_TEXT, &o.quantize, "PRESET", "a mix of llama-quantize: Q4_K_M IQ4_XS ...; apr_q4, apr_q8 of APR's own", .against = "--type" },
         { "--imatrix", APR_OPTION_INPUT, &o.imatrix, "FILE", "importance of columns (GGUF or legacy .dat), for blocks that take it",

@@ -222,32 +222,6 @@ static void write_json(const struct conversion *c, const struct apr_error *why)
 
 /* ---- text ----------------------------------------------------------------------------------------------------------- */
 
-static void print_plan(const struct conversion *c)
-{
-    char text[64], size[32], shape[176];
-    for (size_t i = 0; i < c->plan.ntensor; i++) {
-        const struct apr_planned *const t = &c->plan.tensor[i];
-        if (!is_ours(c, t->shard))
-            continue;
-        apr_print_bytes(stdout, t->name);
-        printf("  %s %s  %s  <- ", t->dtype->name, apr_spell_shape(t->dim, t->ndim, shape), apr_spell_size(t->bytes, size));
-        if (t->how == APR_GENERATE)
-            printf("generated");
-        else
-            apr_print_bytes(stdout, t->from);
-        if (t->how != APR_GENERATE && strcmp(dtype_from(t, text), t->dtype->name) != 0)
-            printf("  %s", text);
-        if (t->transform != NULL)
-            printf("  %s", t->transform);
-        putchar('\n');
-    }
-    for (size_t i = 0; i < c->plan.nfile; i++)
-        if (is_ours(c, i)) {
-            apr_print_text(stdout, c->plan.file[i].path);
-            printf("  %s\n", apr_spell_size(c->plan.file[i].size, size));
-        }
-}
-
 #define NAME_WIDTH 64u /* beyond which a table's names stand out */
 
 void print_name(struct apr_bytes name, size_t width)
@@ -255,6 +229,60 @@ void print_name(struct apr_bytes name, size_t width)
     const size_t columns = apr_columns(name), most = width < NAME_WIDTH ? width : NAME_WIDTH;
     apr_print_bytes(stdout, name);
     printf("%*s", columns < most ? (int)(most - columns) : 0, "");
+}
+
+static void widen(size_t *width, size_t columns) { *width = columns > *width ? columns : *width; }
+
+/* Columns of what the plan says of a tensor. */
+struct plan_form {
+    size_t name, dtype, shape, size;
+};
+
+static struct plan_form form_of(const struct conversion *c)
+{
+    struct plan_form f = { 0 };
+    char size[32], shape[176];
+    for (size_t i = 0; i < c->plan.ntensor; i++) {
+        const struct apr_planned *const t = &c->plan.tensor[i];
+        if (!is_ours(c, t->shard))
+            continue;
+        widen(&f.name, apr_columns(t->name));
+        widen(&f.dtype, strlen(t->dtype->name));
+        widen(&f.shape, strlen(apr_spell_shape(t->dim, t->ndim, shape)));
+        widen(&f.size, strlen(apr_spell_size(t->bytes, size)));
+    }
+    return f;
+}
+
+static void print_planned(const struct apr_planned *t, const struct plan_form *f)
+{
+    char text[64], size[32], shape[176];
+    print_name(t->name, f->name);
+    printf("  %-*s  %-*s  %*s  <- ", (int)f->dtype, t->dtype->name, (int)f->shape, apr_spell_shape(t->dim, t->ndim, shape), (int)f->size,
+           apr_spell_size(t->bytes, size));
+    if (t->how == APR_GENERATE)
+        printf("generated");
+    else
+        apr_print_bytes(stdout, t->from);
+    if (t->how != APR_GENERATE && strcmp(dtype_from(t, text), t->dtype->name) != 0)
+        printf("  %s", text);
+    if (t->transform != NULL)
+        printf("  %s", t->transform);
+    putchar('\n');
+}
+
+static void print_plan(const struct conversion *c)
+{
+    const struct plan_form f = form_of(c);
+    char size[32];
+    for (size_t i = 0; i < c->plan.ntensor; i++)
+        if (is_ours(c, c->plan.tensor[i].shard))
+            print_planned(&c->plan.tensor[i], &f);
+    for (size_t i = 0; i < c->plan.nfile; i++)
+        if (is_ours(c, i)) {
+            apr_print_text(stdout, c->plan.file[i].path);
+            printf("  %s\n", apr_spell_size(c->plan.file[i].size, size));
+        }
 }
 
 static bool is_rounded(const struct conversion *c, const struct apr_planned *t)
@@ -266,16 +294,19 @@ static bool is_rounded(const struct conversion *c, const struct apr_planned *t)
 static void print_rounded(const struct conversion *c)
 {
     char text[64];
-    size_t width = 0;
+    size_t width = 0, from = 0, to = 0;
     for (size_t i = 0; i < c->plan.ntensor; i++)
-        if (is_rounded(c, &c->plan.tensor[i]) && c->plan.tensor[i].name.n > width)
-            width = c->plan.tensor[i].name.n;
+        if (is_rounded(c, &c->plan.tensor[i])) {
+            widen(&width, apr_columns(c->plan.tensor[i].name));
+            widen(&from, strlen(dtype_from(&c->plan.tensor[i], text)));
+            widen(&to, strlen(c->plan.tensor[i].dtype->name));
+        }
     for (size_t i = 0; i < c->plan.ntensor; i++) {
         const struct apr_planned *const t = &c->plan.tensor[i];
         if (!is_rounded(c, t))
             continue;
         print_name(t->name, width);
-        printf("  %-4s -> %-7s %5.2f bits  rmse %-10.4g  cosine %.6f  largest error %.4g\n", dtype_from(t, text), t->dtype->name,
+        printf("  %-*s -> %-*s  %5.2f bits  rmse %-10.4g  cosine %.6f  largest error %.4g\n", (int)from, dtype_from(t, text), (int)to, t->dtype->name,
                t->count == 0 ? 0 : 8 * (double)t->bytes / (double)t->count, t->rmse, t->cosine, t->max_error);
     }
 }

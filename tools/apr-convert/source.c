@@ -12,6 +12,7 @@
 #include "family/kind.h"
 #include "family/missing.h"
 #include "files/source.h"
+#include "flow/turned.h"
 #include "model/format.h"
 #include "model/json.h"
 #include "model/json_edit.h"
@@ -34,7 +35,8 @@ static enum apr_code named_family(const struct conversion *c, const struct apr_f
                     near.best.n > 0 ? "?)" : "");
 }
 
-static enum apr_code no_family(const struct source *s, const struct apr_family *const either[2], struct apr_error *e)
+static enum apr_code no_family(const struct conversion *c, const struct source *s, const struct apr_family *const either[2],
+                               struct apr_error *e)
 {
     const struct apr_bytes word = apr_class_said(s->m, s->config);
     if (s->m->format->config && s->m->config == NULL)
@@ -43,6 +45,9 @@ static enum apr_code no_family(const struct source *s, const struct apr_family *
     if (either[1] != NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "its names fit the families %.*s and %.*s, which order rows differently, and it does not say which: "
                         "--family NAME tells", APR_PRINTED(either[0]->name), APR_PRINTED(either[1]->name));
+    if (word.n > 0 && c->o->selection.files.n > 0)
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "no contract knows %s, that of --family-file neither: name it there under "
+                        "detect.architectures, or take that with --family %.*s", APR_QUOTED(word), APR_PRINTED(apr_families_name(c->o->selection.families, 0)));
     if (word.n > 0)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "no contract knows %s: --family-file takes one of your own, --family NAME tells whose it is like, "
                         "--keep-names carries tensors as they are", APR_QUOTED(word));
@@ -86,7 +91,7 @@ static enum apr_code find_family(struct conversion *c, struct source *s, struct 
         APR_TRY(apr_family_guessed(c->o->selection.families, s->m, &s->family, either, e));
     if (s->family == NULL && needs_translation(c, s)) {
         APR_TRY(check_kind(s, e));
-        return no_family(s, either, e);
+        return no_family(c, s, either, e);
     }
     if (s->family != NULL)
         APR_TRY(apr_bind(&s->binding, s->family, s->m, c->source.binding, e));
@@ -350,6 +355,30 @@ static enum apr_code unpack(const struct conversion *c, struct source *s, struct
     return APR_OK;
 }
 
+/* x as the class has it where nothing is packed. */
+static enum apr_code turn(const struct conversion *c, struct source *s, struct apr_wish *x, struct apr_error *e)
+{
+    const struct apr_tensor **const part = apr_arena_alloc(&s->wishes.arena, sizeof *part);
+    struct apr_view view;
+    if (part == NULL)
+        return apr_no_memory(e);
+    *part = apr_input_part(x->in, 0);
+    APR_TRY(apr_turned_view(part, &view, x->dim, e));
+    const struct apr_input in = apr_input_through(c->o->cli.run.kernels, s->m, &view, x->dim, x->ndim);
+    x->in = apr_input_keep(&s->wishes.arena, &in);
+    x->transform = apr_op_word(APR_OP_TRANSPOSE);
+    return x->in == NULL ? apr_no_memory(e) : APR_OK;
+}
+
+/* Where a checkpoint's own names go on, without a contract that would turn them. */
+static enum apr_code turn_stacks(const struct conversion *c, struct source *s, struct apr_error *e)
+{
+    for (size_t i = 0; s->packing != NULL && !s->translated && c->dialect == APR_HF && i < s->wishes.n; i++)
+        if (s->wishes.wish[i].values == NULL && apr_is_turned(apr_input_part(s->wishes.wish[i].in, 0)))
+            APR_TRY(turn(c, s, &s->wishes.wish[i], e));
+    return APR_OK;
+}
+
 static enum apr_code open_source(struct conversion *c, struct source *s, const char *path, apr_spare_fn *which, struct apr_error *e)
 {
     s->path = path;
@@ -362,7 +391,8 @@ static enum apr_code open_source(struct conversion *c, struct source *s, const c
     APR_TRY(take_config(c, s, e));
     APR_TRY(unpack(c, s, e));
     APR_TRY(find_family(c, s, e));
-    return apr_wishes_of(&s->wishes, c->o->cli.run.kernels, s->m, s->translated ? s->binding : NULL, c->dialect, which, c, e);
+    APR_TRY(apr_wishes_of(&s->wishes, c->o->cli.run.kernels, s->m, s->translated ? s->binding : NULL, c->dialect, which, c, e));
+    return turn_stacks(c, s, e);
 }
 
 /* Does a carried tokenizer_config.json say that template? One that cannot be read says nothing, and is told where it is translated. */

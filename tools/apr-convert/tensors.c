@@ -68,13 +68,24 @@ static const struct apr_role *role_of(const struct conversion *c, const struct a
     return t != NULL && apr_binding_meaning(c->source.binding, t, 0, &s) ? s.role : NULL;
 }
 
+/* Is it a weight by its name? A GGUF calls all of them so, a checkpoint calls stacks of experts by their layer alone: there the family's
+ * name in a GGUF tells, and without a family that it is packed, or a stack and no bias. */
+static bool is_weight(const struct conversion *c, const struct apr_wish *x, const struct apr_role *role)
+{
+    if (ends(x->name, ".weight") || c->dialect == APR_GGUF)
+        return ends(x->name, ".weight");
+    if (role != NULL && role->known[APR_GGUF].n > 0)
+        return ends(role->known[APR_GGUF].word[0], ".weight");
+    return x->in->view.npart > 0 && (apr_input_part(x->in, 0)->packed != NULL || (x->ndim > 2 && !ends(x->name, "bias")));
+}
+
 /* Is it one that stays F32 whatever is asked for: vectors, norms, routers, positions? */
 static bool stays_f32(const struct conversion *c, const struct apr_wish *x)
 {
     static const char *const ending[] = { "norm.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "position_embd.weight",
                                           "token_types.weight", "ssm_conv1d.weight" };
     const struct apr_role *const role = role_of(c, x);
-    bool stays = x->ndim < 2 || (role != NULL && role->f32) || !ends(x->name, ".weight");
+    bool stays = x->ndim < 2 || (role != NULL && role->f32) || !is_weight(c, x, role);
     for (size_t i = 0; i < APR_LENGTH(ending) && !stays; i++)
         stays = ends(x->name, ending[i]);
     return stays;

@@ -307,12 +307,19 @@ static enum apr_code compare_entry(struct config_work *w, const struct apr_kv *k
     return compare_statements(w, name, s, own->type == APR_META_ARRAY ? own->element : own->type);
 }
 
+/* What says how the values are packed is no difference between models: the values are compared. */
+static bool is_of_packing(struct apr_bytes path)
+{
+    static const char of[] = "quantization_config.";
+    return path.n >= sizeof of - 1 && memcmp(path.at, of, sizeof of - 1) == 0;
+}
+
 /* What a dim is called by the first key that it fills, else by its path; false where it only describes. */
 static bool name_dim(const struct apr_family *f, const struct apr_dim *d, char name[NAME_ROOM])
 {
     static const char *const descriptive[] = { "model_type", "architectures.0", "tie_word_embeddings", "vocab_size" };
     for (size_t i = 0; i < APR_LENGTH(descriptive); i++)
-        if (d->key.n == 0 || apr_bytes_is(d->key.word[0], descriptive[i]))
+        if (d->key.n == 0 || apr_bytes_is(d->key.word[0], descriptive[i]) || is_of_packing(d->key.word[0]))
             return false;
     for (size_t i = 0; i < f->nkv; i++)
         if (f->kv[i].fills == d && f->kv[i].own) {

@@ -46,9 +46,29 @@ static void tell_unknown(const struct options *o, const struct match *m)
     struct apr_error e;
     if (m->unknown.n == 0 || m->nonly_a + m->nonly_b == 0 || o->cli.quiet)
         return;
-    apr_fail(&e, APR_OK, APR_NOWHERE, "no contract knows %s: tensors are paired by equal names only; --family-file takes one of your own",
-             APR_QUOTED(m->unknown));
+    apr_fail(&e, APR_OK, APR_NOWHERE, "no contract knows %s%s: tensors are paired by equal names only; %s", APR_QUOTED(m->unknown),
+             o->selection.files.n > 0 ? ", that of --family-file neither" : "",
+             o->selection.files.n > 0 ? "it is to be named there under detect.architectures" : "--family-file takes one of your own");
     apr_error_in(&e, o->cli.operand[m->unknown_of]);
+    apr_cli_fail(&o->cli, &e);
+}
+
+/* How many tensors of a model lack a twin without an excuse. */
+static size_t unpaired(const struct match *m, bool of_b)
+{
+    size_t n = of_b ? m->nonly_b : m->nonly_a;
+    for (size_t i = 0; i < m->nexcused; i++)
+        n -= m->excused[i].of_b == of_b;
+    return n;
+}
+
+/* Where both models have tensors without a twin, values may tell which belong together. */
+static void tell_discovery(const struct options *o, const struct match *m)
+{
+    struct apr_error e;
+    if (o->discover || o->cli.quiet || o->cli.json || o->subset || o->nparts > 0 || unpaired(m, false) == 0 || unpaired(m, true) == 0)
+        return;
+    apr_fail(&e, APR_OK, APR_NOWHERE, "--discover looks for pairs, by their values, among the tensors without a twin, and only there");
     apr_cli_fail(&o->cli, &e);
 }
 
@@ -111,6 +131,8 @@ static int diff_values(struct options *o, const struct models *models)
         code = write_draft(&found, &e);
     const int exit_code = code != APR_OK ? fail_report(&out, &e)
                                          : end_report(&out, &m, o->discover ? &found : NULL, o->metadata ? &metadata : NULL);
+    if (exit_code == APR_EXIT_NO)
+        tell_discovery(o, &m);
     free_discovery(&found);
     free_metadata(&metadata);
     free_config(&config);

@@ -199,6 +199,7 @@ static enum apr_code match_all(struct matching *w)
         APR_TRY(apr_patterns_want(w->o->selection.filter, t->name, &yes, w->e));
         w->m->pair[w->m->npair] = (struct pair){ .a = t, .b = match, .name = t->name };
         have_shape(&w->m->pair[w->m->npair], t);
+        APR_TRY(turn_stack(w, &w->m->pair[w->m->npair]));
         w->m->npair += yes;
         other_rows |= t->ndim > 1 && match->ndim == t->ndim && t->dim[0] != match->dim[0];
     }

@@ -35,6 +35,9 @@ void have_shape(struct pair *p, const struct apr_tensor *t);
 bool is_vocabulary(const struct apr_role *role);
 APR_MUST_CHECK enum apr_code share_rows_of(struct matching *w, struct pair *p, bool *yes);
 
+/* Of two stacks of one name, which one side has as codes (flow/turned.h) and the other as values, B's is looked at the other way round. */
+APR_MUST_CHECK enum apr_code turn_stack(struct matching *w, struct pair *p);
+
 /* Pairs t of A with B's tensors of the role, when B has them all, or, of two checkpoints, experts that one side has fused and the other one
  * by one; *found says so. */
 APR_MUST_CHECK enum apr_code pair_role(struct matching *w, const struct apr_tensor *t, const struct apr_meaning *meaning,

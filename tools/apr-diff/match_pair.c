@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "family/chain.h"
+#include "flow/turned.h"
 
 /* ---- one pair through its role -------------------------------------------------------------------------------------- */
 
@@ -82,6 +83,21 @@ static enum apr_code have_views(struct matching *w, struct pair *p, size_t n, ui
     p->view = *view;
     p->own = *own;
     return APR_OK;
+}
+
+/* Shapes that tell that both lie alike count more than what is usual. */
+enum apr_code turn_stack(struct matching *w, struct pair *p)
+{
+    const struct apr_tensor *const a = p->a, *const b = p->b;
+    const bool one = apr_is_turned(a) ? b->packed == NULL : a->packed == NULL && apr_is_turned(b);
+    struct apr_view *view, *own;
+    uint64_t dim[APR_MAX_DIMS];
+    if (!one || a->ndim != b->ndim || a->dim[0] != b->dim[0] || a->dim[1] != b->dim[2] || a->dim[2] != b->dim[1])
+        return APR_OK;
+    w->part[0] = b;
+    APR_TRY(have_views(w, p, 1, 0, &view, &own));
+    p->transform = apr_op_word(APR_OP_TRANSPOSE);
+    return apr_turned_view(view->part, view, dim, w->e);
 }
 
 bool is_vocabulary(const struct apr_role *role)

@@ -162,18 +162,34 @@ static struct apr_bytes text_of(const json_t *string)
     return (struct apr_bytes){ (const unsigned char *)json_string_value(string), json_string_length(string) };
 }
 
-/* The same of a row that a share had. */
-static void note_raw_parts(struct notes *n, const struct row *r)
+/* Those of a row that a share had; free with json_decref. NULL: none. */
+static json_t *raw_parts(const struct row *r)
 {
     struct apr_error ignored;
     json_t *list;
-    if (r->parts_raw[1].n == 0 || apr_json_load(&list, r->parts_raw[1], 0, &ignored) != APR_OK)
-        return;
+    return r->parts_raw[1].n > 0 && apr_json_load(&list, r->parts_raw[1], 0, &ignored) == APR_OK ? list : NULL;
+}
+
+static void note_raw_parts(struct notes *n, const struct row *r)
+{
+    json_t *const list = raw_parts(r);
     const size_t nparts = json_array_size(list);
     for (size_t i = 1; i < nparts && nparts <= MOST_PARTS; i++)
         note(n, "+ ", text_of(json_array_get(list, i)));
-    note_more(n, nparts);
+    if (list != NULL)
+        note_more(n, nparts);
     json_decref(list);
+}
+
+/* Does it meet more than one tensor of B? The first is then named whatever room there is, or the others would look like all. */
+static bool meets_several(const struct row *r)
+{
+    json_t *const list = r->pair == NULL ? raw_parts(r) : NULL;
+    size_t nparts = json_array_size(list);
+    json_decref(list);
+    if (r->pair != NULL)
+        parts_met(r->pair, &nparts);
+    return nparts > 1;
 }
 
 static void print_notes(FILE *to, const struct form *f, size_t at, const struct row *r)
@@ -181,7 +197,7 @@ static void print_notes(FILE *to, const struct form *f, size_t at, const struct 
     struct notes n = { to, f, at };
     char shape[176], count[24];
     const char *const why[] = { r->transform, r->error, r->problem };
-    if (!apr_bytes_equal(r->name, r->name_b) && (f->total == 0 || at + 4 + apr_columns(r->name_b) <= f->total))
+    if (!apr_bytes_equal(r->name, r->name_b) && (f->total == 0 || at + 4 + apr_columns(r->name_b) <= f->total || meets_several(r)))
         note(&n, "= ", r->name_b);
     if (r->pair != NULL)
         note_parts(&n, r);

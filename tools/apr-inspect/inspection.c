@@ -59,6 +59,17 @@ static enum apr_code find_family(struct inspection *x, struct apr_error *e)
     return APR_OK;
 }
 
+/* Does the filter want the tensor, or one that it is stored in? */
+static enum apr_code choose(const struct inspection *x, size_t i, bool *wanted, struct apr_error *e)
+{
+    size_t n = 0;
+    const struct apr_tensor *const *const part = x->m->tensor[i].packed == NULL ? NULL : apr_packing_parts(x->packing, i, &n);
+    APR_TRY(apr_patterns_want(x->o->selection.filter, x->m->tensor[i].name, wanted, e));
+    for (size_t k = 0; k < n && !*wanted; k++)
+        APR_TRY(apr_patterns_want(x->o->selection.filter, part[k]->name, wanted, e));
+    return APR_OK;
+}
+
 static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
 {
     x->chosen = calloc(x->m->ntensor + 1, sizeof *x->chosen);
@@ -66,7 +77,7 @@ static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
         return apr_no_memory(e);
     bool any = x->o->selection.filter == NULL;
     for (size_t i = 0; i < x->m->ntensor; i++) {
-        APR_TRY(apr_patterns_want(x->o->selection.filter, x->m->tensor[i].name, &x->chosen[i], e));
+        APR_TRY(choose(x, i, &x->chosen[i], e));
         any |= x->chosen[i];
     }
     return any ? APR_OK

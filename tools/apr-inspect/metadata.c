@@ -6,6 +6,7 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "base/memstream.h"
 #include "base/nearest.h"
 #include "files/source.h"
 #include "inspect.h"
@@ -13,6 +14,7 @@
 #include "values/dtype.h"
 
 #define WIDTH 80
+#define LONGEST_PATH 128 /* of those that a misspelt one is held against */
 #define SHORT 16 /* elements of an array that are shown without --full */
 
 /* ---- spelling ------------------------------------------------------------------------------------------------------- */
@@ -97,6 +99,23 @@ static void print_array(FILE *to, const struct apr_value *v, size_t columns)
     apr_elements_end(&w);
 }
 
+/* An object without the blanks between its words; as it stands where there is no memory for that. */
+static void print_object(FILE *to, struct apr_bytes json, size_t columns)
+{
+    char *text = NULL;
+    size_t n = 0;
+    bool cut = false;
+    FILE *const compact = apr_memstream(&text, &n);
+    if (compact != NULL) {
+        apr_out_raw(&(struct apr_out){ .to = compact }, NULL, json);
+        if (fclose(compact) == 0 && text != NULL)
+            json = (struct apr_bytes){ (const unsigned char *)text, n };
+    }
+    apr_print_bytes(to, head_of(json, columns, &cut));
+    fputs(cut ? "..." : "", to);
+    free(text);
+}
+
 void print_value(FILE *to, const struct apr_value *v, size_t columns)
 {
     bool cut = false;
@@ -104,7 +123,9 @@ void print_value(FILE *to, const struct apr_value *v, size_t columns)
         print_array(to, v, columns);
     } else if (v->type == APR_META_ARRAY) {
         fputs("[...]", to);
-    } else if (v->type == APR_META_STRING || v->type == APR_META_OBJECT) {
+    } else if (v->type == APR_META_OBJECT) {
+        print_object(to, v->text, columns);
+    } else if (v->type == APR_META_STRING) {
         apr_print_bytes(to, head_of(v->text, columns, &cut));
         fputs(cut ? "..." : "", to);
     } else {
@@ -232,6 +253,27 @@ static bool find_in(const struct inspection *x, const struct apr_meta *meta, con
     return false;
 }
 
+/* The members of the object that the path leads to but for its last part, as paths, are tried. */
+static void try_members(const struct inspection *x, const struct apr_meta *meta, const char *key, struct apr_nearest *near)
+{
+    const char *const dot = strrchr(key, '.');
+    const size_t n = dot == NULL || strlen(key) > LONGEST_PATH ? 0 : (size_t)(dot - key);
+    char path[2 * LONGEST_PATH + 2];
+    struct apr_value object, member;
+    memcpy(path, key, n);
+    path[n] = 0;
+    if (n == 0 || !find_in(x, meta, path, &object) || object.type != APR_META_OBJECT)
+        return;
+    struct apr_elements w = apr_elements_of(&object);
+    while (apr_elements_next(&w, &member)) {
+        snprintf(path + n, sizeof path - n, ".%.*s", (int)apr_min(w.key.n, LONGEST_PATH), (const char *)w.key.at);
+        const struct apr_bytes kept = apr_arena_copy(&x->m->arena, apr_text(path));
+        if (kept.at != NULL)
+            apr_nearest_try(near, kept);
+    }
+    apr_elements_end(&w);
+}
+
 /* The value of a metadata key, or at a path into objects of it; else of config.json. near: what may have been meant when there is none. */
 static enum apr_code find_value(const struct inspection *x, const char *key, struct apr_value *v, bool *found, struct apr_nearest *near,
                                 struct apr_error *e)
@@ -240,6 +282,10 @@ static enum apr_code find_value(const struct inspection *x, const char *key, str
     APR_TRY(config_metadata(x, &config, e));
     *near = apr_nearest_to(apr_text(key));
     *found = find_in(x, &x->m->meta, key, v) || find_in(x, &config, key, v);
+    if (!*found) {
+        try_members(x, &x->m->meta, key, near);
+        try_members(x, &config, key, near);
+    }
     for (size_t i = 0; !*found && i < x->m->meta.n + config.n; i++)
         apr_nearest_try(near, i < x->m->meta.n ? x->m->meta.entry[i].key : config.entry[i - x->m->meta.n].key);
     free(config.entry);

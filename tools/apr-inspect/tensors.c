@@ -7,14 +7,14 @@
 #include "inspect.h"
 #include "model/model.h"
 
-#define WIDEST 40 /* columns of a name in a table; longer ones push their row to the right */
+#define WIDEST 100 /* columns of a name in a table; in a file longer ones push their row to the right */
+#define LEAST   20 /* of those that a terminal leaves it */
 
-
-/* What the rows share. */
+/* What the rows share: how many columns each part of them takes. */
 struct listing {
     struct inspection      *x;
     struct apr_out         *json;
-    size_t                  width;
+    size_t                  name, dtype, shape, file, offset, size;
     struct apr_model_digest digest;
 };
 
@@ -143,27 +143,71 @@ static void print_stats(const struct scanned *row, bool colour)
     puts("]");
 }
 
+/* The stored tensors of a packed one, where they are asked for; else none. */
+static const struct apr_tensor *const *parts_shown(const struct inspection *x, const struct apr_tensor *t, size_t *n)
+{
+    *n = 0;
+    return x->o->full && t->packed != NULL ? apr_packing_parts(x->packing, (size_t)(t - x->m->tensor), n) : NULL;
+}
+
+static void widen(size_t *width, size_t columns) { *width = columns > *width ? columns : *width; }
+
+static size_t digits_of(uint64_t n) { return (size_t)snprintf(NULL, 0, "%" PRIu64, n); }
+
+/* Room for a line. */
+static void make_room(struct listing *l, const struct apr_tensor *t, unsigned indent)
+{
+    char shape[176];
+    widen(&l->name, apr_columns(t->name) + indent);
+    widen(&l->dtype, strlen(stored_dtype(t)->name));
+    widen(&l->shape, strlen(apr_spell_shape(t->dim, t->ndim, shape)));
+    widen(&l->offset, digits_of(apr_tensor_offset(l->x->m, t)));
+    widen(&l->size, digits_of(stored_bytes(t)));
+}
+
+/* The widest of each part; a name gets what a terminal leaves it. */
+static void measure(struct listing *l)
+{
+    const struct inspection *const x = l->x;
+    size_t n;
+    l->name = l->offset = strlen("tensor");
+    l->dtype = l->shape = strlen("dtype");
+    l->size = strlen("size");
+    for (size_t i = 0; i < x->m->ntensor; i++)
+        if (is_chosen(x, &x->m->tensor[i])) {
+            const struct apr_tensor *const *const part = parts_shown(x, &x->m->tensor[i], &n);
+            make_room(l, &x->m->tensor[i], 0);
+            for (size_t k = 0; k < n; k++)
+                make_room(l, part[k], 2);
+        }
+    l->file = x->m->nfile > 1 ? 2 + (digits_of(x->m->nfile - 1) > 4 ? digits_of(x->m->nfile - 1) : 4) : 0;
+    const size_t others = 2 + l->dtype + 2 + l->shape + l->file + 2 + l->offset + 2 + l->size, total = x->o->cli.columns;
+    const size_t most = total == 0 ? WIDEST : total > others + LEAST ? total - others : LEAST;
+    l->name = l->name > most ? most : l->name;
+}
+
+/* On a terminal a name that is wider than its column has a line of its own. */
 static void print_line(const struct listing *l, const struct apr_tensor *t, unsigned indent)
 {
-    const size_t columns = apr_columns(t->name) + indent;
+    const size_t columns = apr_columns(t->name) + indent, rest = columns <= l->name ? l->name - columns : 0;
+    const bool alone = columns > l->name && l->x->o->cli.columns > 0;
     char shape[176];
     printf("%*s", (int)indent, "");
     apr_print_bytes(stdout, t->name);
-    printf("%*s  %-7s %-16s", columns < l->width ? (int)(l->width - columns) : 0, "", stored_dtype(t)->name,
-           apr_spell_shape(t->dim, t->ndim, shape));
-    if (l->x->m->nfile > 1)
-        printf(" %4u", t->file);
-    printf(" %12" PRIu64 " %11" PRIu64 "%s\n", apr_tensor_offset(l->x->m, t), stored_bytes(t), t->tied ? "  tied" : "");
+    printf("%s%*s", alone ? "\n" : "", (int)(alone ? l->name : rest), "");
+    printf("  %-*s  %-*s", (int)l->dtype, stored_dtype(t)->name, (int)l->shape, apr_spell_shape(t->dim, t->ndim, shape));
+    if (l->file > 0)
+        printf("%*u", (int)l->file, t->file);
+    printf("  %*" PRIu64 "  %*" PRIu64 "%s\n", (int)l->offset, apr_tensor_offset(l->x->m, t), (int)l->size, stored_bytes(t), t->tied ? "  tied" : "");
 }
 
 static void print_row(const struct listing *l, const struct scanned *row)
 {
     const struct apr_tensor *t = row->t;
     char hex[33];
-    size_t n = 0;
+    size_t n;
     print_line(l, t, 0);
-    const struct apr_tensor *const *const part =
-        l->x->o->full && t->packed != NULL ? apr_packing_parts(l->x->packing, (size_t)(t - l->x->m->tensor), &n) : NULL;
+    const struct apr_tensor *const *const part = parts_shown(l->x, t, &n);
     for (size_t i = 0; i < n; i++)
         print_line(l, part[i], 2);
     if (l->x->o->stats)
@@ -184,8 +228,8 @@ static void print_header(const struct listing *l)
             apr_print_bytes(stdout, apr_text(m->file[i]->path));
             putchar('\n');
         }
-    printf("%s%-*s  %-7s %-16s%s %12s %11s%s\n", apr_style(colour, APR_BOLD), (int)l->width, "tensor", "dtype", "shape",
-           m->nfile > 1 ? " file" : "", "offset", "size", apr_style(colour, APR_PLAIN));
+    printf("%s%-*s  %-*s  %-*s%*s  %*s  %*s%s\n", apr_style(colour, APR_BOLD), (int)l->name, "tensor", (int)l->dtype, "dtype", (int)l->shape, "shape",
+           (int)l->file, l->file > 0 ? "file" : "", (int)l->offset, "offset", (int)l->size, "size", apr_style(colour, APR_PLAIN));
 }
 
 /* ---- rows ----------------------------------------------------------------------------------------------------------- */
@@ -231,11 +275,7 @@ int show_tensors(struct inspection *x)
     struct listing l = { .x = x };
     struct apr_error e;
     char hex[33];
-    for (size_t i = 0; i < x->m->ntensor; i++) {
-        const size_t columns = is_chosen(x, &x->m->tensor[i]) ? apr_columns(x->m->tensor[i].name) : 0;
-        l.width = columns > l.width ? columns : l.width;
-    }
-    l.width = l.width > WIDEST ? WIDEST : l.width < 6 ? 6 : l.width;
+    measure(&l);
     print_header(&l);
     if (list(&l, &e) != APR_OK) {
         apr_error_in(&e, x->path);

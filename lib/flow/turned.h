@@ -1,0 +1,16 @@
+/* Expert stacks whose codes lie the other way round than their values: gpt-oss. */
+#ifndef APR_TURNED_H
+#define APR_TURNED_H
+
+#include "base/core.h"
+#include "family/rows.h"
+
+/* Is it MXFP4 of a stack that is called by its layer alone ("experts.down_proj", no ".weight")? The class keeps such codes as [experts, out,
+ * in], and the parameter that it makes of them, or finds in a checkpoint that is not packed, as [experts, in, out]. */
+bool apr_is_turned(const struct apr_tensor *t);
+
+/* A view of *part, which has three dims, with the last two exchanged: dim is its shape. Borrows part. */
+APR_MUST_CHECK enum apr_code apr_turned_view(const struct apr_tensor *const *part, struct apr_view *view, uint64_t dim[APR_MAX_DIMS],
+                                             struct apr_error *e);
+
+#endif
