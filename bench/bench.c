@@ -124,7 +124,7 @@ static void bins_wide(const struct apr_kernels *k, size_t id)
     k->bins_wide(wide_a, APR_STRETCH, 0, APR_BINS, bin);
 }
 
-#define PACKED_ROWS 64u
+#define PACKED_ROWS 128u
 
 /* Row after row, as a pass reads them. */
 static void packed(const struct apr_kernels *k, size_t i)
@@ -213,8 +213,11 @@ static void add_level(const struct apr_kernels *k)
         if (k->dot[id] != NULL)
             add((struct row){ "dot", d->name, k, dot, id, APR_STRETCH, (double)APR_STRETCH / d->block * d->bytes, 0 });
     }
-    for (size_t i = 0; bench_packed(i) != NULL; i++)
-        add((struct row){ "packed", bench_packed(i)->dtype->name, k, packed, i, PACKED_ROWS * APR_STRETCH, PACKED_ROWS * APR_STRETCH, 0 });
+    for (size_t i = 0; bench_packed(i) != NULL; i++) {
+        const struct apr_tensor *const t = bench_packed(i);
+        add((struct row){ t->packed != NULL ? "packed" : "blocks", t->dtype->name, k, packed, i, PACKED_ROWS * APR_STRETCH,
+                          PACKED_ROWS * APR_STRETCH, 0 });
+    }
     add((struct row){ "dots", "1 position", k, dots, 1, APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
     add((struct row){ "dots", "12 positions", k, dots, 12, 12.0 * APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
     add((struct row){ "dots", "13 positions", k, dots, 13, 13.0 * APR_STRETCH, APR_STRETCH * sizeof(float), 0 });
