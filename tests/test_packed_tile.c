@@ -47,7 +47,8 @@ static struct apr_packed packed_of(const struct made *m, const struct shape *s)
     static uint64_t serial = UINT64_C(1) << 40;
     const uint64_t ngroup = apr_ceil(s->ncol, s->group), nrow = s->nrow;
     struct apr_packed p = { .form = m->form, .bits = m->bits, .nrow = nrow, .ncol = s->ncol, .group_rows = 1, .group_columns = s->group,
-                            .ngroup = ngroup, .scale_down = 1, .scale_along = nrow, .zero_form = m->zero_form, .zero = m->zero, .serial = serial++ };
+                            .ngroup = ngroup, .scale_down = 1, .scale_along = nrow, .zero_form = m->zero_form, .zero = m->zero,
+                            .serial = serial++ };
     p.stride = m->form == APR_PACKED_DOWN ? nrow * 4 : nrow / 2;
     p.matrix_bytes = p.stride * (m->form == APR_PACKED_DOWN ? apr_ceil(s->ncol * m->bits, 32) : s->ncol);
     p.scale = (struct apr_packed_part){ &apr_dtypes[APR_F16], { scales + 2, BYTES - 2 }, 0 };
