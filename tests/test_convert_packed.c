@@ -86,7 +86,8 @@ static void nvfp4_becomes_blocks_and_a_factor(void **state)
 static void what_a_config_says_of_codes_goes_along_with_them(void **state)
 {
     (void)state;
-    static const uint32_t codes[8] = { 0x76543210, 0x89abcdef, 0x11111111, 0x22222222, 0x33333333, 0xffffffff, 0, 0x88888888 }, zeros = 0x88887654;
+    static const uint32_t codes[8] = { 0x76543210, 0x89abcdef, 0x11111111, 0x22222222, 0x33333333, 0xffffffff, 0, 0x88888888 };
+    static const uint32_t zeros = 0x88887654;
     static const float scales[8] = { 1, 2, .5f, 1, 1, 1, .25f, 3 };
     static const struct test_tensor t[] = { { "m.qweight", "I32", "[1,8]", codes, 32 }, { "m.qzeros", "I32", "[1,1]", &zeros, 4 },
                                             { "m.scales", "F32", "[1,8]", scales, 32 } };
@@ -95,8 +96,8 @@ static void what_a_config_says_of_codes_goes_along_with_them(void **state)
     for (unsigned i = 0; i < 64; i++)
         values[i] = (float)((int)(codes[i / 8] >> i % 8 * 4 & 15) - (int)(zeros >> i / 8 * 4 & 15)) * scales[i / 8];
     const char *const truth = test_safetensors("v2-truth.safetensors", &(struct test_tensor){ "m.weight", "F32", "[8,8]", values, 256 }, 1);
-    const char *const source = checkpoint("v2", "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 8, "
-                                                "\"checkpoint_format\": \"gptq_v2\"}}", t, 3);
+    const char *const source = test_checkpoint("v2", "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4, "
+                                                "\"group_size\": 8, \"checkpoint_format\": \"gptq_v2\"}}", t, 3);
     expect_equal(truth, source, NULL);
     for (size_t i = 0; i < APR_LENGTH(copy); i++) {
         expect_done(test_tool(APR_CONVERT, "--quiet", "--keep-names", source, test_path(copy[i]), NULL));
@@ -114,7 +115,7 @@ static void what_a_config_says_of_codes_goes_along_with_them(void **state)
 static void files_that_tell_of_packing_go_along(void **state)
 {
     (void)state;
-    const char *const source = checkpoint("modelopt", "{\"quantization_config\": {\"quant_algo\": \"FP8\"}}", fp8, 2);
+    const char *const source = test_checkpoint("modelopt", "{\"quantization_config\": {\"quant_algo\": \"FP8\"}}", fp8, 2);
     test_file("modelopt/hf_quant_config.json", "{}", 2);
     expect_done(test_tool(APR_CONVERT, "--quiet", source, "--to=safetensors", test_path("modelopt-again/"), NULL));
     struct test_bytes text = test_load(test_path("modelopt-again/hf_quant_config.json"));
@@ -122,6 +123,57 @@ static void files_that_tell_of_packing_go_along(void **state)
     test_free(&text);
     expect_done(test_tool(APR_CONVERT, "--quiet", source, "--to=safetensors", "--type=f32", test_path("modelopt-undone/"), NULL));
     assert_int_not_equal(access(test_path("modelopt-undone/hf_quant_config.json"), F_OK), 0);
+}
+
+static const uint32_t gptq_codes[8] = { 1, 2, 3, 4, 5, 6, 7, 8 }, gptq_zero = 0x77777777;
+static const float gptq_scales[8] = { 1, 1, 1, 1, 1, 1, 1, 1 }, plain_values[64] = { 1 };
+static const struct test_tensor gptq[] = { { "m.qweight", "I32", "[1,8]", gptq_codes, 32 }, { "m.qzeros", "I32", "[1,1]", &gptq_zero, 4 },
+                                           { "m.scales", "F32", "[1,8]", gptq_scales, 32 },
+                                           { "n.weight", "F32", "[8,8]", plain_values, 256 } };
+#define GPTQ_CONFIG "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 8}}"
+
+static void names_of_what_is_carried_are_those_that_are_stored(void **state)
+{
+    (void)state;
+    const char *const source = test_checkpoint("gptq", GPTQ_CONFIG, gptq, 4), *const out = test_path("gptq-out/");
+    expect_exit(test_tool(APR_CONVERT, source, out, "--drop=m.weight", NULL), 2, "names of codes and scales: --type");
+    expect_exit(test_tool(APR_CONVERT, source, out, "--rename=m.weight=x", NULL), 2, "names of codes and scales: --type");
+    expect_exit(test_tool(APR_CONVERT, source, out, "--drop=m.scales", NULL), 2, "\"m.qweight\"");
+    expect_exit(test_tool(APR_CONVERT, source, out, "--rename=m.scales=x", NULL), 2, "\"m.qweight\"");
+    expect_done(test_tool(APR_CONVERT, "--quiet", source, test_path("gptq-less/"), "--drop=m.*", NULL));
+    expect_done(test_tool(APR_CONVERT, "--quiet", source, test_path("gptq-moved/"), "--rename=m.scales=x.scales",
+                          "--rename=m.qweight=x.qweight", "--rename=m.qzeros=x.qzeros", NULL));
+    const struct test_tensor plain = { "m.weight", "F32", "[8,8]", plain_values, 256 };
+    char graft[256];
+    snprintf(graft, sizeof graft, "--graft=%s:m.*", source);
+    const char *const whole = test_safetensors("plain.safetensors", &plain, 1);
+    expect_exit(test_tool(APR_CONVERT, whole, "--keep-names", test_path("grafted.safetensors"), graft, NULL), 2, "--type");
+    const struct test_tensor mlx[] = { { "m.weight", "U32", "[8,4]", plain_values, 128 }, { "m.scales", "F16", "[8,1]", plain_values, 16 },
+                                       { "m.biases", "F16", "[8,1]", plain_values, 16 } };
+    const char *const words = test_checkpoint("mlx", "{\"quantization\": {\"bits\": 4, \"group_size\": 32}}", mlx, 3);
+    expect_exit(test_tool(APR_CONVERT, words, test_path("mlx.apr"), NULL), 2, "MLX under the names of codes and scales: --type");
+}
+
+static void codes_are_quantized_again_only_when_that_is_allowed(void **state)
+{
+    (void)state;
+    static const uint32_t codes[32] = { 1 };
+    static const uint32_t zeros = 0x77777777;
+    const struct test_tensor t[] = { { "m.qweight", "I32", "[4,8]", codes, 128 }, { "m.qzeros", "I32", "[1,1]", &zeros, 4 },
+                                     { "m.scales", "F32", "[1,8]", gptq_scales, 32 } };
+    const char *const config = "{\"quantization_config\": {\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 32}}";
+    const char *const source = test_checkpoint("again", config, t, 3);
+    expect_exit(test_tool(APR_CONVERT, source, "--keep-names", "--type=q4_0", test_path("again.gguf"), NULL), 2, "--allow-requantize");
+    expect_done(test_tool(APR_CONVERT, "-q", source, "--keep-names", "--type=q4_0", "--allow-requantize", test_path("again.gguf"), NULL));
+}
+
+static void a_rule_for_one_says_nothing_of_the_codes_of_others(void **state)
+{
+    (void)state;
+    const char *const source = test_checkpoint("ruled", GPTQ_CONFIG, gptq, 4);
+    const char *const rule = "--tensor-type=n.weight=bf16", *const out = test_path("ruled-out/");
+    expect_exit(test_tool(APR_CONVERT, source, "--keep-names", rule, out, NULL), 2, "no rule is for it: --type");
+    expect_done(test_tool(APR_CONVERT, "--quiet", source, "--keep-names", rule, "--type=f32", out, NULL));
 }
 
 static void what_is_not_understood_is_carried_alone(void **state)
@@ -180,6 +232,9 @@ int main(void)
         cmocka_unit_test(nvfp4_becomes_blocks_and_a_factor),
         cmocka_unit_test(what_a_config_says_of_codes_goes_along_with_them),
         cmocka_unit_test(files_that_tell_of_packing_go_along),
+        cmocka_unit_test(names_of_what_is_carried_are_those_that_are_stored),
+        cmocka_unit_test(codes_are_quantized_again_only_when_that_is_allowed),
+        cmocka_unit_test(a_rule_for_one_says_nothing_of_the_codes_of_others),
         cmocka_unit_test(what_is_not_understood_is_carried_alone),
         cmocka_unit_test(a_type_is_that_of_expert_stacks_too),
     };

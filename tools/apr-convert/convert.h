@@ -98,6 +98,14 @@ struct conversion {
 APR_MUST_CHECK enum apr_code open_sources(struct conversion *c, struct apr_error *e);
 void close_sources(struct conversion *c);
 
+/* codes.c: says behind a message that names of packed weights are those of what is stored, where that is so. And APR_ECORRUPT when what is
+ * planned would leave codes without what undoes them. */
+void tell_codes(const struct source *s, struct apr_error *e);
+APR_MUST_CHECK enum apr_code check_codes(const struct conversion *c, struct apr_error *e);
+
+/* Is it quantized, so that --allow-requantize must be given to quantize it again? FP8 is not: its values are floats. */
+bool is_quantized_source(const struct apr_dtype *d);
+
 /* Puts the wished tensors into the plan: which dtype each gets, and how it comes about. */
 APR_MUST_CHECK enum apr_code plan_tensors(struct conversion *c, struct apr_error *e);
 

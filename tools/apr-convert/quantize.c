@@ -118,9 +118,25 @@ static enum apr_code take_dtype(const struct conversion *c, const struct apr_wis
     const struct apr_dtype *const from = stored_dtype(x);
     if (to == t->dtype)
         return APR_OK;
-    if (from != NULL && from != to && apr_is_quantized(from) && !c->o->allow_requantize)
+    const bool again = from != NULL && from != to && (apr_is_quantized(from) || (is_quantized_source(from) && apr_is_quantized(to)));
+    if (again && !c->o->allow_requantize)
         return refuse_again(t->name, from, to, e);
     t->dtype = to;
+    return APR_OK;
+}
+
+/* With rules alone each weight is to stay as it is but for those: of packed ones a checkpoint has all or none. */
+static enum apr_code check_unruled(const struct conversion *c, const struct apr_wish *x, const struct apr_mixed *m, struct apr_error *e)
+{
+    if (c->dialect == APR_GGUF || c->o->preset != NULL || c->o->dtype != NULL || has_target(c->o) || m->dtype != m->from ||
+        m->ruled != NULL)
+        return APR_OK;
+    for (size_t i = 0; x->values == NULL && i < x->in->view.npart; i++) {
+        const struct apr_tensor *const t = apr_input_part(x->in, i);
+        if (t->packed != NULL)
+            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is packed as %s, and no rule is for it: --type says what the "
+                                   "values of all others are to be", t->dtype->name);
+    }
     return APR_OK;
 }
 
@@ -252,6 +268,7 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
     APR_TRY(choose(c, &mix, t, mixed, importance, e));
     c->weighable = c->weighed = c->fell_back = 0;
     for (size_t i = 0; i < c->source.wishes.n; i++) {
+        APR_TRY(check_unruled(c, &c->source.wishes.wish[i], &mixed[i], e));
         APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
         t[i].importance = importance[i];
         lacking |= count_quantized(c, &mix, &t[i], &mixed[i]);

@@ -183,11 +183,15 @@ static enum apr_code select_wishes(struct conversion *c, struct apr_error *e)
 }
 
 /* A pattern that leaves nothing out, or keeps nothing, is a slip. */
-static enum apr_code check_idle(const struct apr_patterns *p, const char *option, struct apr_error *e)
+static enum apr_code check_idle(const struct conversion *c, const struct apr_patterns *p, const char *option, struct apr_error *e)
 {
-    for (size_t i = 0; i < apr_patterns_count(p); i++)
-        if (!apr_patterns_noted(p, i))
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "%s %s matches no tensor", option, APR_QUOTED(apr_patterns_text(p, i)));
+    for (size_t i = 0; i < apr_patterns_count(p); i++) {
+        if (apr_patterns_noted(p, i))
+            continue;
+        apr_fail(e, APR_EARG, APR_NOWHERE, "%s %s matches no tensor", option, APR_QUOTED(apr_patterns_text(p, i)));
+        tell_codes(&c->source, e);
+        return APR_EARG;
+    }
     return APR_OK;
 }
 
@@ -253,6 +257,8 @@ static enum apr_code graft_tensors(struct conversion *c, const struct source *s,
         const union apr_table_value *const at = apr_table_find(&place, x->name);
         code = at == NULL ? apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, " of the graft has no counterpart in the source")
                           : replace(&w->wish[at->number], x, e);
+        if (at == NULL)
+            tell_codes(s, e);
         n++;
     }
     apr_table_free(&place);
@@ -473,9 +479,9 @@ enum apr_code open_sources(struct conversion *c, struct apr_error *e)
     if (code == APR_OK)
         code = select_wishes(c, e);
     if (code == APR_OK)
-        code = check_idle(c->o->drop, "--drop", e);
+        code = check_idle(c, c->o->drop, "--drop", e);
     if (code == APR_OK)
-        code = check_idle(c->o->keep, "--keep", e);
+        code = check_idle(c, c->o->keep, "--keep", e);
     if (code == APR_OK)
         code = graft_all(c, e);
     if (code != APR_OK)

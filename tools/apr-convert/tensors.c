@@ -121,6 +121,12 @@ static enum apr_code unpacked_dtype(const struct conversion *c, const struct apr
     return APR_OK;
 }
 
+bool is_quantized_source(const struct apr_dtype *d)
+{
+    const enum apr_dtype_id id = apr_dtype_id(d);
+    return apr_is_quantized(d) || (d->packed && !(id >= APR_FP8_TENSOR && id <= APR_FP8_BLOCK));
+}
+
 /* What --type makes of it. */
 static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype *from, const struct apr_dtype **to,
                                  struct apr_error *e)
@@ -139,7 +145,7 @@ static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wi
     *to = apr_is_quantized(wanted) && !wanted->flat && x->dim[x->ndim == 0 ? 0 : x->ndim - 1] % wanted->block != 0 ? f16 : wanted;
     if (x->ndim == 0 && apr_is_quantized(wanted))
         *to = f32;
-    if (from != NULL && apr_is_quantized(from) && apr_is_quantized(*to) && from != *to && !c->o->allow_requantize)
+    if (from != NULL && is_quantized_source(from) && apr_is_quantized(*to) && from != *to && !c->o->allow_requantize)
         return refuse_again(x->name, from, *to, e);
     return APR_OK;
 }
@@ -349,6 +355,8 @@ static enum apr_code rename_all(const struct conversion *c, struct apr_planned *
     for (size_t i = 0; i < n; i++)
         name[i] = t[i].name;
     const enum apr_code code = edit_names(name, n, &c->o->edits, e);
+    if (code == APR_EARG)
+        tell_codes(&c->source, e);
     for (size_t i = 0; i < n; i++)
         t[i].name = name[i];
     free(name);
@@ -383,12 +391,15 @@ static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct
     if (is_quantizing(c->o) && c->dialect == APR_GGUF)
         qsort(t, w->n, sizeof *t, in_order);
     for (size_t i = 0; i < w->n; i++) {
-        APR_TRY(apr_plan_add(&c->plan, &t[i], e));
+        const enum apr_code code = apr_plan_add(&c->plan, &t[i], e);
+        if (code == APR_EUNSUPPORTED)
+            tell_codes(&c->source, e);
+        APR_TRY(code);
         APR_TRY(plan_scales(c, &t[i], e));
     }
     for (size_t i = 0; i < c->plan.ntensor; i++)
         c->bytes += c->plan.tensor[i].bytes;
-    return APR_OK;
+    return check_codes(c, e);
 }
 
 enum apr_code plan_tensors(struct conversion *c, struct apr_error *e)
