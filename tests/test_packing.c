@@ -606,6 +606,8 @@ static void scales_of_activations_are_no_tensors_of_the_view(void **state)
     put(&m, &(struct stored){ "head.output_scale", APR_F32, { 1 }, NULL });
     assert_int_equal(apr_packing_of(&p, &m.m, NULL, &e), APR_OK);
     assert_int_equal(apr_packing_view(p)->ntensor, 1);
+    assert_false(apr_packing_is_spared(p, 1));
+    assert_true(apr_packing_is_spared(p, 2));
     apr_packing_free(p);
     end(&m);
 }

@@ -18,8 +18,8 @@
 #define MOST_SAID   8u
 #define MOST_FAULTS 1000u
 
-/* What each stored tensor is. */
-enum role { PLAIN, CODES, HELPER, ODD /* codes that do not fit */ };
+/* What each stored tensor is: ODD are codes that do not fit, SPARED scales of activations. */
+enum role { PLAIN, CODES, HELPER, ODD, SPARED };
 
 /* A weight of the view: its tensor, its method, the stored ones. */
 struct weight {
@@ -241,7 +241,7 @@ static void leave_out_activations(struct apr_packing *p)
     for (size_t i = 0; i < p->model->ntensor; i++)
         for (size_t k = 0; k < APR_LENGTH(ending) && p->role[i] == PLAIN; k++)
             if (ends_in(p->model->tensor[i].name, ending[k], &begins) && p->model->tensor[i].count <= APR_STRETCH)
-                p->role[i] = HELPER;
+                p->role[i] = SPARED;
 }
 
 /* ---- the view ------------------------------------------------------------------------------------------------------- */
@@ -264,7 +264,7 @@ static enum apr_code build_view(struct apr_packing *p, struct apr_error *e)
     if (m->nnote > 0)
         memcpy(v->note, m->note, m->nnote * sizeof *v->note);
     for (size_t i = 0; i < m->ntensor; i++) {
-        if (p->role[i] == HELPER)
+        if (p->role[i] == HELPER || p->role[i] == SPARED)
             continue;
         const struct apr_tensor *const t = p->role[i] == CODES ? &p->weight[p->number[i]].t : &m->tensor[i];
         bool fresh;
@@ -339,7 +339,8 @@ static enum apr_code build(struct apr_packing *p, struct apr_error *e)
     p->said.unknown = NULL;
     for (size_t i = 0; i < n; i++)
         APR_TRY(try_methods(p, &p->model->tensor[i], e));
-    for (size_t i = 0; i < n && apr_said_any(p->config); i++)
+    const bool any = apr_said_any(p->config);
+    for (size_t i = 0; any && i < n; i++)
         if (p->role[i] == PLAIN)
             APR_TRY(check_bare(p, &p->model->tensor[i], e));
     if (p->nweight > 0)
@@ -419,6 +420,8 @@ const struct apr_tensor *const *apr_packing_parts(const struct apr_packing *p, s
     *n = 1;
     return &p->stored[i];
 }
+
+bool apr_packing_is_spared(const struct apr_packing *p, size_t i) { return p->role[i] == SPARED; }
 
 size_t apr_packing_count(const struct apr_packing *p, const char **method)
 {

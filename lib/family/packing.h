@@ -30,6 +30,9 @@ struct apr_model *apr_packing_view(struct apr_packing *p);
 /* The stored tensors that tensor number i of the view is made of, *n of them, codes first; of one that is not packed, itself. */
 const struct apr_tensor *const *apr_packing_parts(const struct apr_packing *p, size_t i, size_t *n);
 
+/* Whether stored tensor number i of the model is a scale of activations or of a cache, that is in no weight. */
+bool apr_packing_is_spared(const struct apr_packing *p, size_t i);
+
 /* How many weights are packed, and "GPTQ", the method of most of them; "" of none. */
 size_t apr_packing_count(const struct apr_packing *p, const char **method);
 

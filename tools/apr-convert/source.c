@@ -398,6 +398,9 @@ static enum apr_code open_source(struct conversion *c, struct source *s, const c
     APR_TRY(unpack(c, s, e));
     APR_TRY(find_family(c, s, e));
     APR_TRY(apr_wishes_of(&s->wishes, c->o->cli.run.kernels, s->m, s->translated ? s->binding : NULL, c->dialect, which, c, e));
+    for (size_t i = 0; s->packing != NULL && i < s->opened->ntensor; i++)
+        if (apr_packing_is_spared(s->packing, i))
+            APR_TRY(apr_wishes_leave_out(&s->wishes, s->opened->tensor[i].name, "scales activations", e));
     return turn_stacks(c, s, e);
 }
 
