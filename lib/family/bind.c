@@ -170,6 +170,12 @@ static enum apr_code find_sizes(struct apr_binding *b, const struct apr_binding 
     return APR_OK;
 }
 
+bool apr_binding_told(const struct apr_binding *b, struct apr_bytes dim)
+{
+    const struct apr_dim *const d = apr_family_dim(b->family, dim);
+    return d != NULL && (b->told[d - b->family->dim] || (d->key.n == 0 && d->value != NULL));
+}
+
 bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n)
 {
     const struct apr_scope scope = apr_bound_scope(b);

@@ -75,6 +75,9 @@ bool apr_binding_is_copy(const struct apr_binding *b, const struct apr_meaning *
 /* Is t a second spelling: has another tensor, of the same bytes, that meaning already (T5's embeddings under all of their names)? */
 bool apr_binding_is_second(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t);
 
+/* Is a dim told by the model, or by the one beside it, in words or in a shape, or worked out of others, so that it is no default? */
+bool apr_binding_told(const struct apr_binding *b, struct apr_bytes dim);
+
 /* The value of a size; false when it is not known. */
 bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n);
 
@@ -130,6 +133,11 @@ struct apr_result apr_binding_value(const struct apr_binding *b, const struct ap
 bool apr_binding_length(const struct apr_binding *b, const struct apr_formula *f, uint64_t *n);
 struct apr_result apr_binding_element(const struct apr_binding *b, const struct apr_formula *f, uint64_t i);
 const struct apr_meta *apr_binding_carried(const struct apr_binding *b);
+
+/* The numbers of Llama 3's scaling that stand for the tensor of its factors, of the dims theta, rope_factor, rope_low, rope_high, rope_orig
+ * and D; false where one is not known or cannot be meant. */
+struct apr_llama3;
+bool apr_binding_llama3(const struct apr_binding *b, struct apr_llama3 *s);
 
 /* Has a GGUF of this model the tensor, which only a converter makes (role->generated)? */
 bool apr_binding_generates(const struct apr_binding *b, const struct apr_role *role);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "family/llama3.h"
 #include "family/missing.h"
 #include "model/format.h"
 #include "model/hf_config.h"
@@ -412,6 +413,18 @@ bool apr_binding_text(const struct apr_binding *b, struct apr_bytes name, struct
     const struct apr_result r = value_of(b, name);
     *out = r.text;
     return r.known && r.text.at != NULL;
+}
+
+bool apr_binding_llama3(const struct apr_binding *b, struct apr_llama3 *s)
+{
+    const struct { const char *dim; double *to; } of[] = {
+        { "theta", &s->theta },  { "D", &s->dims },         { "rope_factor", &s->factor },
+        { "rope_low", &s->low }, { "rope_high", &s->high }, { "rope_orig", &s->original },
+    };
+    bool known = true;
+    for (size_t i = 0; i < APR_LENGTH(of); i++)
+        known = known && apr_binding_number(b, apr_text(of[i].dim), of[i].to);
+    return known && s->theta > 0 && s->dims > 0 && s->factor > 0 && s->high >= s->low;
 }
 
 /* ---- statements ----------------------------------------------------------------------------------------------------- */

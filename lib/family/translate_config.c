@@ -8,9 +8,9 @@
 
 #include "base/bytes.h"
 #include "base/cursor.h"
-#include "base/fmath.h"
 #include "base/memstream.h"
 #include "family/list_value.h"
+#include "family/llama3.h"
 #include "family/spell.h"
 #include "model/json_edit.h"
 #include "model/meta.h"
@@ -85,34 +85,25 @@ const char *apr_config_dtype(const struct apr_dtype *d)
     }
 }
 
-/* The wave length of pair i of a rotary embedding. */
-static double wave(double base, double dims, size_t i)
-{
-    return 6.283185307179586 * apr_exp(2 * (double)i / dims * apr_log(base));
-}
-
-/* The scaling that gives these factors: 1 for short waves, `factor` for long ones, in between by how long they are (families.md 3), with
- * the usual 1 and 4 as bounds. A middle one tells the context; without any it is the usual 8192. */
+/* The scaling that gives these factors. */
 static enum apr_code put_llama3(struct apr_config_work *w, const char *path)
 {
-    const float *const f = w->t->rope_freqs;
-    double factor = 1, context = 8192, base = 10000;
-    if (f == NULL || w->t->nrope_freqs == 0)
+    const struct apr_translation *const t = w->t;
+    char factor[APR_SPELL_ROOM], high[APR_SPELL_ROOM];
+    struct apr_llama3 s = { .theta = 10000, .dims = 2 * (double)t->nrope_freqs };
+    double context = 0;
+    if (t->rope_freqs == NULL || t->nrope_freqs == 0)
         return APR_OK;
-    for (size_t i = 0; i < w->t->nrope_freqs; i++)
-        factor = (double)f[i] > factor ? (double)f[i] : factor;
-    if (!apr_binding_number(w->t->b, apr_text("theta"), &base) || !(base > 0) || !isfinite(factor))
-        return APR_OK;
-    for (size_t i = 0; i < w->t->nrope_freqs; i++)
-        if ((double)f[i] > 1 && (double)f[i] < factor) {
-            const double s = (1 / (double)f[i] - 1 / factor) / (1 - 1 / factor);
-            context = floor(wave(base, 2 * (double)w->t->nrope_freqs, i) * (3 * s + 1) + 0.5);
-            break;
-        }
-    char text[APR_SPELL_ROOM];
-    const struct apr_bytes json = apr_arena_format(w->arena, "{\"factor\": %s, \"high_freq_factor\": 4.0, \"low_freq_factor\": 1.0, "
+    if (!apr_binding_number(t->b, apr_text("theta"), &s.theta))
+        s.theta = 10000;
+    if (!apr_binding_number(t->b, apr_text("C"), &context))
+        context = 0;
+    if (!apr_llama3_find(&s, t->rope_freqs, t->nrope_freqs, context))
+        return apr_fail(w->e, APR_EARG, APR_NOWHERE, "tensor \"rope_freqs.weight\": no factor, low, high and original context of a llama3 "
+                                                     "scaling give its factors, so that no config.json can say them");
+    const struct apr_bytes json = apr_arena_format(w->arena, "{\"factor\": %s, \"high_freq_factor\": %s, \"low_freq_factor\": 1.0, "
                                                    "\"original_max_position_embeddings\": %.0f, \"rope_type\": \"llama3\"}",
-                                                   apr_spell_f32(factor, text), context < 1e15 ? context : 8192);
+                                                   apr_spell_f32(s.factor, factor), apr_spell_f32(s.high, high), s.original);
     return json.at == NULL ? apr_no_memory(w->e) : apr_config_put(w, path, json);
 }
 

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/fmath.h"
 #include "base/table.h"
 #include "family/chain.h"
+#include "family/llama3.h"
 #include "family/missing.h"
 #include "family/stored.h"
 #include "model/format.h"
@@ -249,11 +249,12 @@ static enum apr_code wish_role(struct wishing *g, struct task *t)
 
 /* ---- tensors one by one --------------------------------------------------------------------------------------------- */
 
-static enum apr_code unknown_tensor(const struct wishing *g, const struct apr_tensor *t)
+/* place: "family", or what of the family has no room for a role that it knows. */
+static enum apr_code unknown_tensor(const struct wishing *g, const struct apr_tensor *t, const char *place)
 {
     return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->name,
-                           " has no place in family %.*s; --drop leaves it out, --keep-names carries all as they are",
-                           APR_PRINTED(family_name(g)));
+                           " has no place in %s %.*s; --drop leaves it out, --keep-names carries all as they are",
+                           place, APR_PRINTED(family_name(g)));
 }
 
 /* The count of parts of that role and layer that were met, this one included. */
@@ -304,13 +305,13 @@ static enum apr_code take_tensor(struct wishing *g, const struct apr_tensor *t)
     if (g->b == NULL)
         return as_it_is(g, t);
     if (!apr_binding_meaning(g->b, t, 0, &s))
-        return unknown_tensor(g, t);
+        return unknown_tensor(g, t, "family");
     if (s.role->generated)
         return as_it_is(g, t);
     if (s.role->in_key && g->to == APR_GGUF)
         return apr_wishes_leave_out(g->w, t->name, "kept as a key", g->e);
     if (s.role->known[g->to].n == 0 || is_beyond(g, &s))
-        return unknown_tensor(g, t);
+        return unknown_tensor(g, t, g->to == APR_GGUF ? "a GGUF of family" : "family");
     if (g->to == APR_GGUF && s.dialect != APR_GGUF && apr_binding_is_copy(g->b, &s, t))
         return apr_wishes_leave_out(g->w, t->name, "equal to the embedding", g->e);
     if (g->to == APR_GGUF && apr_binding_is_second(g->b, &s, t))
@@ -347,18 +348,11 @@ static enum apr_code take_fallbacks(struct wishing *g)
 /* Llama 3's scaling of the rotary frequencies (families.md 3), in f32. */
 static enum apr_code llama3_factors(struct wishing *g, float *out, uint64_t n)
 {
-    double theta, factor, low, high, orig, d;
-    if (!number(g, "theta", &theta) || !number(g, "rope_factor", &factor) || !number(g, "rope_low", &low) || !number(g, "rope_high", &high) ||
-        !number(g, "rope_orig", &orig) || !number(g, "D", &d) || !(theta > 0) || !(factor > 0) || !(high >= low) || !(d > 0))
+    struct apr_llama3 s;
+    if (!apr_binding_llama3(g->b, &s))
         return apr_fail(g->e, APR_EARG, APR_NOWHERE, "the rope scaling of type llama3 lacks one of its numbers");
-    for (uint64_t i = 0; i < n; i++) {
-        const float exponent = (float)(2 * i) / (float)d, freq = 1.0f / (float)apr_exp((double)exponent * apr_log((double)(float)theta));
-        const float length = (float)(2 * 3.14159265358979323846) / freq;
-        const float s = ((float)orig / length - (float)low) / (float)(high - low);
-        out[i] = (double)length < orig / high  ? 1.0f
-                 : (double)length > orig / low ? (float)factor
-                                               : 1.0f / ((1.0f - s) / (float)factor + s);
-    }
+    for (uint64_t i = 0; i < n; i++)
+        out[i] = apr_llama3_factor(&s, i);
     return APR_OK;
 }
 

@@ -2,13 +2,16 @@
  * state them, through the families' kv. */
 #include "config.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/memstream.h"
+#include "family/llama3.h"
 #include "model/meta.h"
+#include "values/chunk.h"
 
 #define MOST_ELEMENTS 64    /* of a list that is spelled out */
 #define MOST_COMPARED 65536 /* of lists of which one is worked out */
@@ -343,6 +346,42 @@ static enum apr_code compare_dims(struct config_work *w)
     return APR_OK;
 }
 
+/* The first factor that the scaling of config.json, of that side, does not give as the other's tensor has it, and both. */
+static bool other_factor(const struct config_work *w, int of, const struct apr_role *role, uint64_t *i, double value[2])
+{
+    const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
+    const struct apr_tensor *t;
+    struct apr_llama3 s;
+    if (role->generated != APR_LLAMA3_ROPE_FACTORS || apr_binding_parts(w->side[!of].binding, role, 0, &t, 1) != 1 || !apr_decodable(k, t) ||
+        !apr_binding_llama3(w->side[of].binding, &s))
+        return false;
+    for (*i = 0; *i < t->count && *i < MOST_COMPARED; ++*i) {
+        apr_read_doubles(k, t, *i, 1, &value[!of]);
+        value[of] = (double)apr_llama3_factor(&s, *i);
+        if (!(fabs(value[0] - value[1]) <= 1e-5 * fabs(value[of])))
+            return true;
+    }
+    return false;
+}
+
+static enum apr_code compare_numbers_of_factors(struct config_work *w, int of, const struct apr_role *role)
+{
+    const struct apr_dim *const kind = apr_family_dim(apr_binding_family(w->side[of].binding), apr_text("rope_kind"));
+    const struct apr_statement s = kind == NULL ? (struct apr_statement){ 0 } : apr_binding_states_dim(w->side[of].binding, kind);
+    struct stated side[2] = { 0 };
+    char name[64];
+    double value[2];
+    uint64_t i;
+    if (!other_factor(w, of, role, &i, value))
+        return APR_OK;
+    side[of] = (struct stated){ .file = file_of(&w->side[of], s.key), .key = s.key };
+    side[!of] = (struct stated){ .key = role->known[APR_GGUF].word[0] };
+    for (int k = 0; k < 2; k++)
+        APR_TRY(spell_value(w->c, &(struct apr_result){ .known = true, .number = value[k] }, APR_META_F32, &side[k].value, w->e));
+    snprintf(name, sizeof name, "rope factor %llu", (unsigned long long)i);
+    return tell_config(w->c, name, &side[0], &side[1], w->e);
+}
+
 /* Factors that a converter makes a tensor of stand for a scaling of config.json: `of` is the side that holds config.json. */
 static enum apr_code compare_factors(struct config_work *w, int of, const struct apr_role *role)
 {
@@ -352,7 +391,7 @@ static enum apr_code compare_factors(struct config_work *w, int of, const struct
     const struct apr_statement s = asked && kind != NULL ? apr_binding_states_dim(b, kind) : (struct apr_statement){ 0 };
     struct stated side[2] = { 0 };
     if (asked == there)
-        return APR_OK;
+        return there ? compare_numbers_of_factors(w, of, role) : APR_OK;
     if (there)
         side[!of] = (struct stated){ .key = role->known[APR_GGUF].word[0], .value = apr_text("true") };
     else

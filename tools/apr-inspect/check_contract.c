@@ -110,7 +110,7 @@ static enum apr_code survey(struct contract *c)
     size_t named[APR_NDIALECTS] = { 0 };
     uint64_t last = 0;
     struct apr_meaning s;
-    c->said = apr_binding_layers(c->x->binding, NULL);
+    c->said = apr_binding_told(c->x->binding, apr_text("N")) ? apr_binding_layers(c->x->binding, NULL) : 0;
     for (size_t i = 0; i < m->ntensor; i++)
         if (apr_binding_meaning(c->x->binding, &m->tensor[i], 0, &s)) {
             named[s.dialect]++;

@@ -151,6 +151,13 @@ static double held_by_model(const struct inspection *x, const char **type)
     return f16 > all / 2 ? 65504 : bf16 > all / 2 ? 0x1.FEp127 : 0;
 }
 
+/* Does a converter make it, in F32 whatever the model is stored in? */
+static bool is_made(const struct inspection *x, const struct apr_tensor *t)
+{
+    struct apr_meaning s;
+    return x->binding != NULL && apr_binding_meaning(x->binding, t, 0, &s) && s.role->generated != APR_NOT_GENERATED;
+}
+
 static enum apr_code judge_role(struct inspection *x, const struct role *r, const struct moments *moments, double held, const char *type,
                                 struct apr_error *e)
 {
@@ -168,7 +175,7 @@ static enum apr_code judge_role(struct inspection *x, const struct role *r, cons
             APR_TRY(add_finding(&x->findings, "values.range", name, e,
                                 "tensor %s: its largest magnitude is %.4g, more than a million times %.4g, the median of its role",
                                 APR_QUOTED(name), v, middle));
-        else if (held > 0 && v > held && !apr_bytes_have(name, "mask"))
+        else if (held > 0 && v > held && !apr_bytes_have(name, "mask") && !is_made(x, &x->m->tensor[r->tensor[i]]))
             APR_TRY(add_finding(&x->findings, "values.range", name, e,
                                 "tensor %s: its largest magnitude is %.6g, more than %s holds, in which the model is stored",
                                 APR_QUOTED(name), v, type));
