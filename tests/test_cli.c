@@ -27,7 +27,7 @@ static int tool_main(int argc, char **argv)
     bool values = false, transpose = true, limited = false;
     const struct apr_option option[] = {
         { "--limit", APR_OPTION_COUNT, &limit, "N", "the first N common tensors, by name in the dialect of A; default: all of them",
-          .given = &limited },
+          .given = &limited, .instead = "--cap --ceiling" },
         { "--values", APR_OPTION_FLAG, &values, NULL, "accepted" },
         { "--no-transpose", APR_OPTION_UNSET, &transpose, NULL, "compare in linear order only" },
         { "--size", APR_OPTION_SIZE, &size, "SIZE", "a size" },
@@ -143,6 +143,7 @@ static void a_wrong_word_is_named_on_stderr(void **state)
         { { "a", "--foo=bar", "--help" }, "unknown option --foo" },
         { { "--treshold=1" }, "unknown option --treshold (did you mean --threshold?)" },
         { { "--limits", "3" }, "unknown option --limits (did you mean --limit?)" },
+        { { "--ceiling=2" }, "unknown option --ceiling (did you mean --limit?)" },
         { { "--s", "3" }, "option --s could be --size, --sort" },
         { { "--th", "3" }, "option --th could be --threshold, --threads" },
         { { "-j" }, "--threads wants an argument: N" },

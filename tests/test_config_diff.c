@@ -45,6 +45,7 @@ static const char *differences(const json_t *report)
     return text;
 }
 
+#define GPT_OSS "{\"architectures\":[\"GptOssForCausalLM\"],\"num_hidden_layers\":1,\"hidden_size\":4"
 #define LLAMA "{\"architectures\":[\"LlamaForCausalLM\"],\"num_hidden_layers\":1,\"hidden_size\":4,\"num_attention_heads\":2"
 
 static void two_folders_are_compared_by_what_their_configs_state(void **state)
@@ -67,6 +68,7 @@ static void two_folders_are_compared_by_what_their_configs_state(void **state)
         { LLAMA ",\"rope_scaling\":{\"type\":\"linear\",\"factor\":8}}", LLAMA ",\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":4}}",
           "rope_scaling.factor rope_scaling.factor 8 4; " },
         { LLAMA ",\"rope_scaling\":{\"rope_type\":\"default\"}}", LLAMA "}", "" },
+        { GPT_OSS ",\"quantization_config\":{\"quant_method\":\"mxfp4\"}}", GPT_OSS "}", "" }, /* how values are packed */
         { "{\"architectures\":[\"NobodyKnows\"],\"rope_theta\":1}", "{\"architectures\":[\"NobodyKnows\"],\"rope_theta\":2}",
           "rope_theta rope_theta 1 2; " },
     };

@@ -158,6 +158,11 @@ static void kept_names_are_carried_as_they_are(void **state)
     REFUSED("unkept", (model, test_path("unkept/m.gguf")), "--family", "--keep-names");
     REFUSED("unkept", (model, test_path("unkept/m.gguf"), "--family=qwen2"), "a.weight", "qwen2", "--keep-names");
     REFUSED("unkept", ("fixtures/qwen2", test_path("unkept/m.gguf"), "--family=qwen22"), "qwen22", "did you mean");
+    float v[2] = { 0 };
+    const char *const other = test_checkpoint("nobody", "{\"architectures\": [\"NobodyKnows\"]}",
+                                              &(struct test_tensor){ "c", "F32", "[2]", v, sizeof v }, 1);
+    REFUSED("unkept", (other, test_path("unkept/m.gguf")), "NobodyKnows", "--family-file takes one of your own");
+    REFUSED("unkept", (other, test_path("unkept/m.gguf"), "--family-file=fixtures/pebble.yaml"), "detect.architectures", "--family pebble");
 }
 
 /* ---- metadata ------------------------------------------------------------------------------------------------------- */

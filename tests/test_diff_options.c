@@ -457,6 +457,7 @@ static void what_makes_no_sense_is_exit_2(void **state)
         { "--partition=1", "fixtures/qwen2", "--partition needs K/N" },
         { "--top=10001", "fixtures/qwen2", "go up to 10000" },
         { "--sort=size", "fixtures/qwen2", "--sort" },
+        { "--family=llama", "fixtures/qwen2", "--family is short for --family-file: cannot open llama: " },
         { "fixtures/trace", "--json", "is no trace: of its " },
         { "fixtures/nowhere", "--json", "fixtures/nowhere: " },
         { "fixtures/README.md", "--json", "fixtures/README.md: " },
@@ -468,6 +469,26 @@ static void what_makes_no_sense_is_exit_2(void **state)
             fail_msg("%s: stdout is: %s", table[i].error, (const char *)a.out.at);
         expect_exit(a, 2, table[i].error);
     }
+}
+
+/* Only where both sides have some, and where it was not asked for. */
+static void what_lacks_a_twin_is_told_of_discovery(void **state)
+{
+    (void)state;
+    static const float v[4] = { 1, 2, 3, 4 };
+    const struct test_tensor t[] = { { "t", "F32", "[4]", v, 16 }, { "u", "F32", "[4]", v, 16 }, { "w", "F32", "[4]", v, 16 } };
+    const char *const one = test_safetensors("t.safetensors", t, 1), *const tu = test_safetensors("tu.safetensors", t, 2),
+               *const uw = test_safetensors("uw.safetensors", t + 1, 2), *const words = "--discover looks for pairs";
+    expect_exit(test_tool(APR_DIFF, tu, uw, NULL), 1, words);
+    static const char *const without[] = { "--quiet", "--json", "--subset", "--discover" };
+    for (size_t i = 0; i < APR_LENGTH(without); i++) {
+        struct test_answer a = test_tool(APR_DIFF, tu, uw, without[i], NULL);
+        assert_false(test_says(&a.err, words));
+        test_answer_free(&a);
+    }
+    struct test_answer a = test_tool(APR_DIFF, one, tu, NULL);
+    assert_false(test_says(&a.err, words));
+    expect_exit(a, 1, NULL);
 }
 
 static void standard_input_is_a_model(void **state)
@@ -575,6 +596,7 @@ int main(void)
         cmocka_unit_test(merged_shares_are_the_bytes_of_one_run),
         cmocka_unit_test(shares_that_do_not_belong_together_are_refused),
         cmocka_unit_test(what_makes_no_sense_is_exit_2),
+        cmocka_unit_test(what_lacks_a_twin_is_told_of_discovery),
         cmocka_unit_test(standard_input_is_a_model),
         cmocka_unit_test(a_full_disk_is_told_and_a_closed_pipe_is_not),
     };

@@ -102,6 +102,59 @@ static void expect_says(const char *what, const struct test_answer *a, int code,
 
 /* ---- the overview --------------------------------------------------------------------------------------------------- */
 
+/* FP8 of one block under a long name. */
+static const char *packed(void)
+{
+    static const char config[] = "{\"quantization_config\": {\n \"quant_method\": \"fp8\",\n \"weight_block_size\": [2, 2]}}";
+    test_file("packed/config.json", config, sizeof config - 1);
+    counting("packed/model.safetensors",
+             "{\"model.layers.10.mlp.experts.127.gate_up_proj_of_many.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,2],\"data_offsets\":[0,4]},"
+             "\"model.layers.10.mlp.experts.127.gate_up_proj_of_many.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[1,1],"
+             "\"data_offsets\":[4,8]},\"n\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}}", 3);
+    return test_path("packed");
+}
+
+static void a_list_has_columns_as_wide_as_what_they_hold(void **state)
+{
+    (void)state;
+    struct test_answer a = test_tool("apr-inspect", packed(), "--tensors", "--full", NULL);
+    assert_string_equal((const char *)a.out.at,
+                        "tensor                                                                   dtype      shape   offset  size\n"
+                        "model.layers.10.mlp.experts.127.gate_up_proj_of_many.weight              FP8_BLOCK  [2, 2]     303     8\n"
+                        "  model.layers.10.mlp.experts.127.gate_up_proj_of_many.weight            F8_E4M3    [2, 2]     303     4\n"
+                        "  model.layers.10.mlp.experts.127.gate_up_proj_of_many.weight_scale_inv  F32        [1, 1]     307     4\n"
+                        "n                                                                        F32        [1]        311     4\n");
+    test_answer_free(&a);
+}
+
+static void a_filter_finds_what_a_weight_is_stored_in(void **state)
+{
+    (void)state;
+    struct test_answer a = test_tool("apr-inspect", packed(), "--tensors", "--filter", "scale_inv", NULL);
+    expect_says("by a part's name", &a, 0, "gate_up_proj_of_many.weight  FP8_BLOCK  [2, 2]");
+    assert_false(test_says(&a.out, "\nn "));
+    test_answer_free(&a);
+    a = test_tool("apr-inspect", packed(), "--tensors", "--filter", "qweight", NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "no tensor matches --filter \"qweight\""));
+    test_answer_free(&a);
+}
+
+static void an_object_is_one_line_and_its_members_are_near(void **state)
+{
+    (void)state;
+    struct test_answer a = test_tool("apr-inspect", packed(), "--metadata", "--full", NULL);
+    expect_says("compact", &a, 0, "{\"quant_method\":\"fp8\",\"weight_block_size\":[2,2]}\n");
+    test_answer_free(&a);
+    a = test_tool("apr-inspect", packed(), "--get", "quantization_config.quant_methods", NULL);
+    assert_int_equal(a.exit, 1);
+    assert_true(test_says(&a.err, "(did you mean \"quantization_config.quant_method\"?)"));
+    test_answer_free(&a);
+    a = test_tool("apr-inspect", packed(), "--tensor", "experts", NULL);
+    assert_true(test_says(&a.err, "(did you mean \"model.layers.10.mlp.experts.127.gate_up_proj_of_many.weight\"?)"));
+    test_answer_free(&a);
+}
+
 static void the_overview_says_what_a_model_is(void **state)
 {
     (void)state;
@@ -472,6 +525,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_cut_short_says_how_much_of_it_is_there),
+        cmocka_unit_test(a_list_has_columns_as_wide_as_what_they_hold),
+        cmocka_unit_test(a_filter_finds_what_a_weight_is_stored_in),
+        cmocka_unit_test(an_object_is_one_line_and_its_members_are_near),
         cmocka_unit_test(the_overview_says_what_a_model_is),
         cmocka_unit_test(several_models_follow_each_other),
         cmocka_unit_test(a_key_of_the_config_that_stands_twice_is_shown_once),

@@ -501,7 +501,7 @@ static void a_size_that_nothing_tells_is_asked_for(void **state)
     (void)state;
     struct model m;
     begin_llama(&m, "{\"num_hidden_layers\": 1}");
-    REFUSED("no sizes", &m, "llama", APR_GGUF, "--config");
+    REFUSED("no sizes", &m, "llama", APR_GGUF, "is in no metadata (A, num_attention_heads in config.json)", "--config");
     model_end(&m);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/arena.h"
 #include "base/bytes.h"
+#include "base/nearest.h"
 
 /* The parameters of each op by their keys, in the order of apr_transform.n. The last may be a list, which fills what is left of it, or
  * absent. */
@@ -154,13 +155,26 @@ static enum apr_code read_then(const struct apr_contract *c, const struct apr_ya
     return APR_OK;
 }
 
+/* One that nobody knows, with the nearest of those that are. */
+static enum apr_code unknown_op(const struct apr_contract *c, const struct apr_yaml *op)
+{
+    struct apr_nearest near = apr_nearest_to(op->text);
+    char what[128] = "unknown op";
+    for (unsigned i = 0; i < APR_NOPS; i++)
+        if (parameters[i].keys != NULL)
+            apr_nearest_try(&near, apr_text(apr_op_word((enum apr_op)i)));
+    if (near.best.n > 0)
+        snprintf(what, sizeof what, "unknown op, where %.*s may be meant:", APR_PRINTED(near.best));
+    return apr_contract_fault(c, op, what, op->text);
+}
+
 /* only: of which part of the split that stands before it, from 1; 0: of all. */
 static enum apr_code read_transform(const struct apr_contract *c, const struct apr_yaml *at, unsigned only, struct apr_role *r)
 {
     const struct apr_yaml *const op = apr_yaml_get(at, "op");
     const enum apr_op which = op == NULL ? APR_NOPS : apr_op_named(op->text);
     if (which == APR_NOPS)
-        return apr_contract_fault(c, op == NULL ? at : op, "unknown op", op == NULL ? at->text : op->text);
+        return op != NULL ? unknown_op(c, op) : apr_contract_fault(c, at, "unknown op", at->text);
     if (only > 0 && (apr_op_splits(which) || which == APR_OP_STACK))
         return apr_contract_fault(c, op, "behind a split there is no", op->text);
     if (r->ntransform == APR_MAX_STEPS)

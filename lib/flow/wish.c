@@ -190,16 +190,55 @@ static enum apr_code check_part(const struct wishing *g, const struct task *t, s
                            apr_spell_shape(has->dim, has->ndim, stored), APR_PRINTED(family_name(g)), apr_spell_shape(dim, ndim, wanted));
 }
 
+#define DEEPEST_DIM 32u /* of dims that are worked out of others */
+
+/* The dim that an expression lacks: where it is worked out of others, or they are its default, the one of those. */
+struct lack {
+    const struct wishing *g;
+    const struct apr_dim *dim;
+    unsigned              depth;
+};
+
+static bool is_there(void *lack, struct apr_bytes name)
+{
+    struct lack *const l = lack;
+    const struct apr_dim *const d = apr_family_dim(apr_binding_family(l->g->b), name);
+    double v;
+    if (d == NULL || d->text || apr_binding_number(l->g->b, name, &v))
+        return true;
+    l->dim = d;
+    if (d->value != NULL && l->depth++ < DEEPEST_DIM)
+        apr_expr_names(d->value, is_there, l);
+    return false;
+}
+
+/* " (A, num_attention_heads in config.json)" for a message: which of a role's sizes nothing tells. Empty where none can be named. */
+static const char *spell_lack(const struct wishing *g, const struct apr_role *role, char *text, size_t room)
+{
+    struct lack l = { .g = g };
+    uint64_t n;
+    for (unsigned i = 0; i < role->ndim && l.dim == NULL; i++)
+        if (!apr_binding_size(g->b, role->dim[i], &n))
+            apr_expr_names(role->dim[i], is_there, &l);
+    *text = 0;
+    if (l.dim != NULL && l.dim->key.n > 0)
+        snprintf(text, room, " (%.*s, %.*s in config.json)", APR_PRINTED(l.dim->name), APR_PRINTED(l.dim->key.word[0]));
+    else if (l.dim != NULL)
+        snprintf(text, room, " (%.*s)", APR_PRINTED(l.dim->name));
+    return text;
+}
+
 static enum apr_code prepare(struct wishing *g, struct task *t)
 {
     struct apr_error why;
+    char lack[256];
     const bool told = apr_binding_shape(g->b, t->of.role, t->of.dim, &t->of.ndim);
     const bool chained = apr_binding_chain(g->b, t->of.role, t->of.dialect, t->of.chain, &t->of.nchain, &why) == APR_OK &&
                          apr_binding_chain(g->b, t->of.role, g->to, t->chain_to, &t->nto, &why) == APR_OK;
     if (!told && (!chained || t->of.nchain > 0))
         return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->of.part[0]->name,
-                               ": a size of role %.*s of family %.*s is in no metadata: --config FILE gives one",
-                               APR_PRINTED(t->of.role->name), APR_PRINTED(family_name(g)));
+                               ": a size of role %.*s of family %.*s is in no metadata%s: --config FILE gives one",
+                               APR_PRINTED(t->of.role->name), APR_PRINTED(family_name(g)), spell_lack(g, t->of.role, lack, sizeof lack));
     if (!chained) {
         *g->e = why;
         return why.code;

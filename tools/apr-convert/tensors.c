@@ -113,7 +113,7 @@ static enum apr_code unpacked_dtype(const struct conversion *c, const struct apr
     for (size_t i = 0; i < x->in->view.npart; i++) {
         const struct apr_tensor *const t = apr_input_part(x->in, i);
         if (t->packed != NULL && !is_quantizing(c->o) && !t->dtype->decoded && !(keeps_blocks(x) && *to == t->dtype))
-            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is packed as %s: --type says what its values are to be",
+            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, " is packed as %s: --type says what its values are to be",
                                    t->dtype->name);
         if (t->dtype->packed)
             *to = f32;
