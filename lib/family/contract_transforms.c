@@ -1,6 +1,8 @@
 /* The transforms of a contract's tensors. */
 #include "family/contract.h"
 
+#include <stdio.h>
+
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/nearest.h"
