@@ -374,8 +374,8 @@ static enum apr_code open_path(struct apr_model **out, const char *path, bool pa
         code = m == NULL ? apr_no_memory(e) : read_siblings(m, path, format, count, number, r, e);
         apr_found(code, e, "file.shards");
     }
-    const bool beside = m->format->config && strcmp(path, "-") != 0;
-    if (code == APR_OK && beside)
+    const bool beside = code == APR_OK && m->format->config && strcmp(path, "-") != 0;
+    if (beside)
         code = read_config(&m->config, path, "config.json", r, e);
     if (code == APR_OK && beside)
         code = read_config(&m->quant_config, path, "hf_quant_config.json", r, e);
