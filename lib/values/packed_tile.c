@@ -21,7 +21,7 @@
 struct tile {
     uint64_t      serial, matrix, row; /* what it holds; serial 0: nothing */
     bool          there[ROW_BYTES / BLOCK], has_groups, done;
-    unsigned char code[EIGHT_ROWS * (ROW_BYTES + PADDING)];
+    _Alignas(64) unsigned char code[EIGHT_ROWS * (ROW_BYTES + PADDING)];
     float         scale[MOST_SCALE], zero[MOST_SCALE];
 };
 

@@ -268,9 +268,9 @@ AVX2 INLINE void store_pairs(__m256i x, unsigned char *out, size_t step)
 {
     const __m128i a = _mm256_castsi256_si128(x), b = _mm256_extracti128_si256(x, 1);
     _mm_storel_epi64((__m128i *)(void *)out, a);
-    _mm_storeh_pd((double *)(void *)(out + step), _mm_castsi128_pd(a));
+    _mm_storel_epi64((__m128i *)(void *)(out + step), _mm_unpackhi_epi64(a, a));
     _mm_storel_epi64((__m128i *)(void *)(out + 4 * step), b);
-    _mm_storeh_pd((double *)(void *)(out + 5 * step), _mm_castsi128_pd(b));
+    _mm_storel_epi64((__m128i *)(void *)(out + 5 * step), _mm_unpackhi_epi64(b, b));
 }
 
 /* Sixteen lines of eight words: eight bytes of each row. */
