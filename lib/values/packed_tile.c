@@ -81,11 +81,10 @@ static void put_group(const struct apr_kernels *k, const struct apr_packed *p, c
     const float one = 1, minus = p->zero_form == APR_ZERO_ALONG ? -p->zero : 0;
     const struct apr_coding c = { .bits = p->bits, .scale = &one, .zero = &minus, .first = n, .group = n };
     const bool eights = p->zero_form == APR_ZERO_EIGHTS;
-    const unsigned char *const zeros = p->zeros.data.at + (p->zero_form == APR_ZERO_SAME ? 0 : (g * p->nrow + r->row) * p->bits / 8);
     float scale[EIGHT_ROWS], zero[EIGHT_ROWS];
     k->decode[apr_dtype_id(p->scale.dtype)](NULL, p->scale.data.at + apr_scale_index(p, r, g) * p->scale.dtype->bytes, n, scale);
     if (p->zero_form != APR_ZERO_SAME)
-        k->put_codes(zeros, n, &c, zero);
+        k->put_codes(p->zeros.data.at + (g * p->nrow + r->row) * p->bits / 8, n, &c, zero);
     for (unsigned i = 0; i < n; i++) {
         const unsigned from = eights ? i / 8 * 8 + apr_shift_of_eight(i) / 4 : i;
         t->scale[i * p->ngroup + g] = scale[i];
