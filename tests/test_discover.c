@@ -1,6 +1,7 @@
 /* apr-diff --discover: what was done to tensors is found by their values, told, measured, and drafted as a contract. */
 #include "diff.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ROWS 48u
@@ -367,6 +368,94 @@ static void a_contract_of_what_was_found_pairs_by_name(void **state)
     expect_exit(test_tool(APR_DIFF, "--family-file", draft, q, p, NULL), 0, NULL);
 }
 
+/* A file of the fixtures into a folder of the test's, with all `from` that it has spelled `to`, which is as long. */
+static void copy_renamed(const char *folder, const char *name, const char *from, const char *to)
+{
+    char path[512];
+    snprintf(path, sizeof path, "fixtures/%s", name);
+    struct test_bytes b = test_load(path);
+    for (unsigned char *at = b.at; (at = memmem(at, b.n - (size_t)(at - b.at), from, strlen(from))) != NULL; at += strlen(to))
+        memcpy(at, to, strlen(to));
+    snprintf(path, sizeof path, "%s/%s", folder, strrchr(name, '/') + 1);
+    test_file(path, b.at, b.n);
+    test_free(&b);
+}
+
+/* One name of a model that a contract knows, or its class too, is another: the draft has the pairs that names made as well. */
+static void a_draft_has_the_pairs_that_names_made(void **state)
+{
+    (void)state;
+    static const char *const file[] = { "qwen2/model-00001-of-00003.safetensors", "qwen2/model-00002-of-00003.safetensors",
+                                        "qwen2/model-00003-of-00003.safetensors", "qwen2/model.safetensors.index.json" };
+    char option[512], path[512];
+    const char *const draft = test_path("part.yaml");
+    snprintf(option, sizeof option, "--discover=%s", draft);
+    for (unsigned unknown = 0; unknown < 2; unknown++) {
+        const char *const name = unknown ? "part1" : "part0";
+        snprintf(path, sizeof path, "%s", test_path(name));
+        assert_int_equal(mkdir(path, 0755), 0);
+        for (size_t i = 0; i < APR_LENGTH(file); i++)
+            copy_renamed(name, file[i], "mlp.up_proj", "mlp.upwards");
+        copy_renamed(name, "qwen2/config.json", "Qwen2ForCausalLM", unknown ? "Zork2ForCausalLM" : "Qwen2ForCausalLM");
+        expect_exit(test_tool(APR_DIFF, option, path, "fixtures/qwen2-bf16.gguf", NULL), 1, NULL);
+        for (unsigned back = 0; back < 2; back++) {
+            json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--family-file", draft, back ? "fixtures/qwen2-bf16.gguf" : path,
+                                                  back ? path : "fixtures/qwen2-bf16.gguf", NULL), 0);
+            assert_int_equal(json_array_size(at(r, "results")), 27);
+            json_decref(r);
+        }
+        unlink(draft);
+    }
+}
+
+/* Experts out of their order, names with quotes and line ends; what no contract can hold is told by name. */
+static void what_cannot_be_drafted_is_told_by_name(void **state)
+{
+    (void)state;
+    static float x[5][ALL], stacked[2 * ALL];
+    for (size_t i = 0; i < 5; i++)
+        fill(x[i], ALL, 110 + i);
+    memcpy(stacked, x[1], sizeof *x);
+    memcpy(stacked + ALL, x[0], sizeof *x);
+    const struct test_tensor a[] = { { "e.0.w", "F32", "[48,64]", x[0], sizeof *x }, { "e.1.w", "F32", "[48,64]", x[1], sizeof *x },
+                                     { "q\\\"q\\nq", "F32", "[48,64]", x[2], sizeof *x }, { "x.{L}.y", "F32", "[48,64]", x[3], sizeof *x },
+                                     { "a.1.2.3.4.5", "F32", "[48,64]", x[4], sizeof *x } };
+    const struct test_tensor b[] = { { "exps", "F32", "[2,48,64]", stacked, sizeof stacked }, { "z2", "F32", "[48,64]", x[2], sizeof *x },
+                                     { "z3", "F32", "[48,64]", x[3], sizeof *x }, { "z4", "F32", "[48,64]", x[4], sizeof *x } };
+    const char *const p = test_safetensors("ua", a, 5), *const q = test_safetensors("ub", b, 4), *const draft = test_path("told.yaml");
+    char option[512];
+    snprintf(option, sizeof option, "--discover=%s", draft);
+    struct test_answer told = test_tool(APR_DIFF, option, p, q, NULL);
+    test_zeros(&told.err, 1);
+    assert_true(test_says(&told.err, "without \"x.{L}.y\", which is \"z3\": no contract can hold its name"));
+    assert_true(test_says(&told.err, "without \"a.1.2.3.4.5\", which is \"z4\": no contract can hold its name"));
+    assert_false(test_says(&told.err, "exps") || test_says(&told.err, "z2"));
+    test_answer_free(&told);
+    for (unsigned back = 0; back < 2; back++) {
+        json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--family-file", draft, back ? q : p, back ? p : q, NULL), 1);
+        assert_int_equal(json_array_size(at(r, back ? "only_in_b" : "only_in_a")), 2);
+        assert_int_equal(json_array_size(at(r, back ? "only_in_a" : "only_in_b")), 2);
+        json_decref(r);
+    }
+}
+
+/* A multiple of what has a pair already cannot be in a contract, which would have two roles of one name. */
+static void a_second_copy_is_told(void **state)
+{
+    (void)state;
+    static float x[ALL], y[2][ALL];
+    fill(x, ALL, 120);
+    for (size_t i = 0; i < ALL; i++) {
+        y[0][i] = 2 * x[i];
+        y[1][i] = 4 * x[i];
+    }
+    const struct test_tensor b[] = { { "b2", "F32", "[48,64]", y[0], sizeof *y }, { "b4", "F32", "[48,64]", y[1], sizeof *y } };
+    const char *const p = test_one("copy_a", "F32", "[48,64]", x, sizeof x), *const q = test_safetensors("copy_b", b, 2);
+    char option[512];
+    snprintf(option, sizeof option, "--discover=%s", test_path("copy.yaml"));
+    expect_exit(test_tool(APR_DIFF, option, p, q, NULL), 1, "without \"t\", which is \"b4\": a part of it is in another role");
+}
+
 /* Very many tensors, a third of them alike, and rows all alike: nothing of it takes long, and any number of threads says the same. */
 static void many_alike_take_no_longer_and_threads_change_nothing(void **state)
 {
@@ -415,6 +504,9 @@ int main(void)
         cmocka_unit_test(few_elements_or_one_value_are_no_evidence),
         cmocka_unit_test(models_that_share_nothing_have_no_contract),
         cmocka_unit_test(a_contract_of_what_was_found_pairs_by_name),
+        cmocka_unit_test(a_draft_has_the_pairs_that_names_made),
+        cmocka_unit_test(what_cannot_be_drafted_is_told_by_name),
+        cmocka_unit_test(a_second_copy_is_told),
         cmocka_unit_test(many_alike_take_no_longer_and_threads_change_nothing),
     };
     return cmocka_run_group_tests_name("discover", tests, NULL, NULL);

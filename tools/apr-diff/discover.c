@@ -151,7 +151,7 @@ enum apr_code discover(struct discovery *d, const struct options *o, const struc
                        struct apr_error *e)
 {
     const bool a = models->a->format->own_names, b = models->b->format->own_names;
-    *d = (struct discovery){ .o = o, .models = models, .gguf = a == b ? -1 : b };
+    *d = (struct discovery){ .o = o, .models = models, .match = m, .gguf = a == b ? -1 : b };
     APR_TRY(gather_items(d, m, e));
     APR_TRY(prepare_sketches(d, e));
     APR_TRY(discover_same(d, e));

@@ -5,6 +5,7 @@
 #define APR_DIFF_DISCOVER_H
 
 #include <math.h>
+#include <stdio.h>
 
 #include "base/arena.h"
 #include "diff.h"
@@ -45,6 +46,7 @@ struct finding {
 struct discovery {
     const struct options *o;
     const struct models  *models;
+    const struct match   *match;
     struct item          *item; /* A's, then B's, each in the order of their names */
     size_t                nitem;
     struct finding       *finding;
@@ -71,8 +73,20 @@ void free_discovery(struct discovery *d);
 void write_discovery(struct apr_out *j, const struct discovery *d);
 void print_discovery(const struct discovery *d);
 
-/* Writes the contract of what was found to o->draft; nothing where nothing was found (discover_draft.c). */
+/* Writes the contract of what was found, and of the pairs that names made, to o->draft; nothing where nothing was found. What no contract
+ * can say is told on stderr (discover_draft.c). */
 APR_MUST_CHECK enum apr_code write_draft(struct discovery *d, struct apr_error *e);
+
+/* The shape of what a contract gives the shape of, and the chain, as members of a role (discover_transforms.c). */
+void put_body(FILE *to, const struct finding *f);
+
+/* The pairs that names made, other than equal ones, as findings: *n of them, in the arena. untold: those that no contract says
+ * (discover_known.c). */
+struct untold {
+    const struct pair **pair;
+    size_t              n;
+};
+APR_MUST_CHECK enum apr_code known_findings(struct discovery *d, struct finding **f, size_t *n, struct untold *untold, struct apr_error *e);
 
 /* ---- sketches (discover_sketch.c) ------------------------------------------------------------------------------------- */
 
@@ -180,6 +194,9 @@ APR_MUST_CHECK enum apr_code add_finding(struct discovery *d, struct item *const
 
 /* Measures what is in doubt and drops what does not hold; its items are free again. (discover_measure.c) */
 APR_MUST_CHECK enum apr_code measure_findings(struct discovery *d, struct apr_error *e);
+
+/* Do its steps lead from the shapes there are to those there are? */
+bool finding_fits(const struct finding *f);
 
 /* The shape that the steps begin with: of the first tensor, or of all that are joined. Its number of dims; 0 where they do not fit. */
 unsigned whole_shape(const struct finding *f, uint64_t dim[APR_MAX_DIMS]);

@@ -9,6 +9,8 @@
 #include "discover.h"
 #include "family/family.h"
 #include "files/sink.h"
+#include "model/format.h"
+#include "model/hf_config.h"
 #include "model/meta.h"
 #include "model/model.h"
 #include "ui/report.h"
@@ -34,6 +36,8 @@ struct draft_role {
 
 struct draft {
     struct discovery  *d;
+    struct finding    *finding; /* those of d, then those that names made */
+    size_t             nfinding;
     struct entry      *entry;
     size_t             nentry;
     struct draft_role *role;
@@ -71,17 +75,30 @@ static size_t words_of(struct apr_bytes s, struct word word[MOST_WORDS])
     return nword;
 }
 
-/* Can it stand in a contract, between double quotes? */
+/* Can it stand in a contract? */
 static bool is_plain_name(struct apr_bytes s)
 {
     struct word word[MOST_WORDS];
     unsigned numbers = 0;
     for (size_t i = 0; i < s.n; i++)
-        if (s.at[i] == '{' || s.at[i] == '}' || s.at[i] == '"' || s.at[i] == '\\')
+        if (s.at[i] == '{' || s.at[i] == 0)
             return false;
     for (size_t i = 0, n = words_of(s, word); i < n; i++)
         numbers += word[i].number != UINT32_MAX;
-    return s.n > 0 && s.n + 8 < APR_NAME_ROOM && numbers <= APR_MAX_NUMBERS && apr_is_utf8(s) && !apr_has_control(s);
+    return s.n > 0 && s.n + 8 < APR_NAME_ROOM && numbers <= APR_MAX_NUMBERS && apr_is_utf8(s);
+}
+
+/* Text between double quotes. */
+static void put_text(FILE *to, struct apr_bytes s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        const unsigned char c = s.at[i];
+        const bool hidden = c < ' ' || c == 0x7F || (c == 0xC2 && i + 1 < s.n && s.at[i + 1] < 0xA0); /* U+0080 to U+009F */
+        if (hidden)
+            fprintf(to, "\\x%02X", c == 0xC2 ? s.at[++i] : c);
+        else
+            fprintf(to, "%s%c", c == '"' || c == '\\' ? "\\" : "", c);
+    }
 }
 
 /* Word w of all names is the number of the layer, word x of the expert; MOST_WORDS: none is. */
@@ -100,14 +117,14 @@ static void put_name(FILE *to, struct apr_bytes s, size_t layer, size_t expert)
         if (i == layer || i == expert)
             fputs(i == layer ? "{L}" : "{X}", to);
         else
-            fwrite(s.at + word[i].at, 1, word[i].n, to);
+            put_text(to, (struct apr_bytes){ s.at + word[i].at, word[i].n });
     }
     fputc('"', to);
 }
 
 static void put_names(FILE *to, struct item *const *list, size_t n, size_t layer, size_t expert)
 {
-    const bool several = n > 1 && expert == MOST_WORDS;
+    const bool several = n > 1 && expert == MOST_WORDS; /* of a stack {X} stands for all */
     fputs(several ? "[" : "", to);
     for (size_t i = 0; i < (several ? n : 1); i++) {
         fputs(i > 0 ? ", " : "", to);
@@ -126,130 +143,105 @@ static bool all_have(struct item *const *list, size_t n, size_t at, uint32_t num
     return true;
 }
 
-/* The word in which the names of a stack count from 0; MOST_WORDS: none. */
-static size_t counting_word(struct item *const *list, size_t n)
+/* The word in which the names of a stack count from 0, in any order; MOST_WORDS: none. taken: room for n. */
+static size_t counting_word(struct item *const *list, size_t n, bool *taken)
 {
     struct word word[MOST_WORDS], own[MOST_WORDS];
     const struct apr_bytes first = list[0]->t->name;
     const size_t nword = words_of(first, word);
-    size_t found = MOST_WORDS;
-    for (size_t at = 0; at < nword && found == MOST_WORDS; at++) {
-        bool good = word[at].number == 0;
+    for (size_t at = 0; at < nword; at++) {
+        const size_t rest = word[at].at + word[at].n;
+        bool good = word[at].number < n;
+        memset(taken, 0, n);
         for (size_t i = 0; i < n && good; i++) {
             const struct apr_bytes s = list[i]->t->name;
-            good = words_of(s, own) == nword && own[at].number == i && memcmp(s.at, first.at, word[at].at) == 0;
-            const size_t rest = word[at].at + word[at].n, mine = own[at].at + own[at].n;
+            good = words_of(s, own) == nword && own[at].at == word[at].at && own[at].number < n && !taken[own[at].number] &&
+                   memcmp(s.at, first.at, word[at].at) == 0;
+            const size_t mine = good ? own[at].at + own[at].n : 0;
             good = good && s.n - mine == first.n - rest && memcmp(s.at + mine, first.at + rest, first.n - rest) == 0;
+            taken[good ? own[at].number : 0] = true;
         }
         if (good)
-            found = at;
+            return at;
     }
-    return found;
+    return MOST_WORDS;
 }
 
-/* ---- transforms ----------------------------------------------------------------------------------------------------- */
+static bool is_stack(const struct finding *f) { return f->nstep > 0 && f->step[0].op == APR_OP_STACK; }
 
-static void put_counts(FILE *to, const char *key, const uint64_t *n, size_t count)
+/* Puts steps behind the first; false where there is no room. */
+static bool insert_steps(struct finding *f, const struct apr_transform *step, unsigned n)
 {
-    fprintf(to, ", %s: [", key);
-    for (size_t i = 0; i < count; i++)
-        fprintf(to, "%s%llu", i > 0 ? ", " : "", (unsigned long long)n[i]);
-    fputc(']', to);
+    if (f->nstep + n > APR_MAX_STEPS)
+        return false;
+    memmove(f->step + 1 + n, f->step + 1, (f->nstep - 1) * sizeof *f->step);
+    memcpy(f->step + 1, step, n * sizeof *step);
+    f->nstep += n;
+    return true;
 }
 
-static void put_keys(FILE *to, const struct apr_transform *t, const char *const *key, size_t n)
+static struct apr_transform shape_step(const uint64_t *dim, unsigned n)
 {
-    for (size_t i = 0; i < n; i++)
-        fprintf(to, ", %s: %llu", key[i], (unsigned long long)t->n[i]);
+    struct apr_transform t = { .op = APR_OP_RESHAPE, .nn = n };
+    memcpy(t.n, dim, n * sizeof *dim);
+    return t;
 }
 
-static void put_values(FILE *to, const struct apr_transform *t)
+/* A contract stacks experts by their numbers: what lies in another order is put into that behind it. */
+static enum apr_code order_stack(struct draft *w, struct finding *f, size_t word, bool *good)
 {
-    char number[32];
-    if (t->op == APR_OP_SCALE && t->nn > 0) {
-        fputs(", by: [", to);
-        for (unsigned i = 0; i < t->nn; i++)
-            fprintf(to, "%s%s", i > 0 ? ", " : "", apr_spell_real(t->by[i], number));
-        fputc(']', to);
-        put_counts(to, "parts", t->n, t->nn);
-    } else if (t->op == APR_OP_SCALE || t->op == APR_OP_ADD) {
-        fprintf(to, ", %s: %s", t->op == APR_OP_ADD ? "value" : "by", apr_spell_real(t->by[0], number));
+    const struct apr_tensor *const t = f->from[0]->t;
+    const size_t n = f->nfrom;
+    uint32_t *const order = apr_arena_alloc(&w->arena, 2 * n * sizeof *order);
+    struct item **const from = apr_arena_alloc(&w->arena, n * sizeof *from);
+    struct word own[MOST_WORDS];
+    bool ordered = true;
+    if (order == NULL || from == NULL)
+        return apr_no_memory(w->e);
+    for (size_t i = 0; i < n; i++) {
+        words_of(f->from[i]->t->name, own);
+        order[i] = own[word].number;
+        order[n + order[i]] = (uint32_t)i;
+        from[order[i]] = f->from[i];
+        ordered &= order[i] == i;
     }
+    f->from = from;
+    uint64_t dim[APR_MAX_DIMS] = { n };
+    memcpy(dim + 1, t->dim, (APR_MAX_DIMS - 1) * sizeof *dim);
+    const struct apr_transform step[] = { shape_step((const uint64_t[]){ n, t->count }, 2),
+                                          { .op = APR_OP_ORDER, .nn = 1, .n = { 1 }, .norder = (unsigned)n, .order = order },
+                                          shape_step(dim, t->ndim + 1) };
+    *good = ordered || (n <= APR_MAX_ORDER && t->ndim < APR_MAX_DIMS && insert_steps(f, step, APR_LENGTH(step)));
+    return APR_OK;
 }
 
-static void put_transform(FILE *to, const struct apr_transform *t)
+/* A stack whose names do not count is a join that is given another shape, where it is one of a few. */
+static bool join_stack(struct finding *f)
 {
-    static const char *const heads[] = { "heads", "kv_heads" }, *const latent[] = { "heads", "nope", "v" }, *const count[] = { "count" },
-                      *const rows[] = { "from", "count" }, *const groups[] = { "groups", "size", "from" };
-    fprintf(to, "{op: %s", apr_op_word(t->op));
-    switch (t->op) {
-    case APR_OP_ROPE_PERMUTE: case APR_OP_QKV_NEOX: put_keys(to, t, heads, 1); break;
-    case APR_OP_QKV_FALCON: put_keys(to, t, heads, 2); break;
-    case APR_OP_MLA_SPLIT: put_keys(to, t, latent, 3); break;
-    case APR_OP_STACK: case APR_OP_PAD_ROWS: put_keys(to, t, count, 1); break;
-    case APR_OP_ROWS: put_keys(to, t, rows, 2); break;
-    case APR_OP_REGROUP: case APR_OP_REGROUP_COLS: put_keys(to, t, groups, t->n[2] > 0 ? 3 : 2); break;
-    case APR_OP_UNGROUP:
-        put_keys(to, t, groups, 1);
-        put_counts(to, "parts", t->n + 1, t->nn - 1);
-        break;
-    case APR_OP_SPLIT_ROWS: case APR_OP_SPLIT_COLS: case APR_OP_CONCAT_ROWS: case APR_OP_CONCAT_COLS:
-        put_counts(to, "parts", t->n, t->nn);
-        break;
-    case APR_OP_RESHAPE: put_counts(to, "shape", t->n, t->nn); break;
-    case APR_OP_ORDER: case APR_OP_ORDER_COLS:
-        fputs(", rows: [", to);
-        for (unsigned i = 0; i < t->norder; i++)
-            fprintf(to, "%s%u", i > 0 ? ", " : "", t->order[i]);
-        fputc(']', to);
-        put_keys(to, t, groups + 1, 0);
-        fprintf(to, ", size: %llu", (unsigned long long)t->n[0]);
-        break;
-    default: put_values(to, t);
-    }
+    const struct apr_tensor *const t = f->from[0]->t;
+    uint64_t dim[APR_MAX_DIMS] = { f->nfrom };
+    struct apr_transform join = { .op = APR_OP_CONCAT_ROWS, .nn = (unsigned)f->nfrom };
+    if (f->nfrom > APR_MAX_PARTS || t->ndim == 0 || t->ndim > 2)
+        return false;
+    for (size_t i = 0; i < f->nfrom; i++)
+        join.n[i] = t->dim[0];
+    memcpy(dim + 1, t->dim, t->ndim * sizeof *dim);
+    const struct apr_transform shape = shape_step(dim, t->ndim + 1);
+    f->step[0] = join;
+    return insert_steps(f, &shape, 1);
 }
 
-/* The transforms behind a split, by parts. */
-static unsigned put_then(FILE *to, const struct finding *f, unsigned i)
+static enum apr_code say_stack(struct draft *w, struct finding *f, bool *good)
 {
-    const unsigned first = i;
-    for (unsigned part = 1; i < f->nstep && part <= f->nto; part++) {
-        fputs(part == 1 ? ", then: [" : ", ", to);
-        fputc('[', to);
-        for (bool more = false; i < f->nstep && f->step[i].only == part; i++, more = true) {
-            fputs(more ? ", " : "", to);
-            put_transform(to, &f->step[i]);
-            fputc('}', to);
-        }
-        fputc(']', to);
-        if (i == f->nstep)
-            for (; part < f->nto; part++)
-                fputs(", []", to);
-    }
-    fputs(i > first ? "]" : "", to);
-    return i;
-}
-
-/* The shape of what a contract gives the shape of, and the chain. */
-static void put_body(FILE *to, const struct finding *f)
-{
-    uint64_t dim[APR_MAX_DIMS];
-    const unsigned ndim = whole_shape(f, dim);
-    fputs(", shape: [", to);
-    for (unsigned i = 0; i < ndim; i++)
-        fprintf(to, "%s%llu", i > 0 ? ", " : "", (unsigned long long)dim[i]);
-    fputc(']', to);
-    if (f->nstep == 0)
-        return;
-    fputs(",\n     transform: [", to);
-    for (unsigned i = 0; i < f->nstep;) {
-        fputs(i > 0 ? ", " : "", to);
-        put_transform(to, &f->step[i++]);
-        if (i < f->nstep && f->step[i].only > 0)
-            i = put_then(to, f, i);
-        fputc('}', to);
-    }
-    fputc(']', to);
+    bool *const taken = calloc(f->nfrom + 1, sizeof *taken);
+    const size_t word = taken == NULL ? MOST_WORDS : counting_word(f->from, f->nfrom, taken);
+    free(taken);
+    if (taken == NULL)
+        return apr_no_memory(w->e);
+    if (word != MOST_WORDS)
+        return order_stack(w, f, word, good);
+    *good = join_stack(f);
+    return APR_OK;
 }
 
 /* ---- entries -------------------------------------------------------------------------------------------------------- */
@@ -281,6 +273,18 @@ static enum apr_code text_of(struct draft *w, put_fn *put, const struct finding 
     return out->at == NULL ? apr_no_memory(w->e) : APR_OK;
 }
 
+/* The word that counts in a stack that is in order, 0 first. */
+static size_t counted_word(const struct finding *f)
+{
+    struct word first[MOST_WORDS], second[MOST_WORDS];
+    const size_t n = words_of(f->from[0]->t->name, first);
+    words_of(f->from[f->nfrom > 1]->t->name, second);
+    for (size_t i = 0; i < n; i++)
+        if (first[i].number == 0 && second[i].number == (f->nfrom > 1))
+            return i;
+    return MOST_WORDS;
+}
+
 /* Calls for each pair of words that may be the layer's number, and for none where there is no such pair. */
 typedef enum apr_code holes_fn(struct draft *w, struct finding *f, const struct holes *h, uint32_t layer, void *ctx);
 
@@ -288,8 +292,7 @@ static enum apr_code each_holes(struct draft *w, struct finding *f, holes_fn *ca
 {
     struct word from[MOST_WORDS], to[MOST_WORDS];
     const size_t nfrom = words_of(f->from[0]->t->name, from), nto = words_of(f->to[0]->t->name, to);
-    const bool stacked = f->nstep > 0 && f->step[0].op == APR_OP_STACK;
-    struct holes h = { MOST_WORDS, MOST_WORDS, stacked ? counting_word(f->from, f->nfrom) : MOST_WORDS };
+    struct holes h = { MOST_WORDS, MOST_WORDS, is_stack(f) ? counted_word(f) : MOST_WORDS };
     bool some = false;
     for (size_t i = 0; i < nfrom; i++)
         for (size_t k = 0; k < nto; k++) {
@@ -331,37 +334,79 @@ static enum apr_code choose_key(struct draft *w, struct finding *f, const struct
     return text_of(w, put_gguf, f, h, &best->gguf);
 }
 
-/* Can a contract say it? */
-static bool is_drafted(const struct discovery *d, const struct finding *f)
+/* Tells on stderr what the contract does not have. */
+static void tell_left_out(const struct draft *w, const struct apr_tensor *a, const struct apr_tensor *b, const char *why)
 {
+    struct apr_error e;
+    apr_fail(&e, APR_OK, APR_NOWHERE, "without %s, which is %s: %s", APR_QUOTED(a->name), APR_QUOTED(b->name), why);
+    apr_error_in(&e, w->d->o->draft);
+    apr_cli_fail(&w->d->o->cli, &e);
+}
+
+static void leave_out(const struct draft *w, const struct finding *f, const char *why)
+{
+    tell_left_out(w, (f->flipped ? f->to : f->from)[0]->t, (f->flipped ? f->from : f->to)[0]->t, why);
+}
+
+/* Makes of the finding what a contract can say; *why it cannot, or NULL. */
+static enum apr_code make_sayable(struct draft *w, struct finding *f, const char **why)
+{
+    const struct discovery *const d = w->d;
+    bool good = true;
+    *why = NULL;
     if (d->gguf >= 0 && f->flipped != (d->gguf == 0))
-        return false;
-    if (f->nstep > 0 && f->step[0].op == APR_OP_STACK && counting_word(f->from, f->nfrom) == MOST_WORDS)
-        return false;
+        *why = "it goes from the GGUF to the checkpoint";
     for (size_t i = 0; i < f->nfrom; i++)
         if (!is_plain_name(f->from[i]->t->name))
-            return false;
+            *why = "no contract can hold its name";
     for (size_t i = 0; i < f->nto; i++)
         if (!is_plain_name(f->to[i]->t->name))
-            return false;
-    return true;
+            *why = "no contract can hold the name of what it becomes";
+    if (*why == NULL && is_stack(f))
+        APR_TRY(say_stack(w, f, &good));
+    if (!good)
+        *why = "the names of the tensors that are stacked do not count from 0";
+    return APR_OK;
+}
+
+/* Gathers what can be said. */
+static enum apr_code gather_findings(struct draft *w, struct untold *untold)
+{
+    struct discovery *const d = w->d;
+    struct finding *known;
+    size_t nknown;
+    const char *why;
+    APR_TRY(known_findings(d, &known, &nknown, untold, w->e));
+    w->finding = apr_arena_alloc(&w->arena, (d->nfinding + nknown + 1) * sizeof *w->finding);
+    if (w->finding == NULL)
+        return apr_no_memory(w->e);
+    for (size_t i = 0; i < d->nfinding + nknown; i++) {
+        struct finding *const f = &w->finding[w->nfinding];
+        *f = i < d->nfinding ? d->finding[i] : known[i - d->nfinding];
+        APR_TRY(make_sayable(w, f, &why));
+        if (why != NULL)
+            leave_out(w, f, why);
+        w->nfinding += why == NULL;
+    }
+    for (size_t i = 0; i < untold->n; i++)
+        tell_left_out(w, untold->pair[i]->a, untold->pair[i]->b, "they are paired in a way that no draft has");
+    return APR_OK;
 }
 
 static enum apr_code make_entries(struct draft *w)
 {
-    struct discovery *const d = w->d;
     const struct holes none = { MOST_WORDS, MOST_WORDS, MOST_WORDS };
-    for (size_t i = 0; i < d->nfinding; i++)
-        if (is_drafted(d, &d->finding[i]))
-            APR_TRY(each_holes(w, &d->finding[i], count_key, NULL));
-    for (size_t i = 0; i < d->nfinding; i++) {
+    w->entry = malloc((w->nfinding + 1) * sizeof *w->entry);
+    if (w->entry == NULL)
+        return apr_no_memory(w->e);
+    for (size_t i = 0; i < w->nfinding; i++)
+        APR_TRY(each_holes(w, &w->finding[i], count_key, NULL));
+    for (size_t i = 0; i < w->nfinding; i++) {
         struct entry *const x = &w->entry[w->nentry];
-        if (!is_drafted(d, &d->finding[i]))
-            continue;
-        *x = (struct entry){ .f = &d->finding[i] };
+        *x = (struct entry){ .f = &w->finding[i] };
         w->nentry++;
-        APR_TRY(each_holes(w, &d->finding[i], choose_key, x));
-        APR_TRY(text_of(w, put_rest, &d->finding[i], &none, &x->body));
+        APR_TRY(each_holes(w, &w->finding[i], choose_key, x));
+        APR_TRY(text_of(w, put_rest, &w->finding[i], &none, &x->body));
         if (x->layered && x->layer >= w->layers)
             w->layers = (uint64_t)x->layer + 1;
     }
@@ -428,7 +473,7 @@ static void part_roles(struct draft *w, struct draft_role *r)
         struct entry *const y = &w->entry[o->first];
         const bool hf = apr_bytes_equal(x->hf, y->hf) || share(x->f->from, x->f->nfrom, y->f->from, y->f->nfrom);
         const bool gguf = apr_bytes_equal(x->gguf, y->gguf) || share(x->f->to, x->f->nto, y->f->to, y->f->nto);
-        if (o->dropped || (!hf && !gguf))
+        if (o->dropped || r->dropped || (!hf && !gguf))
             continue;
         bool apart = x->layered && y->layered;
         for (size_t i = 0; i < r->n && apart; i++)
@@ -438,8 +483,11 @@ static void part_roles(struct draft *w, struct draft_role *r)
             r->where = o->where = true;
         else if (!gguf && x->f->to[0]->t->name.n == strlen("output.weight") && apr_bytes_is(x->f->to[0]->t->name, "output.weight"))
             x->tied = true;
-        else
+        else {
             r->dropped = true;
+            for (size_t i = 0; i < r->n; i++)
+                leave_out(w, w->entry[r->first + i].f, "a part of it is in another role");
+        }
     }
 }
 
@@ -452,8 +500,10 @@ static enum apr_code make_roles(struct draft *w)
         for (end = i + 1; end < w->nentry && x->layered && apr_bytes_equal(w->entry[end].key, x->key) &&
              apr_bytes_equal(w->entry[end].body, x->body);)
             end++;
-        if (w->nrole == MOST_ROLES)
-            return apr_fail(w->e, APR_ELIMIT, APR_NOWHERE, "what was found would take more than %d roles", MOST_ROLES);
+        if (w->nrole == MOST_ROLES) {
+            leave_out(w, x->f, "it has as many roles as one may have");
+            continue;
+        }
         struct draft_role *const r = &w->role[w->nrole++];
         *r = (struct draft_role){ .first = i, .n = end - i };
         name_role(w, r);
@@ -463,6 +513,21 @@ static enum apr_code make_roles(struct draft *w)
 }
 
 /* ---- the file ------------------------------------------------------------------------------------------------------- */
+
+/* The layers of entries, in runs. */
+static void put_where(FILE *to, const struct entry *x, size_t n)
+{
+    fputs(",\n     where: \"", to);
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && x[end].layer == x[end - 1].layer + 1; end++) {}
+        fputs(i > 0 ? " or " : "", to);
+        if (end == i + 1)
+            fprintf(to, "layer == %u", x[i].layer);
+        else
+            fprintf(to, "(layer >= %u and layer <= %u)", x[i].layer, x[end - 1].layer);
+    }
+    fputc('"', to);
+}
 
 static void put_role(FILE *to, const struct draft *w, const struct draft_role *r)
 {
@@ -475,9 +540,8 @@ static void put_role(FILE *to, const struct draft *w, const struct draft_role *r
     fputs(", gguf: ", to);
     fwrite(x->gguf.at, 1, x->gguf.n, to);
     fwrite(x->body.at, 1, x->body.n, to);
-    for (size_t i = 0; i < r->n && r->where; i++)
-        fprintf(to, "%slayer == %u", i == 0 ? ",\n     where: \"" : " or ", w->entry[r->first + i].layer);
-    fputs(r->where ? "\"" : "", to);
+    if (r->where)
+        put_where(to, x, r->n);
     fputs(x->tied || (x->layered && !r->where && r->n < w->layers) ? ", optional: 1}\n" : "}\n", to);
 }
 
@@ -493,28 +557,173 @@ static void put_family(FILE *to, const char *path)
     fprintf(to, "%.*s", letters ? (int)n : 10, letters ? name : "discovered");
 }
 
-static void put_draft(FILE *to, const struct draft *w, const char *path)
+/* A word by which a model calls itself: in config.json or its metadata, under the first of these that is there. */
+static struct apr_bytes word_said(const struct apr_model *m, const struct apr_hf_config *c, const char *const path[3])
 {
-    const struct discovery *const d = w->d;
-    const struct apr_value *const arch =
-        d->gguf < 0 ? NULL : apr_meta_find(d->gguf == 0 ? &d->models->a->meta : &d->models->b->meta, "general.architecture");
+    struct apr_bytes word = { 0 };
+    if (path[0] != NULL && apr_hf_config_string(c, apr_text(path[0]), &word))
+        return word;
+    for (unsigned i = 1; i < 3 && word.n == 0 && path[i] != NULL; i++)
+        word = apr_meta_string(&m->meta, path[i]);
+    return word;
+}
+
+/* What the models call themselves, so that both are taken for the contract's. */
+static enum apr_code put_detect(FILE *to, const struct draft *w)
+{
+    static const struct {
+        const char *list, *path[3];
+        bool        gguf;
+    } words[] = { { "architectures", { "architectures.0", "hf_architecture", NULL }, false },
+                  { "model_types", { "model_type", "hf_model_type", "architecture" }, false },
+                  { "gguf", { NULL, "general.architecture", NULL }, true } };
+    const struct apr_model *const model[] = { w->d->models->a, w->d->models->b };
+    struct apr_hf_config *config[2] = { NULL };
+    enum apr_code code = apr_hf_config_of(&config[0], model[0], w->e);
+    const char *before = "\ndetect: {";
+    if (code == APR_OK)
+        code = apr_hf_config_of(&config[1], model[1], w->e);
+    for (size_t k = 0; code == APR_OK && k < APR_LENGTH(words); k++) {
+        struct apr_bytes said[2] = { { 0 } };
+        unsigned n = 0;
+        for (unsigned i = 0; i < 2; i++) {
+            if (model[i]->format->own_names == words[k].gguf)
+                said[i] = word_said(model[i], config[i], words[k].path);
+            if (!is_plain_name(said[i]) || (i == 1 && apr_bytes_equal(said[0], said[1])))
+                continue;
+            if (n++ == 0)
+                fprintf(to, "%s%s: [\"", before, words[k].list);
+            else
+                fputs(", \"", to);
+            put_text(to, said[i]);
+            fputc('"', to);
+            before = ", ";
+        }
+        fputs(n > 0 ? "]" : "", to);
+    }
+    fputs(before[0] == ',' ? "}" : "", to);
+    apr_hf_config_free(config[0]);
+    apr_hf_config_free(config[1]);
+    return code;
+}
+
+/* A name as a glob. any: numbers between dots are any; what a glob or a contract cannot hold is any character. */
+static size_t glob_of(struct apr_bytes s, bool any, char *out)
+{
+    struct word word[MOST_WORDS];
+    const size_t n = words_of(s, word);
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        const bool star = any && word[i].number != UINT32_MAX;
+        if (i > 0)
+            out[at++] = (char)s.at[word[i].at - 1];
+        if (star)
+            out[at++] = '*';
+        for (size_t k = word[i].at; k < word[i].at + word[i].n && !star; k++) {
+            const unsigned char c = s.at[k];
+            const bool plain = c > ' ' && c < 0x7F && strchr("{}*?[]\\\"", c) == NULL;
+            if (plain || c < 0x80 || c >= 0xC0) /* one for a character of several bytes */
+                out[at++] = plain ? (char)c : '?';
+        }
+    }
+    return at;
+}
+
+/* The globs of names, each once, as a list of the contract. */
+struct globs {
+    struct apr_table seen;
+    FILE            *to;
+    bool             any;
+};
+
+static enum apr_code put_glob(struct draft *w, struct globs *g, struct apr_bytes name)
+{
+    char *const text = malloc(name.n + 1);
+    const size_t n = text == NULL ? 0 : glob_of(name, g->any, text);
+    const struct apr_bytes glob = apr_arena_copy(&w->arena, (struct apr_bytes){ (const unsigned char *)text, n });
+    bool fresh;
+    const bool first = g->seen.n == 0;
+    free(text);
+    if (text == NULL || glob.at == NULL || apr_table_put(&g->seen, glob, &fresh) == NULL)
+        return apr_no_memory(w->e);
+    if (fresh)
+        fprintf(g->to, "%s  - \"%.*s\"\n", first ? "\nskip:\n" : "", APR_PRINTED(glob));
+    return APR_OK;
+}
+
+static enum apr_code list_known(const struct draft *w, struct apr_table *known)
+{
+    bool fresh;
+    for (size_t r = 0; r < w->nrole; r++)
+        for (size_t i = 0; i < w->role[r].n && !w->role[r].dropped; i++) {
+            const struct finding *const f = w->entry[w->role[r].first + i].f;
+            for (size_t k = 0; k < f->nfrom + f->nto; k++)
+                if (apr_table_put(known, (k < f->nfrom ? f->from[k] : f->to[k - f->nfrom])->t->name, &fresh) == NULL)
+                    return apr_no_memory(w->e);
+        }
+    return APR_OK;
+}
+
+/* Of two checkpoints none tells what it is, so the contract has to know all that A holds: what is in no role is skipped. */
+static enum apr_code put_rest_of_a(FILE *to, struct draft *w)
+{
+    const struct apr_model *const a = w->d->models->a;
+    struct apr_table known = { 0 };
+    struct globs globs = { .to = to, .any = true };
+    enum apr_code code = list_known(w, &known);
+    for (size_t i = 0; code == APR_OK && i < a->ntensor; i++)
+        if (apr_table_find(&known, a->tensor[i].name) == NULL)
+            code = put_glob(w, &globs, a->tensor[i].name);
+    apr_table_free(&known);
+    apr_table_free(&globs.seen);
+    return code;
+}
+
+/* What a converter leaves out and what it makes, as the contract says that the models have now. A checkpoint of no class is known by its
+ * names: the contract has all of them that were excused. */
+static enum apr_code put_excused(FILE *to, struct draft *w)
+{
+    const struct match *const m = w->d->match;
+    const bool of_b = w->d->gguf == 0;
+    struct globs globs = { .to = to };
+    enum apr_code code = APR_OK;
+    for (size_t i = 0; code == APR_OK && i < m->nexcused; i++)
+        if (m->excused[i].of_b == of_b)
+            code = put_glob(w, &globs, m->excused[i].name);
+    apr_table_free(&globs.seen);
+    for (size_t i = 0, n = 0; code == APR_OK && i < m->nexcused; i++) {
+        const struct apr_model *const gguf = of_b ? w->d->models->a : w->d->models->b;
+        const struct apr_tensor *const t = apr_model_find(gguf, m->excused[i].name);
+        if (m->excused[i].of_b == of_b || strcmp(m->excused[i].reason, "generated") != 0 || t == NULL || !is_plain_name(t->name))
+            continue;
+        fprintf(to, "%s  - {role: generated_%zu, gguf: \"", n == 0 ? "\ngenerated:\n" : "", n);
+        put_text(to, t->name);
+        fprintf(to, "\", shape: [%llu], dtype: f32, op: llama3_rope_factors}\n", (unsigned long long)t->count);
+        n++;
+    }
+    return code;
+}
+
+static enum apr_code put_draft(FILE *to, struct draft *w, const char *path)
+{
     fputs("# Found by value by apr-diff --discover. Sizes are those of the two models that it was found in.\n", to);
     fputs("schema: apr-family/1\nfamily: ", to);
     put_family(to, path);
-    if (arch != NULL && arch->type == APR_META_STRING && is_plain_name(arch->text))
-        fprintf(to, "\ndetect: {gguf: [\"%.*s\"]}", APR_PRINTED(arch->text));
+    APR_TRY(put_detect(to, w));
     fprintf(to, "\n\ndims:\n  N: %llu\n\ntensors:\n", (unsigned long long)w->layers);
     for (size_t i = 0; i < w->nrole; i++)
         if (!w->role[i].dropped)
             put_role(to, w, &w->role[i]);
+    return w->d->gguf < 0 ? put_rest_of_a(to, w) : put_excused(to, w);
 }
 
-static enum apr_code write_file(const struct draft *w, const char *path)
+static enum apr_code write_file(struct draft *w, const char *path)
 {
     struct apr_sink sink = { 0 };
     APR_TRY(apr_sink_begin(&sink, path, 0, w->e));
-    put_draft(sink.to, w, path);
-    const enum apr_code code = apr_sink_end(&sink, w->e);
+    enum apr_code code = put_draft(sink.to, w, path);
+    if (code == APR_OK)
+        code = apr_sink_end(&sink, w->e);
     if (code != APR_OK)
         apr_sink_drop(&sink);
     return code;
@@ -523,9 +732,13 @@ static enum apr_code write_file(const struct draft *w, const char *path)
 enum apr_code write_draft(struct discovery *d, struct apr_error *e)
 {
     struct draft w = { .d = d, .e = e };
-    w.entry = malloc((d->nfinding + 1) * sizeof *w.entry);
+    struct untold untold;
+    if (d->nfinding == 0)
+        return APR_OK;
     w.role = malloc((MOST_ROLES + 1) * sizeof *w.role);
-    enum apr_code code = w.entry == NULL || w.role == NULL ? apr_no_memory(e) : make_entries(&w);
+    enum apr_code code = w.role == NULL ? apr_no_memory(e) : gather_findings(&w, &untold);
+    if (code == APR_OK)
+        code = make_entries(&w);
     if (code == APR_OK)
         code = make_roles(&w);
     if (code == APR_OK && w.nentry > 0)

@@ -65,6 +65,12 @@ static bool shapes_fit(const struct chains *c, struct item *const *list, size_t 
     return true;
 }
 
+bool finding_fits(const struct finding *f)
+{
+    struct chains c;
+    return chains_of(f, &c) && shapes_fit(&c, f->from, f->nfrom, true) && shapes_fit(&c, f->to, f->nto, false);
+}
+
 /* Of A, the checkpoint's side, only those rows are compared that the chain begins by keeping. */
 static enum apr_code keep_rows(struct pair *p, const struct chains *c, struct apr_view *own, uint64_t *dim, struct apr_error *e)
 {
@@ -114,7 +120,7 @@ static enum apr_code add_pairs(struct trial *t, struct finding *f, struct apr_er
 {
     struct chains c;
     const size_t before = t->npair;
-    bool good = chains_of(f, &c) && shapes_fit(&c, f->from, f->nfrom, true) && shapes_fit(&c, f->to, f->nto, false);
+    bool good = chains_of(f, &c) && finding_fits(f);
     for (size_t i = 0; good && i < (f->flipped ? f->nto : f->nfrom); i++)
         APR_TRY(add_pair(t, f, &c, i, &good, e));
     if (!good)
