@@ -495,6 +495,59 @@ static void a_role_is_in_the_layers_in_which_its_condition_holds(void **state)
     }
 }
 
+/* What neither config.json nor metadata tells, shapes and names may: how a tensor lies, in which layers a role is. */
+static const char by_shape[] =
+    "schema: apr-family/1\n"
+    "family: by_shape\n"
+    "dims:\n"
+    "  N: {keys: [num_layers], default: 22}\n"
+    "  H: {keys: [hidden_size]}\n"
+    "  F: {keys: [width], default: 4}\n"
+    "  flat: {default: \"first(at(tensors.wide, 0) == H, 0)\"}\n"
+    "layers:\n"
+    "  attends: \"first(at(layer_types, layer) == 'attention', has(tensors.q, layer))\"\n"
+    "tensors:\n"
+    "  - {role: norm, hf: norm, gguf: norm, shape: [H]}\n"
+    "  - {role: wide, hf: w, gguf: w, shape: [F, H], transform: {op: transpose}, when: not flat}\n"
+    "  - {role: flat, hf: w, gguf: w, shape: [H, F], when: flat}\n"
+    "  - {role: q, hf: \"l.{L}.q\", gguf: \"blk.{L}.q\", shape: [H], where: attends}\n"
+    "  - {role: k, hf: \"l.{L}.k\", gguf: \"blk.{L}.k\", shape: [H], where: attends}\n"
+    "  - {role: conv, hf: \"l.{L}.conv\", gguf: \"blk.{L}.conv\", shape: [F], where: not attends}\n"
+    "  - {role: few, hf: \"l.{L}.few\", gguf: \"blk.{L}.few\", shape: [H], layers: [0, F]}\n"
+    "  - {role: more, hf: \"l.{L}.more\", gguf: \"blk.{L}.more\", shape: [H], when: F > 3}\n";
+
+static void what_no_word_tells_shapes_and_names_do(void **state)
+{
+    (void)state;
+    for (int bare = 0; bare < 2; bare++) {
+        struct model m;
+        struct apr_family *f;
+        struct apr_binding *b;
+        struct apr_meaning s;
+        struct apr_error e;
+        char missing[200] = "";
+        model_begin(&m, "safetensors");
+        if (!bare)
+            model_config(&m, "{\"hidden_size\": 8, \"layer_types\": [\"conv\", \"attention\"]}");
+        model_tensor(&m, "norm", 8, 0, 0);
+        model_tensor(&m, "w", 8, 3, 0);
+        model_tensor(&m, "l.1.q", 8, 0, 0);
+        assert_int_equal(apr_family_parse(&f, "by_shape.yaml", apr_text(by_shape), &e), APR_OK);
+        assert_int_equal(apr_bind(&b, f, &m.m, NULL, &e), APR_OK);
+        assert_true(apr_binding_meaning(b, &m.m.tensor[1], 0, &s));
+        assert_ptr_equal(s.role, role(b, "flat"));
+        assert_true(apr_binding_in_layer(b, role(b, "q"), 1, false) && !apr_binding_in_layer(b, role(b, "q"), 0, true));
+        assert_true(apr_binding_told(b, apr_text("H")) && apr_binding_told(b, apr_text("flat")) && !apr_binding_told(b, apr_text("N")));
+        assert_false(apr_binding_guesses_role(b, role(b, "norm")));
+        assert_true(apr_binding_guesses_role(b, role(b, "conv")) == bare);
+        apr_binding_missing(b, APR_HF, 2, note_missing, missing);
+        assert_string_equal(missing, bare ? "l.1.k l.0.conv " : "l.1.k l.0.conv l.0.few l.1.few l.0.more l.1.more ");
+        apr_binding_free(b);
+        apr_family_free(f);
+        model_end(&m);
+    }
+}
+
 /* Two main layers, and behind them two that predict further tokens, which a checkpoint counts anew. */
 static const char further[] =
     "schema: apr-family/1\n"
@@ -832,6 +885,7 @@ int main(void)
         cmocka_unit_test(conditions_see_tensors_metadata_and_configuration),
         cmocka_unit_test(hostile_values_are_not_known),
         cmocka_unit_test(a_role_is_in_the_layers_in_which_its_condition_holds),
+        cmocka_unit_test(what_no_word_tells_shapes_and_names_do),
         cmocka_unit_test(layers_that_are_counted_anew_stand_behind_the_others),
         cmocka_unit_test(a_number_stands_for_a_list_of_it),
         cmocka_unit_test(a_term_is_worked_out_once_however_often_it_is_named),

@@ -32,7 +32,7 @@ static struct apr_result dim_value(void *ctx, struct apr_bytes name)
 static bool has_path(void *ctx, struct apr_bytes path)
 {
     (void)ctx;
-    return apr_bytes_is(path, "rope_scaling.factor") || apr_bytes_is(path, "top");
+    return apr_bytes_is(path, "rope_scaling.factor") || apr_bytes_is(path, "list.1") || apr_bytes_is(path, "top");
 }
 
 static const struct apr_scope scope = { dim_value, has_path, NULL };
@@ -69,7 +69,8 @@ static void expressions_come_to_what_they_say(void **state)
         { "sqrt(H*2)", 64 },
         { "ln(1)", 0 }, { "exp(0)", 1 }, { "if(E > 0, 1, 2)", 2 }, { "if(one, A, K)", 32 }, { "floor(half*H)/A", 32 },
         { "min(min(A, K), 3)", 3 },
-        { "has(rope_scaling.factor)", 1 }, { "has( top )", 1 }, { "has(rope_scaling.other)", 0 }, { "not has(x.y.z)", 1 },
+        { "has(list, 1)", 1 }, { "has(list, A - 31)", 1 }, { "has(list, 2)", 0 }, { "has(list, nothing)", UNKNOWN },
+        { "has(list, -1)", UNKNOWN }, { "has(rope_scaling.factor)", 1 }, { "has( top )", 1 }, { "has(rope_scaling.other)", 0 }, { "not has(x.y.z)", 1 },
         { "if (has(top), A, u)", 32 },
         { "mod(7, 3)", 1 }, { "mod(6, 3)", 0 }, { "mod(-1, 3)", 2 }, { "mod(7.5, 2)", 1.5 }, { "mod(A, K) == 0", 1 }, { "mod(1, 0)", UNKNOWN },
         { "first(A, K)", 32 }, { "first(u, K)", 8 }, { "first(u, u)", UNKNOWN }, { "first(at(list, 9), first(u, 3))", 3 },

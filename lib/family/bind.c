@@ -144,6 +144,7 @@ static enum apr_code find_size(struct apr_binding *b, size_t i, const struct apr
     const struct apr_result shown = b->told[i] ? b->value[i] : (struct apr_result){ 0 };
     const bool formula = d->key.n == 0 && d->value != NULL;
     b->value[i] = apr_bound_said(b, d);
+    b->states |= b->value[i].known;
     if (!b->value[i].known && formula)
         b->value[i] = apr_expr_value(d->value, &scope);
     if (!b->value[i].known)
@@ -174,6 +175,63 @@ bool apr_binding_told(const struct apr_binding *b, struct apr_bytes dim)
 {
     const struct apr_dim *const d = apr_family_dim(b->family, dim);
     return d != NULL && (b->told[d - b->family->dim] || (d->key.n == 0 && d->value != NULL));
+}
+
+struct guessing {
+    const struct apr_binding *b;
+    unsigned                  depth;
+    bool                      yes;
+};
+
+static bool is_of_tensors(void *ctx, struct apr_bytes path)
+{
+    struct apr_bytes role;
+    *(bool *)ctx |= apr_path_role(path, &role);
+    return true;
+}
+
+static bool asks_for_tensors(const struct apr_expr *x)
+{
+    bool yes = false;
+    apr_expr_paths(x, is_of_tensors, &yes);
+    apr_expr_values(x, is_of_tensors, &yes);
+    return yes;
+}
+
+/* A default that asks for tensors is told by them, if what else it names is. */
+static bool find_guess(void *ctx, struct apr_bytes name)
+{
+    struct guessing *const g = ctx;
+    const struct apr_dim *const d = apr_family_dim(g->b->family, name);
+    if (d == NULL || d->value == NULL || g->b->told[d - g->b->family->dim])
+        return true;
+    if (d->key.n > 0 && !asks_for_tensors(d->value))
+        g->yes = true;
+    else if (g->depth > 0) {
+        g->depth--;
+        apr_expr_names(d->value, find_guess, g);
+        g->depth++;
+    }
+    return !g->yes;
+}
+
+bool apr_binding_guesses(const struct apr_binding *b, const struct apr_expr *x)
+{
+    struct guessing g = { .b = b, .depth = 4 };
+    if (x != NULL && !b->states)
+        apr_expr_names(x, find_guess, &g);
+    return g.yes;
+}
+
+bool apr_binding_guesses_role(const struct apr_binding *b, const struct apr_role *role)
+{
+    bool yes = false;
+    for (unsigned i = 0; i < role->ndim && !yes; i++)
+        yes = apr_binding_guesses(b, role->dim[i]);
+    for (unsigned i = 0; i < role->ntransform && !yes; i++)
+        for (unsigned k = 0; k < role->transform[i].nn && !yes; k++)
+            yes = apr_binding_guesses(b, role->transform[i].n[k]);
+    return yes;
 }
 
 bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n)
@@ -232,8 +290,32 @@ bool apr_binding_generates(const struct apr_binding *b, const struct apr_role *r
 
 /* ---- chains ------------------------------------------------------------------------------------------------------- */
 
+static bool comes_to_none(const struct apr_binding *b, const struct apr_expr *x, double *value)
+{
+    const struct apr_scope scope = apr_bound_scope(b);
+    const struct apr_result r = apr_expr_value(x, &scope);
+    uint64_t n;
+    *value = r.number;
+    return r.known && r.text.at == NULL && !apr_expr_size(x, &scope, &n);
+}
+
+bool apr_binding_no_size(const struct apr_binding *b, const struct apr_role *role, double *value)
+{
+    bool yes = false;
+    for (unsigned i = 0; i < role->ndim && !yes; i++)
+        yes = comes_to_none(b, role->dim[i], value);
+    for (unsigned i = 0; i < role->ntransform && !yes; i++)
+        for (unsigned k = 0; k < role->transform[i].nn && !yes; k++)
+            yes = comes_to_none(b, role->transform[i].n[k], value);
+    return yes;
+}
+
 static enum apr_code unknown_size(const struct apr_binding *b, const struct apr_role *role, struct apr_error *e)
 {
+    double value;
+    if (apr_binding_no_size(b, role, &value))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "family %.*s: what role %.*s needs comes to %.17g, which is no size (%s, line %u)",
+                        APR_PRINTED(b->family->name), APR_PRINTED(role->name), value, b->family->file, role->line);
     return apr_fail(e, APR_EARG, APR_NOWHERE, "family %.*s: a size that role %.*s needs is in no metadata (%s, line %u)",
                     APR_PRINTED(b->family->name), APR_PRINTED(role->name), b->family->file, role->line);
 }

@@ -78,6 +78,14 @@ bool apr_binding_is_second(const struct apr_binding *b, const struct apr_meaning
 /* Is a dim told by the model, or by the one beside it, in words or in a shape, or worked out of others, so that it is no default? */
 bool apr_binding_told(const struct apr_binding *b, struct apr_bytes dim);
 
+/* Does a size or a condition (or NULL: none does) rest on a default of the contract's, in a model that states nothing of itself? A class may
+ * leave out of config.json what is its default; a file that has none says nothing by it. And any size of the role's shape or transforms? */
+bool apr_binding_guesses(const struct apr_binding *b, const struct apr_expr *x);
+bool apr_binding_guesses_role(const struct apr_binding *b, const struct apr_role *role);
+
+/* Does a size of the role's shape or transforms come to a number that is none, negative, broken or too large, and to which? */
+bool apr_binding_no_size(const struct apr_binding *b, const struct apr_role *role, double *value);
+
 /* The value of a size; false when it is not known. */
 bool apr_binding_size(const struct apr_binding *b, const struct apr_expr *x, uint64_t *n);
 

@@ -12,6 +12,7 @@ struct apr_binding {
     struct apr_names        *names;
     struct apr_result       *value;      /* of family->dim */
     bool                    *told;       /* that value is what a model says or has, no default */
+    bool                     states;     /* config.json or the metadata says any of them */
     struct apr_arena        *arena;      /* of texts that the other model was told */
     struct apr_draft         carried;    /* keys that the model carries of a GGUF, or of an APR, that it once was */
     bool                     gguf_order; /* tensors under the reference's names lie as in a GGUF */

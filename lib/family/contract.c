@@ -1,5 +1,6 @@
 #include "family/contract.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -195,6 +196,52 @@ static enum apr_code read_expression(const struct apr_contract *c, const struct 
 enum apr_code apr_contract_expression(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)
 {
     return read_expression(c, at, ONLY_DIMS, out);
+}
+
+static bool is_one(void *ctx, struct apr_bytes word)
+{
+    (void)word;
+    *(bool *)ctx = true;
+    return false;
+}
+
+static struct apr_result no_value(void *ctx, struct apr_bytes name)
+{
+    (void)ctx, (void)name;
+    return (struct apr_result){ 0 };
+}
+
+/* Does it name nothing, so that what it comes to is known before any model is? */
+static bool is_literal(const struct apr_expr *x, struct apr_result *value)
+{
+    bool names = x == NULL;
+    if (!names) {
+        apr_expr_names(x, is_one, &names);
+        apr_expr_paths(x, is_one, &names);
+        apr_expr_values(x, is_one, &names);
+    }
+    if (!names)
+        *value = apr_expr_value(x, &(struct apr_scope){ .value = no_value });
+    return !names;
+}
+
+enum apr_code apr_contract_size(const struct apr_contract *c, const struct apr_yaml *at, uint64_t least, struct apr_expr **out)
+{
+    struct apr_result r;
+    uint64_t n;
+    APR_TRY(apr_contract_expression(c, at, out));
+    if (!is_literal(*out, &r) || (apr_expr_size(*out, &(struct apr_scope){ .value = no_value }, &n) && n >= least))
+        return APR_OK;
+    return apr_contract_fault(c, at, least > 0 ? "no size above 0:" : "no size:", at->text);
+}
+
+enum apr_code apr_contract_factor(const struct apr_contract *c, const struct apr_yaml *at, bool scales, struct apr_expr **out)
+{
+    struct apr_result r;
+    APR_TRY(apr_contract_expression(c, at, out));
+    if (!is_literal(*out, &r) || (r.known && r.text.at == NULL && isfinite((float)r.number) && ((float)r.number != 0 || !scales)))
+        return APR_OK;
+    return apr_contract_fault(c, at, scales ? "no number in F32, or 0, by which nothing is multiplied:" : "no number in F32:", at->text);
 }
 
 enum apr_code apr_contract_layered(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out)

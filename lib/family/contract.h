@@ -41,9 +41,13 @@ APR_MUST_CHECK enum apr_code apr_contract_layered(const struct apr_contract *c, 
 APR_MUST_CHECK enum apr_code apr_contract_layer(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 APR_MUST_CHECK enum apr_code apr_contract_term(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out);
 
-/* A list of at most `most` of them, added to n in `out`. */
-APR_MUST_CHECK enum apr_code apr_contract_expressions(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out,
-                                                      unsigned most, unsigned *n);
+/* The same for a size, at least that, and for a number that is added or, scales, multiplied by: what names nothing is looked at now. */
+APR_MUST_CHECK enum apr_code apr_contract_size(const struct apr_contract *c, const struct apr_yaml *at, uint64_t least, struct apr_expr **out);
+APR_MUST_CHECK enum apr_code apr_contract_factor(const struct apr_contract *c, const struct apr_yaml *at, bool scales, struct apr_expr **out);
+
+/* A list of at most `most` sizes, added to n in `out`. */
+APR_MUST_CHECK enum apr_code apr_contract_sizes(const struct apr_contract *c, const struct apr_yaml *at, uint64_t least,
+                                                struct apr_expr **out, unsigned most, unsigned *n);
 
 /* contract_layers.c: the text with the expressions of `layers` in the place of their names; and a check of those, once the dims are
  * known. */

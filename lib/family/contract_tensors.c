@@ -108,7 +108,7 @@ static enum apr_code read_role(const struct apr_contract *c, const struct apr_ya
     if (name == NULL || shape == NULL)
         return apr_contract_fault(c, at, "a tensor needs role and shape; it has", name == NULL ? apr_text("no role") : name->text);
     APR_TRY(apr_contract_word(c, name, &r->name));
-    APR_TRY(apr_contract_expressions(c, shape, r->dim, APR_MAX_DIMS, &r->ndim));
+    APR_TRY(apr_contract_sizes(c, shape, 1, r->dim, APR_MAX_DIMS, &r->ndim));
     APR_TRY(read_known(c, at, r));
     APR_TRY(apr_contract_choice(c, dtype, "unknown dtype", "f32", &which));
     r->f32 = dtype != NULL;
@@ -125,7 +125,7 @@ static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_
     if (transform != NULL)
         APR_TRY(apr_contract_read_transforms(c, transform, r));
     if (split != NULL)
-        APR_TRY(apr_contract_expressions(c, split, r->split, APR_MAX_PARTS, &r->nsplit));
+        APR_TRY(apr_contract_sizes(c, split, 1, r->split, APR_MAX_PARTS, &r->nsplit));
     APR_TRY(apr_contract_expression(c, apr_yaml_get(at, "optional"), &r->optional));
     APR_TRY(apr_contract_layered(c, apr_yaml_get(at, "where"), &r->where));
     if (r->where != NULL && !r->layered)
@@ -133,7 +133,7 @@ static enum apr_code read_tensor(const struct apr_contract *c, const struct apr_
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "fallback"), &r->fallback));
     APR_TRY(apr_contract_word(c, apr_yaml_get(at, "unless_equal"), &r->unless_equal));
     if (layers != NULL)
-        APR_TRY(apr_contract_expressions(c, layers, r->layers, APR_LENGTH(r->layers), &nlayers));
+        APR_TRY(apr_contract_sizes(c, layers, 0, r->layers, APR_LENGTH(r->layers), &nlayers));
     if (layers != NULL && nlayers < 2)
         return apr_contract_fault(c, layers, "layers takes from, to and maybe a step; look at", r->name);
     return sound_role(c, at, r);

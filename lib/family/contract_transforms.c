@@ -2,6 +2,7 @@
 #include "family/contract.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/arena.h"
 #include "base/bytes.h"
@@ -38,12 +39,12 @@ static const struct {
     [APR_OP_NEG_EXP]      = { "op", { NULL }, false, false },
 };
 
-enum apr_code apr_contract_expressions(const struct apr_contract *c, const struct apr_yaml *at, struct apr_expr **out, unsigned most,
-                                       unsigned *n)
+enum apr_code apr_contract_sizes(const struct apr_contract *c, const struct apr_yaml *at, uint64_t least, struct apr_expr **out,
+                                 unsigned most, unsigned *n)
 {
     APR_TRY(apr_contract_list(c, at, most));
     for (const struct apr_yaml *k = at->child; k != NULL; k = k->next, ++*n)
-        APR_TRY(apr_contract_expression(c, k, &out[*n]));
+        APR_TRY(apr_contract_size(c, k, least, &out[*n]));
     return APR_OK;
 }
 
@@ -54,6 +55,9 @@ static enum apr_code lacks(const struct apr_contract *c, const struct apr_yaml *
     return apr_contract_fault(c, at, "the op lacks", apr_text(key));
 }
 
+/* Numbers of rows and of dims. */
+static bool counts_from_0(const char *key) { return strcmp(key, "from") == 0 || strcmp(key, "dim") == 0; }
+
 static enum apr_code read_parameters(const struct apr_contract *c, const struct apr_yaml *at, struct apr_role_transform *t)
 {
     for (unsigned i = 0; i < 3 && parameters[t->op].key[i] != NULL; i++) {
@@ -62,9 +66,9 @@ static enum apr_code read_parameters(const struct apr_contract *c, const struct 
         if (p == NULL && !(last && parameters[t->op].optional))
             return lacks(c, at, parameters[t->op].key[i]);
         if (last && parameters[t->op].list)
-            APR_TRY(apr_contract_expressions(c, p, t->n, APR_MAX_PARTS - t->nn, &t->nn));
+            APR_TRY(apr_contract_sizes(c, p, 1, t->n, APR_MAX_PARTS - t->nn, &t->nn));
         else
-            APR_TRY(apr_contract_expression(c, p, &t->n[t->nn++]));
+            APR_TRY(apr_contract_size(c, p, counts_from_0(parameters[t->op].key[i]) ? 0 : 1, &t->n[t->nn++]));
     }
     return APR_OK;
 }
@@ -104,7 +108,7 @@ static enum apr_code read_order(const struct apr_contract *c, const struct apr_y
         back[order[t->norder]] = t->norder;
     }
     t->nn = 1;
-    return apr_contract_expression(c, size == NULL ? &one : size, &t->n[0]);
+    return apr_contract_size(c, size == NULL ? &one : size, 1, &t->n[0]);
 }
 
 /* A number for all, or one for each part. */
@@ -115,11 +119,13 @@ static enum apr_code read_scale(const struct apr_contract *c, const struct apr_y
         return lacks(c, at, by == NULL ? "by" : "parts");
     if (by->kind != APR_YAML_LIST) {
         t->nby = 1;
-        return parts == NULL ? apr_contract_expression(c, by, &t->by[0])
+        return parts == NULL ? apr_contract_factor(c, by, true, &t->by[0])
                              : apr_contract_fault(c, parts, "parts need a list of what they are multiplied", apr_text("by"));
     }
-    APR_TRY(apr_contract_expressions(c, by, t->by, APR_MAX_PARTS, &t->nby));
-    APR_TRY(apr_contract_expressions(c, parts, t->n, APR_MAX_PARTS, &t->nn));
+    APR_TRY(apr_contract_list(c, by, APR_MAX_PARTS));
+    for (const struct apr_yaml *k = by->child; k != NULL; k = k->next)
+        APR_TRY(apr_contract_factor(c, k, true, &t->by[t->nby++]));
+    APR_TRY(apr_contract_sizes(c, parts, 1, t->n, APR_MAX_PARTS, &t->nn));
     if (t->nn != t->nby || t->nn == 0)
         return apr_contract_fault(c, parts, "not as many parts as there are numbers, or none:", by->key);
     return APR_OK;
@@ -131,7 +137,7 @@ static enum apr_code read_values(const struct apr_contract *c, const struct apr_
     switch (t->op) {
     case APR_OP_ADD:
         t->nby = 1;
-        return value == NULL ? lacks(c, at, "value") : apr_contract_expression(c, value, &t->by[0]);
+        return value == NULL ? lacks(c, at, "value") : apr_contract_factor(c, value, false, &t->by[0]);
     case APR_OP_SCALE:
         return read_scale(c, at, t);
     case APR_OP_ORDER:

@@ -88,9 +88,18 @@ static bool look_in_layer(const struct search *w, const struct apr_role *r, uint
     return true;
 }
 
+/* Nothing tells whether a model has it, or in which layers. */
+static bool is_guessed(const struct apr_binding *b, const struct apr_role *r)
+{
+    bool yes = apr_binding_guesses(b, r->when) || apr_binding_guesses(b, r->optional) || apr_binding_guesses(b, r->where);
+    for (unsigned i = 0; i < 3 && !yes; i++)
+        yes = apr_binding_guesses(b, r->layers[i]);
+    return yes;
+}
+
 static bool is_required(const struct apr_binding *b, const struct apr_role *r)
 {
-    return !r->generated && (r->when == NULL || size_or(b, r->when, 0) != 0) && (r->optional == NULL || size_or(b, r->optional, 1) == 0);
+    return !is_guessed(b, r) && !r->generated && (r->when == NULL || size_or(b, r->when, 0) != 0) && (r->optional == NULL || size_or(b, r->optional, 1) == 0);
 }
 
 void apr_binding_missing(const struct apr_binding *b, enum apr_dialect dialect, uint64_t nlayer, apr_missing_fn *found, void *ctx)

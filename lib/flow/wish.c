@@ -235,6 +235,11 @@ static enum apr_code prepare(struct wishing *g, struct task *t)
     const bool told = apr_binding_shape(g->b, t->of.role, t->of.dim, &t->of.ndim);
     const bool chained = apr_binding_chain(g->b, t->of.role, t->of.dialect, t->of.chain, &t->of.nchain, &why) == APR_OK &&
                          apr_binding_chain(g->b, t->of.role, g->to, t->chain_to, &t->nto, &why) == APR_OK;
+    double value;
+    if (!told && apr_binding_no_size(g->b, t->of.role, &value))
+        return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->of.part[0]->name,
+                               ": a size of role %.*s of family %.*s comes to %.17g, which is none",
+                               APR_PRINTED(t->of.role->name), APR_PRINTED(family_name(g)), value);
     if (!told && (!chained || t->of.nchain > 0))
         return apr_fail_tensor(g->e, APR_EARG, APR_NOWHERE, t->of.part[0]->name,
                                ": a size of role %.*s of family %.*s is in no metadata%s: --config FILE gives one",

@@ -166,9 +166,9 @@ static enum apr_code take_experts(const struct apr_netting *g, uint32_t layer, s
     APR_TRY(apr_net_vector(g, "exp_probs_b", layer, &x->n, &x->score_bias, &x->score_bias_in));
     APR_TRY(apr_net_stack(g, "ffn_gate_exps", layer, 0, x->n, &width, &hidden, &f->gate, sizeof *f));
     APR_TRY(apr_net_stack(g, "ffn_up_exps", layer, 0, x->n, &width, &hidden, &f->up, sizeof *f));
-    APR_TRY(apr_net_stack(g, "ffn_gate_up_exps", layer, 0, x->n, &width, &hidden, &f->gate, sizeof *f));
-    APR_TRY(apr_net_stack(g, "ffn_gate_up_exps", layer, 1, x->n, &width, &hidden, &f->up, sizeof *f));
-    APR_TRY(apr_net_stack(g, "ffn_down_exps ffn_down_all_exps", layer, 0, x->n, &hidden, &width, &f->down, sizeof *f));
+    APR_TRY(apr_net_stack(g, "ffn_gate_up_exps ffn_gate_up_rows_exps", layer, 0, x->n, &width, &hidden, &f->gate, sizeof *f));
+    APR_TRY(apr_net_stack(g, "ffn_gate_up_exps ffn_gate_up_rows_exps", layer, 1, x->n, &width, &hidden, &f->up, sizeof *f));
+    APR_TRY(apr_net_stack(g, "ffn_down_exps ffn_down_all_exps ffn_down_rows_exps", layer, 0, x->n, &hidden, &width, &f->down, sizeof *f));
     return take_shared(g, layer, x);
 }
 

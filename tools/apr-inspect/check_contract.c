@@ -60,7 +60,7 @@ static bool wanted_shape(const struct contract *c, const struct apr_meaning *s, 
     struct apr_transform chain[APR_MAX_STEPS];
     struct apr_error ignored;
     size_t n;
-    return apr_binding_shape(c->x->binding, s->role, dim, ndim) &&
+    return !apr_binding_guesses_role(c->x->binding, s->role) && apr_binding_shape(c->x->binding, s->role, dim, ndim) &&
            apr_binding_chain(c->x->binding, s->role, s->dialect, chain, &n, &ignored) == APR_OK &&
            apr_transform_shape(chain, n, s->part, dim, ndim);
 }
