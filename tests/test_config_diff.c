@@ -114,6 +114,46 @@ static void a_folder_is_held_against_a_gguf(void **state)
         }
 }
 
+/* Of Llama 3's scaling a GGUF has the factors alone. */
+static void factors_of_a_gguf_are_held_against_the_scaling_of_a_folder(void **state)
+{
+    (void)state;
+    static const char own[] =
+        "schema: apr-family/1\nfamily: factors\ndetect: {architectures: [FactorsForCausalLM], gguf: [factors]}\n"
+        "dims:\n  theta: {keys: [rope_theta]}\n  D: {keys: [head_dim], default: 8}\n  rope_factor: {keys: [rope_scaling.factor]}\n"
+        "  rope_low: {default: 1}\n  rope_high: {default: 4}\n  rope_orig: {keys: [rope_scaling.original_max_position_embeddings]}\n"
+        "  rope_kind: {keys: [rope_scaling.rope_type], type: str, default: \"'none'\"}\n"
+        "tensors:\n  - {role: token_embd, hf: model.norm.weight, gguf: token_embd.weight, shape: [4]}\n"
+        "generated:\n  - {role: rope_freqs, gguf: rope_freqs.weight, shape: [D/2], dtype: f32, op: llama3_rope_factors,\n"
+        "     when: rope_kind == 'llama3'}\n"
+        "kv:\n  - {gguf: general.architecture, type: str, const: factors}\n"
+        "  - {gguf: \"{a}.rope.freq_base\", type: f32, expr: theta, hf: rope_theta}\n";
+#define FACTORS(factor, original) \
+    "{\"architectures\":[\"FactorsForCausalLM\"],\"rope_theta\":1000000,\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":" factor \
+    ",\"original_max_position_embeddings\":" original "}}"
+    static const struct {
+        const char *config, *want;
+    } table[] = {
+        { FACTORS("16", "64"), "" },
+        { FACTORS("16", "32"), "" }, /* which gives the same */
+        { FACTORS("8", "64"), "rope_scaling.rope_type rope_freqs.weight 8 16; " },
+        { FACTORS("16", "8192"), "rope_scaling.rope_type rope_freqs.weight 1 16; " },
+    };
+    char family[256], gguf[256];
+    test_file("factors.yaml", own, strlen(own));
+    snprintf(family, sizeof family, "--family-file=%s", test_path("factors.yaml"));
+    snprintf(gguf, sizeof gguf, "%s", test_path("factors.gguf"));
+    struct test_answer made = test_tool("apr-convert", family, checkpoint("a", table[0].config, NULL), gguf, NULL);
+    assert_int_equal(made.exit, 0);
+    test_answer_free(&made);
+    for (size_t i = 0; i < APR_LENGTH(table); i++) {
+        json_t *const r = report_of(test_tool(APR_DIFF, "--json", family, checkpoint("b", table[i].config, NULL), gguf, NULL), 0);
+        if (strcmp(differences(r), table[i].want) != 0)
+            fail_msg("%s: %s", table[i].config, differences(r));
+        json_decref(r);
+    }
+}
+
 /* A tokenizer.json of byte-level BPE with those members of its vocabulary, and merges. */
 #define BPE(vocab, merges) "{\"model\":{\"type\":\"BPE\",\"vocab\":{" vocab "},\"merges\":[" merges "]}}"
 
@@ -249,6 +289,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_folders_are_compared_by_what_their_configs_state),
         cmocka_unit_test(a_folder_is_held_against_a_gguf),
+        cmocka_unit_test(factors_of_a_gguf_are_held_against_the_scaling_of_a_folder),
         cmocka_unit_test(lists_are_compared_by_their_elements),
         cmocka_unit_test(vocabularies_are_compared_by_length_and_content),
         cmocka_unit_test(an_unknown_class_beside_a_bare_file_is_no_known_family),
