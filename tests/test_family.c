@@ -289,6 +289,7 @@ static void a_wrong_contract_is_refused_with_family_line_and_word(void **state)
         { "heads: 2", "head: 2", "line 15: family toy", "\"head\"" },
         { "op: rope_permute, heads: 2", "op: rope_permute", "line 15: family toy", "\"heads\"" },
         { "op: rope_permute, heads", "op: transpose, heads", "line 15: family toy", "\"heads\"" },
+        { "op: rope_permute, heads", "op: rope_premute, heads", "line 15: family toy", "where rope_permute may be meant" },
         { "{op: rope_permute, heads: 2}", "[{op: rope_permute, heads: 2}, {op: stack, count: 2}]", "line 15: family toy",
           "stack comes first" },
         { "{op: rope_permute, heads: 2}", "[{op: split_rows, parts: [1]}, {op: transpose}]", "line 15: family toy", "split last" },
