@@ -137,21 +137,29 @@ static inline double distance_of(const float *x, const float *y)
     return sum;
 }
 
+/* What is put into classes: sketches, their keys, and, or NULL, groups of points that follow each other, which have much in common with
+ * points of A, or little. */
+struct points {
+    const float   (*lane)[SKETCH];
+    const uint64_t *key;
+    const uint32_t *group;
+};
+
 /* Points of one key, but for its side, that are near each other get one number, counted from 0. */
-APR_MUST_CHECK enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class,
-                                      uint32_t *nclass, struct apr_error *e);
+APR_MUST_CHECK enum apr_code classify(const struct points *p, size_t n, double near, uint32_t *class, uint32_t *nclass, struct apr_error *e);
 
 /* For each point of B the nearest of `point`, npoint points of A, which are put into another order: no farther than `near`; UINT32_MAX:
  * none (discover_nearest.c). */
-APR_MUST_CHECK enum apr_code find_nearest(const float (*lane)[SKETCH], const uint64_t *key, size_t n, uint32_t *point, size_t npoint,
-                                          double near, uint32_t *nearest, struct apr_error *e);
+APR_MUST_CHECK enum apr_code find_nearest(const struct points *p, size_t n, uint32_t *point, size_t npoint, double near, uint32_t *nearest,
+                                          struct apr_error *e);
 
 /* ---- rules (discover_rules.c) ----------------------------------------------------------------------------------------- */
 
-/* Strings of classes: in each of `slabs` slabs, n of s and n of t. */
+/* Strings of classes: in each of `slabs` slabs, n of s and n of t. rough: more of them may be wrong. */
 struct strings {
     const uint32_t *s, *t;
     size_t          n, slabs;
+    bool            rough;
 };
 
 /* The rule by which t's rows (columns: cols) are those of s in another order, one step or none; false when there is none. */

@@ -84,7 +84,7 @@ static bool settle(struct grid *g, size_t i, uint32_t *nclass)
 }
 
 /* A's points are told apart as those of files that were rounded are; then each of B's belongs to the nearest of A's. */
-static enum apr_code settle_roughly(struct grid *g, size_t n, double near, uint32_t *nclass, struct apr_error *e)
+static enum apr_code settle_roughly(struct grid *g, const struct points *p, size_t n, double near, uint32_t *nclass, struct apr_error *e)
 {
     uint32_t *const first = malloc((n + 1) * sizeof *first), *const found = malloc((n + 1) * sizeof *found);
     size_t nfirst = 0;
@@ -93,7 +93,7 @@ static enum apr_code settle_roughly(struct grid *g, size_t n, double near, uint3
         if (!is_of_b(g->key[i]) && settle(g, i, nclass))
             first[nfirst++] = (uint32_t)i;
     if (code == APR_OK)
-        code = find_nearest(g->lane, g->key, n, first, nfirst, near, found, e);
+        code = find_nearest(p, n, first, nfirst, near, found, e);
     for (size_t i = 0; code == APR_OK && i < n; i++)
         if (is_of_b(g->key[i]) && found[i] != UINT32_MAX)
             g->class[i] = g->class[found[i]];
@@ -104,11 +104,10 @@ static enum apr_code settle_roughly(struct grid *g, size_t n, double near, uint3
     return code;
 }
 
-enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t n, double near, uint32_t *class, uint32_t *nclass,
-                       struct apr_error *e)
+enum apr_code classify(const struct points *p, size_t n, double near, uint32_t *class, uint32_t *nclass, struct apr_error *e)
 {
     const double own = fmin(near, NEAR_ROUNDED);
-    struct grid g = { .lane = lane, .key = key, .near = own, .width = fmax(4 * own, 0.001), .margin = 0.7 * own, .class = class };
+    struct grid g = { .lane = p->lane, .key = p->key, .near = own, .width = fmax(4 * own, 0.001), .margin = 0.7 * own, .class = class };
     *nclass = 0;
     if (n >= UINT32_MAX)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "too many rows for a search by value");
@@ -118,7 +117,7 @@ enum apr_code classify(const float (*lane)[SKETCH], const uint64_t *key, size_t 
     enum apr_code code = g.head == NULL || g.next == NULL ? apr_no_memory(e) : APR_OK;
     g.mask--;
     if (code == APR_OK && near > NEAR_ROUNDED)
-        code = settle_roughly(&g, n, near, nclass, e);
+        code = settle_roughly(&g, p, n, near, nclass, e);
     else
         for (size_t i = 0; code == APR_OK && i < n; i++)
             settle(&g, i, nclass);

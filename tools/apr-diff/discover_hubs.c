@@ -47,7 +47,7 @@ static enum apr_code add_spoke(struct search *w, struct hub *h, const struct vie
         missing += s.place[i] == UINT32_MAX;
         s.least = s.place[i] < s.least ? s.place[i] : s.least;
     }
-    if (10 * missing > n) {
+    if (10 * missing > (is_rough(w) ? 3 : 1) * n) {
         leave_places(places, s.place, n);
         free(s.place);
         return APR_OK;
@@ -183,7 +183,7 @@ static enum apr_code find_inner(struct search *w, const struct hub *h, struct ap
             if (mine[j])
                 kept[at++] = all[j];
         *found = at == begin_at + rows;
-        const struct strings x = { kept + begin_at, string_of(w, h->spoke[i].v), rows, 1 };
+        const struct strings x = { kept + begin_at, string_of(w, h->spoke[i].v), rows, 1, is_rough(w) };
         if (*found)
             code = order_rule(w->d, &x, cols, &rule, &nrule, found, e);
         if (code == APR_OK && *found && nrule > 0) {
@@ -193,7 +193,7 @@ static enum apr_code find_inner(struct search *w, const struct hub *h, struct ap
                 inner[(*ninner)++] = rule;
         }
     }
-    const struct strings y = { all, kept, n, 1 };
+    const struct strings y = { all, kept, n, 1, is_rough(w) };
     if (code == APR_OK && *found)
         code = order_rule(w->d, &y, cols, outer, nouter, found, e);
     free(kept);
@@ -210,7 +210,7 @@ static enum apr_code split_whole(struct search *w, struct hub *h, bool *done, st
     bool found, parted = false;
     struct finding *f;
     const struct view *const v = h->v, *const part = h->spoke[0].v;
-    const struct strings x = { string_of(w, v), h->joined, (size_t)h->rows, (size_t)slabs_of(h) };
+    const struct strings x = { string_of(w, v), h->joined, (size_t)h->rows, (size_t)slabs_of(h), is_rough(w) };
     if (h->nspoke > APR_MAX_PARTS)
         return APR_OK;
     APR_TRY(order_rule(w->d, &x, v->turned && part->turned, &rule, &nrule, &found, e));
@@ -301,7 +301,7 @@ static enum apr_code stack_spokes(struct search *w, struct hub *h, bool *done, s
     for (size_t i = 0; i < h->nspoke && found; i++)
         found = h->spoke[i].v->slabs == 1 && h->spoke[i].v->rows == all->rows && h->spoke[i].v->item->t->ndim == part->item->t->ndim &&
                 memcmp(h->spoke[i].v->item->t->dim, part->item->t->dim, sizeof(uint64_t) * part->item->t->ndim) == 0;
-    const struct strings x = { h->joined, string_of(w, all), (size_t)all->rows, (size_t)all->slabs };
+    const struct strings x = { h->joined, string_of(w, all), (size_t)all->rows, (size_t)all->slabs, is_rough(w) };
     if (found)
         APR_TRY(order_rule(w->d, &x, all->turned && part->turned, &rule, &nrule, &found, e));
     if (!found)
@@ -346,7 +346,7 @@ static enum apr_code join_whole(struct search *w, struct hub *h, bool *done, str
     struct finding *f;
     uint64_t dim[3];
     const uint64_t slabs = slabs_of(h);
-    const struct strings x = { h->joined, string_of(w, all), (size_t)h->rows, (size_t)slabs };
+    const struct strings x = { h->joined, string_of(w, all), (size_t)h->rows, (size_t)slabs, is_rough(w) };
     APR_TRY(order_rule(w->d, &x, all->turned && part->turned, &rule, &nrule, &found, e));
     for (size_t i = 0; i < h->nspoke; i++) /* a join takes them as they are */
         found &= h->spoke[i].v->item->ndim == h->spoke[i].v->item->t->ndim;

@@ -6,7 +6,9 @@
 
 #define LEAF       8u
 #define SAMPLED    32u
-#define MOST_SEEN  4096u /* points that one is held against */
+#define MOST_SEEN  1024u /* points that one is held against */
+#define TRIED      64u   /* points of a group, of which one in HOPE finds another, or none of the rest is looked for */
+#define HOPE       16u
 #define AXIS_SHARE 0.4   /* noise is spread over the axes: of what may lie between two points, so much along one */
 
 /* Points [first, end) of `point` are those of one tree or of a part of it; the one in the middle parts them, along axis[middle]. */
@@ -146,10 +148,30 @@ static size_t key_begins(const uint32_t *point, size_t n, const uint64_t *key, u
     return low;
 }
 
-enum apr_code find_nearest(const float (*lane)[SKETCH], const uint64_t *key, size_t n, uint32_t *point, size_t npoint, double near,
-                           uint32_t *nearest, struct apr_error *e)
+static uint32_t nearest_of(const struct trees *t, size_t npoint, const uint64_t *key, size_t i, double near)
 {
-    struct trees t = { lane, point, malloc(npoint + 1) };
+    struct sought s = { t, t->lane[i], near * near, AXIS_SHARE * near, UINT32_MAX, 0 };
+    const uint64_t own = key[i] & ~(uint64_t)1;
+    seek(&s, key_begins(t->point, npoint, key, own), key_begins(t->point, npoint, key, own + 1));
+    return s.found;
+}
+
+/* Points [first, end) are a group: rows of a tensor. */
+static void seek_group(const struct trees *t, size_t npoint, const uint64_t *key, size_t first, size_t end, double near, uint32_t *nearest)
+{
+    const size_t step = (end - first + TRIED - 1) / TRIED;
+    size_t tried = 0, found = 0;
+    for (size_t i = first; i < end; i += step, tried++)
+        found += nearest_of(t, npoint, key, i, near) != UINT32_MAX;
+    for (size_t i = first; i < end; i++)
+        nearest[i] = HOPE * found < tried ? UINT32_MAX : nearest_of(t, npoint, key, i, near);
+}
+
+enum apr_code find_nearest(const struct points *p, size_t n, uint32_t *point, size_t npoint, double near, uint32_t *nearest,
+                           struct apr_error *e)
+{
+    const uint64_t *const key = p->key;
+    struct trees t = { p->lane, point, malloc(npoint + 1) };
     if (t.axis == NULL)
         return apr_no_memory(e);
     if (npoint > 0)
@@ -158,13 +180,11 @@ enum apr_code find_nearest(const float (*lane)[SKETCH], const uint64_t *key, siz
         for (end = i + 1; end < npoint && key[point[end]] == key[point[i]]; end++) {}
         plant(&t, i, end);
     }
-    for (size_t i = 0; i < n; i++)
-        if (is_of_b(key[i])) {
-            struct sought s = { &t, lane[i], near * near, AXIS_SHARE * near, UINT32_MAX, 0 };
-            const uint64_t own = key[i] & ~(uint64_t)1;
-            seek(&s, key_begins(point, npoint, key, own), key_begins(point, npoint, key, own + 1));
-            nearest[i] = s.found;
-        }
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && p->group != NULL && p->group[end] == p->group[i]; end++) {}
+        if (is_of_b(key[i]))
+            seek_group(&t, npoint, key, i, end, near, nearest);
+    }
     free(t.axis);
     return APR_OK;
 }

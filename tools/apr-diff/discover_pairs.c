@@ -1,8 +1,11 @@
 /* Two tensors that hold the same rows, or columns, in another order. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "discover_search.h"
+
+#define MOST_MENDED 16384u /* rows, each of which is held against all that are left */
 
 /* ---- steps ---------------------------------------------------------------------------------------------------------- */
 
@@ -88,7 +91,7 @@ struct way {
 
 static enum apr_code find_way(struct search *w, const struct view *s, const struct view *t, struct way *way, struct apr_error *e)
 {
-    const struct strings x = { string_of(w, s), string_of(w, t), (size_t)s->rows, (size_t)s->slabs };
+    const struct strings x = { string_of(w, s), string_of(w, t), (size_t)s->rows, (size_t)s->slabs, is_rough(w) };
     *way = (struct way){ .s = s, .t = t };
     return order_rule(w->d, &x, s->turned && t->turned, &way->rule, &way->nrule, &way->found, e);
 }
@@ -125,10 +128,52 @@ static enum apr_code add_way(struct search *w, const struct way *way, struct apr
     return APR_OK;
 }
 
+/* The free row that is nearest to row j of b; it is taken then. */
+static void take_nearest(struct search *w, const struct view *a, const struct view *b, uint64_t j, uint32_t *open, size_t *n)
+{
+    size_t best = 0;
+    double least = INFINITY;
+    for (size_t i = 0; i < *n; i++) {
+        const double away = distance_of(w->lane[a->first + open[i]], w->lane[b->first + j]);
+        if (away < least) {
+            least = away;
+            best = i;
+        }
+    }
+    w->class[b->first + j] = w->class[a->first + open[best]];
+    memmove(open + best, open + best + 1, (--*n - best) * sizeof *open);
+}
+
+/* Rows of b that are no row of a are those of a that are left, each the nearest: among all tensors' rows another was nearer. */
+static enum apr_code mend(struct search *w, const struct view *a, const struct view *b, struct apr_error *e)
+{
+    const size_t n = (size_t)natoms(a);
+    struct places p;
+    uint32_t *const place = malloc((n + 1) * sizeof *place), *const open = malloc((n + 1) * sizeof *open);
+    enum apr_code code = begin_places(&p, string_of(w, a), n, e);
+    size_t left = 0;
+    if (code == APR_OK && (place == NULL || open == NULL))
+        code = apr_no_memory(e);
+    if (code == APR_OK)
+        take_places(&p, string_of(w, b), n, place);
+    for (size_t i = 0; code == APR_OK && i < n; i++)
+        if (!p.taken[i])
+            open[left++] = (uint32_t)i;
+    for (size_t j = 0; code == APR_OK && left <= MOST_MENDED && j < n; j++)
+        if (place[j] == UINT32_MAX && left > 0)
+            take_nearest(w, a, b, j, open, &left);
+    free(place);
+    free(open);
+    end_places(&p);
+    return code;
+}
+
 static enum apr_code pair_one(struct search *w, const struct view *a, const struct view *b, struct apr_error *e)
 {
     const int gguf = w->d->gguf;
     struct way forth = { 0 }, back = { 0 };
+    if (is_rough(w))
+        APR_TRY(mend(w, a, b, e));
     if (gguf != 0)
         APR_TRY(find_way(w, a, b, &forth, e));
     if (gguf != 1)

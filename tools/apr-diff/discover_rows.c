@@ -124,7 +124,7 @@ static enum apr_code add_edges(struct search *w, uint32_t b, uint32_t *touched, 
     for (size_t i = 0; i < ntouched; i++) {
         const struct edge edge = { touched[i], b, w->votes[touched[i]] };
         w->votes[touched[i]] = 0;
-        if (w->view[edge.a].item->used || v->item->used || 10 * edge.votes < 9 * apr_min(tell[edge.a], tell[b]))
+        if (w->view[edge.a].item->used || v->item->used || 10 * edge.votes < (is_rough(w) ? 5 : 9) * apr_min(tell[edge.a], tell[b]))
             continue;
         struct edge *const more = apr_grown(w->edge, &w->room, w->nedge, 256, sizeof *more);
         if (more == NULL)
@@ -175,7 +175,7 @@ enum apr_code discover_rows(struct discovery *d, struct apr_error *e)
     enum apr_code code = prepare(&w, e);
     for (unsigned round = 0; code == APR_OK && w.nb > 0 && w.nb < w.nview && (w.near = nearness(d, round)) > 0; round++) {
         w.last = !(nearness(d, round + 1) > 0);
-        code = classify((const float (*)[SKETCH])w.lane, w.key, w.natom, w.near, w.class, &w.nclass, e);
+        code = classify(&(struct points){ (const float (*)[SKETCH])w.lane, w.key, w.of }, w.natom, w.near, w.class, &w.nclass, e);
         if (code == APR_OK)
             code = find_edges(&w, e);
         if (code == APR_OK && w.nedge > 0) {

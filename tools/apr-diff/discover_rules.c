@@ -4,7 +4,8 @@
 
 #include "discover.h"
 
-#define SLACK 20u /* one row in so many may be of another class than the rule says: what is found is measured */
+#define SLACK       20u /* one row in so many may be of another class than the rule says: what is found is measured */
+#define ROUGH_SLACK 8u
 
 /* ---- places --------------------------------------------------------------------------------------------------------- */
 
@@ -116,14 +117,18 @@ static size_t source(const struct apr_transform *t, size_t n, size_t j)
             j -= all;
         }
         return 0;
+    case APR_OP_ORDER:
+        return t->order[j / (size_t)t->n[0]] * (size_t)t->n[0] + j % (size_t)t->n[0];
     default:
         return j;
     }
 }
 
+static size_t allowance(const struct strings *x, size_t n) { return n / (x->rough ? ROUGH_SLACK : SLACK); }
+
 static bool fits(const struct strings *x, const struct apr_transform *t)
 {
-    const size_t allowed = x->n * x->slabs / SLACK;
+    const size_t allowed = allowance(x, x->n * x->slabs);
     size_t wrong = 0;
     for (size_t k = 0; k < x->slabs; k++)
         for (size_t j = 0; j < x->n && wrong <= allowed; j++)
@@ -228,8 +233,9 @@ static enum apr_code make_order(struct discovery *d, const uint32_t *place, size
 }
 
 /* Gives rows that stand nowhere the places that are left, by rising number; false where too many do. */
-static bool fill_places(uint32_t *place, size_t n, bool *taken)
+static bool fill_places(const struct strings *x, uint32_t *place, bool *taken)
 {
+    const size_t n = x->n, allowed = allowance(x, n);
     size_t missing = 0, free_at = 0;
     memset(taken, 0, n);
     for (size_t j = 0; j < n; j++) {
@@ -237,13 +243,27 @@ static bool fill_places(uint32_t *place, size_t n, bool *taken)
         if (place[j] != UINT32_MAX)
             taken[place[j]] = true;
     }
-    for (size_t j = 0; j < n && missing <= n / SLACK; j++) {
+    for (size_t j = 0; j < n && missing <= allowed; j++) {
         while (place[j] == UINT32_MAX && taken[free_at])
             free_at++;
         if (place[j] == UINT32_MAX)
             place[j] = (uint32_t)free_at++;
     }
-    return missing <= n / SLACK;
+    return missing <= allowed;
+}
+
+/* From the last row to the first, where noise hides some of them. */
+static enum apr_code fits_reverse(struct discovery *d, const struct strings *x, struct apr_transform *t, bool *found, struct apr_error *e)
+{
+    *found = x->n > 2 && x->n <= APR_MAX_ORDER;
+    uint32_t *const order = *found ? apr_arena_alloc(&d->arena, 2 * x->n * sizeof *order) : NULL;
+    if (order == NULL)
+        return *found ? apr_no_memory(e) : APR_OK;
+    for (size_t j = 0; j < x->n; j++)
+        order[j] = order[x->n + j] = (uint32_t)(x->n - 1 - j);
+    *t = (struct apr_transform){ .op = APR_OP_ORDER, .nn = 1, .n = { 1 }, .norder = (unsigned)x->n, .order = order };
+    *found = fits(x, t);
+    return APR_OK;
 }
 
 /* A rule of rows that places tell, or any order; cols: the same of columns, for which there are fewer rules. */
@@ -260,10 +280,17 @@ static enum apr_code rule_of(struct discovery *d, const struct strings *x, bool 
         if ((is_falcon(&groups, step) && fits(x, step)) || (*step = groups, fits(x, step)))
             return APR_OK;
     }
+    if (x->rough) {
+        APR_TRY(fits_reverse(d, x, step, found, e));
+        if (*found && cols)
+            step->op = APR_OP_ORDER_COLS;
+        if (*found)
+            return APR_OK;
+    }
     bool *const taken = malloc(x->n + 1);
     if (taken == NULL)
         return apr_no_memory(e);
-    *found = fill_places(place, x->n, taken);
+    *found = fill_places(x, place, taken);
     free(taken);
     if (*found)
         APR_TRY(make_order(d, place, x->n, step, found, e));
@@ -274,7 +301,7 @@ static enum apr_code rule_of(struct discovery *d, const struct strings *x, bool 
     size_t wrong = 0;
     for (size_t j = 0; *found && j < x->n * x->slabs; j++)
         wrong += x->t[j] != x->s[j - j % x->n + step->order[j % x->n / size] * size + j % size];
-    *found &= wrong <= x->n * x->slabs / SLACK;
+    *found &= wrong <= allowance(x, x->n * x->slabs);
     return APR_OK;
 }
 

@@ -94,7 +94,7 @@ static enum apr_code sort_runs(struct runs *r, double near, struct apr_error *e)
         key[i] = class_key(r->run[i].count, r->run[i].item->of_b);
     }
     if (code == APR_OK)
-        code = classify((const float (*)[SKETCH])lane, key, r->n, near, class, &r->nclass, e);
+        code = classify(&(struct points){ (const float (*)[SKETCH])lane, key, NULL }, r->n, near, class, &r->nclass, e);
     free(r->order);
     free(r->first);
     free(r->open);

@@ -30,6 +30,9 @@ struct search {
 
 static inline uint64_t natoms(const struct view *v) { return v->slabs * v->rows; }
 
+/* Are rows so noisy that some of them may be nearer to others than to their own? */
+static inline bool is_rough(const struct search *w) { return w->near > NEAR_ROUNDED; }
+
 /* The classes of a view's rows. */
 static inline const uint32_t *string_of(const struct search *w, const struct view *v) { return w->class + v->first; }
 

@@ -116,7 +116,7 @@ static enum apr_code pair_ranked(struct vectors *w, const struct vector *a, cons
 {
     const bool flipped = from_is_b(w->d, false);
     const struct vector *const from = flipped ? b : a, *const to = flipped ? a : b;
-    const struct strings x = { flipped ? t : s, flipped ? s : t, a->n, 1 };
+    const struct strings x = { flipped ? t : s, flipped ? s : t, a->n, 1, false };
     struct apr_transform rule;
     struct finding *f;
     unsigned nrule;
