@@ -33,11 +33,14 @@ struct item {
  * checkpoint's and a GGUF's.
  *   flipped  from is of B
  *   doubt    it is not measured yet
+ *   tied     one of the two is a head that the other side does not have: its embedding is it
  *   ab .. bb its sums over all elements that pair */
+enum tied { TIED_NOT, TIED_TO, TIED_FROM };
 struct finding {
     struct item        **from, **to;
     size_t               nfrom, nto;
     bool                 flipped, doubt;
+    enum tied            tied;
     struct apr_transform step[APR_MAX_STEPS];
     unsigned             nstep;
     double               ab, aa, bb, cosine;
@@ -146,7 +149,8 @@ struct points {
 };
 
 /* Points of one key, but for its side, that are near each other get one number, counted from 0. */
-APR_MUST_CHECK enum apr_code classify(const struct points *p, size_t n, double near, uint32_t *class, uint32_t *nclass, struct apr_error *e);
+APR_MUST_CHECK enum apr_code classify(const struct points *p, size_t n, double near, uint32_t *class, uint32_t *nclass,
+                                      struct apr_error *e);
 
 /* For each point of B the nearest of `point`, npoint points of A, which are put into another order: no farther than `near`; UINT32_MAX:
  * none (discover_nearest.c). */

@@ -110,11 +110,38 @@ static enum apr_code add_role(struct known *k, const struct pair *p, const struc
     return fresh ? keep(k, &f) : APR_OK;
 }
 
+/* Of a pair in which the embedding of one side stands for a head that it does not have: which of the two is the head. */
+static enum tied tied_of(const struct known *k, const struct finding *f, bool from_b)
+{
+    const struct apr_binding *const b = k->d->match->binding[from_b];
+    struct apr_meaning what;
+    if (apr_bytes_is(f->to[0]->t->name, "output.weight"))
+        return TIED_TO;
+    return b != NULL && apr_binding_meaning(b, f->from[0]->t, 0, &what) && apr_bytes_is(what.role->name, "output") ? TIED_FROM : TIED_NOT;
+}
+
+/* Is the finding as close as the threshold asks for? */
+static enum apr_code holds(const struct known *k, const struct finding *f, bool *yes)
+{
+    struct discovery one = *k->d;
+    one.room = one.nfinding = 0;
+    one.finding = malloc(sizeof *one.finding);
+    if (one.finding == NULL)
+        return apr_no_memory(k->e);
+    one.finding[one.nfinding++] = *f;
+    one.finding[0].doubt = true;
+    const enum apr_code code = measure_findings(&one, k->e);
+    *yes = one.nfinding == 1;
+    free(one.finding);
+    return code;
+}
+
 /* One tensor against one, as they are. */
 static enum apr_code add_plain(struct known *k, const struct pair *p, bool *said)
 {
     const bool from_b = from_is_b(k->d, false);
     struct finding f = { .flipped = from_b, .nfrom = 1, .nto = 1 };
+    bool yes = true;
     if (p->transform != NULL || p->problem != NULL || p->npart > 1)
         return APR_OK;
     k->part[0] = from_b ? p->b : p->a;
@@ -122,7 +149,10 @@ static enum apr_code add_plain(struct known *k, const struct pair *p, bool *said
     k->part[0] = from_b ? p->a : p->b;
     APR_TRY(items_of(k, 1, !from_b, &f.to));
     *said = p->a->count == p->b->count && add_reshape(&f, f.from[0]->t->dim, f.from[0]->t->ndim, f.to[0]->t->dim, f.to[0]->t->ndim);
-    return *said ? keep(k, &f) : APR_OK;
+    f.tied = tied_of(k, &f, from_b);
+    if (*said && f.tied != TIED_NOT) /* no head is better than that of another model */
+        APR_TRY(holds(k, &f, &yes));
+    return *said && yes ? keep(k, &f) : APR_OK;
 }
 
 static enum apr_code add_pair(struct known *k, const struct pair *p, struct untold *untold)
