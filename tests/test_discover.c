@@ -261,6 +261,37 @@ static void negative_multiples_are_found(void **state)
     json_decref(r);
 }
 
+/* A GGUF of two F32 matrices of ROWS by COLS. */
+static const char *two_in_a_gguf(const float *x, const float *y)
+{
+    static const char *const name[] = { "b0", "b1" };
+    struct test_bytes b = { 0 };
+    test_text(&b, "GGUF");
+    test_integer(&b, 3, 4);
+    test_integer(&b, 2, 8);
+    test_integer(&b, 1, 8);
+    test_integer(&b, strlen("general.architecture"), 8);
+    test_text(&b, "general.architecture");
+    test_integer(&b, 8, 4); /* a string */
+    test_integer(&b, strlen("zork"), 8);
+    test_text(&b, "zork");
+    for (size_t i = 0; i < 2; i++) {
+        test_integer(&b, 2, 8);
+        test_text(&b, name[i]);
+        test_integer(&b, 2, 4);
+        test_integer(&b, COLS, 8);
+        test_integer(&b, ROWS, 8);
+        test_integer(&b, 0, 4); /* F32 */
+        test_integer(&b, i * ALL * sizeof *x, 8);
+    }
+    test_align(&b, 32);
+    test_floats(&b, x, ALL);
+    test_floats(&b, y, ALL);
+    const char *const path = test_file("two.gguf", b.at, b.n);
+    test_free(&b);
+    return path;
+}
+
 /* The rows of one part are rounded as a quantized type rounds them, those of the other are as they were. */
 static void parts_of_unlike_precision_are_parts_of_one(void **state)
 {
@@ -270,11 +301,37 @@ static void parts_of_unlike_precision_are_parts_of_one(void **state)
     fill(noise, ALL, 96);
     for (size_t i = 0; i < ALL; i++)
         rough[i] = x[ALL + i] + 0.04f * noise[i];
-    const struct test_tensor b[] = { { "b0", "F32", "[48,64]", x, ALL * sizeof *x }, { "b1", "F32", "[48,64]", rough, sizeof rough } };
-    const char *const p = test_one("whole_a", "F32", "[96,64]", x, sizeof x), *const q = test_safetensors("whole_b", b, 2);
-    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", p, q, NULL), 1);
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", test_one("whole_a", "F32", "[96,64]", x, sizeof x),
+                                          two_in_a_gguf(x, rough), NULL), 1);
     expect_names(finding_of(r, "names_a", "t"), "names_b", "b0,b1");
-    expect_text("the join", finding_of(r, "names_a", "t"), "transform", "concat_rows(48,48)");
+    expect_text("the split", finding_of(r, "names_a", "t"), "transform", "split_rows(48,48)");
+    json_decref(r);
+}
+
+/* Among so many rows some are nearer to those of another tensor than to their own. */
+static void rows_are_told_apart_in_much_noise(void **state)
+{
+    (void)state;
+    enum { N = 6, HIGH = 1200, SIZE = HIGH * 48 };
+    static float x[N][SIZE], y[N][SIZE], noise[SIZE];
+    static char name[2 * N][8];
+    struct test_tensor a[N], b[N];
+    for (size_t i = 0; i < N; i++) { /* the cosine is 0.928 */
+        fill(x[i], SIZE, 130 + i);
+        fill(noise, SIZE, 140 + i);
+        for (size_t j = 0; j < HIGH; j++)
+            memcpy(y[i] + j * 48, x[i] + (i % 2 == 0 ? HIGH - 1 - j : by_heads(j)) * 48, 48 * sizeof *noise);
+        for (size_t k = 0; k < SIZE; k++)
+            y[i][k] += 0.4f * noise[k];
+        snprintf(name[i], sizeof *name, "a%zu", i);
+        snprintf(name[N + i], sizeof *name, "b%zu", i);
+        a[i] = (struct test_tensor){ name[i], "F32", "[1200,48]", x[i], sizeof *x };
+        b[i] = (struct test_tensor){ name[N + i], "F32", "[1200,48]", y[i], sizeof *y };
+    }
+    json_t *const r = report_of(test_tool(APR_DIFF, "--json", "--discover", "--threshold", "0.9",
+                                          test_safetensors("ra", a, N), test_safetensors("rb", b, N), NULL), 1);
+    for (size_t i = 0; i < N; i++)
+        expect_text("the order", finding_of(r, "names_a", name[i]), "transform", i % 2 == 0 ? "reverse" : "rope_permute(100)");
     json_decref(r);
 }
 
@@ -500,6 +557,7 @@ int main(void)
         cmocka_unit_test(a_lower_threshold_finds_no_less),
         cmocka_unit_test(negative_multiples_are_found),
         cmocka_unit_test(parts_of_unlike_precision_are_parts_of_one),
+        cmocka_unit_test(rows_are_told_apart_in_much_noise),
         cmocka_unit_test(very_many_parts_are_joined),
         cmocka_unit_test(few_elements_or_one_value_are_no_evidence),
         cmocka_unit_test(models_that_share_nothing_have_no_contract),
