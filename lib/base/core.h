@@ -187,7 +187,6 @@ struct apr_tensor {
     const struct apr_packed *packed;
 };
 
-
 /* Something a reader accepted but a checker will want to hear of. code is stable ("gguf.gap"); text is printable. */
 enum apr_severity { APR_INFO, APR_WARNING, APR_FAULT };
 struct apr_note {

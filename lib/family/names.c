@@ -122,7 +122,6 @@ static enum apr_code learn_names(struct apr_names *s, struct apr_error *e)
 
 static bool begins(struct apr_bytes s, struct apr_bytes with) { return s.n >= with.n && memcmp(s.at, with.at, with.n) == 0; }
 
-static bool ends(struct apr_bytes s, struct apr_bytes with) { return s.n >= with.n && memcmp(s.at + s.n - with.n, with.at, with.n) == 0; }
 
 static size_t remove_all(char *s, size_t n, struct apr_bytes word)
 {
@@ -163,7 +162,7 @@ struct apr_bytes apr_family_spelling(const struct apr_family *f, struct apr_byte
     s.n = add_prefix(how, out, s.n);
     for (size_t i = 0; i < how->nrename; i++) {
         const struct apr_rename *r = &how->rename[i];
-        if (ends(s, r->from) && s.n - r->from.n + r->to.n < APR_NAME_ROOM) {
+        if (apr_bytes_end(s, r->from) && s.n - r->from.n + r->to.n < APR_NAME_ROOM) {
             s.n -= r->from.n;
             memcpy(out + s.n, r->to.at, r->to.n);
             s.n += r->to.n;

@@ -55,7 +55,7 @@ static bool ends_in(struct apr_bytes name, const char *end, size_t *begins)
 {
     const size_t n = strlen(end);
     *begins = name.n - n;
-    return name.n > n && memcmp(name.at + name.n - n, end, n) == 0;
+    return name.n > n && apr_bytes_end(name, apr_text(end));
 }
 
 static struct apr_bytes without(struct apr_bytes name, const char *end)
@@ -237,10 +237,9 @@ static void leave_out_activations(struct apr_packing *p)
     static const char *const ending[] = { ".k_scale", ".v_scale", ".q_scale", ".prob_scale", ".kv_scale", ".input_scale", ".output_scale",
                                           ".input_zero_point", ".output_zero_point", ".k_zero_point", ".v_zero_point",
                                           ".input_global_scale" };
-    size_t begins;
     for (size_t i = 0; i < p->model->ntensor; i++)
         for (size_t k = 0; k < APR_LENGTH(ending) && p->role[i] == PLAIN; k++)
-            if (ends_in(p->model->tensor[i].name, ending[k], &begins) && p->model->tensor[i].count <= APR_STRETCH)
+            if (apr_bytes_end(p->model->tensor[i].name, apr_text(ending[k])) && p->model->tensor[i].count <= APR_STRETCH)
                 p->role[i] = SPARED;
 }
 
@@ -308,11 +307,11 @@ static enum apr_code read_carried(struct apr_packing *p, struct apr_error *e)
     struct apr_error why;
     if (apr_said_any(p->config))
         return APR_OK;
-    for (size_t i = 0; whole.n == 0 && apr_said_sections[i] != NULL; i++) {
-        const struct apr_bytes text = apr_meta_string(&p->model->meta, apr_said_sections[i]);
+    for (size_t i = 0; whole.n == 0 && apr_packing_keys[i] != NULL; i++) {
+        const struct apr_bytes text = apr_meta_string(&p->model->meta, apr_packing_keys[i]);
         if (text.n == 0 || text.n > APR_MOST_CONFIG)
             continue;
-        whole = apr_arena_format(&p->arena, "{\"%s\":%.*s}", apr_said_sections[i], APR_PRINTED(text));
+        whole = apr_arena_format(&p->arena, "{\"%s\":%.*s}", apr_packing_keys[i], APR_PRINTED(text));
         if (whole.at == NULL)
             return apr_no_memory(e);
     }
@@ -404,8 +403,6 @@ enum apr_code apr_packing_open(struct apr_packing **p, const struct apr_model *m
 }
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
-
-const char *const *const apr_packing_keys = apr_said_sections;
 
 struct apr_model *apr_packing_view(struct apr_packing *p) { return &p->view; }
 

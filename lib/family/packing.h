@@ -10,7 +10,8 @@ struct apr_hf_config;
 struct apr_packing;
 
 /* *p is NULL when nothing is packed and no method is named that nobody knows. config: the model's, or NULL; one that says nothing of
- * packing gives way to what the model's metadata has of it (apr_packing_keys, or a GGUF's hf.config.json). The model must outlive it; free with apr_packing_free. */
+ * packing gives way to what the model's metadata has of it (apr_packing_keys, or a GGUF's hf.config.json). The model must outlive it; free
+ * with apr_packing_free. */
 APR_MUST_CHECK enum apr_code apr_packing_of(struct apr_packing **p, const struct apr_model *m, const struct apr_hf_config *config,
                                             struct apr_error *e);
 void apr_packing_free(struct apr_packing *p);
@@ -18,9 +19,9 @@ void apr_packing_free(struct apr_packing *p);
 /* The same with the configuration that the model has beside or in it; one that cannot be read says nothing. */
 APR_MUST_CHECK enum apr_code apr_packing_open(struct apr_packing **p, const struct apr_model *m, struct apr_error *e);
 
-/* The keys of config.json that say how weights are packed, by which a file that stands alone keeps them in its metadata, as JSON; NULL
+/* The keys of config.json that say how weights are packed, likeliest first, by which a file that stands alone keeps them in its metadata, as JSON; NULL
  * ends them. */
-extern const char *const *const apr_packing_keys;
+extern const char *const apr_packing_keys[];
 
 /* The model as if it were not packed: codes have the name, the shape and the values of their weight, what undoes them is gone, and so are
  * the scales of activations; all else is as in the model, in its order. As it is where the method is one that nobody knows. A whole model,

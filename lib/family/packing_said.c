@@ -5,16 +5,17 @@
 
 #include "base/bytes.h"
 #include "base/regex.h"
+#include "family/packing.h"
 #include "model/hf_config.h"
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
-const char *const apr_said_sections[] = { "quantization_config", "quantization", "compression_config", NULL };
+const char *const apr_packing_keys[] = { "quantization_config", "quantization", "compression_config", NULL };
 
 const struct json_t *apr_said_section(const struct apr_hf_config *c)
 {
-    for (size_t i = 0; apr_said_sections[i] != NULL; i++) {
-        const json_t *const found = apr_hf_config_json(c, apr_text(apr_said_sections[i]));
+    for (size_t i = 0; apr_packing_keys[i] != NULL; i++) {
+        const json_t *const found = apr_hf_config_json(c, apr_text(apr_packing_keys[i]));
         if (json_is_object(found))
             return found;
     }

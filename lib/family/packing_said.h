@@ -34,9 +34,6 @@ struct apr_said {
 const struct json_t *apr_said_section(const struct apr_hf_config *config);
 bool apr_said_any(const struct apr_hf_config *config);
 
-/* The sections by their names, likeliest first; NULL ends them. */
-extern const char *const apr_said_sections[];
-
 /* The method by the word that config.json has for it, "gptq"; a name to show of one that none of our methods is, or of a format, version,
  * type or strategy that none reads. */
 struct apr_said_method {

@@ -90,8 +90,8 @@ static enum apr_code put_llama3(struct apr_config_work *w, const char *path)
 {
     const struct apr_translation *const t = w->t;
     char factor[APR_SPELL_ROOM], high[APR_SPELL_ROOM];
-    struct apr_llama3 s = { .theta = 10000, .dims = 2 * (double)t->nrope_freqs };
-    double context = 0;
+    struct apr_llama3 s = { .dims = 2 * (double)t->nrope_freqs };
+    double context;
     if (t->rope_freqs == NULL || t->nrope_freqs == 0)
         return APR_OK;
     if (!apr_binding_number(t->b, apr_text("theta"), &s.theta))

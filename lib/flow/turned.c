@@ -4,10 +4,8 @@
 
 bool apr_is_turned(const struct apr_tensor *t)
 {
-    static const char weight[] = ".weight";
-    const size_t n = sizeof weight - 1;
     return t->packed != NULL && t->dtype == &apr_dtypes[APR_MXFP4] && t->ndim == 3 &&
-           !(t->name.n >= n && memcmp(t->name.at + t->name.n - n, weight, n) == 0);
+           !apr_bytes_end(t->name, apr_text(".weight"));
 }
 
 enum apr_code apr_turned_view(const struct apr_tensor *const *part, struct apr_view *view, uint64_t dim[APR_MAX_DIMS], struct apr_error *e)

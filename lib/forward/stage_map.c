@@ -17,13 +17,7 @@
 
 static const char mark[] = "{L}";
 
-static bool ends_in(struct apr_bytes name, const char *end)
-{
-    const size_t n = strlen(end);
-    return name.n >= n && memcmp(name.at + name.n - n, end, n) == 0;
-}
-
-static bool has_side(struct apr_bytes name) { return ends_in(name, ":in") || ends_in(name, ":out"); }
+static bool has_side(struct apr_bytes name) { return apr_bytes_end(name, apr_text(":in")) || apr_bytes_end(name, apr_text(":out")); }
 
 enum apr_code apr_foreign_plain(const struct apr_stage_map *map, struct apr_arena **arena, struct apr_bytes *name, struct apr_error *e)
 {

@@ -408,16 +408,11 @@ static enum apr_code spell_bytes(struct bpe *b, struct apr_bytes text, struct ap
     return APR_OK;
 }
 
-static bool ends_with(struct apr_bytes text, struct apr_bytes word)
-{
-    return word.n > 0 && text.n >= word.n && memcmp(text.at + text.n - word.n, word.at, word.n) == 0;
-}
-
 static enum apr_code spell_pieces(struct bpe *b, struct apr_bytes text, struct apr_error *e)
 {
     unsigned char byte;
     const struct apr_bytes prefix = b->v->prefix;
-    const bool marked = ends_with(text, b->v->suffix);
+    const bool marked = b->v->suffix.n > 0 && apr_bytes_end(text, b->v->suffix);
     if ((b->v->byte_fallback || b->as_llama) && byte_of(text, &byte))
         return apr_made_add(&b->spelled, (struct apr_bytes){ &byte, 1 }, e);
     if (marked)

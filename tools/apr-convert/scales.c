@@ -57,9 +57,8 @@ static enum apr_code factors_of(struct conversion *c, const struct apr_planned *
 
 static enum apr_code plan_scale(struct conversion *c, const struct apr_planned *t, bool input, struct apr_error *e)
 {
-    static const char weight[] = ".weight";
-    const size_t end = sizeof weight - 1;
-    const bool named = t->name.n > end && memcmp(t->name.at + t->name.n - end, weight, end) == 0;
+    const struct apr_bytes weight = apr_text(".weight");
+    const bool named = t->name.n > weight.n && apr_bytes_end(t->name, weight);
     struct apr_planned scale = { .dtype = &apr_dtypes[APR_F32], .ndim = 1, .how = APR_GENERATE };
     float *factor = NULL;
     APR_TRY(factors_of(c, t, input, &factor, &scale.dim[0], e));
@@ -67,7 +66,7 @@ static enum apr_code plan_scale(struct conversion *c, const struct apr_planned *
         return APR_OK;
     scale.values = factor;
     scale.count = scale.row = scale.dim[0];
-    scale.name = apr_arena_format(&c->plan.arena, "%.*s%s", (int)(t->name.n - (named ? end : 0)), t->name.at,
+    scale.name = apr_arena_format(&c->plan.arena, "%.*s%s", (int)(t->name.n - (named ? weight.n : 0)), t->name.at,
                                   input ? ".input_scale" : ".scale");
     return scale.name.at == NULL ? apr_no_memory(e) : apr_plan_add(&c->plan, &scale, e);
 }

@@ -53,12 +53,6 @@ const struct apr_dtype *stored_dtype(const struct apr_wish *x) { return x->value
 
 /* ---- the policy (families.md 2) ------------------------------------------------------------------------------------- */
 
-static bool ends(struct apr_bytes name, const char *ending)
-{
-    const size_t n = strlen(ending);
-    return name.n >= n && memcmp(name.at + name.n - n, ending, n) == 0;
-}
-
 static const struct apr_role *role_of(const struct conversion *c, const struct apr_wish *x)
 {
     struct apr_meaning s;
@@ -72,11 +66,12 @@ static const struct apr_role *role_of(const struct conversion *c, const struct a
  * name in a GGUF tells, and without a family that it is packed, or a stack and no bias. */
 static bool is_weight(const struct conversion *c, const struct apr_wish *x, const struct apr_role *role)
 {
-    if (ends(x->name, ".weight") || c->dialect == APR_GGUF)
-        return ends(x->name, ".weight");
+    if (apr_bytes_end(x->name, apr_text(".weight")) || c->dialect == APR_GGUF)
+        return apr_bytes_end(x->name, apr_text(".weight"));
     if (role != NULL && role->known[APR_GGUF].n > 0)
-        return ends(role->known[APR_GGUF].word[0], ".weight");
-    return x->in->view.npart > 0 && (apr_input_part(x->in, 0)->packed != NULL || (x->ndim > 2 && !ends(x->name, "bias")));
+        return apr_bytes_end(role->known[APR_GGUF].word[0], apr_text(".weight"));
+    return x->in->view.npart > 0 && (apr_input_part(x->in, 0)->packed != NULL ||
+                                      (x->ndim > 2 && !apr_bytes_end(x->name, apr_text("bias"))));
 }
 
 /* Is it one that stays F32 whatever is asked for: vectors, norms, routers, positions? */
@@ -87,7 +82,7 @@ static bool stays_f32(const struct conversion *c, const struct apr_wish *x)
     const struct apr_role *const role = role_of(c, x);
     bool stays = x->ndim < 2 || (role != NULL && role->f32) || !is_weight(c, x, role);
     for (size_t i = 0; i < APR_LENGTH(ending) && !stays; i++)
-        stays = ends(x->name, ending[i]);
+        stays = apr_bytes_end(x->name, apr_text(ending[i]));
     return stays;
 }
 

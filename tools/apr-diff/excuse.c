@@ -8,12 +8,6 @@
 static const char generated[] = "generated", skipped[] = "skipped by contract", recomputed[] = "recomputed", tied[] = "tied";
 const char *const excuse_words[] = { generated, skipped, recomputed, tied, NULL };
 
-static bool ends(struct apr_bytes s, const char *with)
-{
-    const struct apr_bytes w = apr_text(with);
-    return s.n >= w.n && memcmp(s.at + s.n - w.n, w.at, w.n) == 0;
-}
-
 /* Has the model a weight beside that bias? Then it is a parameter, and no mask. */
 static bool has_weight(const struct apr_model *m, struct apr_bytes name)
 {
@@ -31,9 +25,9 @@ static bool is_recomputed(const struct apr_model *m, struct apr_bytes name)
 {
     static const char *const buffers[] = { ".inv_freq", ".cos_cached", ".sin_cached", "position_ids", ".attn.masked_bias", ".attention.masked_bias" };
     for (size_t i = 0; i < APR_LENGTH(buffers); i++)
-        if (ends(name, buffers[i]))
+        if (apr_bytes_end(name, apr_text(buffers[i])))
             return true;
-    return (ends(name, ".attn.bias") || ends(name, ".attention.bias")) && !has_weight(m, name);
+    return (apr_bytes_end(name, apr_text(".attn.bias")) || apr_bytes_end(name, apr_text(".attention.bias"))) && !has_weight(m, name);
 }
 
 /* Has the model another tensor of the same bytes that is called the same, spelled otherwise? */

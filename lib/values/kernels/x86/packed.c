@@ -117,8 +117,9 @@ AVX2 INLINE void four_bits(const unsigned char *at, bool turned, __m256i code[2]
         }                                                            \
     }
 
-AVX2 INLINE void put_fours(const unsigned char *at, size_t n, const struct apr_coding *c, bool turned, float *out)
+AVX2 INLINE void put_fours(const unsigned char *at, size_t n, const struct apr_coding *c, float *out)
 {
+    const bool turned = c->turned; /* `out` may be anything */
     for (size_t g = 0, now; n > 0; g++, n -= now) {
         const struct of_group o = of_group(c, g);
         now = (size_t)apr_min(n, g == 0 ? c->first : c->group);
@@ -140,7 +141,7 @@ AVX2 static void put_codes(const unsigned char *codes, size_t n, const struct ap
     const struct places p = places_of(c);
     const unsigned char *const end = codes + (n * c->bits + 7) / 8;
     if (c->bits == 4 && (n | c->first | c->group) % 16 == 0) {
-        put_fours(codes, n, c, c->turned, out);
+        put_fours(codes, n, c, out);
         return;
     }
     for (size_t g = 0, i = 0, now; i < n; g++, i += now) {
