@@ -20,7 +20,7 @@ enum apr_how { APR_COPY, APR_BLOCKS, APR_ENCODE, APR_GENERATE };
  *   bytes      as stored in the target, without padding
  *   shard, at  its file, and where it begins behind that file's header: set by apr_plan_place
  *   in         what it is read from, borrowed; all zero or NULL for one that is generated
- *   values     of GENERATE: count of them
+ *   values     of GENERATE: count of them; wide: doubles in their stead, where dtype needs them
  *   transform  "rope_permute(4)", or NULL
  *   importance of ENCODE into blocks, or NULL: of each column (dim[ndim - 1]) of each matrix (dim[ndim - 2] rows), one matrix after the
  *              other, where a matrix has fewer rows than the tensor; borrowed
@@ -38,6 +38,7 @@ struct apr_planned {
     enum apr_how            how;
     const struct apr_input *in;
     const float            *values, *importance;
+    const double           *wide;
     const char             *transform;
     bool                    lossy;
     double                  rmse, cosine, max_error;

@@ -213,7 +213,10 @@ static enum apr_code move_blocks(const struct apr_planned *t, struct apr_maker *
 /* ---- values --------------------------------------------------------------------------------------------------------- */
 
 /* As doubles; for what holds no more than floats do, as floats. */
-static bool is_wide(const struct apr_planned *t) { return t->how == APR_ENCODE && t->in->wide; }
+static bool is_wide(const struct apr_planned *t)
+{
+    return t->how == APR_GENERATE ? t->wide != NULL : t->how == APR_ENCODE && t->in->wide;
+}
 
 /* Whole rows of an input that is read by tiles. */
 static void read_rows(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n)
@@ -244,7 +247,9 @@ static void read_rows(const struct apr_planned *t, struct apr_maker *m, uint64_t
 static void read_values(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n)
 {
     const struct apr_input *const in = t->in;
-    if (t->how == APR_GENERATE)
+    if (t->how == APR_GENERATE && t->wide != NULL)
+        memcpy(m->wide, t->wide + first, n * sizeof *m->wide);
+    else if (t->how == APR_GENERATE)
         memcpy(m->x, t->values + first, n * sizeof *m->x);
     else if (in->strided && first % in->ncol == 0 && n % in->ncol == 0)
         read_rows(t, m, first, n);

@@ -64,7 +64,10 @@ static struct apr_digest digest_of_plan(const struct apr_plan *p, const struct a
         add(&d, how, sizeof how);
         add_text(&d, t->transform);
         if (t->how == APR_GENERATE) {
-            add(&d, t->values, t->count * sizeof *t->values);
+            if (t->wide != NULL)
+                add(&d, t->wide, t->count * sizeof *t->wide);
+            else
+                add(&d, t->values, t->count * sizeof *t->values);
             continue;
         }
         if (t->importance != NULL)

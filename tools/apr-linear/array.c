@@ -1,0 +1,104 @@
+#include "array.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/cursor.h"
+#include "files/source.h"
+#include "model/model.h"
+#include "model/npy.h"
+#include "model/open.h"
+#include "values/chunk.h"
+#include "values/dtype.h"
+
+static enum apr_code take_shape(struct array *a, unsigned ndim, const uint64_t *dim, struct apr_error *e)
+{
+    if (ndim == 0 || ndim > 2)
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "an array of %u dimensions: rows of numbers have 2, a target has 1", ndim);
+    if (!apr_decodable(a->kernels, &a->t) || a->t.dtype->pair != NULL)
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "its values are %s, no numbers that are read", a->t.dtype->name);
+    a->n = (size_t)dim[0];
+    a->p = ndim == 2 ? (size_t)dim[1] : 1;
+    return APR_OK;
+}
+
+static enum apr_code read_npy(struct array *a, struct apr_error *e)
+{
+    struct apr_cursor c = apr_cursor_on(a->source->map);
+    struct apr_npy h;
+    uint64_t bytes;
+    APR_TRY(apr_npy_read(&h, &c, e));
+    a->t = (struct apr_tensor){ .dtype = h.dtype, .ndim = h.ndim, .swapped = h.swapped };
+    memcpy(a->t.dim, h.dim, sizeof a->t.dim);
+    if (!apr_tensor_measure(&a->t, &bytes) || bytes > apr_left(&c))
+        return apr_fail(e, APR_ECORRUPT, c.at, "its %llu elements are not all there: %zu bytes follow the header", (unsigned long long)a->t.count,
+                        apr_left(&c));
+    a->t.data = apr_take_bytes(&c, bytes);
+    a->columns = h.fortran && h.ndim == 2;
+    return take_shape(a, h.ndim, h.dim, e);
+}
+
+enum apr_code array_open_npy(struct array *a, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    *a = (struct array){ .kernels = r->kernels };
+    enum apr_code code = apr_source_open(&a->source, path, r, e);
+    if (code == APR_OK)
+        code = read_npy(a, e);
+    if (code != APR_OK) {
+        apr_error_in(e, path);
+        array_close(a);
+    }
+    return code;
+}
+
+enum apr_code array_of(struct array *a, const struct apr_model *m, const char *name, const struct apr_run *r, struct apr_error *e)
+{
+    const struct apr_tensor *const t = apr_model_find(m, apr_text(name));
+    *a = (struct array){ .kernels = r->kernels };
+    if (t == NULL)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no tensor \"%s\": data in SafeTensors are X and y", name);
+    a->t = *t;
+    return take_shape(a, t->ndim, t->dim, e);
+}
+
+void array_close(struct array *a)
+{
+    apr_source_close(a->source);
+    *a = (struct array){ 0 };
+}
+
+static enum apr_code no_number(size_t row, size_t column, double v, struct apr_error *e)
+{
+    return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "row %zu, column %zu: %s is no finite number; --missing drop leaves such rows out", row + 1,
+                    column + 1, isnan(v) ? "nan" : v > 0 ? "inf" : "-inf");
+}
+
+/* n elements in a line, every `stride`th of out. */
+static void read_line(const struct array *a, uint64_t first, size_t n, double *out, size_t stride)
+{
+    double line[APR_STRETCH];
+    for (size_t i = 0; i < n; i += APR_STRETCH) {
+        const size_t now = (size_t)apr_min(APR_STRETCH, n - i);
+        apr_read_doubles(a->kernels, &a->t, first + i, now, line);
+        for (size_t k = 0; k < now; k++)
+            out[(i + k) * stride] = line[k];
+    }
+}
+
+enum apr_code array_rows(const struct array *a, size_t first, size_t n, size_t from, size_t width, double *out, size_t stride,
+                         struct apr_error *e)
+{
+    if (a->columns)
+        for (size_t k = 0; k < width; k++)
+            read_line(a, (uint64_t)(from + k) * a->n + first, n, out + k, stride);
+    else
+        for (size_t i = 0; i < n; i++)
+            read_line(a, (uint64_t)(first + i) * a->p + from, width, out + i * stride, 1);
+    if (e == NULL)
+        return APR_OK;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < width; k++)
+            if (!isfinite(out[i * stride + k]))
+                return no_number(first + i, from + k, out[i * stride + k], e);
+    return APR_OK;
+}
