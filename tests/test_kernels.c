@@ -583,6 +583,37 @@ static void every_level_gives_the_dots_of_scalar(void **state)
     }
 }
 
+/* Numbers of all sizes, whose products no double holds: where one is fused, its last bit shows. */
+static double any_double(void) { return next() % 256 == 0 ? odd_float() : (double)(int64_t)next() * 0x1p-62; }
+
+static void every_level_gives_the_row_dots_of_scalar(void **state)
+{
+    (void)state;
+    const struct apr_kernels *const scalar = apr_kernels_for(APR_SCALAR);
+    float *const w_end = (void *)guarded(9 * 200 * sizeof(float));
+    double *const wide_end = (void *)guarded(9 * 200 * sizeof(double)), *const x_end = (void *)guarded(200 * sizeof(double));
+    double got[10], wanted[10];
+    seed = 9;
+    FOR_LEVELS(k) {
+        for (size_t run = 0; run < 2000; run++) {
+            const size_t nrow = run % 9 + 1, n = next() % 200;
+            for (size_t i = 1; i <= nrow * n; i++) {
+                wide_end[-(ptrdiff_t)i] = any_double();
+                w_end[-(ptrdiff_t)i] = (float)wide_end[-(ptrdiff_t)i];
+            }
+            for (size_t i = 1; i <= n; i++)
+                x_end[-(ptrdiff_t)i] = any_double();
+            got[nrow] = wanted[nrow] = 77;
+            scalar->row_dots(w_end - nrow * n, nrow, x_end - n, n, wanted);
+            k->row_dots(w_end - nrow * n, nrow, x_end - n, n, got);
+            expect_sums(k, got, wanted, nrow + 1, "row_dots");
+            scalar->row_dots_wide(wide_end - nrow * n, nrow, x_end - n, n, wanted);
+            k->row_dots_wide(wide_end - nrow * n, nrow, x_end - n, n, got);
+            expect_sums(k, got, wanted, nrow + 1, "row_dots_wide");
+        }
+    }
+}
+
 /* Plain floats of 16 bits are random bits now and then, with all the NaNs among them, else as numbers are. */
 static void random_rows(const struct apr_dtype *d, unsigned char *at, size_t nblocks, bool all)
 {
@@ -675,6 +706,7 @@ int main(void)
         cmocka_unit_test(doubles_beyond_a_float_differ_at_every_level_as_in_scalar),
         cmocka_unit_test(every_level_gives_the_moments_and_bins_of_scalar),
         cmocka_unit_test(every_level_gives_the_dots_of_scalar),
+        cmocka_unit_test(every_level_gives_the_row_dots_of_scalar),
         cmocka_unit_test(every_level_gives_the_dots_of_stored_rows_as_of_decoded_ones),
         cmocka_unit_test(dots_are_added_by_lanes),
         cmocka_unit_test(lanes_fold_in_halves),

@@ -101,6 +101,11 @@ typedef void apr_bins_wide_fn(const double *x, size_t n, double base, double sca
  *   x  doubles that hold floats: they are used nrow times */
 typedef void apr_dots_fn(const float *w, size_t nrow, const double *x, size_t nx, size_t n, double *y, size_t stride);
 
+/* y[r] = sum of w[r * n + i] * x[i] for r < nrow, of any doubles: each product is rounded, never fused, and goes to its lane and with it into
+ * the sum as in apr_dots_fn. Any alignment; y may not overlap the others. */
+typedef void apr_row_dots_fn(const float *w, size_t nrow, const double *x, size_t n, double *y);
+typedef void apr_row_dots_wide_fn(const double *w, size_t nrow, const double *x, size_t n, double *y);
+
 /* y[r] = the sum of row r with x alone: bit for bit what decoding and apr_dots_fn give (but for which NaN), without decoded values on the
  * way.
  *   row  nrow of them, n elements each as blocks, wherever they are; any alignment
@@ -156,6 +161,8 @@ struct apr_kernels {
     apr_bins_fn             *bins;
     apr_bins_wide_fn        *bins_wide;
     apr_dots_fn             *dots;
+    apr_row_dots_fn         *row_dots;
+    apr_row_dots_wide_fn    *row_dots_wide;
     apr_dot_fn              *dot[APR_NDTYPES];         /* NULL: decode it, then dots */
     apr_put_codes_fn        *put_codes;
     apr_put_values_fn       *put_values;

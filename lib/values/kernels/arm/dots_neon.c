@@ -11,6 +11,7 @@
 
 typedef float64x2_t doubles;
 
+LANE doubles none(void) { return vdupq_n_f64(0); }
 LANE doubles load(const double *p) { return vld1q_f64(p); }
 LANE void store(double *p, doubles v) { vst1q_f64(p, v); }
 LANE doubles widen(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
@@ -24,6 +25,11 @@ LANE double folded(const double lane[APR_LANES])
 }
 
 #include "values/kernels/dots_lanes.h"
+#include "values/kernels/row_dots_lanes.h"
 
-void apr_dots_neon(struct apr_kernels *k) { k->dots = dots; }
+void apr_dots_neon(struct apr_kernels *k)
+{
+    k->dots = dots;
+    set_row_dots(k);
+}
 #endif

@@ -11,6 +11,7 @@
 
 typedef __m256d doubles;
 
+LANE doubles none(void) { return _mm256_setzero_pd(); }
 LANE doubles load(const double *p) { return _mm256_loadu_pd(p); }
 LANE void store(double *p, doubles v) { _mm256_storeu_pd(p, v); }
 LANE doubles widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
@@ -24,6 +25,11 @@ LANE double folded(const double lane[APR_LANES])
 }
 
 #include "values/kernels/dots_lanes.h"
+#include "values/kernels/row_dots_lanes.h"
 
-void apr_dots_avx2(struct apr_kernels *k) { k->dots = dots; }
+void apr_dots_avx2(struct apr_kernels *k)
+{
+    k->dots = dots;
+    set_row_dots(k);
+}
 #endif

@@ -11,6 +11,7 @@
 
 typedef __m512d doubles;
 
+LANE doubles none(void) { return _mm512_setzero_pd(); }
 LANE doubles load(const double *p) { return _mm512_loadu_pd(p); }
 LANE void store(double *p, doubles v) { _mm512_storeu_pd(p, v); }
 LANE doubles widen(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
@@ -25,6 +26,11 @@ LANE double folded(const double lane[APR_LANES])
 }
 
 #include "values/kernels/dots_lanes.h"
+#include "values/kernels/row_dots_lanes.h"
 
-void apr_dots_avx512(struct apr_kernels *k) { k->dots = dots; }
+void apr_dots_avx512(struct apr_kernels *k)
+{
+    k->dots = dots;
+    set_row_dots(k);
+}
 #endif
