@@ -20,7 +20,7 @@ enum linear_as { LINEAR_AS_SAID, LINEAR_AS_LINEAR, LINEAR_AS_LOGISTIC };
  *   weight      [outputs, inputs], row-major, floats where these hold what is stored, else wide is there; the other is NULL
  *   bias        outputs of them, zeros where none is stored
  *   class       nclass of them, in their order; 0: its answer is a number. Two classes may have one output
- *   feature     nfeature names, one an input; 0: columns count */
+ *   feature     nfeature names, one an input, no two alike; 0: columns count. by_name: the number of each */
 struct linear_model {
     const char               *name, *model_type;
     char                      version[33];
@@ -31,6 +31,7 @@ struct linear_model {
     size_t                    nclass;
     struct apr_bytes         *feature;
     size_t                    nfeature;
+    struct apr_table          by_name;
     const struct apr_kernels *kernels;
     struct apr_arena         *arena;
 };
