@@ -1,0 +1,376 @@
+#include "serve_http.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "serve_mhd.h"
+
+#define HEAD_BYTES  16384u /* of memory that a connection has for a request's head */
+#define KEPT_BYTES  16384u /* a body's buffer is kept from one request to the next up to that size */
+#define SPARE       256u   /* connections above the limit, which are told so */
+#define IDLE_SECONDS 60.0  /* that a connection may be kept without a request */
+#define URI_BYTES   512u   /* of a request's path that the log shows */
+#define LOOK_NS     50000000 /* how long a drain waits between two looks */
+
+/* Where a connection is. The time that counts is `since`. */
+enum stage {
+    NEW,    /* since it was taken: nothing is known to have come */
+    IDLE,   /* since its last answer */
+    BEGUN,  /* something of the next request has come */
+    HEAD,   /* the head has come, the answer has not gone */
+    CUT,    /* it was told to go */
+};
+
+/* One connection, of the thread that MHD answers it on, but for stage and since, which are looked at from outside. */
+struct line {
+    struct line      *before, *after;
+    int               socket;
+    bool              crowded, refused, whole, sent;
+    _Atomic unsigned  stage;
+    _Atomic uint64_t  since; /* nanoseconds */
+    uint64_t          head_at;
+    struct reply      reply;
+    unsigned char    *body;
+    size_t            n, room;
+    char              method[16], uri[URI_BYTES];
+};
+
+struct http {
+    struct server      *s;
+    struct http_options o;
+    struct MHD_Daemon  *daemon;
+    pthread_mutex_t     lock; /* of the list */
+    struct line        *first;
+    size_t              nline;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* ---- connections ---------------------------------------------------------------------------------------------------- */
+
+static void take_line(struct http *h, struct MHD_Connection *connection, struct line **line)
+{
+    const union MHD_ConnectionInfo *const info = mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct line *const l = calloc(1, sizeof *l);
+    *line = l;
+    if (l == NULL)
+        return;
+    l->socket = info->connect_fd;
+    atomic_store(&l->since, now_ns());
+    pthread_mutex_lock(&h->lock);
+    l->after = h->first;
+    if (h->first != NULL)
+        h->first->before = l;
+    h->first = l;
+    l->crowded = ++h->nline > h->o.most_connections;
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* Before its socket is closed, so that none that is on the list has another's. */
+static void drop_line(struct http *h, struct line *l)
+{
+    if (l == NULL)
+        return;
+    pthread_mutex_lock(&h->lock);
+    if (l->before != NULL)
+        l->before->after = l->after;
+    else
+        h->first = l->after;
+    if (l->after != NULL)
+        l->after->before = l->before;
+    h->nline--;
+    pthread_mutex_unlock(&h->lock);
+    free(l->body);
+    free(l);
+}
+
+static void on_connection(void *ctx, struct MHD_Connection *connection, void **line, enum MHD_ConnectionNotificationCode what)
+{
+    if (what == MHD_CONNECTION_NOTIFY_STARTED)
+        take_line(ctx, connection, (struct line **)line);
+    else
+        drop_line(ctx, *line);
+}
+
+static struct line *line_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *const info = mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info == NULL ? NULL : info->socket_context;
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------- */
+
+static void *on_uri(void *ctx, const char *uri, struct MHD_Connection *connection)
+{
+    struct line *const l = line_of(connection);
+    (void)ctx;
+    if (l != NULL) {
+        const size_t n = strnlen(uri, URI_BYTES - 1);
+        memcpy(l->uri, uri, n);
+        l->uri[n] = 0;
+    }
+    return NULL;
+}
+
+static const char *header(struct MHD_Connection *connection, const char *name)
+{
+    return mhd.MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+}
+
+/* A length that is none has been refused before. */
+static struct request request_of(struct MHD_Connection *connection, const struct line *l, const char *path, const char *method)
+{
+    const char *const length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return (struct request){
+        .method = method,
+        .path = path,
+        .type = header(connection, MHD_HTTP_HEADER_CONTENT_TYPE),
+        .has_length = length != NULL || header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL,
+        .length = length == NULL ? 0 : strtoull(length, NULL, 10),
+        .crowded = l->crowded,
+    };
+}
+
+/* The text is the response's from here on. */
+static enum MHD_Result send_reply(struct MHD_Connection *connection, struct line *l)
+{
+    struct reply *r = &l->reply;
+    struct MHD_Response *response;
+    if (r->text == NULL)
+        return MHD_NO; /* no memory even to say so: the connection is closed */
+    response = mhd.MHD_create_response_from_buffer(r->n, r->text, MHD_RESPMEM_MUST_FREE);
+    if (response == NULL)
+        return MHD_NO;
+    r->text = NULL;
+    enum MHD_Result good = mhd.MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, r->type);
+    if (r->allow != NULL)
+        good &= mhd.MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, r->allow);
+    if (r->closes)
+        good &= mhd.MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    if (good == MHD_YES)
+        good = mhd.MHD_queue_response(connection, r->code, response);
+    mhd.MHD_destroy_response(response);
+    l->sent = good == MHD_YES;
+    return good;
+}
+
+/* What comes of a body that is longer than it may be is let go. */
+static bool take_body(struct server *s, struct line *l, const char *bytes, size_t n)
+{
+    if (l->refused || !l->whole || n > s->most_body - l->n) {
+        l->whole = false;
+        return true;
+    }
+    if (n > l->room - l->n) {
+        size_t room = l->room == 0 ? 1024 : l->room;
+        while (room - l->n < n)
+            room *= 2;
+        unsigned char *const more = realloc(l->body, room);
+        if (more == NULL)
+            return false;
+        l->body = more;
+        l->room = room;
+    }
+    memcpy(l->body + l->n, bytes, n);
+    l->n += n;
+    return true;
+}
+
+static enum MHD_Result begin_request(struct http *h, struct MHD_Connection *connection, struct line *l, const struct request *q)
+{
+    bool at_once;
+    l->head_at = now_ns();
+    if (atomic_load(&l->stage) == IDLE)
+        atomic_store(&l->since, l->head_at);
+    atomic_store(&l->stage, HEAD);
+    l->n = 0;
+    l->whole = true;
+    l->sent = false;
+    snprintf(l->method, sizeof l->method, "%s", q->method);
+    metrics_begin_request(&h->s->metrics);
+    l->refused = server_refuses(h->s, q, &l->reply, &at_once);
+    return l->refused && at_once ? send_reply(connection, l) : MHD_YES;
+}
+
+static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
+                                  const char *upload, size_t *n, void **begun)
+{
+    struct http *const h = ctx;
+    struct line *const l = line_of(connection);
+    (void)version;
+    if (l == NULL)
+        return MHD_NO;
+    const struct request q = request_of(connection, l, path, method);
+    if (*begun == NULL) {
+        *begun = l;
+        return begin_request(h, connection, l, &q);
+    }
+    if (*n > 0) {
+        const bool good = take_body(h->s, l, upload, *n);
+        *n = 0;
+        return good ? MHD_YES : MHD_NO;
+    }
+    if (!l->refused)
+        server_answers(h->s, &q, (struct apr_bytes){ l->body, l->n }, l->whole, &l->reply);
+    return send_reply(connection, l);
+}
+
+/* text behind n bytes of `to`, what may not be shown and blanks as \xNN: four bytes for one at most. Returns the length. */
+static size_t put_shown(char *to, size_t n, const char *text)
+{
+    const size_t length = strlen(text);
+    for (size_t i = 0; i < length;) {
+        const size_t shown = text[i] == ' ' ? 0 : apr_shown_length((const unsigned char *)text + i, length - i);
+        if (shown > 0)
+            memcpy(to + n, text + i, shown);
+        else
+            snprintf(to + n, 5, "\\x%02x", (unsigned char)text[i]);
+        n += shown > 0 ? shown : 4;
+        i += shown > 0 ? shown : 1;
+    }
+    return n;
+}
+
+/* METHOD PATH CODE BYTES MICROSECONDS, in one write. */
+static void write_log(const struct line *l, uint64_t ns)
+{
+    char text[4 * (sizeof l->method + sizeof l->uri) + 96];
+    size_t n = put_shown(text, 0, l->method);
+    text[n++] = ' ';
+    n = put_shown(text, n, l->uri);
+    n += (size_t)snprintf(text + n, 96, " %u %zu %llu\n", l->sent ? l->reply.code : 0, l->sent ? l->reply.n : 0,
+                          (unsigned long long)ns / 1000);
+    fwrite(text, 1, n, stderr);
+}
+
+static void on_completed(void *ctx, struct MHD_Connection *connection, void **begun, enum MHD_RequestTerminationCode how)
+{
+    struct http *const h = ctx;
+    struct line *const l = *begun;
+    (void)connection;
+    if (l == NULL)
+        return;
+    const uint64_t now = now_ns();
+    l->sent &= how == MHD_REQUEST_TERMINATED_COMPLETED_OK;
+    metrics_end_request(&h->s->metrics, l->reply.at, l->sent ? l->reply.code : 0, now - l->head_at);
+    if (h->o.log)
+        write_log(l, now - l->head_at);
+    free(l->reply.text);
+    l->reply = (struct reply){ 0 };
+    if (l->room > KEPT_BYTES) {
+        free(l->body);
+        l->body = NULL;
+        l->room = 0;
+    }
+    *begun = NULL;
+    atomic_store(&l->since, now);
+    atomic_store(&l->stage, IDLE);
+}
+
+/* ---- time ----------------------------------------------------------------------------------------------------------- */
+
+static void cut(struct line *l)
+{
+    shutdown(l->socket, SHUT_RDWR);
+    atomic_store(&l->stage, CUT);
+}
+
+/* Has something come since the last answer? The kernel knows when the last byte came, in its ticks. */
+static bool has_begun(const struct line *l, uint64_t idle_ns)
+{
+    struct tcp_info info;
+    socklen_t n = sizeof info;
+    return getsockopt(l->socket, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 && (info.tcpi_last_data_recv + 20) * UINT64_C(1000000) < idle_ns;
+}
+
+static void look_at(struct line *l, uint64_t now, double timeout)
+{
+    const unsigned stage = atomic_load(&l->stage);
+    const uint64_t since = atomic_load(&l->since), ns = now > since ? now - since : 0;
+    unsigned idle = IDLE;
+    if (stage == CUT)
+        return;
+    if (stage != IDLE ? (double)ns > timeout * 1e9 : (double)ns > (timeout > IDLE_SECONDS ? timeout : IDLE_SECONDS) * 1e9) {
+        cut(l);
+    } else if (stage == IDLE && has_begun(l, ns)) {
+        atomic_store(&l->since, now);
+        atomic_compare_exchange_strong(&l->stage, &idle, BEGUN);
+    }
+}
+
+void http_look_round(struct http *h)
+{
+    const uint64_t now = now_ns();
+    pthread_mutex_lock(&h->lock);
+    for (struct line *l = h->first; l != NULL; l = l->after)
+        look_at(l, now, h->o.timeout);
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* Closes those that wait for no answer; how many there are still. */
+static size_t close_idle(struct http *h)
+{
+    pthread_mutex_lock(&h->lock);
+    for (struct line *l = h->first; l != NULL; l = l->after)
+        if (atomic_load(&l->stage) < HEAD)
+            cut(l);
+    const size_t n = h->nline;
+    pthread_mutex_unlock(&h->lock);
+    return n;
+}
+
+void http_drain(struct http *h, double seconds)
+{
+    const uint64_t end = now_ns() + (uint64_t)(seconds * 1e9);
+    const MHD_socket listening = mhd.MHD_quiesce_daemon(h->daemon);
+    if (listening != MHD_INVALID_SOCKET)
+        close(listening);
+    while (close_idle(h) > 0 && now_ns() < end)
+        nanosleep(&(struct timespec){ 0, LOOK_NS }, NULL);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+
+enum apr_code http_begin(struct http **out, struct server *s, const struct http_options *o, struct apr_error *e)
+{
+    struct http *const h = calloc(1, sizeof *h);
+    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_TURBO;
+    const uint64_t most = (o->most_connections + SPARE) * o->threads; /* MHD deals them out to the threads, which do not come by turns */
+    *out = h;
+    if (h == NULL) {
+        close(o->socket);
+        return apr_no_memory(e);
+    }
+    h->s = s;
+    h->o = *o;
+    pthread_mutex_init(&h->lock, NULL);
+    h->daemon = mhd.MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)o->socket,
+                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)apr_min(most, INT32_MAX),
+                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_BYTES, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+                                 MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_URI_LOG_CALLBACK, on_uri, h,
+                                 o->threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, o->threads, MHD_OPTION_END);
+    if (h->daemon != NULL)
+        return APR_OK;
+    close(o->socket);
+    return apr_fail(e, APR_EIO, APR_NOWHERE, "the server does not start");
+}
+
+void http_end(struct http *h)
+{
+    if (h == NULL)
+        return;
+    if (h->daemon != NULL)
+        mhd.MHD_stop_daemon(h->daemon);
+    pthread_mutex_destroy(&h->lock);
+    free(h);
+}
