@@ -51,7 +51,7 @@ bool table_by_number(const char *target, uint64_t *n)
     return *target != 0;
 }
 
-static unsigned char delimiter_of(const struct csv *c, const struct table_wish *w)
+unsigned char table_delimiter(const struct csv *c, const struct table_wish *w)
 {
     if (w->delimiter != NULL)
         return strcmp(w->delimiter, "\\t") == 0 || strcmp(w->delimiter, "tab") == 0 ? '\t' : (unsigned char)*w->delimiter;
@@ -116,7 +116,7 @@ enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wis
     const bool named = w->target != NULL && !table_by_number(w->target, &n);
     if (c->end - c->at >= 3 && memcmp(c->at, "\xEF\xBB\xBF", 3) == 0)
         c->at += 3;
-    t->delimiter = c->delimiter = delimiter_of(c, w);
+    t->delimiter = c->delimiter = table_delimiter(c, w);
     t->keeps = w->missing == 1;
     t->target = TABLE_NONE;
     if (!csv_row(c))

@@ -32,6 +32,9 @@ struct table {
     struct apr_arena *arena;
 };
 
+/* What parts the fields of the first row. */
+unsigned char table_delimiter(const struct csv *c, const struct table_wish *w);
+
 /* Reads the header, if there is one, or looks at the first row without taking it: *c then stands at the first row of numbers. Sets all
  * but target, feature and nfeature. features: how many a model has, of which the target is none; 0: the target is a column. */
 APR_MUST_CHECK enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wish *w, size_t features, struct apr_error *e);

@@ -1,0 +1,242 @@
+#include "rows.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "data.h"
+#include "files/source.h"
+#include "model/open.h"
+
+#define PART      ((size_t)64 << 10) /* bytes of a table */
+#define BATCH     ((size_t)1 << 20)
+#define BATCH_OUT ((size_t)4 << 20)  /* of answers to a batch, about */
+#define MOST_ROW  ((size_t)256 << 20)
+
+/* ---- bytes ---------------------------------------------------------------------------------------------------------- */
+
+/* Fills the room behind what is there: all of it from a file, what has come from a pipe. */
+static enum apr_code fill(struct rows *r, struct apr_error *e)
+{
+    memmove(r->text, r->text + r->at, r->n - r->at);
+    r->n -= r->at;
+    r->at = 0;
+    while (r->n < r->room && !r->over) {
+        const ssize_t got = read(r->fd, r->text + r->n, r->room - r->n);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return apr_fail(e, APR_EIO, r->seen, "cannot be read: %s", strerror(errno));
+        r->over = got == 0;
+        r->n += (size_t)got;
+        r->seen += (uint64_t)got;
+        if (!r->regular)
+            break;
+    }
+    return APR_OK;
+}
+
+static enum apr_code grow(struct rows *r, size_t room, struct apr_error *e)
+{
+    if (room > MOST_ROW)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "line %llu: a row of more than %zu MiB", (unsigned long long)r->line, MOST_ROW >> 20);
+    unsigned char *const grown = realloc(r->text, room);
+    if (grown == NULL)
+        return apr_no_memory(e);
+    r->text = grown;
+    r->room = room;
+    return APR_OK;
+}
+
+/* As many whole rows as there are, at least one, but for the end. *end: behind them. */
+static enum apr_code want_rows(struct rows *r, unsigned char delimiter, const unsigned char **end, struct apr_error *e)
+{
+    for (;;) {
+        uint64_t lines;
+        const unsigned char *const from = r->text + r->at, *const all = r->text + r->n;
+        *end = r->over ? all : csv_last_row(from, all, delimiter, &lines);
+        if (*end > from || r->over)
+            return APR_OK;
+        if (r->n - r->at == r->room)
+            APR_TRY(grow(r, 2 * r->room, e));
+        APR_TRY(fill(r, e));
+    }
+}
+
+/* ---- columns -------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code no_fit(size_t have, const struct linear_model *m, struct apr_error *e)
+{
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "the data have %zu columns, the model takes %zu features", have, m->inputs);
+}
+
+/* Both have names: the target is the column that the wish names, or the last one where that is no feature. */
+static enum apr_code match_names(struct rows *r, const struct table_wish *w, const struct linear_model *m, struct apr_error *e)
+{
+    APR_TRY(table_features_named(&r->t, m->feature, m->nfeature, e));
+    APR_TRY(table_find_target(&r->t, w, e));
+    if (w->target == NULL && r->t.feature[r->t.target] != TABLE_NONE)
+        r->t.target = TABLE_NONE;
+    return APR_OK;
+}
+
+static enum apr_code match_numbers(struct rows *r, const struct table_wish *w, const struct linear_model *m, struct apr_error *e)
+{
+    const size_t left = r->t.width - (w->drop.n < r->t.width ? w->drop.n : 0);
+    if (w->target != NULL || left == m->inputs + 1)
+        APR_TRY(table_find_target(&r->t, w, e));
+    APR_TRY(table_all_features(&r->t, w, e));
+    return r->t.nfeature == m->inputs ? APR_OK : no_fit(r->t.width, m, e);
+}
+
+static enum apr_code open_table(struct rows *r, const struct table_wish *w, const struct linear_model *m, struct apr_error *e)
+{
+    struct csv c = { r->text, r->text + r->n, 0, 1 };
+    const unsigned char *end;
+    APR_TRY(want_rows(r, table_delimiter(&c, w), &end, e));
+    c = (struct csv){ r->text + r->at, end, 0, 1 };
+    APR_TRY(table_begin(&r->t, &c, w, m->inputs, e));
+    r->at = (size_t)(c.at - r->text);
+    r->line = c.line;
+    APR_TRY(m->nfeature > 0 && r->t.name != NULL ? match_names(r, w, m, e) : match_numbers(r, w, m, e));
+    r->has_target = r->t.target != TABLE_NONE;
+    return APR_OK;
+}
+
+/* ---- arrays --------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code open_tensors(struct rows *r, const struct apr_run *run, struct apr_error *e)
+{
+    APR_TRY(apr_open(&r->data, r->path, run, e));
+    APR_TRY(array_of(&r->x, r->data, "X", run, e));
+    if (array_of(&r->y, r->data, "y", run, e) == APR_OK)
+        r->y_apart = true;
+    return APR_OK;
+}
+
+static enum apr_code open_npy(struct rows *r, const char *target_file, const struct apr_run *run, struct apr_error *e)
+{
+    APR_TRY(array_open_npy(&r->x, r->path, run, e));
+    r->y_apart = target_file != NULL;
+    return r->y_apart ? array_open_npy(&r->y, target_file, run, e) : APR_OK;
+}
+
+static enum apr_code open_array(struct rows *r, const char *target_file, const struct linear_model *m, const struct apr_run *run,
+                                struct apr_error *e)
+{
+    const bool npy = data_is_npy((struct apr_bytes){ r->text, r->n });
+    r->is_array = true;
+    if (strcmp(r->path, "-") == 0 && lseek(STDIN_FILENO, 0, SEEK_SET) < 0)
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "an array from a pipe is not read: give it as a file");
+    APR_TRY(npy ? open_npy(r, target_file, run, e) : open_tensors(r, run, e));
+    if (r->y_apart && (r->y.n != r->x.n || r->y.p != 1))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "the target is [%zu, %zu], the data have %zu rows", r->y.n, r->y.p, r->x.n);
+    if (r->x.p != m->inputs && (r->y_apart || r->x.p != m->inputs + 1))
+        return no_fit(r->x.p, m, e);
+    r->has_target = r->y_apart || r->x.p == m->inputs + 1;
+    return APR_OK;
+}
+
+/* ---- opening -------------------------------------------------------------------------------------------------------- */
+
+static enum apr_code open_any(struct rows *r, const struct table_wish *w, const char *target_file, const struct linear_model *m,
+                              const struct apr_run *run, struct apr_error *e)
+{
+    struct stat st;
+    r->fd = strcmp(r->path, "-") == 0 ? STDIN_FILENO : open(r->path, O_RDONLY | O_CLOEXEC);
+    if (r->fd < 0 || fstat(r->fd, &st) != 0)
+        return apr_fail(e, APR_EIO, APR_NOWHERE, "cannot be opened: %s", strerror(errno));
+    if (S_ISDIR(st.st_mode))
+        return apr_fail(e, APR_EIO, APR_NOWHERE, "is a folder");
+    r->regular = S_ISREG(st.st_mode);
+    r->size = (uint64_t)st.st_size;
+    if (r->regular && r->fd == STDIN_FILENO) /* some of it may have been read */
+        r->size -= apr_min(r->size, (uint64_t)lseek(STDIN_FILENO, 0, SEEK_CUR));
+    APR_TRY(grow(r, BATCH, e));
+    while (r->n < 9 && !r->over)
+        APR_TRY(fill(r, e));
+    const struct apr_bytes start = { r->text, r->n };
+    if (data_is_npy(start) || data_is_safetensors(start))
+        return open_array(r, target_file, m, run, e);
+    if (target_file != NULL)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--target-file goes with a NumPy array: a table has its target in a column");
+    return open_table(r, w, m, e);
+}
+
+enum apr_code rows_open(struct rows *r, const char *path, const struct table_wish *w, const char *target_file, const struct linear_model *m,
+                        size_t out_bytes, const struct apr_run *run, struct apr_error *e)
+{
+    *r = (struct rows){ .path = path, .fd = -1, .line = 1 };
+    const enum apr_code code = open_any(r, w, target_file, m, run, e);
+    const size_t rows = BATCH_OUT / (out_bytes + 1) / ROWS_MOST_PARTS; /* of a part, so that their answers fit */
+    r->most = rows < 1 ? 1 : rows > 1024 ? 1024 : rows;
+    r->part_bytes = PART;
+    if (!r->is_array && r->most * r->t.width < PART)
+        r->part_bytes = r->most * r->t.width;
+    if (code != APR_OK)
+        apr_error_in(e, strcmp(path, "-") == 0 ? "standard input" : path);
+    return code;
+}
+
+void rows_close(struct rows *r)
+{
+    if (r->fd > STDIN_FILENO)
+        close(r->fd);
+    array_close(&r->x);
+    array_close(&r->y);
+    apr_close(r->data);
+    table_end(&r->t);
+    free(r->text);
+    r->text = NULL;
+    r->data = NULL;
+    r->fd = -1;
+}
+
+/* ---- batches -------------------------------------------------------------------------------------------------------- */
+
+static void cut_array(struct rows *r)
+{
+    for (r->npart = 0; r->npart < ROWS_MOST_PARTS / 4 && r->next < r->x.n; r->npart++) {
+        const uint64_t n = apr_min(r->most, r->x.n - r->next);
+        r->part[r->npart] = (struct rows_part){ .first = r->next, .n = n, .line = r->next + 1 };
+        r->next += n;
+    }
+}
+
+/* Parts of whole rows, up to `end`. */
+static void cut_text(struct rows *r, const unsigned char *end)
+{
+    const unsigned char *from = r->text + r->at;
+    for (r->npart = 0; r->npart < ROWS_MOST_PARTS && from < end; r->npart++) {
+        struct rows_part *const p = &r->part[r->npart];
+        *p = (struct rows_part){ .from = from, .end = from, .line = r->line };
+        for (size_t n = r->part_bytes; p->end == from; n *= 2) {
+            const bool all = n >= (size_t)(end - from);
+            p->end = csv_last_row(from, all ? end : from + n, r->t.delimiter, &p->lines);
+            if (all && p->end < end)
+                p->end = end; /* the last row has no end */
+        }
+        from = p->end;
+        r->line += p->lines;
+    }
+    r->at = (size_t)(from - r->text);
+}
+
+enum apr_code rows_next(struct rows *r, struct apr_error *e)
+{
+    const unsigned char *end;
+    if (r->is_array) {
+        cut_array(r);
+        return APR_OK;
+    }
+    APR_TRY(want_rows(r, r->t.delimiter, &end, e));
+    cut_text(r, end);
+    if (r->npart == 0 && r->regular && r->seen != r->size)
+        return apr_fail(e, APR_EIO, APR_NOWHERE, "changed while it was read: it had %llu bytes, %llu were read", (unsigned long long)r->size,
+                        (unsigned long long)r->seen);
+    return APR_OK;
+}
