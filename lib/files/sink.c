@@ -439,7 +439,7 @@ bool apr_sink_copy_at(struct apr_sink *s, uint64_t at, int from, uint64_t from_a
 
 void apr_sink_flush_at(const struct apr_sink *s, uint64_t at, uint64_t n)
 {
-    if (s->stray != NULL)
+    if (s->stray != NULL && !s->unsynced)
         sync_file_range(s->fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
 }
 
@@ -464,7 +464,7 @@ static int sync_file(const struct apr_sink *s)
     struct stat st;
     if (s->size > 0 && fstat(s->fd, &st) == 0 && (uint64_t)st.st_size < s->size && ftruncate(s->fd, st.st_size) != 0)
         return errno; /* gives back the room that was not needed */
-    return fsync(s->fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
+    return s->unsynced || fsync(s->fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
 }
 
 /* What was written so far may be put in place. */

@@ -35,7 +35,9 @@ int apr_sync_folder(int folder);
 
 /* A file being written. `to` is for what comes from front to back; end it with apr_sink_end or apr_sink_drop.
  *   fresh  it replaces nothing, not even what appears while it is under way: to be set after it was begun. Else it replaces what is
- *          there */
+ *          there
+ *   unsynced  nobody waits for the disk: the file is whole whatever ends the program, but not where the machine loses its power. To be set
+ *          after it was begun */
 struct apr_sink {
     FILE             *to;
     struct apr_target place; /* private, as all below */
@@ -43,7 +45,7 @@ struct apr_sink {
     char             *path;
     int               fd, log; /* log: of a partial file, 1 + its descriptor */
     bool              named; /* the new file has a name already */
-    bool              synced, fresh;
+    bool              synced, fresh, unsynced;
     atomic_bool       unshared, uncopied; /* the file system does not share, or copy */
     uint64_t          size;
     _Atomic int       why;   /* errno of the first write that failed */

@@ -226,7 +226,7 @@ static enum apr_code end_each(struct apr_sinks *s, struct apr_error *e)
         return apr_sink_failed(s->path, errno, e);
     const enum apr_code code = place_all(s, folder, e);
     for (size_t i = 0; i < s->n && code == APR_OK; i++)
-        if (s->member[i]->sink.stray != NULL && (i == 0 || s->member[i - 1]->sink.stray == NULL ||
+        if (s->member[i]->sink.stray != NULL && !s->member[i]->sink.unsynced && (i == 0 || s->member[i - 1]->sink.stray == NULL ||
                                                  !is_beside(s->member[i], s->member[i - 1])))
             apr_sync_folder(s->member[i]->sink.place.folder);
     if (s->name != NULL && code != APR_OK)

@@ -82,6 +82,7 @@ struct apr_planned_index {
  *   resume        a file under way is OUT.apr-partial, and stays when the run ends early; what a run before has written of it is kept. Not
  *                 for standard output and compressed files. based_on: what else its bytes depend on (an importance matrix), or NULL
  *   zstd          level of compression; 0: none
+ *   unsynced      its files, as in struct apr_sink
  *   file, index   set by apr_plan_place: the files of tensors, and the index of shards
  *   nan_to_zero   non-finite values become 0 where blocks are encoded; else they are refused with tensor, row and column */
 struct apr_plan {
@@ -89,7 +90,7 @@ struct apr_plan {
     struct apr_draft         meta;
     struct apr_side          side;
     const char              *out, *based_on;
-    bool                     folder, force, nan_to_zero, resume;
+    bool                     folder, force, nan_to_zero, resume, unsynced;
     uint64_t                 shard_bytes;
     unsigned                 nshard, only;
     int                      zstd;

@@ -459,6 +459,7 @@ static enum apr_code begin_files(struct apr_writing *w, struct apr_error *e)
         if (p->only != 0 && p->only != i + 1)
             continue;
         APR_TRY(apr_sinks_add(w->sinks, p->file[i].path, p->zstd == 0 ? p->file[i].size : 0, p->force, &w->file[i].sink, e));
+        w->file[i].sink->unsynced = p->unsynced;
         if (p->resume)
             APR_TRY(apr_sinks_keep(w->sinks, w->file[i].sink, e));
     }

@@ -109,10 +109,8 @@ static void report_json(const struct fit *f, const struct apr_error *why)
 {
     struct apr_report r = { .out = &(struct apr_out){ .to = stdout }, .schema = "apr-linear/1", .file = f->o->cli.operand[0] };
     apr_report_begin(&r);
-    if (why == NULL) {
-        apr_report_sum(&r);
+    if (why == NULL)
         out_fit(r.out, f);
-    }
     apr_report_end(&r, why);
 }
 

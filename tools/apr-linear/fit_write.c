@@ -117,7 +117,7 @@ static enum apr_code write_plan(struct apr_plan *p, const struct fit *f, float *
 
 enum apr_code fit_write(const struct fit *f, const char *path, struct apr_error *e)
 {
-    struct apr_plan p = { .format = apr_format(), .out = path, .force = f->o->force };
+    struct apr_plan p = { .format = apr_format(), .out = path, .force = f->o->force, .unsynced = true };
     float *const rounded = malloc(f->outputs * (f->d.p + 1) * sizeof *rounded);
     const enum apr_code code = rounded == NULL ? apr_no_memory(e) : write_plan(&p, f, rounded, e);
     apr_plan_end(&p);

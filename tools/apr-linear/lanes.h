@@ -41,7 +41,10 @@ ALWAYS double lanes_dot(const double *a, const double *b, size_t n)
     }
     for (size_t k = 0; i < n; i++, k++)
         lane[k] += a[i] * b[i];
-    for (unsigned width = LANES / 2; width > 0; width /= 2)
+    unsigned width = LANES / 2;
+    while (width > 0 && n <= width)
+        width /= 2; /* the other half are zeros */
+    for (; width > 0; width /= 2)
         for (unsigned k = 0; k < width; k++)
             lane[k] += lane[k + width];
     return lane[0];

@@ -443,6 +443,5 @@ int predict_main(int argc, char **argv)
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)
         exit_code = run(&o);
-    free(o.table.drop.text);
     return apr_cli_finish(&o.cli, exit_code);
 }
