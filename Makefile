@@ -5,8 +5,9 @@ BUILD   := build/$(MODE)
 PREFIX  ?= /usr/local
 
 PACKAGES = libzstd liblz4 yaml-0.1 libxxhash jansson libdeflate libpcre2-8 libutf8proc
-DEBIAN   = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libpcre2-dev libutf8proc-dev libcmocka-dev libmpfr-dev
-has_all  = pkg-config --exists $(PACKAGES) cmocka mpfr 2>/dev/null && command -v jq >/dev/null
+DEBIAN   = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libpcre2-dev libutf8proc-dev libcmocka-dev libmpfr-dev \
+           libmicrohttpd-dev
+has_all  = pkg-config --exists $(PACKAGES) cmocka mpfr libmicrohttpd 2>/dev/null && command -v jq >/dev/null
 install  = apt-get install -y --no-install-recommends $(DEBIAN)
 ifneq ($(filter-out clean deps demo,$(or $(MAKECMDGOALS),all)),)
   $(if $(shell $(has_all) && echo yes),,$(error Libraries are missing. Type: sudo $(install)))
@@ -39,9 +40,10 @@ HEADERS := $(wildcard lib/*/*.h)
 PAGES   := lib/ui/page.css lib/ui/page.js $(wildcard tools/*/page.js)
 TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
-FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) tools/apr-convert/recipe.c)
+LINEAR  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-linear/*.c)))
+FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) tools/apr-convert/recipe.c tests/linear_server.c) $(LINEAR)
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
-BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair
+BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair $(BUILD)/bench/load
 LIBRARY := $(BUILD)/libaprtools.a
 EMBEDDED = families include maps
 
@@ -79,6 +81,7 @@ $(addprefix $(BUILD)/tests/test_,rows row_values): $(BUILD)/tests/chains.o
 $(addprefix $(BUILD)/tests/test_,plan plan_write target trial): $(BUILD)/tests/plans.o
 $(addprefix $(BUILD)/tests/test_,spm unigram wordpiece normalize): $(BUILD)/tests/token_vectors.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
+$(BUILD)/tests/test_linear_serve: $(BUILD)/tests/linear_server.o $(LINEAR)
 $(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)
 $(BUILD)/tests/test_target: $(call obj,tools/apr-convert/target.c)
 $(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)

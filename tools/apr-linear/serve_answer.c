@@ -31,6 +31,7 @@ const struct fault_row fault_rows[NFAULTS] = {
     [FAULT_NAME] = { "unknown_feature", 422 },
     [FAULT_MISSING] = { "missing_feature", 422 },
     [FAULT_VALUE] = { "bad_value", 422 },
+    [FAULT_FINITE] = { "not_finite", 422 },
     [FAULT_RESULT] = { "no_finite_answer", 422 },
     [FAULT_MEMORY] = { "out_of_memory", 500 },
     [FAULT_DRAINING] = { "draining", 503 },
@@ -225,11 +226,13 @@ static bool put_batch(struct work *w, const struct wishes *wishes, size_t number
     return true;
 }
 
-/* What is said about a text that is no JSON at all comes before what is said about its content. */
+/* What is said about a text that is no JSON at all comes before what is said about its content. A number too large for a double is JSON,
+ * though jansson takes it for none. */
 static bool prefer_json(struct work *w)
 {
     struct apr_error e;
-    if (w->why.fault == FAULT_JSON || w->why.fault == FAULT_MEMORY || apr_json_check(w->body, 0, &e) == APR_OK)
+    const enum fault fault = w->why.fault;
+    if (fault == FAULT_JSON || fault == FAULT_MEMORY || fault == FAULT_FINITE || apr_json_check(w->body, 0, &e) == APR_OK)
         return false;
     return complain(&w->why, e.code == APR_ENOMEM ? FAULT_MEMORY : FAULT_JSON, "the body is no JSON: at byte %llu: %s",
                     (unsigned long long)(e.at == APR_NOWHERE ? 0 : e.at), e.text);

@@ -147,9 +147,16 @@ static bool is_number(struct apr_bytes text)
     return at == end;
 }
 
-static bool read_number(struct apr_bytes text, double *x)
+/* The value of feature i, which is called `key` or, where that is empty, goes by its place. */
+static bool read_number(struct apr_bytes text, size_t i, struct apr_bytes key, double *x, struct complaint *c)
 {
-    return is_number(text) && number_read(text, x) == NUMBER_FINITE;
+    const bool number = is_number(text);
+    char place[24];
+    if (number && number_read(text, &x[i]) == NUMBER_FINITE)
+        return true;
+    snprintf(place, sizeof place, "%zu", i);
+    return complain(c, number ? FAULT_FINITE : FAULT_VALUE, "feature %s: expected a finite number, found %s",
+                    key.at == NULL ? place : APR_QUOTED(key), APR_QUOTED(text));
 }
 
 static bool read_by_place(const struct linear_model *m, struct apr_bytes text, double *x, struct complaint *c)
@@ -166,8 +173,8 @@ static bool read_by_place(const struct linear_model *m, struct apr_bytes text, d
             return no_json(c, &e);
         if (!more)
             break;
-        if (n < m->inputs && !read_number(item.value, &x[n]))
-            return complain(c, FAULT_VALUE, "feature %zu: expected a finite number, found %s", n, APR_QUOTED(item.value));
+        if (n < m->inputs && !read_number(item.value, n, (struct apr_bytes){ 0 }, x, c))
+            return false;
     }
     return n == m->inputs || complain(c, FAULT_COUNT, "expected %zu features, found %zu", m->inputs, n);
 }
@@ -197,8 +204,8 @@ static bool read_by_name(const struct linear_model *m, struct apr_bytes text, do
             return complain(c, FAULT_NAME, "%s is no feature of the model", APR_QUOTED(key));
         if (seen[i]++ > 0)
             return complain(c, FAULT_NAME, "feature %s stands twice", APR_QUOTED(key));
-        if (!read_number(item.value, &x[i]))
-            return complain(c, FAULT_VALUE, "feature %s: expected a finite number, found %s", APR_QUOTED(key), APR_QUOTED(item.value));
+        if (!read_number(item.value, i, key, x, c))
+            return false;
     }
     for (size_t i = 0; i < m->inputs; i++)
         if (!seen[i])
