@@ -1,0 +1,288 @@
+/* apr-linear fit and predict, as programs, on Fisher's irises. Expected numbers are scikit-learn 1.8's and numpy 2.4's. */
+#include "support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#define LINEAR "apr-linear"
+static const char iris[] = "fixtures/iris.csv";
+
+static json_t *answer_of(struct test_answer *a, int exit)
+{
+    if (a->exit != exit)
+        fail_msg("exit %d: %s", a->exit, (const char *)a->err.at);
+    json_t *const j = json_loadb((const char *)a->out.at, a->out.n, 0, NULL);
+    assert_non_null(j);
+    return j;
+}
+
+static void expect_near(const char *what, double got, double want, double by)
+{
+    if (!(fabs(got - want) <= by))
+        fail_msg("%s: %.12g, not %.12g", what, got, want);
+}
+
+static double number(const json_t *j, const char *key) { return json_number_value(json_object_get(j, key)); }
+static double weight(const json_t *j, size_t k, size_t i) { return json_number_value(json_array_get(json_array_get(json_object_get(j, "weights"), k), i)); }
+static double bias(const json_t *j, size_t k) { return json_number_value(json_array_get(json_object_get(j, "bias"), k)); }
+
+/* ---- fit ------------------------------------------------------------------------------------------------------------- */
+
+static void a_softmax_is_the_one_that_scikit_learn_finds(void **state)
+{
+    (void)state;
+    static const double w[3][4] = {
+        { -0.4158304946751836, 0.8238623281493974, -2.246510818388712, -0.9491902265563515 },
+        { 0.4383990398330066, -0.3478819335368385, -0.14864965739410851, -0.781726948355997 },
+        { -0.022568545157823017, -0.4759803946125589, 2.3951604757828204, 1.7309171749123486 },
+    }, b[3] = { 9.064408951367477, 2.1619158697147833, -11.226324821082262 };
+    struct test_answer a = test_tool(LINEAR, "fit", iris, test_path("soft.apr"), "--l2=0.01", "--json", NULL);
+    json_t *const j = answer_of(&a, 0);
+    for (size_t k = 0; k < 3; k++) {
+        for (size_t i = 0; i < 4; i++)
+            expect_near("weight", weight(j, k, i), w[k][i], 2e-6);
+        expect_near("bias", bias(j, k), b[k], 1e-5);
+    }
+    expect_near("score", number(json_object_get(j, "train"), "score"), 146 / 150., 1e-15);
+    expect_near("log loss", number(json_object_get(j, "train"), "log_loss"), 0.1407599977644461, 1e-7);
+    assert_true(json_is_true(json_object_get(j, "converged")));
+    json_decref(j);
+    test_answer_free(&a);
+}
+
+/* petal_width of the three others. */
+static void squares_are_those_of_numpy_and_ridge_that_of_scikit_learn(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *l2;
+        double      w[3], b;
+    } rows[] = {
+        { "--l2=0", { -0.20726607375742603, 0.2228285438609297, 0.5240831147784288 }, -0.24030738911225907 },
+        { "--l2=0.1", { -0.0030719415352858962, 0.04437593291002749, 0.4085090657172569 }, -0.45356537614452264 },
+    };
+    for (size_t r = 0; r < APR_LENGTH(rows); r++) {
+        struct test_answer a = test_tool(LINEAR, "fit", iris, test_path("squares.apr"), "--target=petal_width", "--drop=species", "--model=linear",
+                                         rows[r].l2, "--json", "--force", NULL);
+        json_t *const j = answer_of(&a, 0);
+        for (size_t i = 0; i < 3; i++)
+            expect_near("weight", weight(j, 0, i), rows[r].w[i], 1e-12);
+        expect_near("bias", bias(j, 0), rows[r].b, 1e-12);
+        if (r == 0)
+            expect_near("RMSE", number(json_object_get(j, "train"), "rmse"), 0.1893902086650325, 1e-12);
+        json_decref(j);
+        test_answer_free(&a);
+    }
+}
+
+/* y = 1 + a + 2 b with a third column that is a + b and a fourth that is 7: of all solutions (1 - t, 2 - t, t), t = 1 is the shortest. */
+static void columns_that_depend_on_others_get_the_shortest_solution(void **state)
+{
+    (void)state;
+    static const char text[] = "0,0,0,7,1\n1,0,1,7,2\n0,1,1,7,3\n1,1,2,7,4\n2,1,3,7,5\n5,-3,2,7,0\n";
+    struct test_answer a = test_tool(LINEAR, "fit", test_file("dependent.csv", text, strlen(text)), test_path("dependent.apr"), "--model=linear", "--json", NULL);
+    json_t *const j = answer_of(&a, 0);
+    static const double w[] = { 0, 1, 1, 0 };
+    for (size_t i = 0; i < 4; i++)
+        expect_near("weight", weight(j, 0, i), w[i], 1e-12);
+    expect_near("bias", bias(j, 0), 1, 1e-12);
+    json_decref(j);
+    test_answer_free(&a);
+}
+
+static void expect_same(const char *a, const char *b)
+{
+    struct test_bytes x = test_load(a), y = test_load(b);
+    assert_int_equal(x.n, y.n);
+    assert_memory_equal(x.at, y.at, x.n);
+    test_free(&x);
+    test_free(&y);
+}
+
+static void threads_and_instructions_change_no_byte(void **state)
+{
+    (void)state;
+    struct test_bytes text = { 0 };
+    char row[256];
+    for (unsigned i = 0; i < 6000; i++) {
+        int n = 0;
+        for (unsigned k = 0; k < 19; k++)
+            n += snprintf(row + n, sizeof row - (size_t)n, "%d.%u,", (int)test_random(20) - 10, (unsigned)test_random(100));
+        test_put(&text, row, (size_t)n);
+        test_text(&text, i % 7 < test_random(7) ? "0\n" : i % 2 ? "1\n" : "2\n");
+    }
+    const char *const data = test_file("same.csv", text.at, text.n);
+    static const char *const ways[][2] = { { "--model=logistic", "--max-iter=20" }, { "--optimizer=gd", "--lr=0.001" }, { "--model=linear", "--standardize" } };
+    for (size_t i = 0; i < APR_LENGTH(ways); i++) {
+        struct test_answer a = test_tool(LINEAR, "fit", data, test_path("one.apr"), ways[i][0], ways[i][1], "--dtype=f64", "--force", "-j1", "--isa=scalar", NULL);
+        struct test_answer b = test_tool(LINEAR, "fit", data, test_path("many.apr"), ways[i][0], ways[i][1], "--dtype=f64", "--force", "-j5", NULL);
+        assert_true(a.exit == 0 && b.exit == 0);
+        expect_same(test_path("one.apr"), test_path("many.apr"));
+        test_answer_free(&a);
+        test_answer_free(&b);
+    }
+    test_free(&text);
+}
+
+static void a_plane_between_the_classes_is_no_optimum(void **state)
+{
+    (void)state;
+    static const char text[] = "-2,0\n-1,0\n1,1\n2,1\n";
+    struct test_answer a = test_tool(LINEAR, "fit", test_file("apart.csv", text, strlen(text)), test_path("apart.apr"), "--json", NULL);
+    json_t *const j = answer_of(&a, 0);
+    assert_true(json_is_false(json_object_get(j, "converged")));
+    assert_true(test_says(&a.err, "--l2"));
+    json_decref(j);
+    test_answer_free(&a);
+}
+
+static void what_makes_no_sense_is_refused_and_nothing_is_written(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {
+        { "--l2=-1", "--l2" },        { "--lr=0.1", "--optimizer gd" }, { "--seed=1", "--seed" },   { "--cv=1", "--cv" },
+        { "--test-fraction=1", "0 and 1" }, { "--max-iter=0", "--max-iter" }, { "--target=nobody", "nobody" }, { "--target=6", "1 to 5" },
+        { "--drop=specie", "species" }, { "--delimiter=ab", "one character" }, { "--model=linear", "\"setosa\"" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_answer a = test_tool(LINEAR, "fit", iris, test_path("none.apr"), rows[i][0], NULL);
+        assert_int_equal(a.exit, 2);
+        if (!test_says(&a.err, rows[i][1]) || access(test_path("none.apr"), F_OK) == 0)
+            fail_msg("%s: %s", rows[i][0], (const char *)a.err.at);
+        test_answer_free(&a);
+    }
+}
+
+static void neither_a_file_nor_the_data_is_replaced_unasked(void **state)
+{
+    (void)state;
+    const char *const mine = test_file("mine.apr", "mine", 4), *const data = test_file("own.csv", "1,0\n2,1\n3,0\n", 12);
+    struct test_answer a = test_tool(LINEAR, "fit", data, mine, NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "--force"));
+    test_answer_free(&a);
+    a = test_tool(LINEAR, "fit", data, data, "--force", NULL);
+    assert_int_equal(a.exit, 2);
+    test_answer_free(&a);
+    struct test_bytes left = test_load(data);
+    assert_int_equal(left.n, 12);
+    test_free(&left);
+}
+
+/* ---- predict -------------------------------------------------------------------------------------------------------- */
+
+static void fit_iris(void)
+{
+    struct test_answer a = test_tool(LINEAR, "fit", iris, test_path("iris.apr"), "--l2=0.01", "--force", NULL);
+    assert_int_equal(a.exit, 0);
+    test_answer_free(&a);
+}
+
+static void chances_are_those_of_scikit_learn(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned line;
+        double   p[3];
+    } rows[] = {
+        { 1, { 0.9753140113617149, 0.02468585460556182, 1.3403272313011884e-07 } },
+        { 71, { 0.003812832444666134, 0.44470864829869705, 0.5514785192566367 } },
+        { 150, { 0.0009683942714999685, 0.2679065536659411, 0.7311250520625588 } },
+    };
+    fit_iris();
+    struct test_answer a = test_tool(LINEAR, "predict", test_path("iris.apr"), iris, "--proba", NULL);
+    assert_int_equal(a.exit, 0);
+    char *line = strtok((char *)a.out.at, "\n");
+    assert_string_equal(line, "prediction,p_setosa,p_versicolor,p_virginica");
+    for (unsigned i = 1, k = 0; (line = strtok(NULL, "\n")) != NULL; i++) {
+        double p[3];
+        if (k == APR_LENGTH(rows) || i != rows[k].line)
+            continue;
+        assert_int_equal(sscanf(strchr(line, ','), ",%lf,%lf,%lf", &p[0], &p[1], &p[2]), 3);
+        for (unsigned c = 0; c < 3; c++)
+            expect_near("chance", p[c], rows[k].p[c], 1e-6);
+        k++;
+    }
+    test_answer_free(&a);
+}
+
+static void columns_are_found_by_name_and_a_missing_one_is_named(void **state)
+{
+    (void)state;
+    static const char turned[] = "petal_width,id,petal_length,sepal_width,sepal_length\n0.2,\"a, b\",1.4,3.5,5.1\n", less[] = "petal_width,petal_length,sepal_width\n1,2,3\n";
+    fit_iris();
+    struct test_answer a = test_tool(LINEAR, "predict", test_path("iris.apr"), test_file("turned.csv", turned, strlen(turned)), NULL);
+    assert_string_equal((const char *)a.out.at, "prediction\nsetosa\n");
+    test_answer_free(&a);
+    a = test_tool(LINEAR, "predict", test_path("iris.apr"), test_file("less.csv", less, strlen(less)), NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "sepal_length"));
+    test_answer_free(&a);
+}
+
+static void a_pipe_is_answered_and_scored(void **state)
+{
+    (void)state;
+    static const char text[] = "5.1,3.5,1.4,0.2,setosa\n6.3,3.3,6,2.5,virginica\n6.3,3.3,6,2.5,setosa\n";
+    struct test_bytes in = { 0 };
+    test_text(&in, text);
+    fit_iris();
+    struct test_answer a = test_tool_in(&in, LINEAR, "predict", test_path("iris.apr"), "--json", "--score", NULL);
+    assert_int_equal(a.exit, 0);
+    assert_non_null(strstr((const char *)a.out.at, "{\"prediction\":\"setosa\"}\n{\"prediction\":\"virginica\"}\n{\"prediction\":\"virginica\"}\n{\"score\":0.666"));
+    test_answer_free(&a);
+    test_text(&in, "1,2,x,4,setosa\n");
+    a = test_tool_in(&in, LINEAR, "predict", test_path("iris.apr"), NULL);
+    assert_int_equal(a.exit, 2);
+    assert_string_equal((const char *)a.out.at, "prediction\nsetosa\nvirginica\nvirginica\n");
+    assert_true(test_says(&a.err, "line 4, column 3: \"x\""));
+    test_answer_free(&a);
+    test_free(&in);
+}
+
+/* As long as it likes, and a row longer than what is read at once. */
+static void rows_of_any_number_and_length_are_answered_in_order(void **state)
+{
+    (void)state;
+    struct test_bytes text = { 0 };
+    char row[64];
+    test_text(&text, "note,petal_width,petal_length,sepal_width,sepal_length\n");
+    for (unsigned i = 0; i < 90000; i++) {
+        if (i == 500)
+            for (size_t k = 0, at = test_zeros(&text, 3 << 20); k < 3 << 20; k++)
+                text.at[at + k] = 'x';
+        test_put(&text, row, (size_t)snprintf(row, sizeof row, i % 3 ? ",0.2,1.4,3.5,5.1\n" : "\"a\n\"\"\",2.5,6.0,3.3,6.3\n"));
+    }
+    fit_iris();
+    const char *const data = test_file("long.csv", text.at, text.n);
+    struct test_answer one = test_tool(LINEAR, "predict", test_path("iris.apr"), data, "-j1", "--proba", NULL);
+    struct test_answer many = test_tool(LINEAR, "predict", test_path("iris.apr"), data, "-j4", "--isa=scalar", "--proba", NULL);
+    assert_int_equal(one.exit, 0);
+    assert_int_equal(many.exit, 0);
+    assert_int_equal(one.out.n, many.out.n);
+    assert_memory_equal(one.out.at, many.out.at, one.out.n);
+    test_answer_free(&one);
+    test_answer_free(&many);
+    test_free(&text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_softmax_is_the_one_that_scikit_learn_finds),
+        cmocka_unit_test(squares_are_those_of_numpy_and_ridge_that_of_scikit_learn),
+        cmocka_unit_test(columns_that_depend_on_others_get_the_shortest_solution),
+        cmocka_unit_test(threads_and_instructions_change_no_byte),
+        cmocka_unit_test(a_plane_between_the_classes_is_no_optimum),
+        cmocka_unit_test(what_makes_no_sense_is_refused_and_nothing_is_written),
+        cmocka_unit_test(neither_a_file_nor_the_data_is_replaced_unasked),
+        cmocka_unit_test(chances_are_those_of_scikit_learn),
+        cmocka_unit_test(columns_are_found_by_name_and_a_missing_one_is_named),
+        cmocka_unit_test(a_pipe_is_answered_and_scored),
+        cmocka_unit_test(rows_of_any_number_and_length_are_answered_in_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
