@@ -43,7 +43,7 @@ FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 LINEAR  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-linear/*.c)))
 FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) tools/apr-convert/recipe.c tests/linear_server.c) $(LINEAR)
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
-BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair $(BUILD)/bench/load
+BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair $(BUILD)/bench/load $(BUILD)/bench/linear
 LIBRARY := $(BUILD)/libaprtools.a
 EMBEDDED = families include maps
 
@@ -91,6 +91,7 @@ $(BUILD)/faults_shim.so: tests/faults_shim.c
 	$(make) $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
 $(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)
 $(BUILD)/bench/bench: $(call obj,bench/packed.c)
+$(BUILD)/bench/linear: $(call obj,bench/statistics.c tools/apr-linear/model.c tools/apr-linear/model_said.c)
 $(BENCHES): %: %.o $(LIBRARY)
 	$(link) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 .SECONDEXPANSION:
