@@ -13,6 +13,9 @@
 #include "model/model.h"
 #include "model/open.h"
 
+#define FEW_WEIGHTS 65536u /* as many are kept as doubles: to widen them anew for each row takes longer than to read twice the bytes */
+#define LINE        64u    /* bytes of the cache's: registers of that size are then loaded from one each */
+
 /* What is needed while one is loaded. */
 struct loading {
     struct linear_model    *m;
@@ -46,7 +49,8 @@ static enum apr_code find_tensors(struct loading *l, const struct apr_binding *b
         const struct apr_tensor **place = NULL;
         const bool known = apr_binding_meaning(b, t, 0, &meaning);
         for (size_t k = 0; known && k < APR_LENGTH(weights) && place == NULL; k++)
-            place = apr_bytes_is(meaning.role->name, weights[k]) ? &l->weight : apr_bytes_is(meaning.role->name, biases[k]) ? &l->bias : NULL;
+            place = apr_bytes_is(meaning.role->name, weights[k]) ? &l->weight
+                  : apr_bytes_is(meaning.role->name, biases[k])  ? &l->bias : NULL;
         if (place == NULL)
             return apr_fail_tensor(e, APR_EARG, apr_tensor_offset(l->from, t), t->name, " is none of a linear model's");
         if (*place != NULL)
@@ -126,15 +130,15 @@ static enum apr_code read_values(const struct loading *l, const struct apr_tenso
 static enum apr_code read_numbers(struct loading *l, struct apr_error *e)
 {
     struct linear_model *m = l->m;
-    const bool wide = apr_input_of(l->r->kernels, l->from, l->weight).wide;
+    const bool wide = apr_input_of(l->r->kernels, l->from, l->weight).wide || l->weight->count <= FEW_WEIGHTS;
     uint64_t bytes, bias;
     APR_TRY(measure(l, e));
-    if (!apr_mul(l->weight->count, wide ? sizeof(double) : sizeof(float), &bytes) || !apr_mul(m->outputs, sizeof(double), &bias) ||
-        bytes > SIZE_MAX / 2 || bias > SIZE_MAX / 2)
+    if (!apr_mul(l->weight->count, wide ? sizeof(double) : sizeof(float), &bytes) || !apr_round_up(bytes, LINE, &bytes) ||
+        !apr_mul(m->outputs, sizeof(double), &bias) || bytes > SIZE_MAX / 2 || bias > SIZE_MAX / 2)
         return apr_no_memory(e);
     m->bias = calloc(1, (size_t)bias);
-    m->weight = wide ? NULL : malloc((size_t)bytes);
-    m->wide = wide ? malloc((size_t)bytes) : NULL;
+    m->weight = wide ? NULL : aligned_alloc(LINE, (size_t)bytes);
+    m->wide = wide ? aligned_alloc(LINE, (size_t)bytes) : NULL;
     if (m->bias == NULL || (m->weight == NULL && m->wide == NULL))
         return apr_no_memory(e);
     APR_TRY(read_values(l, l->weight, m->weight, m->wide, e));

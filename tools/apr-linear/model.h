@@ -17,7 +17,8 @@ enum linear_as { LINEAR_AS_SAID, LINEAR_AS_LINEAR, LINEAR_AS_LOGISTIC };
  *   name        stem of its file, or the folder's name
  *   model_type  "logistic_regression" or "linear_regression"
  *   version     its content hash, as apr-inspect --hash prints it
- *   weight      [outputs, inputs], row-major, floats where these hold what is stored, else wide is there; the other is NULL
+ *   weight      [outputs, inputs], row-major, floats where these hold what is stored and there are many, else wide is there; the other
+ *               is NULL
  *   bias        outputs of them, zeros where none is stored
  *   class       nclass of them, in their order; 0: its answer is a number. Two classes may have one output
  *   feature     nfeature names, one an input, no two alike; 0: columns count. by_name: the number of each */

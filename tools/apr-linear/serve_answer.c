@@ -101,8 +101,8 @@ struct row {
 
 static bool begin_row(struct row *row, const struct linear_model *m, struct complaint *c)
 {
-    const size_t n = m->inputs + m->outputs + m->nclass;
-    row->x = malloc(n * sizeof(double) + m->inputs);
+    const size_t bytes = (m->inputs + m->outputs + m->nclass) * sizeof(double) + m->inputs;
+    row->x = aligned_alloc(64, (bytes + 63) / 64 * 64); /* lines of the cache, which a kernel loads whole */
     if (row->x == NULL)
         return complain(c, FAULT_MEMORY, "out of memory");
     row->z = row->x + m->inputs;
