@@ -464,7 +464,8 @@ static int sync_file(const struct apr_sink *s)
     struct stat st;
     if (s->size > 0 && fstat(s->fd, &st) == 0 && (uint64_t)st.st_size < s->size && ftruncate(s->fd, st.st_size) != 0)
         return errno; /* gives back the room that was not needed */
-    return s->unsynced || fsync(s->fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
+    const int failed = s->unsynced ? sync_file_range(s->fd, 0, 0, SYNC_FILE_RANGE_WRITE) : fsync(s->fd);
+    return failed == 0 || errno == EINVAL || errno == ENOTSUP || errno == ESPIPE ? 0 : errno;
 }
 
 /* What was written so far may be put in place. */

@@ -36,8 +36,8 @@ int apr_sync_folder(int folder);
 /* A file being written. `to` is for what comes from front to back; end it with apr_sink_end or apr_sink_drop.
  *   fresh  it replaces nothing, not even what appears while it is under way: to be set after it was begun. Else it replaces what is
  *          there
- *   unsynced  nobody waits for the disk: the file is whole whatever ends the program, but not where the machine loses its power. To be set
- *          after it was begun */
+ *   unsynced  the disk is given the file before it has its name, but nobody waits for it: whole whatever ends the program; after a loss of
+ *          power it may be missing. To be set after it was begun */
 struct apr_sink {
     FILE             *to;
     struct apr_target place; /* private, as all below */

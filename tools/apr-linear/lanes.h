@@ -9,7 +9,8 @@
 
 #define LANES 16
 
-typedef double lanes_half __attribute__((vector_size(64)));
+typedef double  lanes_half __attribute__((vector_size(64)));
+typedef int64_t lanes_bits __attribute__((vector_size(64)));
 #define ALWAYS static inline __attribute__((always_inline))
 
 /* Functions of one body for each level: what BODY(level, attributes) makes, with the level in its name. */
@@ -19,35 +20,100 @@ typedef double lanes_half __attribute__((vector_size(64)));
 #else
 #define FOR_LEVELS(BODY) BODY(scalar, )
 #define AT_LEVEL(name, isa) ((void)(isa), name##_scalar)
+/* exp of eight numbers that are not above 0, in their place, within two units in the last place; of all below -708 as of -708. NaN stays. x is
+ * n ln 2 + r with |r| <= ln 2 / 2 (W. J. Cody, W. Waite, "Software manual for the elementary functions", 1980); then Taylor's series of r, even and
+ * odd powers apart: r^14 / 14! is below 2^-57. */
+ALWAYS void lanes_exp_eight(double *at)
+{
+    static const double c[] = { 1 / 2., 1 / 6., 1 / 24., 1 / 120., 1 / 720., 1 / 5040., 1 / 40320., 1 / 362880., 1 / 3628800., 1 / 39916800.,
+                                1 / 479001600., 1 / 6227020800. };
+    const double round = 0x1.8p52; /* what is added to it and taken off again is an integer, in the low bits of the sum */
+    const lanes_half least = (lanes_half){ 0 } - 708;
+    lanes_half x, even = { 0 }, odd = { 0 };
+    memcpy(&x, at, sizeof x);
+    const lanes_bits below = x < least;
+    x = (lanes_half)(((lanes_bits)least & below) | ((lanes_bits)x & ~below));
+    const lanes_half shifted = x * 0x1.71547652b82fep+0 + round, n = shifted - round;
+    const lanes_half r = x - n * 0x1.62e42fee00000p-1 - n * 0x1.a39ef35793c76p-33, square = r * r;
+    for (unsigned i = APR_LENGTH(c); i > 0; i -= 2) {
+        even = even * square + c[i - 2];
+        odd = odd * square + c[i - 1];
+    }
+    const lanes_bits power = ((lanes_bits)shifted + 1023) << 52;
+    x = (1 + (r + square * (even + odd * r))) * (lanes_half)power;
+    memcpy(at, &x, sizeof x);
+}
+
+/* Of any number of them. */
+ALWAYS void lanes_exp(double *x, size_t n)
+{
+    double last[LANES / 2] = { 0 };
+    size_t i = 0;
+    for (; i + LANES / 2 <= n; i += LANES / 2)
+        lanes_exp_eight(x + i);
+    if (i == n)
+        return;
+    memcpy(last, x + i, (n - i) * sizeof *x);
+    lanes_exp_eight(last);
+    memcpy(x + i, last, (n - i) * sizeof *x);
+}
+
 #endif
+
+/* The products of fewer than eight, and zeros. One jump, and all stay in registers. */
+ALWAYS void lanes_few(const double *a, const double *b, size_t n, double v[LANES / 2])
+{
+    for (size_t i = 0; i < LANES / 2; i++)
+        v[i] = 0;
+    switch (n) {
+    case 7: v[6] = a[6] * b[6]; /* fall through */
+    case 6: v[5] = a[5] * b[5]; /* fall through */
+    case 5: v[4] = a[4] * b[4]; /* fall through */
+    case 4: v[3] = a[3] * b[3]; /* fall through */
+    case 3: v[2] = a[2] * b[2]; /* fall through */
+    case 2: v[1] = a[1] * b[1]; /* fall through */
+    case 1: v[0] = a[0] * b[0];
+    }
+}
+
+ALWAYS double lanes_fold(const double v[LANES / 2]) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 /* The sum of a[i] * b[i]. */
 ALWAYS double lanes_dot(const double *a, const double *b, size_t n)
 {
-    double lane[LANES] = { 0 };
-    size_t i = 0;
-    if (n >= LANES) {
-        lanes_half low = { 0 }, high = { 0 }, x, y;
-        for (; i + LANES <= n; i += LANES) {
-            memcpy(&x, a + i, sizeof x);
-            memcpy(&y, b + i, sizeof y);
-            low += x * y;
-            memcpy(&x, a + i + LANES / 2, sizeof x);
-            memcpy(&y, b + i + LANES / 2, sizeof y);
-            high += x * y;
-        }
-        memcpy(lane, &low, sizeof low);
-        memcpy(lane + LANES / 2, &high, sizeof high);
+    double v[LANES / 2];
+    if (n < LANES / 2) {
+        lanes_few(a, b, n, v);
+        return lanes_fold(v);
     }
-    for (size_t k = 0; i < n; i++, k++)
-        lane[k] += a[i] * b[i];
-    unsigned width = LANES / 2;
-    while (width > 0 && n <= width)
-        width /= 2; /* the other half are zeros */
-    for (; width > 0; width /= 2)
-        for (unsigned k = 0; k < width; k++)
-            lane[k] += lane[k + width];
-    return lane[0];
+    lanes_half low = { 0 }, high = { 0 }, x, y;
+    for (; n >= LANES; n -= LANES) {
+        memcpy(&x, a, sizeof x);
+        memcpy(&y, b, sizeof y);
+        low += x * y;
+        memcpy(&x, a + LANES / 2, sizeof x);
+        memcpy(&y, b + LANES / 2, sizeof y);
+        high += x * y;
+        a += LANES;
+        b += LANES;
+    }
+    const bool more = n >= LANES / 2;
+    if (more) {
+        memcpy(&x, a, sizeof x);
+        memcpy(&y, b, sizeof y);
+        low += x * y;
+        a += LANES / 2;
+        b += LANES / 2;
+    }
+    lanes_few(a, b, n % (LANES / 2), v);
+    memcpy(&x, v, sizeof x);
+    if (more)
+        high += x;
+    else
+        low += x;
+    low += high;
+    memcpy(v, &low, sizeof v);
+    return lanes_fold(v);
 }
 
 /* y[i] += a * x[i] */
@@ -79,6 +145,44 @@ ALWAYS void lanes_add_four(double *y, const double a[4], const double *const x[4
     }
     for (; i < n; i++)
         y[i] += (a[0] * x[0][i] + a[1] * x[1][i]) + (a[2] * x[2][i] + a[3] * x[3][i]);
+}
+
+/* exp of eight numbers that are not above 0, in their place, within two units in the last place; of all below -708 as of -708. NaN stays. x is
+ * n ln 2 + r with |r| <= ln 2 / 2 (W. J. Cody, W. Waite, "Software manual for the elementary functions", 1980); then Taylor's series of r, even and
+ * odd powers apart: r^14 / 14! is below 2^-57. */
+ALWAYS void lanes_exp_eight(double *at)
+{
+    static const double c[] = { 1 / 2., 1 / 6., 1 / 24., 1 / 120., 1 / 720., 1 / 5040., 1 / 40320., 1 / 362880., 1 / 3628800., 1 / 39916800.,
+                                1 / 479001600., 1 / 6227020800. };
+    const double round = 0x1.8p52; /* what is added to it and taken off again is an integer, in the low bits of the sum */
+    const lanes_half least = (lanes_half){ 0 } - 708;
+    lanes_half x, even = { 0 }, odd = { 0 };
+    memcpy(&x, at, sizeof x);
+    const lanes_bits below = x < least;
+    x = (lanes_half)(((lanes_bits)least & below) | ((lanes_bits)x & ~below));
+    const lanes_half shifted = x * 0x1.71547652b82fep+0 + round, n = shifted - round;
+    const lanes_half r = x - n * 0x1.62e42fee00000p-1 - n * 0x1.a39ef35793c76p-33, square = r * r;
+    for (unsigned i = APR_LENGTH(c); i > 0; i -= 2) {
+        even = even * square + c[i - 2];
+        odd = odd * square + c[i - 1];
+    }
+    const lanes_bits power = ((lanes_bits)shifted + 1023) << 52;
+    x = (1 + (r + square * (even + odd * r))) * (lanes_half)power;
+    memcpy(at, &x, sizeof x);
+}
+
+/* Of any number of them. */
+ALWAYS void lanes_exp(double *x, size_t n)
+{
+    double last[LANES / 2] = { 0 };
+    size_t i = 0;
+    for (; i + LANES / 2 <= n; i += LANES / 2)
+        lanes_exp_eight(x + i);
+    if (i == n)
+        return;
+    memcpy(last, x + i, (n - i) * sizeof *x);
+    lanes_exp_eight(last);
+    memcpy(x + i, last, (n - i) * sizeof *x);
 }
 
 #endif

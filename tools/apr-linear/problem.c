@@ -10,88 +10,134 @@
 #define MOST_BLOCKS 64
 #define BLOCKS_ROOM ((size_t)4 << 20) /* bytes of sums, all blocks together */
 #define LEAST_ROWS  256               /* of a block: fewer are not worth the sum of their sums */
+#define STRIP       16                /* rows whose losses are looked at together */
 
-/* ---- a row ---------------------------------------------------------------------------------------------------------- */
+/* ---- a strip of rows ------------------------------------------------------------------------------------------------- */
 
-/* What z says of a row: the derivative of its loss by z, in its place, and the loss where it is wanted. */
-static double binary(double *z, double y, bool wanted)
+/* The derivative of each loss by its z, in its place; returns the sum of the losses, where it is wanted. The sum of log(1 + e) is the log of one
+ * product less 1, so that a loss next to nothing is not lost beside the 1. */
+ALWAYS double binary(double *z, const double *y, size_t n, bool wanted)
 {
-    const double small = apr_exp(-fabs(*z)), p = *z >= 0 ? 1 / (1 + small) : small / (1 + small);
-    const double wrong = y > 0 ? -*z : *z, loss = wanted ? (wrong > 0 ? wrong : 0) + apr_log1p(small) : 0;
-    *z = p - y;
+    double e[STRIP], loss = 0, product = 0;
+    for (size_t i = 0; i < n; i++)
+        e[i] = -fabs(z[i]);
+    lanes_exp(e, n);
+    for (size_t i = 0; i < n; i++) {
+        const double wrong = y[i] > 0 ? -z[i] : z[i];
+        loss += wrong > 0 ? wrong : 0;
+        product += e[i] + product * e[i];
+        z[i] = (z[i] >= 0 ? 1 : e[i]) / (1 + e[i]) - y[i];
+    }
+    return wanted ? loss + apr_log1p(product) : 0;
+}
+
+/* The same of k outputs a row. */
+ALWAYS double softmax(double *z, size_t k, const double *y, size_t n, bool wanted)
+{
+    double loss = 0, product = 0;
+    size_t top[STRIP];
+    for (size_t i = 0; i < n; i++) {
+        double *const row = z + i * k, own = row[(size_t)y[i]];
+        top[i] = 0;
+        for (size_t j = 1; j < k; j++)
+            top[i] = row[j] > row[top[i]] ? j : top[i];
+        const double most = row[top[i]];
+        loss += most - own;
+        for (size_t j = 0; j < k; j++)
+            row[j] -= most;
+    }
+    lanes_exp(z, n * k);
+    for (size_t i = 0; i < n; i++) {
+        double *const row = z + i * k, rest = 0;
+        for (size_t j = 0; j < k; j++)
+            rest += j == top[i] ? 0 : row[j];
+        product += rest + product * rest;
+        for (size_t j = 0; j < k; j++)
+            row[j] /= 1 + rest;
+        row[(size_t)y[i]] -= 1;
+    }
+    return wanted ? loss + apr_log1p(product) : 0;
+}
+
+ALWAYS double squares(double *z, const double *y, size_t n)
+{
+    double loss = 0;
+    for (size_t i = 0; i < n; i++) {
+        z[i] -= y[i];
+        loss += z[i] * z[i] / 2;
+    }
     return loss;
 }
 
-static double softmax(double *z, size_t n, size_t y, bool wanted)
+ALWAYS double losses(const struct problem *q, const size_t row[STRIP], double *z, size_t n, bool wanted)
 {
-    double top = z[0], sum = 0;
-    for (size_t k = 1; k < n; k++)
-        top = z[k] > top ? z[k] : top;
-    const double own = z[y];
-    for (size_t k = 0; k < n; k++)
-        sum += z[k] = apr_exp(z[k] - top);
-    for (size_t k = 0; k < n; k++)
-        z[k] /= sum;
-    z[y] -= 1;
-    return wanted ? apr_log(sum) + (top - own) : 0;
+    double y[STRIP];
+    for (size_t i = 0; i < n; i++)
+        y[i] = q->y[row[i]];
+    if (!q->logistic)
+        return squares(z, y, n);
+    return q->outputs == 1 ? binary(z, y, n, wanted) : softmax(z, q->outputs, y, n, wanted);
 }
 
-static double row_loss(const struct problem *q, double *z, double y)
+/* The next rows of a role, at most STRIP of those from *at on and before `end`, and their z. Returns how many. */
+ALWAYS size_t answer(const struct problem *q, const double *w, const double *b, uint8_t role, size_t *at, size_t end, size_t row[STRIP],
+                     double *z)
 {
-    if (q->logistic)
-        return q->outputs == 1 ? binary(z, y, q->wants_loss) : softmax(z, q->outputs, (size_t)y, q->wants_loss);
-    *z -= y;
-    return *z * *z / 2;
+    size_t n = 0;
+    for (; n < STRIP && *at < end; ++*at) {
+        if (q->role[*at] != role)
+            continue;
+        for (size_t k = 0; k < q->outputs; k++)
+            *z++ = lanes_dot(w + k * q->p, q->x + *at * q->p, q->p) + b[k];
+        row[n++] = *at;
+    }
+    return n;
 }
 
 /* ---- a block of rows ------------------------------------------------------------------------------------------------ */
 
-/* Of a block: | outputs * p sums of gradients | outputs of them for biases | loss | outputs * 4 of scratch | */
+/* Of a block: | outputs * p sums of gradients | outputs of them for biases | loss | outputs * STRIP of scratch | */
 static double *partial_of(const struct problem *q, size_t block) { return q->partial + block * q->stride; }
+
+/* The part of n rows, at most 4, in the gradient. */
+ALWAYS void add_rows(const struct problem *q, const size_t *row, const double *z, size_t n, double *g, double *gb)
+{
+    const double *x[4];
+    for (size_t j = 0; j < 4; j++)
+        x[j] = q->x + row[j < n ? j : 0] * q->p;
+    for (size_t k = 0; k < q->outputs; k++) {
+        double d[4];
+        for (size_t j = 0; j < 4; j++)
+            d[j] = j < n ? z[j * q->outputs + k] : 0;
+        gb[k] += (d[0] + d[1]) + (d[2] + d[3]);
+        lanes_add_four(g + k * q->p, d, x, q->p);
+    }
+}
 
 ALWAYS void sum_block(const struct problem *q, size_t block)
 {
     double *const g = partial_of(q, block), *const gb = g + q->outputs * q->p, *const loss = gb + q->outputs, *const z = loss + 1;
     const size_t end = (block + 1) * q->rows < q->n ? (block + 1) * q->rows : q->n;
-    const double *row[4];
-    double d[4];
+    size_t row[STRIP], n;
     memset(g, 0, (size_t)(z - g) * sizeof *g);
-    for (size_t i = block * q->rows; i < end;) {
-        size_t n = 0;
-        for (; n < 4 && i < end; i++) {
-            if (q->role[i] != ROW_LEARNED)
-                continue;
-            row[n] = q->x + i * q->p;
-            for (size_t k = 0; k < q->outputs; k++)
-                z[n * q->outputs + k] = lanes_dot(q->w + k * q->p, row[n], q->p) + q->b[k];
-            *loss += row_loss(q, z + n * q->outputs, q->y[i]);
-            n++;
-        }
-        if (n == 0)
-            break;
-        for (size_t k = n; k < 4; k++)
-            row[k] = row[0];
-        for (size_t k = 0; k < q->outputs; k++) {
-            for (size_t j = 0; j < 4; j++)
-                d[j] = j < n ? z[j * q->outputs + k] : 0;
-            gb[k] += (d[0] + d[1]) + (d[2] + d[3]);
-            lanes_add_four(g + k * q->p, d, row, q->p);
-        }
+    for (size_t i = block * q->rows; (n = answer(q, q->w, q->b, ROW_LEARNED, &i, end, row, z)) > 0;) {
+        *loss += losses(q, row, z, n, q->wants_loss);
+        for (size_t first = 0; first < n; first += 4)
+            add_rows(q, row + first, z + first * q->outputs, n - first < 4 ? n - first : 4, g, gb);
     }
 }
 
-ALWAYS void answer_rows(const struct problem *q, const double *w, const double *b, size_t i, double *z)
-{
-    for (size_t k = 0; k < q->outputs; k++)
-        z[k] = lanes_dot(w + k * q->p, q->x + i * q->p, q->p) + b[k];
-}
-
-#define BODY(level, attributes)                                                                                            \
-    attributes static void sum_block_##level(const struct problem *q, size_t block) { sum_block(q, block); }              \
-    attributes static void answer_##level(const struct problem *q, const double *w, const double *b, size_t i, double *z) \
-    {                                                                                                                     \
-        answer_rows(q, w, b, i, z);                                                                                       \
-    }                                                                                                                     \
+#define BODY(level, attributes)                                                                                                     \
+    attributes static void sum_block_##level(const struct problem *q, size_t block) { sum_block(q, block); }                        \
+    attributes static size_t answer_##level(const struct problem *q, const double *w, const double *b, uint8_t role, size_t *at,    \
+                                            size_t row[STRIP], double *z)                                                           \
+    {                                                                                                                               \
+        return answer(q, w, b, role, at, q->n, row, z);                                                                             \
+    }                                                                                                                               \
+    attributes static double losses_##level(const struct problem *q, const size_t row[STRIP], double *z, size_t n)                  \
+    {                                                                                                                               \
+        return losses(q, row, z, n, true);                                                                                          \
+    }                                                                                                                               \
     attributes static double dot_##level(const double *a, const double *b, size_t n) { return lanes_dot(a, b, n); }
 FOR_LEVELS(BODY)
 #undef BODY
@@ -184,7 +230,7 @@ enum apr_code problem_begin(struct problem *q, bool shifts, bool standard, struc
     q->used = 0;
     for (size_t i = 0; i < q->n; i++)
         q->used += q->role[i] == ROW_LEARNED;
-    q->stride = (q->outputs * (q->p + 1) + 1 + 4 * q->outputs + 15) / 8 * 8;
+    q->stride = (q->outputs * (q->p + 1 + STRIP) + 1 + 15) / 8 * 8;
     const size_t fit = BLOCKS_ROOM / (q->stride * sizeof *q->partial), most = fit < 1 ? 1 : fit > MOST_BLOCKS ? MOST_BLOCKS : fit;
     const size_t wanted = (q->n + LEAST_ROWS - 1) / LEAST_ROWS, n = wanted < 1 ? 1 : wanted > most ? most : wanted;
     q->rows = (q->n + n - 1) / n;
@@ -281,7 +327,8 @@ double problem_steepness(const struct problem *q, const double *gradient)
 
 /* ---- scores --------------------------------------------------------------------------------------------------------- */
 
-static void score_row(const struct problem *q, double *z, double y, struct score *s)
+/* Is the row right, and does it lie on its side of the boundary? */
+static void judge(const struct problem *q, const double *z, double y, struct score *s)
 {
     const size_t n = q->outputs, own = q->logistic && n > 1 ? (size_t)y : 0;
     size_t best = 0;
@@ -293,9 +340,6 @@ static void score_row(const struct problem *q, double *z, double y, struct score
     const bool right = n > 1 ? best == own : (*z >= 0) == (y > 0);
     s->apart += n > 1 ? apart : right && *z != 0;
     s->right += right;
-    const double loss = row_loss(q, z, y);
-    s->log_loss += loss;
-    s->rss += *z * *z;
     s->n++;
 }
 
@@ -303,13 +347,16 @@ struct score problem_score(struct problem *q, const double *w, const double *b, 
 {
     struct score s = { 0 };
     double *const z = q->partial, mean = 0;
-    q->wants_loss = true;
-    for (size_t i = 0; i < q->n; i++)
-        if (q->role[i] == role) {
-            AT_LEVEL(answer, q->isa)(q, w, b, i, z);
-            score_row(q, z, q->y[i], &s);
-            mean += q->y[i];
+    size_t row[STRIP], n;
+    for (size_t at = 0; (n = AT_LEVEL(answer, q->isa)(q, w, b, role, &at, row, z)) > 0;) {
+        for (size_t i = 0; i < n; i++) {
+            judge(q, z + i * q->outputs, q->y[row[i]], &s);
+            mean += q->y[row[i]];
         }
+        s.log_loss += AT_LEVEL(losses, q->isa)(q, row, z, n);
+        for (size_t i = 0; i < n; i++)
+            s.rss += z[i * q->outputs] * z[i * q->outputs];
+    }
     mean /= (double)s.n;
     for (size_t i = 0; i < q->n; i++)
         if (q->role[i] == role)
