@@ -20,44 +20,6 @@ typedef int64_t lanes_bits __attribute__((vector_size(64)));
 #else
 #define FOR_LEVELS(BODY) BODY(scalar, )
 #define AT_LEVEL(name, isa) ((void)(isa), name##_scalar)
-/* exp of eight numbers that are not above 0, in their place, within two units in the last place; of all below -708 as of -708. NaN stays. x is
- * n ln 2 + r with |r| <= ln 2 / 2 (W. J. Cody, W. Waite, "Software manual for the elementary functions", 1980); then Taylor's series of r, even and
- * odd powers apart: r^14 / 14! is below 2^-57. */
-ALWAYS void lanes_exp_eight(double *at)
-{
-    static const double c[] = { 1 / 2., 1 / 6., 1 / 24., 1 / 120., 1 / 720., 1 / 5040., 1 / 40320., 1 / 362880., 1 / 3628800., 1 / 39916800.,
-                                1 / 479001600., 1 / 6227020800. };
-    const double round = 0x1.8p52; /* what is added to it and taken off again is an integer, in the low bits of the sum */
-    const lanes_half least = (lanes_half){ 0 } - 708;
-    lanes_half x, even = { 0 }, odd = { 0 };
-    memcpy(&x, at, sizeof x);
-    const lanes_bits below = x < least;
-    x = (lanes_half)(((lanes_bits)least & below) | ((lanes_bits)x & ~below));
-    const lanes_half shifted = x * 0x1.71547652b82fep+0 + round, n = shifted - round;
-    const lanes_half r = x - n * 0x1.62e42fee00000p-1 - n * 0x1.a39ef35793c76p-33, square = r * r;
-    for (unsigned i = APR_LENGTH(c); i > 0; i -= 2) {
-        even = even * square + c[i - 2];
-        odd = odd * square + c[i - 1];
-    }
-    const lanes_bits power = ((lanes_bits)shifted + 1023) << 52;
-    x = (1 + (r + square * (even + odd * r))) * (lanes_half)power;
-    memcpy(at, &x, sizeof x);
-}
-
-/* Of any number of them. */
-ALWAYS void lanes_exp(double *x, size_t n)
-{
-    double last[LANES / 2] = { 0 };
-    size_t i = 0;
-    for (; i + LANES / 2 <= n; i += LANES / 2)
-        lanes_exp_eight(x + i);
-    if (i == n)
-        return;
-    memcpy(last, x + i, (n - i) * sizeof *x);
-    lanes_exp_eight(last);
-    memcpy(x + i, last, (n - i) * sizeof *x);
-}
-
 #endif
 
 /* The products of fewer than eight, and zeros. One jump, and all stay in registers. */
