@@ -93,6 +93,54 @@ static void columns_that_depend_on_others_get_the_shortest_solution(void **state
     test_answer_free(&a);
 }
 
+/* Rank 4: what is left behind the fifth row is rounding of rounding, down to what no quotient has room for. Of numpy's lstsq on the columns
+ * about their means. */
+static void more_columns_than_rows_get_the_shortest_solution(void **state)
+{
+    (void)state;
+    static const char *const y[] = { "1.5", "-2", "0.25", "3", "7" };
+    struct test_bytes text = { 0 };
+    char field[32];
+    for (unsigned i = 0; i < 5; i++) {
+        for (unsigned k = 0; k < 130; k++)
+            test_put(&text, field, (size_t)snprintf(field, sizeof field, "%.3f,", ((int)((i * 37 + k * k * 11 + i * i * k * 5) % 97) - 48) / 8.));
+        test_put(&text, field, (size_t)snprintf(field, sizeof field, "%s\n", y[i]));
+    }
+    struct test_answer a = test_tool(LINEAR, "fit", test_file("wide.csv", text.at, text.n), test_path("wide.apr"), "--model=linear", "--json", NULL);
+    json_t *const j = answer_of(&a, 0);
+    double square = 0;
+    for (size_t i = 0; i < 130; i++)
+        square += weight(j, 0, i) * weight(j, 0, i);
+    expect_near("weight 0", weight(j, 0, 0), -0.0019310822965823427, 1e-14);
+    expect_near("weight 64", weight(j, 0, 64), 0.02454616736902504, 1e-14);
+    expect_near("weight 129", weight(j, 0, 129), -0.011160885156055143, 1e-14);
+    expect_near("length", sqrt(square), 0.1810571097722987, 1e-14);
+    expect_near("bias", bias(j, 0), 1.9851516226782189, 1e-13);
+    json_decref(j);
+    test_answer_free(&a);
+    test_free(&text);
+}
+
+/* The mean of ten times 0.1 is not 0.1, where it is summed up. */
+static void a_column_of_one_value_has_no_weight(void **state)
+{
+    (void)state;
+    struct test_bytes text = { 0 };
+    char row[32];
+    for (unsigned i = 0; i < 10; i++)
+        test_put(&text, row, (size_t)snprintf(row, sizeof row, "0.1,%.1f\n", 0.1 + 0.7 * i));
+    const char *const data = test_file("constant.csv", text.at, text.n);
+    for (unsigned i = 0; i < 2; i++) {
+        struct test_answer a = test_tool(LINEAR, "fit", data, test_path("constant.apr"), "--force", "--json", i == 0 ? "--l2=0" : "--standardize", NULL);
+        json_t *const j = answer_of(&a, 0);
+        expect_near("weight", weight(j, 0, 0), 0, 0);
+        expect_near("bias", bias(j, 0), 3.25, 1e-14);
+        json_decref(j);
+        test_answer_free(&a);
+    }
+    test_free(&text);
+}
+
 static void expect_same(const char *a, const char *b)
 {
     struct test_bytes x = test_load(a), y = test_load(b);
@@ -275,6 +323,8 @@ int main(void)
         cmocka_unit_test(a_softmax_is_the_one_that_scikit_learn_finds),
         cmocka_unit_test(squares_are_those_of_numpy_and_ridge_that_of_scikit_learn),
         cmocka_unit_test(columns_that_depend_on_others_get_the_shortest_solution),
+        cmocka_unit_test(more_columns_than_rows_get_the_shortest_solution),
+        cmocka_unit_test(a_column_of_one_value_has_no_weight),
         cmocka_unit_test(threads_and_instructions_change_no_byte),
         cmocka_unit_test(a_plane_between_the_classes_is_no_optimum),
         cmocka_unit_test(what_makes_no_sense_is_refused_and_nothing_is_written),

@@ -10,9 +10,11 @@
 #define BLOCK       64u               /* rows that are taken in at once: with R they fit L2 up to some hundred columns */
 #define MOST_GROUPS 8u
 #define GROUPS_ROOM ((size_t)2 << 20) /* bytes of all groups' R */
+#define NOTHING     0x1p-1000         /* a square as small is what is left of what has vanished: a quotient by it would overflow */
 
-/* The upper triangle of what was taken in, width columns, each with its last as its target; column-major, so that column j begins at
- * at[j * width]. block: BLOCK rows on their way in, column-major. */
+/* The upper triangle of what was taken in: of each row a one, its features and its target, width = p + 2 columns; column-major, so that
+ * column j begins at at[j * width]. Behind the ones the features are about their means, exactly, whatever was rounded before. block: BLOCK
+ * rows on their way in, column-major. */
 struct triangle {
     size_t  width;
     double *at, *block;
@@ -24,7 +26,7 @@ ALWAYS void take_in(struct triangle *r)
     for (size_t k = 0; k < r->width; k++) {
         double *const v = r->block + k * BLOCK, *const pivot = &r->at[k * r->width + k];
         const double below = lanes_dot(v, v, BLOCK);
-        if (below == 0)
+        if (below < NOTHING)
             continue;
         const double length = sqrt(*pivot * *pivot + below), to = *pivot > 0 ? -length : length, first = *pivot - to;
         const double by = 2 / (first * first + below);
@@ -58,9 +60,10 @@ static void fill_row(const struct squares *s, double *block, size_t row, size_t 
 {
     const struct problem *const q = s->q;
     const double *const x = q->x + row * q->p;
+    block[at] = 1;
     for (size_t j = 0; j < q->p; j++)
-        block[j * BLOCK + at] = (x[j] - q->shift[j]) / q->scale[j];
-    block[q->p * BLOCK + at] = q->y[row] - s->mean;
+        block[(j + 1) * BLOCK + at] = (x[j] - q->shift[j]) / q->scale[j];
+    block[(q->p + 1) * BLOCK + at] = q->y[row] - s->mean;
 }
 
 static void take_group(void *ctx, size_t group, unsigned worker)
@@ -97,7 +100,7 @@ static void take_penalty(const struct problem *q, struct triangle *r)
     for (size_t i = 0; i < q->p && root > 0; i += BLOCK) {
         memset(r->block, 0, BLOCK * r->width * sizeof *r->block);
         for (size_t j = i; j < q->p && j < i + BLOCK; j++)
-            r->block[j * BLOCK + (j - i)] = root;
+            r->block[(j + 1) * BLOCK + (j - i)] = root;
         AT_LEVEL(take_in, q->isa)(r);
     }
 }
@@ -147,6 +150,17 @@ static void swap_columns(struct pivots *v, size_t a, size_t b)
     const size_t kept = v->order[a];
     v->order[a] = v->order[b];
     v->order[b] = kept;
+}
+
+/* A column of one value is nothing but its mean: what is left of it behind the ones is how its sum was rounded. ones: of each column what it has
+ * along them, v->width numbers apart. */
+static void clear_constants(const struct pivots *v, const double *ones, size_t nrow)
+{
+    for (size_t j = 0; j < v->p; j++) {
+        double *const x = v->a + j * v->width;
+        if (sqrt(dot(v, x, x, v->p)) <= DBL_EPSILON * (double)nrow * fabs(ones[j * v->width]))
+            memset(x, 0, v->p * sizeof *x);
+    }
 }
 
 /* The longest column first, of what is left of each; the target's goes along. Diagonals stand in norm; returns the rank. */
@@ -218,16 +232,17 @@ static void solve_whole(const struct pivots *v, const double *c, double *y)
 
 static enum apr_code solve(const struct problem *q, struct triangle *r, double *at, struct apr_error *e)
 {
-    struct pivots v = { .q = q, .a = r->at, .width = r->width, .p = q->p };
+    struct pivots v = { .q = q, .a = r->at + r->width + 1, .width = r->width, .p = q->p };
     v.order = malloc(q->p * sizeof *v.order);
     v.by = malloc(3 * q->p * sizeof *v.by);
     double *z = NULL;
     enum apr_code code = v.order == NULL || v.by == NULL ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK) {
         v.norm = v.by + q->p;
-        double *const y = v.norm + q->p, *const c = r->at + q->p * r->width;
+        double *const y = v.norm + q->p, *const c = v.a + q->p * r->width;
         for (size_t j = 0; j < q->p; j++)
             v.order[j] = j;
+        clear_constants(&v, r->at + r->width, q->used);
         const size_t rank = decompose(&v, q->used);
         z = rank == q->p ? NULL : malloc((rank * q->p + 1) * sizeof *z);
         if (rank == q->p)
@@ -243,6 +258,15 @@ static enum apr_code solve(const struct problem *q, struct triangle *r, double *
     free(v.by);
     free(z);
     return code;
+}
+
+/* What the ones are worth, where the weights are known. */
+static double bias_of(const struct triangle *r, size_t p, const double *w)
+{
+    double rest = r->at[(p + 1) * r->width];
+    for (size_t j = 0; j < p; j++)
+        rest -= r->at[(j + 1) * r->width] * w[j];
+    return rest / r->at[0];
 }
 
 static double mean_of_target(const struct problem *q)
@@ -271,7 +295,7 @@ static enum apr_code tell(struct problem *q, const double *at, struct descent *d
 
 enum apr_code optimize_squares(struct problem *q, double *at, struct descent *d, struct apr_error *e)
 {
-    const size_t width = q->p + 1, bytes = width * (width + BLOCK) * sizeof(double), fit = GROUPS_ROOM / bytes;
+    const size_t width = q->p + 2, bytes = width * (width + BLOCK) * sizeof(double), fit = GROUPS_ROOM / bytes;
     const size_t wanted = (q->n + 4095) / 4096, most = fit < 1 ? 1 : fit > MOST_GROUPS ? MOST_GROUPS : fit;
     struct triangle group[MOST_GROUPS] = { 0 };
     struct squares s = { .q = q, .group = group, .ngroup = wanted < 1 ? 1 : wanted > most ? most : wanted, .mean = mean_of_target(q) };
@@ -283,7 +307,7 @@ enum apr_code optimize_squares(struct problem *q, double *at, struct descent *d,
             take_triangle(q, &group[0], &group[i]);
         take_penalty(q, &group[0]);
         code = solve(q, &group[0], at, e);
-        at[q->p] = s.mean;
+        at[q->p] = s.mean + bias_of(&group[0], q->p, at);
     }
     for (size_t i = 0; i < s.ngroup; i++)
         free(group[i].at);
