@@ -317,6 +317,92 @@ static void rows_of_any_number_and_length_are_answered_in_order(void **state)
     test_free(&text);
 }
 
+/* A NumPy array of doubles, n rows of p. */
+static struct test_bytes npy_of(const double *x, unsigned n, unsigned p)
+{
+    struct test_bytes b = { 0 };
+    char head[118];
+    memset(head, ' ', sizeof head);
+    head[snprintf(head, sizeof head, "{'descr': '<f8', 'fortran_order': False, 'shape': (%u, %u), }", n, p)] = ' ';
+    test_put(&b, "\x93NUMPY\1\0", 8);
+    test_integer(&b, sizeof head, 2);
+    test_put(&b, head, sizeof head);
+    test_put(&b, x, (size_t)n * p * sizeof *x);
+    return b;
+}
+
+/* y = 1 + 2 a - b, with y before a and b, from a file and from a pipe. */
+static void an_array_is_asked_as_it_was_learned_from(void **state)
+{
+    (void)state;
+    static const double rows[] = { 1, 0, 0, 3, 1, 0, 0.5, 0, 0.5, 7, 4, 2, NAN, 1, 1, 2, NAN, 1 };
+    struct test_bytes b = npy_of(rows, 6, 3);
+    const char *const data = test_file("front.npy", b.at, b.n), *const model = test_path("front.apr");
+    struct test_answer a = test_tool_in(&b, LINEAR, "fit", "-", model, "--target=1", "--model=linear", "--missing=drop", "--dtype=f64", NULL);
+    assert_int_equal(a.exit, 0);
+    test_answer_free(&a);
+    a = test_tool(LINEAR, "predict", model, data, "--target=1", "--score", "--missing=drop", NULL);
+    assert_int_equal(a.exit, 0);
+    assert_true(test_says(&a.err, "4 rows: R2 1,") && test_says(&a.err, "2 rows left out"));
+    struct test_answer piped = test_tool_in(&b, LINEAR, "predict", model, "--target=1", "--score", "--missing=drop", NULL);
+    assert_string_equal((const char *)a.out.at, (const char *)piped.out.at);
+    test_answer_free(&piped);
+    test_answer_free(&a);
+    a = test_tool(LINEAR, "predict", model, data, "--target=1", NULL); /* the row whose target is no number has features */
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "row 6, column 2: nan"));
+    unsigned lines = 0;
+    for (size_t i = 0; i < a.out.n; i++)
+        lines += a.out.at[i] == '\n';
+    assert_int_equal(lines, 6);
+    test_answer_free(&a);
+    a = test_tool(LINEAR, "predict", model, data, "--header=yes", NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "--header"));
+    test_answer_free(&a);
+    test_free(&b);
+}
+
+static void a_target_of_its_own_is_not_replaced(void **state)
+{
+    (void)state;
+    static const double x[] = { 1, 2, 3, 4 }, y[] = { 0, 1, 0, 1 };
+    struct test_bytes b = npy_of(x, 4, 1), c = npy_of(y, 4, 1);
+    const char *const data = test_file("x.npy", b.at, b.n), *const target = test_file("y.npy", c.at, c.n);
+    struct test_answer a = test_tool(LINEAR, "fit", data, target, "--target-file", target, "--force", NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "it is an input"));
+    test_answer_free(&a);
+    test_free(&b);
+    test_free(&c);
+}
+
+/* 80 MB, of which each row is read once. */
+static void an_array_takes_no_memory_but_its_numbers(void **state)
+{
+    (void)state;
+    const bool sanitized = strcmp(APR_BUILD, "build/release") != 0; /* whose shadow is resident too */
+    enum { ROWS = 200000, COLUMNS = 50 };
+    double *const x = malloc(sizeof *x * ROWS * COLUMNS);
+    assert_non_null(x);
+    for (size_t i = 0; i < (size_t)ROWS * COLUMNS; i++)
+        x[i] = (double)(int)test_random(2000) / 8;
+    struct test_bytes b = npy_of(x, ROWS, COLUMNS);
+    free(x);
+    const char *const data = test_file("large.npy", b.at, b.n), *const model = test_path("large.apr");
+    test_free(&b); /* a child's peak begins with ours */
+    struct test_answer a = test_tool(LINEAR, "fit", data, model, "--model=linear", "--optimizer=gd", "--max-iter=1", "--lr=1e-9", "-j2", NULL);
+    assert_int_equal(a.exit, 0);
+    if (!sanitized)
+        assert_true(a.peak < (uint64_t)ROWS * COLUMNS * 8 + (10u << 20));
+    test_answer_free(&a);
+    a = test_tool(LINEAR, "predict", model, data, "-j2", NULL);
+    assert_int_equal(a.exit, 0);
+    if (!sanitized)
+        assert_true(a.peak < 16u << 20);
+    test_answer_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,6 +419,9 @@ int main(void)
         cmocka_unit_test(columns_are_found_by_name_and_a_missing_one_is_named),
         cmocka_unit_test(a_pipe_is_answered_and_scored),
         cmocka_unit_test(rows_of_any_number_and_length_are_answered_in_order),
+        cmocka_unit_test(an_array_is_asked_as_it_was_learned_from),
+        cmocka_unit_test(a_target_of_its_own_is_not_replaced),
+        cmocka_unit_test(an_array_takes_no_memory_but_its_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

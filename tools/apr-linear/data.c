@@ -8,6 +8,7 @@
 #include "base/memstream.h"
 #include "base/table.h"
 #include "files/source.h"
+#include "model/model.h"
 #include "model/npy.h"
 #include "model/open.h"
 #include "ui/report.h"
@@ -27,8 +28,8 @@ void data_free(struct data *d)
     free(d->class);
     free(d->name);
     apr_source_close(d->source);
+    apr_source_close(d->target_source);
     apr_close(d->model);
-    apr_close(d->target_model);
     apr_arena_free(&d->arena);
     *d = (struct data){ 0 };
 }
@@ -273,7 +274,9 @@ static enum apr_code read_any(struct data *d, const struct data_wish *w, const s
         return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, d->left_out > 0 ? "no row is left: each has a field that is no number" : "there is no row to learn from");
     if (d->nclass == 1)
         return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "all rows are of one class, %s: there is nothing to tell apart", APR_QUOTED(d->class[0].text));
-    return apr_source_intact(d->source, e);
+    if (d->target_source != NULL)
+        APR_TRY(apr_source_intact(d->target_source, e));
+    return d->model != NULL ? apr_model_unchanged(d->model, e) : apr_source_intact(d->source, e);
 }
 
 enum apr_code data_read(struct data *d, const struct data_wish *w, const struct apr_run *r, struct apr_error *e)

@@ -30,8 +30,8 @@ struct data {
     struct data_class *class;
     struct apr_bytes  *name;
     uint64_t           left_out;
-    struct apr_source *source; /* stays open, so that nothing is written in its place */
-    struct apr_model  *model, *target_model;
+    struct apr_source *source, *target_source; /* these, or the model, stay open, so that nothing is written in their place */
+    struct apr_model  *model;
     struct apr_arena  *arena;
 };
 
@@ -44,6 +44,12 @@ void data_free(struct data *d);
 APR_MUST_CHECK enum apr_code data_read_csv(struct data *d, const struct data_wish *w, const struct apr_run *r, bool *text, struct table *t,
                                            struct apr_error *e);
 APR_MUST_CHECK enum apr_code data_read_arrays(struct data *d, const struct data_wish *w, const struct apr_run *r, struct apr_error *e);
+
+/* The column of an array that is its target, the last where nothing is said. APR_EARG: what is said has no effect on arrays. */
+APR_MUST_CHECK enum apr_code data_array_target(const struct table_wish *w, size_t columns, size_t *target, struct apr_error *e);
+
+/* APR_EARG: of the tensors X and y something is said that is true of tables. */
+APR_MUST_CHECK enum apr_code data_tensors_wish(const struct table_wish *w, const char *target_file, struct apr_error *e);
 
 /* A NumPy array by its first bytes; a SafeTensors file. */
 bool data_is_npy(struct apr_bytes start);

@@ -209,18 +209,46 @@ static enum apr_code answer_text(const struct prediction *p, const struct rows_p
     return APR_OK;
 }
 
+static bool is_finite(const double *x, size_t n)
+{
+    bool finite = true;
+    for (size_t i = 0; i < n; i++)
+        finite &= isfinite(x[i]) != 0;
+    return finite;
+}
+
+/* n rows of p + 1 numbers each: the features, and where it is asked for the target. e NULL: they may be no numbers. */
+static enum apr_code read_block(const struct prediction *p, size_t first, size_t n, double *x, struct apr_error *e)
+{
+    const struct rows *const r = &p->rows;
+    const size_t width = p->m->inputs + 1;
+    struct apr_window window = { .most = (size_t)2 << 20 };
+    enum apr_code code = array_rows_but(&r->x, &window, first, n, r->target, x, width, e);
+    for (size_t i = 0; i < n; i++)
+        x[i * width + width - 1] = 0;
+    if (code == APR_OK && p->o->score)
+        code = array_rows(r->y_apart ? &r->y : &r->x, &window, first, n, r->y_apart ? 0 : r->target, 1, x + width - 1, width, e);
+    apr_window_drop(&window);
+    return code;
+}
+
 static enum apr_code answer_array(const struct prediction *p, const struct rows_part *part, struct answers *a, FILE *to,
                                   const struct room *room, struct apr_error *e)
 {
-    const struct rows *const r = &p->rows;
-    for (uint64_t i = part->first; i < part->first + part->n; i++) {
-        double target = 0;
-        APR_TRY(array_rows(&r->x, (size_t)i, 1, 0, p->m->inputs, room->x, p->m->inputs, e));
-        if (p->o->score)
-            APR_TRY(array_rows(r->y_apart ? &r->y : &r->x, (size_t)i, 1, r->y_apart ? 0 : p->m->inputs, 1, &target, 1, e));
-        APR_TRY(answer(p, a, to, room, i + 1, (struct apr_bytes){ 0 }, target, e));
+    const size_t width = p->m->inputs + 1;
+    double *const x = malloc((size_t)part->n * width * sizeof *x);
+    enum apr_code code = x == NULL ? apr_no_memory(e) : read_block(p, (size_t)part->first, (size_t)part->n, x, NULL);
+    for (size_t i = 0; i < part->n && code == APR_OK; i++) {
+        const struct room row = { x + i * width, room->z, room->chance };
+        if (is_finite(row.x, width))
+            code = answer(p, a, to, &row, part->first + i + 1, (struct apr_bytes){ 0 }, row.x[width - 1], e);
+        else if (p->rows.t.keeps)
+            a->left_out++;
+        else
+            code = read_block(p, (size_t)part->first + i, 1, row.x, e); /* says which number it is */
     }
-    return APR_OK;
+    free(x);
+    return code;
 }
 
 static enum apr_code answer_part(struct prediction *p, size_t i, struct apr_error *e)

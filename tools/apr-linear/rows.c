@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "data.h"
 #include "files/source.h"
+#include "model/model.h"
 #include "model/open.h"
 
 #define PART      ((size_t)64 << 10) /* bytes of a table */
@@ -109,36 +110,67 @@ static enum apr_code open_table(struct rows *r, const struct table_wish *w, cons
 
 /* ---- arrays --------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code open_tensors(struct rows *r, const struct apr_run *run, struct apr_error *e)
+static enum apr_code copy_all(struct rows *r, int to, struct apr_error *e)
 {
-    APR_TRY(apr_open(&r->data, r->path, run, e));
-    APR_TRY(array_of(&r->x, r->data, "X", run, e));
-    if (array_of(&r->y, r->data, "y", run, e) == APR_OK)
-        r->y_apart = true;
+    do {
+        APR_TRY(apr_write_all(to, r->text, r->n, e));
+        r->at = r->n;
+        APR_TRY(fill(r, e));
+    } while (r->n > 0);
     return APR_OK;
 }
 
-static enum apr_code open_npy(struct rows *r, const char *target_file, const struct apr_run *run, struct apr_error *e)
+/* The whole of it, of which some was read: a file is opened anew, a pipe is copied into one. */
+static enum apr_code open_whole(struct rows *r, const struct apr_run *run, struct apr_error *e)
 {
-    APR_TRY(array_open_npy(&r->x, r->path, run, e));
+    if (r->regular && (r->fd != STDIN_FILENO || lseek(r->fd, r->began, SEEK_SET) >= 0))
+        return apr_source_open(&r->source, r->path, run, e);
+    const int copy = apr_temporary(run, e);
+    if (copy < 0)
+        return e->code;
+    enum apr_code code = copy_all(r, copy, e);
+    if (code == APR_OK)
+        code = apr_source_of(&r->source, copy, r->path, e);
+    close(copy);
+    return code;
+}
+
+static enum apr_code open_tensors(struct rows *r, const struct apr_run *run, struct apr_error *e)
+{
+    struct apr_source *const s = r->source;
+    r->source = NULL;
+    r->target = TABLE_NONE;
+    APR_TRY(array_open_tensors(&r->data, s, run, e));
+    APR_TRY(array_of(&r->x, r->data, "X", run, e));
+    r->y_apart = apr_model_find(r->data, apr_text("y")) != NULL;
+    return r->y_apart ? array_of(&r->y, r->data, "y", run, e) : APR_OK;
+}
+
+static enum apr_code open_npy(struct rows *r, const struct table_wish *w, const char *target_file, size_t inputs, const struct apr_run *run,
+                              struct apr_error *e)
+{
+    APR_TRY(array_of_npy(&r->x, r->source, run, e));
+    APR_TRY(data_array_target(w, r->x.p, &r->target, e));
     r->y_apart = target_file != NULL;
+    if (r->y_apart || (w->target == NULL && r->x.p == inputs))
+        r->target = TABLE_NONE;
     return r->y_apart ? array_open_npy(&r->y, target_file, run, e) : APR_OK;
 }
 
-static enum apr_code open_array(struct rows *r, const char *target_file, const struct linear_model *m, const struct apr_run *run,
-                                struct apr_error *e)
+static enum apr_code open_array(struct rows *r, const struct table_wish *w, const char *target_file, const struct linear_model *m,
+                                const struct apr_run *run, struct apr_error *e)
 {
     const bool npy = data_is_npy((struct apr_bytes){ r->text, r->n });
     r->is_array = true;
-    if (strcmp(r->path, "-") == 0 && lseek(STDIN_FILENO, 0, SEEK_SET) < 0)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "an array from a pipe is not read: give it as a file");
-    APR_TRY(npy ? open_npy(r, target_file, run, e) : open_tensors(r, run, e));
+    r->t.keeps = w->missing == 1;
+    if (!npy)
+        APR_TRY(data_tensors_wish(w, target_file, e));
+    APR_TRY(open_whole(r, run, e));
+    APR_TRY(npy ? open_npy(r, w, target_file, m->inputs, run, e) : open_tensors(r, run, e));
     if (r->y_apart && (r->y.n != r->x.n || r->y.p != 1))
         return apr_fail(e, APR_EARG, APR_NOWHERE, "the target is [%zu, %zu], the data have %zu rows", r->y.n, r->y.p, r->x.n);
-    if (r->x.p != m->inputs && (r->y_apart || r->x.p != m->inputs + 1))
-        return no_fit(r->x.p, m, e);
-    r->has_target = r->y_apart || r->x.p == m->inputs + 1;
-    return APR_OK;
+    r->has_target = r->y_apart || r->target != TABLE_NONE;
+    return r->x.p == m->inputs + (r->target != TABLE_NONE) ? APR_OK : no_fit(r->x.p, m, e);
 }
 
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
@@ -154,14 +186,14 @@ static enum apr_code open_any(struct rows *r, const struct table_wish *w, const 
         return apr_fail(e, APR_EIO, APR_NOWHERE, "is a folder");
     r->regular = S_ISREG(st.st_mode);
     r->size = (uint64_t)st.st_size;
-    if (r->regular && r->fd == STDIN_FILENO) /* some of it may have been read */
-        r->size -= apr_min(r->size, (uint64_t)lseek(STDIN_FILENO, 0, SEEK_CUR));
+    r->began = r->regular ? lseek(r->fd, 0, SEEK_CUR) : 0; /* of standard input some may have been read */
+    r->size -= apr_min(r->size, (uint64_t)r->began);
     APR_TRY(grow(r, BATCH, e));
     while (r->n < 9 && !r->over)
         APR_TRY(fill(r, e));
     const struct apr_bytes start = { r->text, r->n };
     if (data_is_npy(start) || data_is_safetensors(start))
-        return open_array(r, target_file, m, run, e);
+        return open_array(r, w, target_file, m, run, e);
     if (target_file != NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--target-file goes with a NumPy array: a table has its target in a column");
     return open_table(r, w, m, e);
@@ -186,13 +218,14 @@ void rows_close(struct rows *r)
 {
     if (r->fd > STDIN_FILENO)
         close(r->fd);
-    array_close(&r->x);
     array_close(&r->y);
     apr_close(r->data);
+    apr_source_close(r->source);
     table_end(&r->t);
     free(r->text);
     r->text = NULL;
     r->data = NULL;
+    r->source = NULL;
     r->fd = -1;
 }
 
@@ -201,7 +234,7 @@ void rows_close(struct rows *r)
 static void cut_array(struct rows *r)
 {
     for (r->npart = 0; r->npart < ROWS_MOST_PARTS / 4 && r->next < r->x.n; r->npart++) {
-        const uint64_t n = apr_min(r->most, r->x.n - r->next);
+        const uint64_t n = apr_min(apr_min(r->most, array_block(r->x.p)), r->x.n - r->next);
         r->part[r->npart] = (struct rows_part){ .first = r->next, .n = n, .line = r->next + 1 };
         r->next += n;
     }

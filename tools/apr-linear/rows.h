@@ -2,6 +2,8 @@
 #ifndef APR_LINEAR_ROWS_H
 #define APR_LINEAR_ROWS_H
 
+#include <sys/types.h>
+
 #include "array.h"
 #include "model.h"
 #include "table.h"
@@ -15,21 +17,24 @@ struct rows_part {
 };
 
 /* An open table or array, and how its columns meet a model's.
- *   has_target  each row has one: t.target of a table; of an array y, or the column behind the features */
+ *   has_target  each row has one: t.target of a table; of an array y, or its column `target`, which is else TABLE_NONE */
 struct rows {
     const char       *path;
     struct table      t;
     struct array      x, y;
-    struct apr_model *data;
+    size_t            target;
     bool              is_array, has_target, y_apart;
     struct rows_part  part[ROWS_MOST_PARTS];
     size_t            npart;
 
-    int            fd; /* private, as what follows */
-    unsigned char *text;
-    size_t         n, at, room, most, part_bytes;
-    uint64_t       line, seen, size, next;
-    bool           over, regular;
+    struct apr_source *source; /* private, as what follows */
+    struct apr_model  *data;
+    int                fd;
+    unsigned char     *text;
+    size_t             n, at, room, most, part_bytes;
+    uint64_t           line, seen, size, next;
+    off_t              began;
+    bool               over, regular;
 };
 
 /* Opens `path` ("-": standard input) and matches its columns with the model's features: by name where both have names, else by number.
