@@ -91,7 +91,7 @@ $(BUILD)/faults_shim.so: tests/faults_shim.c
 	$(make) $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl
 $(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)
 $(BUILD)/bench/bench: $(call obj,bench/packed.c)
-$(BUILD)/bench/linear: $(call obj,bench/statistics.c tools/apr-linear/model.c tools/apr-linear/model_said.c)
+$(BUILD)/bench/linear: $(call obj,bench/statistics.c) $(LINEAR)
 $(BENCHES): %: %.o $(LIBRARY)
 	$(link) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 .SECONDEXPANSION:
@@ -116,6 +116,7 @@ demo: deps
 
 bench: all $(BENCHES)
 	rm -f $(BUILD)/bench.json && $(BUILD)/bench/bench --json $(BUILD)/bench.json $(BENCH) && sh bench/peers.sh $(BUILD) $(BENCH)
+	sh bench/linear.sh $(BUILD)
 
 # Each target of tests/fuzz in turn, or those that FUZZ names. On Debian it takes libclang-rt-14-dev.
 fuzz:

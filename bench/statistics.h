@@ -1,4 +1,5 @@
-/* What may be said about repeated timings. Nothing here assumes a distribution: timings lean to one side. */
+/* What may be said about repeated timings. Those lean to one side, so nothing here assumes a distribution, but for Welch's test: of means,
+ * which are near to normal where there are many samples. */
 #ifndef APR_BENCH_STATISTICS_H
 #define APR_BENCH_STATISTICS_H
 
@@ -25,6 +26,20 @@ struct bench_test {
     double u, p;
 };
 struct bench_test bench_mann_whitney(const double *a, size_t na, const double *b, size_t nb);
+
+/* Of n >= 2 samples; high and low: 95 % interval of the mean, by Student's distribution. deviation: the sample's, by n - 1. */
+struct bench_moments {
+    double mean, deviation, low, high;
+    size_t n;
+};
+struct bench_moments bench_moments(const double *sample, size_t n);
+
+/* Welch's test of whether two means differ, their variances be what they are: t of b's less a's, degrees of freedom, two-sided p, and the
+ * 95 % interval of the difference. effect: Cohen's d, the difference in pooled deviations. One of the two must vary. */
+struct bench_welch {
+    double t, freedom, p, low, high, effect;
+};
+struct bench_welch bench_welch(const struct bench_moments *a, const struct bench_moments *b);
 
 /* Samples in the order of time, and how many have which value from the least to the most: UTF-8 bars in BENCH_BINS columns or fewer. */
 void bench_sparkline(const double *sample, size_t n, char out[BENCH_ART]);
