@@ -183,6 +183,25 @@ static void columns_are_as_told(void **state)
     data_free(&d);
 }
 
+static void a_name_that_stands_twice_is_dropped_whole_and_no_target(void **state)
+{
+    (void)state;
+    const char *drop = "a";
+    struct data d = read_text("a,b,a,y\n1,2,3,0\n4,5,6,1\n", (struct data_wish){ .table = { .drop = { &drop, 1 } } }, APR_OK, "");
+    assert_true(d.p == 1 && d.x[0] == 2 && d.x[1] == 5);
+    data_free(&d);
+    d = read_text("y,b,y\n1,2,3\n", (struct data_wish){ .table = { .target = "y" } }, APR_EARG, "two columns");
+    data_free(&d);
+}
+
+static void tabs_are_seen_behind_empty_lines(void **state)
+{
+    (void)state;
+    struct data d = read_text("\xEF\xBB\xBF\n\r\n1\t2\t0\n3\t4\t1\n", (struct data_wish){ 0 }, APR_OK, "");
+    assert_true(d.n == 2 && d.p == 2 && d.x[3] == 4);
+    data_free(&d);
+}
+
 static void classes_stand_in_their_order(void **state)
 {
     (void)state;
@@ -262,6 +281,8 @@ int main(void)
         cmocka_unit_test(a_stretch_ends_where_a_row_does),
         cmocka_unit_test(bad_tables_are_told_by_line_and_column),
         cmocka_unit_test(columns_are_as_told),
+        cmocka_unit_test(a_name_that_stands_twice_is_dropped_whole_and_no_target),
+        cmocka_unit_test(tabs_are_seen_behind_empty_lines),
         cmocka_unit_test(classes_stand_in_their_order),
         cmocka_unit_test(any_number_of_threads_reads_the_same_matrix),
         cmocka_unit_test(arrays_of_both_orders_are_read),

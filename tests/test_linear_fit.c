@@ -271,6 +271,29 @@ static void columns_are_found_by_name_and_a_missing_one_is_named(void **state)
     test_answer_free(&a);
 }
 
+static void a_feature_is_one_column_and_nothing_else(void **state)
+{
+    (void)state;
+    static const char twice[] = "petal_width,petal_length,sepal_width,sepal_length,sepal_width\n1,2,3,4,5\n";
+    static const char *const rows[][2] = {
+        { "--target=sepal_width", "it is a feature" }, { "--drop=sepal_width", "it is a feature" }, { "--drop=specie", "species" },
+    };
+    fit_iris();
+    struct test_answer a = test_tool(LINEAR, "predict", test_path("iris.apr"), test_file("twice.csv", twice, strlen(twice)), NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "\"sepal_width\": two columns"));
+    test_answer_free(&a);
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        a = test_tool(LINEAR, "predict", test_path("iris.apr"), iris, rows[i][0], NULL);
+        assert_int_equal(a.exit, 2);
+        assert_true(test_says(&a.err, rows[i][1]));
+        test_answer_free(&a);
+    }
+    a = test_tool(LINEAR, "predict", test_path("iris.apr"), iris, "--drop=species", NULL);
+    assert_int_equal(a.exit, 0);
+    test_answer_free(&a);
+}
+
 static void a_pipe_is_answered_and_scored(void **state)
 {
     (void)state;
@@ -417,6 +440,7 @@ int main(void)
         cmocka_unit_test(neither_a_file_nor_the_data_is_replaced_unasked),
         cmocka_unit_test(chances_are_those_of_scikit_learn),
         cmocka_unit_test(columns_are_found_by_name_and_a_missing_one_is_named),
+        cmocka_unit_test(a_feature_is_one_column_and_nothing_else),
         cmocka_unit_test(a_pipe_is_answered_and_scored),
         cmocka_unit_test(rows_of_any_number_and_length_are_answered_in_order),
         cmocka_unit_test(an_array_is_asked_as_it_was_learned_from),

@@ -80,25 +80,32 @@ static enum apr_code match_names(struct rows *r, const struct table_wish *w, con
 {
     APR_TRY(table_features_named(&r->t, m->feature, m->nfeature, e));
     APR_TRY(table_find_target(&r->t, w, e));
+    if (w->target != NULL && r->t.feature[r->t.target] != TABLE_NONE)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--target %s: it is a feature of the model", w->target);
     if (w->target == NULL && r->t.feature[r->t.target] != TABLE_NONE)
         r->t.target = TABLE_NONE;
-    return APR_OK;
+    return table_leave_drops(&r->t, w, e);
 }
 
 static enum apr_code match_numbers(struct rows *r, const struct table_wish *w, const struct linear_model *m, struct apr_error *e)
 {
-    const size_t left = r->t.width - (w->drop.n < r->t.width ? w->drop.n : 0);
-    if (w->target != NULL || left == m->inputs + 1)
-        APR_TRY(table_find_target(&r->t, w, e));
-    APR_TRY(table_all_features(&r->t, w, e));
-    return r->t.nfeature == m->inputs ? APR_OK : no_fit(r->t.width, m, e);
+    struct table *const t = &r->t;
+    if (w->target != NULL)
+        APR_TRY(table_find_target(t, w, e));
+    APR_TRY(table_all_features(t, w, e));
+    if (w->target == NULL && t->nfeature == m->inputs + 1 && t->feature[t->width - 1] != TABLE_NONE) {
+        t->target = t->width - 1; /* one column more than the model has features */
+        t->feature[t->target] = TABLE_NONE;
+        t->nfeature--;
+    }
+    return t->nfeature == m->inputs ? APR_OK : no_fit(t->width, m, e);
 }
 
 static enum apr_code open_table(struct rows *r, const struct table_wish *w, const struct linear_model *m, struct apr_error *e)
 {
     struct csv c = { r->text, r->text + r->n, 0, 1 };
     const unsigned char *end;
-    APR_TRY(want_rows(r, table_delimiter(&c, w), &end, e));
+    APR_TRY(want_rows(r, table_delimiter(c, w), &end, e));
     c = (struct csv){ r->text + r->at, end, 0, 1 };
     APR_TRY(table_begin(&r->t, &c, w, m->inputs, e));
     r->at = (size_t)(c.at - r->text);

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/nearest.h"
+#include "base/table.h"
 
 /* ---- messages ------------------------------------------------------------------------------------------------------- */
 
@@ -51,13 +52,22 @@ bool table_by_number(const char *target, uint64_t *n)
     return *target != 0;
 }
 
-unsigned char table_delimiter(const struct csv *c, const struct table_wish *w)
+/* The byte order mark. */
+static void skip_mark(struct csv *c)
+{
+    if (c->end - c->at >= 3 && memcmp(c->at, "\xEF\xBB\xBF", 3) == 0)
+        c->at += 3;
+}
+
+unsigned char table_delimiter(struct csv c, const struct table_wish *w)
 {
     if (w->delimiter != NULL)
         return strcmp(w->delimiter, "\\t") == 0 || strcmp(w->delimiter, "tab") == 0 ? '\t' : (unsigned char)*w->delimiter;
-    const unsigned char *const end = memchr(c->at, '\n', (size_t)(c->end - c->at));
-    const size_t n = (size_t)((end == NULL ? c->end : end) - c->at);
-    return memchr(c->at, '\t', n) != NULL && memchr(c->at, ',', n) == NULL ? '\t' : ',';
+    skip_mark(&c);
+    csv_row(&c);
+    const unsigned char *const end = memchr(c.at, '\n', (size_t)(c.end - c.at));
+    const size_t n = (size_t)((end == NULL ? c.end : end) - c.at);
+    return memchr(c.at, '\t', n) != NULL && memchr(c.at, ',', n) == NULL ? '\t' : ',';
 }
 
 static enum apr_code count_columns(struct table *t, struct csv c, struct apr_error *e)
@@ -114,9 +124,8 @@ enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wis
 {
     uint64_t n = 0;
     const bool named = w->target != NULL && !table_by_number(w->target, &n);
-    if (c->end - c->at >= 3 && memcmp(c->at, "\xEF\xBB\xBF", 3) == 0)
-        c->at += 3;
-    t->delimiter = c->delimiter = table_delimiter(c, w);
+    t->delimiter = c->delimiter = table_delimiter(*c, w);
+    skip_mark(c);
     t->keeps = w->missing == 1;
     t->target = TABLE_NONE;
     if (!csv_row(c))
@@ -135,9 +144,10 @@ void table_end(struct table *t)
     apr_arena_free(&t->arena);
 }
 
-static size_t column_named(const struct table *t, struct apr_bytes name)
+/* The next column of that name, from `from` on, or TABLE_NONE. */
+static size_t next_named(const struct table *t, struct apr_bytes name, size_t from)
 {
-    for (size_t i = 0; t->name != NULL && i < t->width; i++)
+    for (size_t i = from; t->name != NULL && i < t->width; i++)
         if (apr_bytes_equal(t->name[i], name))
             return i;
     return TABLE_NONE;
@@ -155,20 +165,29 @@ static enum apr_code no_column(const struct table *t, const char *what, struct a
                     near.best.n > 0 ? APR_QUOTED(near.best) : "", near.best.n > 0 ? "?)" : "");
 }
 
+static enum apr_code named_twice(const char *what, struct apr_bytes name, struct apr_error *e)
+{
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "%s%s: two columns have that name", what, APR_QUOTED(name));
+}
+
 enum apr_code table_find_target(struct table *t, const struct table_wish *w, struct apr_error *e)
 {
     uint64_t n;
     t->target = t->width - 1;
     if (w->target == NULL)
         return APR_OK;
-    t->target = column_named(t, apr_text(w->target));
-    if (!table_by_number(w->target, &n))
-        return t->target == TABLE_NONE ? no_column(t, "--target ", apr_text(w->target), e) : APR_OK;
-    if (n > 0 && n <= t->width)
+    const struct apr_bytes name = apr_text(w->target);
+    const bool by_number = table_by_number(w->target, &n);
+    if (by_number && n > 0 && n <= t->width) {
         t->target = (size_t)n - 1;
-    if (t->target == TABLE_NONE)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "--target %s: the data has %zu columns, 1 to %zu", w->target, t->width, t->width);
-    return APR_OK;
+        return APR_OK;
+    }
+    t->target = next_named(t, name, 0);
+    if (t->target != TABLE_NONE)
+        return next_named(t, name, t->target + 1) == TABLE_NONE ? APR_OK : named_twice("--target ", name, e);
+    if (!by_number)
+        return no_column(t, "--target ", name, e);
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "--target %s: the data has %zu columns, 1 to %zu", w->target, t->width, t->width);
 }
 
 static enum apr_code no_features(struct table *t, struct apr_error *e)
@@ -186,12 +205,15 @@ enum apr_code table_all_features(struct table *t, const struct table_wish *w, st
     for (size_t i = 0; i < t->width; i++)
         t->feature[i] = i != t->target ? 0 : TABLE_NONE;
     for (size_t i = 0; i < w->drop.n; i++) {
-        const size_t column = column_named(t, apr_text(w->drop.text[i]));
+        const struct apr_bytes name = apr_text(w->drop.text[i]);
+        size_t column = next_named(t, name, 0);
         if (column == TABLE_NONE)
-            return no_column(t, "--drop ", apr_text(w->drop.text[i]), e);
-        if (column == t->target)
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop %s: it is the target", APR_QUOTED(t->name[column]));
-        t->feature[column] = TABLE_NONE;
+            return no_column(t, "--drop ", name, e);
+        for (; column != TABLE_NONE; column = next_named(t, name, column + 1)) {
+            if (column == t->target)
+                return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop %s: it is the target", APR_QUOTED(name));
+            t->feature[column] = TABLE_NONE;
+        }
     }
     for (size_t i = 0; i < t->width; i++)
         if (t->feature[i] != TABLE_NONE)
@@ -201,17 +223,56 @@ enum apr_code table_all_features(struct table *t, const struct table_wish *w, st
     return APR_OK;
 }
 
+enum apr_code table_leave_drops(struct table *t, const struct table_wish *w, struct apr_error *e)
+{
+    for (size_t i = 0; i < w->drop.n; i++) {
+        const struct apr_bytes name = apr_text(w->drop.text[i]);
+        size_t column = next_named(t, name, 0);
+        if (column == TABLE_NONE)
+            return no_column(t, "--drop ", name, e);
+        for (; column != TABLE_NONE; column = next_named(t, name, column + 1)) {
+            const bool target = column == t->target;
+            if (t->feature[column] != TABLE_NONE || (target && w->target != NULL))
+                return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop %s: it is %s", APR_QUOTED(name), target ? "the target" : "a feature of the model");
+            if (target)
+                t->target = TABLE_NONE;
+        }
+    }
+    return APR_OK;
+}
+
+/* Of each name: 1 + the column that has it, or TWICE. */
+#define TWICE UINT64_MAX
+static enum apr_code index_names(const struct table *t, struct apr_table *by_name, struct apr_error *e)
+{
+    for (size_t i = 0; i < t->width; i++) {
+        bool fresh;
+        union apr_table_value *const v = apr_table_put(by_name, t->name[i], &fresh);
+        if (v == NULL)
+            return apr_no_memory(e);
+        v->number = fresh ? i + 1 : TWICE;
+    }
+    return APR_OK;
+}
+
 enum apr_code table_features_named(struct table *t, const struct apr_bytes *name, size_t n, struct apr_error *e)
 {
+    static const char what[] = "the model's feature ";
+    struct apr_table by_name = { 0 };
     APR_TRY(no_features(t, e));
-    for (size_t i = 0; i < n; i++) {
-        const size_t column = column_named(t, name[i]);
-        if (column == TABLE_NONE)
-            return no_column(t, "the model's feature ", name[i], e);
-        t->feature[column] = i;
+    enum apr_code code = index_names(t, &by_name, e);
+    for (size_t i = 0; i < n && code == APR_OK; i++) {
+        const union apr_table_value *const v = apr_table_find(&by_name, name[i]);
+        if (v == NULL)
+            code = no_column(t, what, name[i], e);
+        else if (v->number == TWICE)
+            code = named_twice(what, name[i], e);
+        else
+            t->feature[v->number - 1] = i;
     }
     t->nfeature = n;
-    return APR_OK;
+    apr_table_free(&by_name);
+    return code;
 }
 
 /* ---- rows ----------------------------------------------------------------------------------------------------------- */

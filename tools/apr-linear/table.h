@@ -33,20 +33,24 @@ struct table {
 };
 
 /* What parts the fields of the first row. */
-unsigned char table_delimiter(const struct csv *c, const struct table_wish *w);
+unsigned char table_delimiter(struct csv c, const struct table_wish *w);
 
 /* Reads the header, if there is one, or looks at the first row without taking it: *c then stands at the first row of numbers. Sets all
  * but target, feature and nfeature. features: how many a model has, of which the target is none; 0: the target is a column. */
 APR_MUST_CHECK enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wish *w, size_t features, struct apr_error *e);
 void table_end(struct table *t);
 
-/* Sets target: the column that the wish names, or else the last. */
+/* Sets target: the column that the wish names, or else the last. APR_EARG names one that is not there, or there twice. */
 APR_MUST_CHECK enum apr_code table_find_target(struct table *t, const struct table_wish *w, struct apr_error *e);
 
 /* Makes a feature of each column that is neither the target nor dropped. */
 APR_MUST_CHECK enum apr_code table_all_features(struct table *t, const struct table_wish *w, struct apr_error *e);
 
-/* Each of n names is a column: APR_EARG names one that is missing. */
+/* Of a table whose features are named: no column that is to be dropped is needed, or taken for the target unasked. APR_EARG: one is, or is not
+ * there. */
+APR_MUST_CHECK enum apr_code table_leave_drops(struct table *t, const struct table_wish *w, struct apr_error *e);
+
+/* Each of n names is a column: APR_EARG names one that is missing, or there twice. */
 APR_MUST_CHECK enum apr_code table_features_named(struct table *t, const struct apr_bytes *name, size_t n, struct apr_error *e);
 
 /* Is the wish "--target 3", a column by its number? */
