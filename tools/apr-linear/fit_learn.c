@@ -141,8 +141,25 @@ static enum apr_code validate(struct fit *f, struct apr_error *e)
     return code;
 }
 
+/* Of the rows that are learned from. */
+static enum apr_code check_classes(const struct fit *f, struct apr_error *e)
+{
+    size_t first = 0;
+    while (first < f->d.n && f->role[first] != ROW_LEARNED)
+        first++;
+    for (size_t i = first; i < f->d.n; i++)
+        if (f->role[i] == ROW_LEARNED && f->d.y[i] != f->d.y[first])
+            return APR_OK;
+    return first == f->d.n ? APR_OK
+                           : apr_fail(e, APR_EARG, APR_NOWHERE, "all rows that are not held back are of one class, %s: another --seed, or a smaller --test-fraction",
+                                      APR_QUOTED(f->d.class[(size_t)f->d.y[first]].text));
+}
+
 static enum apr_code learn_all(struct fit *f, struct apr_error *e)
 {
+    split(f);
+    if (f->logistic)
+        APR_TRY(check_classes(f, e));
     if (f->o->cv_given)
         APR_TRY(validate(f, e));
     split(f);
