@@ -194,6 +194,17 @@ static void a_name_that_stands_twice_is_dropped_whole_and_no_target(void **state
     data_free(&d);
 }
 
+static void a_target_that_must_be_a_number_is_left_out_where_it_is_none(void **state)
+{
+    (void)state;
+    static const char text[] = "a,y\n1,2\n3,high\n5,\n7,8\n";
+    struct data d = read_text(text, (struct data_wish){ .table = { .missing = 1 }, .learn = LEARN_LINEAR }, APR_OK, "");
+    assert_true(d.n == 2 && d.left_out == 2 && d.x[1] == 7 && d.y[1] == 8);
+    data_free(&d);
+    d = read_text(text, (struct data_wish){ .learn = LEARN_LINEAR }, APR_ECORRUPT, "line 3, column \"y\": \"high\"");
+    data_free(&d);
+}
+
 static void tabs_are_seen_behind_empty_lines(void **state)
 {
     (void)state;
@@ -282,6 +293,7 @@ int main(void)
         cmocka_unit_test(bad_tables_are_told_by_line_and_column),
         cmocka_unit_test(columns_are_as_told),
         cmocka_unit_test(a_name_that_stands_twice_is_dropped_whole_and_no_target),
+        cmocka_unit_test(a_target_that_must_be_a_number_is_left_out_where_it_is_none),
         cmocka_unit_test(tabs_are_seen_behind_empty_lines),
         cmocka_unit_test(classes_stand_in_their_order),
         cmocka_unit_test(any_number_of_threads_reads_the_same_matrix),

@@ -329,6 +329,41 @@ static void a_pipe_is_answered_and_scored(void **state)
     test_free(&in);
 }
 
+static void rows_without_a_target_are_not_scored(void **state)
+{
+    (void)state;
+    static const char *const missing[] = { "", "nan" };
+    fit_iris();
+    for (size_t i = 0; i < APR_LENGTH(missing); i++) {
+        struct test_bytes in = { 0 };
+        test_text(&in, "5.1,3.5,1.4,0.2,setosa\n5.1,3.5,1.4,0.2,");
+        test_text(&in, missing[i]);
+        test_text(&in, "\n");
+        struct test_answer a = test_tool_in(&in, LINEAR, "predict", test_path("iris.apr"), "--score", "--missing=drop", NULL);
+        assert_int_equal(a.exit, 0);
+        assert_string_equal((const char *)a.out.at, "prediction\nsetosa\n");
+        assert_true(test_says(&a.err, "1 rows: accuracy 1,") && test_says(&a.err, "1 rows left out"));
+        test_answer_free(&a);
+        a = test_tool_in(&in, LINEAR, "predict", test_path("iris.apr"), "--score", NULL);
+        assert_int_equal(a.exit, 2);
+        assert_true(test_says(&a.err, "line 2, column 5: "));
+        test_answer_free(&a);
+        a = test_tool_in(&in, LINEAR, "predict", test_path("iris.apr"), NULL);
+        assert_string_equal((const char *)a.out.at, "prediction\nsetosa\nsetosa\n");
+        test_answer_free(&a);
+        test_free(&in);
+    }
+    static const char head[] = "sepal_length,sepal_width,petal_length,petal_width,species\n";
+    struct test_answer a = test_tool(LINEAR, "predict", test_path("iris.apr"), test_file("head.csv", head, strlen(head)), "--score", NULL);
+    assert_int_equal(a.exit, 0);
+    assert_true(test_says(&a.err, "0 rows: there is nothing to score"));
+    test_answer_free(&a);
+    a = test_tool(LINEAR, "predict", "-", NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "share standard input"));
+    test_answer_free(&a);
+}
+
 /* As long as it likes, and a row longer than what is read at once. */
 static void rows_of_any_number_and_length_are_answered_in_order(void **state)
 {
@@ -458,6 +493,7 @@ int main(void)
         cmocka_unit_test(columns_are_found_by_name_and_a_missing_one_is_named),
         cmocka_unit_test(a_feature_is_one_column_and_nothing_else),
         cmocka_unit_test(a_pipe_is_answered_and_scored),
+        cmocka_unit_test(rows_without_a_target_are_not_scored),
         cmocka_unit_test(rows_of_any_number_and_length_are_answered_in_order),
         cmocka_unit_test(an_array_is_asked_as_it_was_learned_from),
         cmocka_unit_test(a_target_of_its_own_is_not_replaced),

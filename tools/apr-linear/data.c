@@ -197,18 +197,9 @@ static enum apr_code sort_words(struct data *d, const struct apr_table *seen, si
     return APR_OK;
 }
 
-static enum apr_code class_words(struct data *d, const struct table *t, enum learn learn, struct apr_error *e)
+static enum apr_code class_words(struct data *d, const struct table *t, struct apr_error *e)
 {
     struct apr_table seen = { 0 };
-    struct apr_bytes word;
-    double v;
-    uint64_t at;
-    for (size_t i = 0; learn == LEARN_LINEAR && i < d->n; i++) {
-        memcpy(&at, &d->y[i], sizeof at);
-        APR_TRY(word_at(d, t, at, &word, e));
-        if (number_read(word, &v) != NUMBER_FINITE)
-            return table_no_number(t, line_of(d, at), t->target, word, e);
-    }
     enum apr_code code = gather(d, t, &seen, e);
     if (code == APR_OK) {
         size_t *const place = malloc((seen.n + 1) * sizeof *place);
@@ -256,7 +247,7 @@ static enum apr_code read_table(struct data *d, const struct data_wish *w, const
     if (code == APR_OK)
         code = keep_names(d, &t, e);
     if (code == APR_OK)
-        code = text ? class_words(d, &t, w->learn, e) : class_numbers(d, w->learn, e);
+        code = text ? class_words(d, &t, e) : class_numbers(d, w->learn, e);
     table_end(&t);
     return code;
 }

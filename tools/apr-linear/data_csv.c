@@ -24,7 +24,7 @@ struct reading {
     struct apr_bytes     map;
     struct stretch      *stretch;
     size_t               n, room;
-    bool                 text;
+    bool                 text, numbers; /* targets are texts; must be numbers */
     size_t               failed; /* the lowest stretch that failed, or n */
     struct apr_error    *e;
     struct apr_error    *error;  /* of each worker, with the stretch that it is of */
@@ -80,7 +80,7 @@ static enum apr_code take_target(struct reading *r, struct stretch *s, const str
                                  struct apr_error *e)
 {
     const enum number_kind kind = number_read(f->text, y);
-    if (kind == NUMBER_NONE) {
+    if (kind == NUMBER_NONE || (kind == NUMBER_TEXT && r->numbers)) {
         *left_out = true;
         return r->t->keeps ? APR_OK : table_no_number(r->t, line, r->t->target, f->text, e);
     }
@@ -216,7 +216,7 @@ enum apr_code data_read_csv(struct data *d, const struct data_wish *w, const str
     APR_TRY(table_all_features(t, &w->table, e));
     d->p = t->nfeature;
     APR_TRY(apr_team_new(&team, map.n < SMALL ? 1 : run->threads, e));
-    struct reading r = { .d = d, .t = t, .map = map, .e = e };
+    struct reading r = { .d = d, .t = t, .map = map, .numbers = w->learn == LEARN_LINEAR, .e = e };
     const enum apr_code code = read_matrix(&r, &c, team, text);
     apr_team_free(team);
     free(r.stretch);

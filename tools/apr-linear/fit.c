@@ -30,11 +30,8 @@ static int check_usage(const struct fit_options *o)
         return apr_cli_usage(c, "--seed has no effect without --test-fraction or --cv");
     if (c->json && strcmp(c->operand[1], "-") == 0)
         return apr_cli_usage(c, "the model and --json would share standard output");
-    const char *const d = o->data.table.delimiter;
-    if (d != NULL && strlen(d) != 1 && strcmp(d, "\\t") != 0 && strcmp(d, "tab") != 0)
-        return apr_cli_usage(c, "--delimiter is one character, or \\t");
-    if (d != NULL && strchr("\"\r\n", *d) != NULL)
-        return apr_cli_usage(c, "--delimiter is no quote and no end of a line");
+    if (o->data.table.delimiter != NULL && !table_is_delimiter(o->data.table.delimiter))
+        return apr_cli_usage(c, "--delimiter is one character, no quote and no end of a line, or \\t");
     return -1;
 }
 

@@ -150,15 +150,20 @@ static enum apr_code add_mark(struct answers *a, struct mark mark, struct apr_er
     return APR_OK;
 }
 
-/* The target of a row as text, or where text.at is NULL as a number. */
+/* The target of a row as text, or where text.at is NULL as a number. *left_out: there is none, in a table that keeps. */
 static enum apr_code score_row(const struct prediction *p, struct answers *a, uint64_t line, struct apr_bytes text, double v, const double *z,
-                               size_t best, struct apr_error *e)
+                               size_t best, bool *left_out, struct apr_error *e)
 {
-    const bool is_number = text.at == NULL || number_read(text, &v) == NUMBER_FINITE;
-    if (p->m->nclass == 0)
-        return is_number ? add_mark(a, (struct mark){ v, z[0] - v }, e) : table_no_number(&p->rows.t, line, p->rows.t.target, text, e);
-    const size_t own = class_of(p, text, is_number, v);
+    const enum number_kind kind = text.at == NULL ? NUMBER_FINITE : number_read(text, &v);
+    const bool is_number = kind == NUMBER_FINITE, classes = p->m->nclass > 0;
+    const size_t own = classes ? class_of(p, text, is_number, v) : 0;
     char spelled[32];
+    if (classes ? own == p->m->nclass && kind == NUMBER_NONE : !is_number) {
+        *left_out = p->rows.t.keeps;
+        return *left_out ? APR_OK : table_no_number(&p->rows.t, line, p->rows.t.target, text, e);
+    }
+    if (!classes)
+        return add_mark(a, (struct mark){ v, z[0] - v }, e);
     if (own == p->m->nclass)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "%s %llu: the target %s is none of the model's classes", p->rows.is_array ? "row" : "line",
                         (unsigned long long)line, APR_QUOTED(text.at != NULL ? text : apr_text(isfinite(v) ? apr_spell_real(v, spelled) : "nan")));
@@ -179,9 +184,12 @@ static enum apr_code answer(const struct prediction *p, struct answers *a, FILE 
     linear_answer(p->m, room->x, room->z);
     if (p->m->nclass > 0)
         best = linear_choose(p->m, room->z, p->o->proba ? room->chance : NULL);
+    bool left_out = false;
     if (p->o->score)
-        APR_TRY(score_row(p, a, line, text, target, room->z, best, e));
-    (p->o->cli.json ? put_json : put_csv)(p, to, room->z[0], best, room->chance);
+        APR_TRY(score_row(p, a, line, text, target, room->z, best, &left_out, e));
+    a->left_out += left_out;
+    if (!left_out)
+        (p->o->cli.json ? put_json : put_csv)(p, to, room->z[0], best, room->chance);
     return APR_OK;
 }
 
@@ -369,7 +377,10 @@ static void tell_score(const struct prediction *p)
                  loss = classes ? t->loss / n : sqrt(t->rss / n);
     if (!p->o->cli.json) {
         fflush(stdout);
-        fprintf(stderr, "apr-linear: %llu rows: %s %.6g, %s %.6g\n", (unsigned long long)t->n, classes ? "accuracy" : "R2", score,
+        if (t->n == 0)
+            fputs("apr-linear: 0 rows: there is nothing to score\n", stderr);
+        else
+            fprintf(stderr, "apr-linear: %llu rows: %s %.6g, %s %.6g\n", (unsigned long long)t->n, classes ? "accuracy" : "R2", score,
                 classes ? "log loss" : "RMSE", loss);
         return;
     }
@@ -427,6 +438,10 @@ static int run(struct options *o)
     struct apr_error e = { 0 };
     if (o->cli.noperand != 1 && o->cli.noperand != 2)
         return apr_cli_usage(&o->cli, "needs a model, and perhaps data, got %zu", o->cli.noperand);
+    if (strcmp(o->cli.operand[0], "-") == 0 && (o->cli.noperand == 1 || strcmp(o->cli.operand[1], "-") == 0))
+        return apr_cli_usage(&o->cli, "the model and the data would share standard input");
+    if (o->table.delimiter != NULL && !table_is_delimiter(o->table.delimiter))
+        return apr_cli_usage(&o->cli, "--delimiter is one character, no quote and no end of a line, or \\t");
     struct prediction *const p = calloc(1, sizeof *p);
     if (p == NULL)
         return apr_cli_fail(&o->cli, (apr_no_memory(&e), &e));

@@ -52,6 +52,10 @@ bool table_by_number(const char *target, uint64_t *n)
     return *target != 0;
 }
 
+static bool is_tab(const char *word) { return strcmp(word, "\\t") == 0 || strcmp(word, "tab") == 0; }
+
+bool table_is_delimiter(const char *word) { return is_tab(word) || (strlen(word) == 1 && strchr("\"\r\n", *word) == NULL); }
+
 /* The byte order mark. */
 static void skip_mark(struct csv *c)
 {
@@ -62,7 +66,7 @@ static void skip_mark(struct csv *c)
 unsigned char table_delimiter(struct csv c, const struct table_wish *w)
 {
     if (w->delimiter != NULL)
-        return strcmp(w->delimiter, "\\t") == 0 || strcmp(w->delimiter, "tab") == 0 ? '\t' : (unsigned char)*w->delimiter;
+        return is_tab(w->delimiter) ? '\t' : (unsigned char)*w->delimiter;
     skip_mark(&c);
     csv_row(&c);
     const unsigned char *const end = memchr(c.at, '\n', (size_t)(c.end - c.at));

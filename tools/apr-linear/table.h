@@ -32,6 +32,9 @@ struct table {
     struct apr_arena *arena;
 };
 
+/* One character that may part fields, or a word for a tab. */
+bool table_is_delimiter(const char *word);
+
 /* What parts the fields of the first row. */
 unsigned char table_delimiter(struct csv c, const struct table_wish *w);
 
