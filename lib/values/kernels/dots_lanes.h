@@ -1,8 +1,9 @@
 /* apr_dots_fn for lanes of doubles: a template, included by x86/dots_avx512.c, x86/dots_avx2.c and arm/dots_neon.c, which define
  *     WIDE    doubles of a register;  LANE  in front of functions: inline, and the level's target attribute;  LEVEL  the attribute alone
  *     ROWS, POSITIONS  rows and positions that are multiplied at a time, ROWS * POSITIONS registers of sums and some more for factors
- *     doubles WIDE of them, and: none() zeros; load() and store(); widen() that many floats; fused(a, b, c) a * b + c, of which the
- *             product is exact; folded() the 16 lanes in their registers as one sum, as apr_fold() does it
+ *     doubles WIDE of them, and: none() zeros; load() and store(); kept() a value that is to stay in its register, where gcc would load it
+ *             again for each use; widen() that many floats; fused(a, b, c) a * b + c, of which the product is exact; folded() the 16
+ *             lanes in their registers as one sum, as apr_fold() does it
  * The 16 lanes of a sum are 16 / WIDE registers. So that registers suffice for many sums, a tile is walked some lanes at a time. */
 #ifndef APR_KERNELS_DOTS_LANES_H
 #define APR_KERNELS_DOTS_LANES_H

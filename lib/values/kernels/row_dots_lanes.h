@@ -1,5 +1,6 @@
 /* apr_row_dots_fn for lanes of doubles: a template, included behind dots_lanes.h, whose names it goes by. Some rows at a time share what
- * is loaded of x, and their sums, which are added to in turn, do not wait for each other. */
+ * is loaded of x, and their sums, which are added to in turn, do not wait for each other. Of few rows in the first cache the loads are what
+ * takes time, a register a cycle: three for two rows. */
 #ifndef APR_KERNELS_ROW_DOTS_LANES_H
 #define APR_KERNELS_ROW_DOTS_LANES_H
 
@@ -12,7 +13,7 @@
         for (size_t i = 0; i < n; i += APR_LANES)                                                                                \
             UNROLL                                                                                                               \
             for (unsigned d = 0; d < PER_SUM; d++) {                                                                             \
-                const doubles v = load(x + i + d * WIDE);                                                                        \
+                const doubles v = kept(load(x + i + d * WIDE));                                                                  \
                 UNROLL                                                                                                           \
                 for (unsigned r = 0; r < rows; r++)                                                                              \
                     sum[r][d] = sum[r][d] + get(w + r * stride + i + d * WIDE) * v;                                              \

@@ -13,6 +13,7 @@ typedef float64x2_t doubles;
 
 LANE doubles none(void) { return vdupq_n_f64(0); }
 LANE doubles load(const double *p) { return vld1q_f64(p); }
+LANE doubles kept(doubles v) { __asm__("" : "+w"(v)); return v; }
 LANE void store(double *p, doubles v) { vst1q_f64(p, v); }
 LANE doubles widen(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 LANE doubles fused(doubles a, doubles b, doubles c) { return vfmaq_f64(c, a, b); }

@@ -13,6 +13,7 @@ typedef __m256d doubles;
 
 LANE doubles none(void) { return _mm256_setzero_pd(); }
 LANE doubles load(const double *p) { return _mm256_loadu_pd(p); }
+LANE doubles kept(doubles v) { __asm__("" : "+x"(v)); return v; }
 LANE void store(double *p, doubles v) { _mm256_storeu_pd(p, v); }
 LANE doubles widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
 LANE doubles fused(doubles a, doubles b, doubles c) { return _mm256_fmadd_pd(a, b, c); }
