@@ -7,6 +7,7 @@
  *   linear about WHAT FILE [OURS]   cells of a table, microseconds: p50, p95, p99, mean and its 95 % interval, standard deviation, how many
  *                                   a second; against OURS: how many times its p50, Welch's t and p, Cohen's d, the difference of means */
 #include <errno.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -141,8 +142,8 @@ static int write_table(size_t rows, size_t columns, const char *path, const char
     fputs("y\n", csv);
     for (size_t i = 0; i < rows; i++)
         write_row(csv, raw, columns, &seed);
-    const bool written = (fclose(csv) == 0) & (raw == NULL || fclose(raw) == 0);
-    return written ? 0 : 2;
+    const bool csv_written = fclose(csv) == 0, raw_written = raw == NULL || fclose(raw) == 0;
+    return csv_written && raw_written ? 0 : 2;
 }
 
 /* ---- a model -------------------------------------------------------------------------------------------------------- */
@@ -197,24 +198,39 @@ static struct list read_list(const char *path)
     return l;
 }
 
-static void compare(const struct list *ours, const struct list *l, const struct bench_moments *m)
+/* Four digits, or all that stand before the point: 0.1264, 2559031. */
+static void print_number(double v, const char *behind)
+{
+    const double before = v == 0 ? 1 : floor(log10(fabs(v))) + 1;
+    printf(" %.*f%s", (int)fmin(fmax(4 - before, 0), 4), v, behind);
+}
+
+static void print_compared(const struct list *ours, const struct list *l, const struct bench_moments *m)
 {
     const struct bench_moments o = bench_moments(ours->v, ours->n);
     const struct bench_welch w = bench_welch(&o, m);
-    printf(" %.4g | %.4g, ", bench_quantile(l->v, l->n, 0.5) / bench_quantile(ours->v, ours->n, 0.5), w.t);
-    printf(w.p < 1e-99 ? "< 1e-99" : "%.2g", w.p);
-    printf(" | %.3g | %.4g .. %.4g |\n", w.effect, w.low, w.high);
+    print_number(bench_quantile(l->v, l->n, 0.5) / bench_quantile(ours->v, ours->n, 0.5), " |");
+    printf(" %.4g, %s%.2g | %.3g |", w.t, w.p < 1e-99 ? "< " : "", fmax(w.p, 1e-99), w.effect);
+    print_number(w.low, " ..");
+    print_number(w.high, " |\n");
 }
 
 static int about(const char *what, const char *path, const char *other)
 {
     const struct list l = read_list(path);
     const struct bench_moments m = bench_moments(l.v, l.n);
-    printf("| %s | %.4g | %.4g | %.4g | %.4g (%.4g .. %.4g) | %.3g | %.3g |", what, bench_quantile(l.v, l.n, 0.5),
-           bench_quantile(l.v, l.n, 0.95), bench_quantile(l.v, l.n, 0.99), m.mean, m.low, m.high, m.deviation, 1e6 / m.mean);
+    printf("| %s |", what);
+    print_number(bench_quantile(l.v, l.n, 0.5), " |");
+    print_number(bench_quantile(l.v, l.n, 0.95), " |");
+    print_number(bench_quantile(l.v, l.n, 0.99), " |");
+    print_number(m.mean, " (");
+    print_number(m.low, " ..");
+    print_number(m.high, ") |");
+    print_number(m.deviation, " |");
+    print_number(1e6 / m.mean, " |");
     if (other != NULL) {
         const struct list ours = read_list(other);
-        compare(&ours, &l, &m);
+        print_compared(&ours, &l, &m);
         free(ours.v);
     } else
         puts(" | | | |");

@@ -55,7 +55,7 @@ done
 "$linear" table 1 783 "$work/row.csv" # with its class as one more feature
 sed -i 1d "$work/row.csv"
 "$linear" model "$work/model.safetensors"
-processes 50 true=true \
+processes 50 true=/bin/true \
     "fit=$tool fit $work/small.csv $work/small.apr --force --quiet --optimizer gd --max-iter 100" \
     "predict=$tool predict $work/model.safetensors $work/row.csv"
 set --
