@@ -329,6 +329,26 @@ static void a_pipe_is_answered_and_scored(void **state)
     test_free(&in);
 }
 
+/* Classes and features go along, and come back. */
+static void a_model_answers_alike_in_any_format(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "iris.safetensors", "iris.gguf", "iris-back.apr" };
+    fit_iris();
+    struct test_answer want = test_tool(LINEAR, "predict", test_path("iris.apr"), iris, "--proba", NULL);
+    const char *from = test_path("iris.apr");
+    for (size_t i = 0; i < APR_LENGTH(names); i++) {
+        struct test_answer a = test_tool("apr-convert", from, test_path(names[i]), NULL);
+        assert_int_equal(a.exit, 0);
+        test_answer_free(&a);
+        from = test_path(names[i]);
+        a = test_tool(LINEAR, "predict", from, iris, "--proba", NULL);
+        assert_string_equal((const char *)a.out.at, (const char *)want.out.at);
+        test_answer_free(&a);
+    }
+    test_answer_free(&want);
+}
+
 static void rows_without_a_target_are_not_scored(void **state)
 {
     (void)state;
@@ -493,6 +513,7 @@ int main(void)
         cmocka_unit_test(columns_are_found_by_name_and_a_missing_one_is_named),
         cmocka_unit_test(a_feature_is_one_column_and_nothing_else),
         cmocka_unit_test(a_pipe_is_answered_and_scored),
+        cmocka_unit_test(a_model_answers_alike_in_any_format),
         cmocka_unit_test(rows_without_a_target_are_not_scored),
         cmocka_unit_test(rows_of_any_number_and_length_are_answered_in_order),
         cmocka_unit_test(an_array_is_asked_as_it_was_learned_from),

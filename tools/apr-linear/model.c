@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/table.h"
 #include "family/bind.h"
+#include "family/gguf_kv.h"
 #include "flow/input.h"
 #include "model/model.h"
 #include "model/open.h"
@@ -202,13 +203,24 @@ static enum apr_code name(struct linear_model *m, const char *path, struct apr_e
     return m->name == NULL ? apr_no_memory(e) : APR_OK;
 }
 
+/* What the model says of itself; one that was an APR carries it under one key. */
+static enum apr_code read_said(struct loading *l, enum linear_as as, struct apr_error *e)
+{
+    struct apr_draft carried = { 0 };
+    enum apr_code code = apr_flat_read(&carried, l->from, false, e);
+    if (code == APR_OK)
+        code = linear_read_said(l->m, carried.meta.n > 0 ? &carried.meta : &l->from->meta, as, e);
+    apr_draft_end(&carried);
+    return code;
+}
+
 static enum apr_code load(struct loading *l, const char *path, enum linear_as as, struct apr_error *e)
 {
     APR_TRY(name(l->m, path, e));
     APR_TRY(apr_open(&l->from, path, l->r, e));
     APR_TRY(bind(l, e));
     APR_TRY(read_numbers(l, e));
-    APR_TRY(linear_read_said(l->m, &l->from->meta, as, e));
+    APR_TRY(read_said(l, as, e));
     tell_version(l);
     return apr_model_unchanged(l->from, e);
 }
