@@ -233,6 +233,14 @@ static void neither_a_file_nor_the_data_is_replaced_unasked(void **state)
     struct test_bytes left = test_load(data);
     assert_int_equal(left.n, 12);
     test_free(&left);
+    a = test_tool(LINEAR, "fit", data, "/dev/null", NULL); /* which nothing can replace */
+    assert_int_equal(a.exit, 0);
+    test_answer_free(&a);
+    struct test_answer dash = test_tool(LINEAR, "fit", data, "-", NULL), named = test_tool(LINEAR, "fit", data, "/dev/stdout", NULL);
+    assert_int_equal(dash.out.n, named.out.n);
+    assert_memory_equal(dash.out.at, named.out.at, dash.out.n);
+    test_answer_free(&dash);
+    test_answer_free(&named);
 }
 
 /* ---- predict -------------------------------------------------------------------------------------------------------- */

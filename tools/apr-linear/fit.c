@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "files/sink.h"
 #include "files/source.h"
@@ -45,15 +46,20 @@ static void fill_defaults(struct fit_options *o)
 }
 
 /* Before anything is learned: the model can be written, and replaces nothing that is wanted. */
-static enum apr_code check_output(const struct fit_options *o, struct apr_error *e)
+static enum apr_code check_output(struct fit *f, struct apr_error *e)
 {
+    const struct fit_options *const o = f->o;
     const char *const path = o->cli.operand[1];
     struct apr_target t;
     enum apr_code code = apr_target_find(&t, path, e);
-    if (code == APR_OK && t.stream < 0 && t.exists && S_ISREG(t.st.st_mode) && apr_source_is_open(t.st.st_dev, t.st.st_ino))
+    const bool file = code == APR_OK && t.stream < 0 && t.exists && S_ISREG(t.st.st_mode); /* a device or a pipe replaces nothing */
+    f->to_stdout = code == APR_OK && t.stream == STDOUT_FILENO;
+    if (file && apr_source_is_open(t.st.st_dev, t.st.st_ino))
         code = apr_fail(e, APR_EARG, APR_NOWHERE, "cannot be written: it is an input");
-    else if (code == APR_OK && t.stream < 0 && t.exists && !o->force)
+    else if (file && !o->force)
         code = apr_fail(e, APR_EARG, APR_NOWHERE, "is there already; --force replaces it");
+    else if (f->to_stdout && o->cli.json)
+        code = apr_fail(e, APR_EARG, APR_NOWHERE, "the model and --json would share standard output");
     apr_target_free(&t);
     if (code != APR_OK)
         apr_error_in(e, path);
@@ -64,7 +70,7 @@ static enum apr_code fit_all(struct fit *f, struct apr_error *e)
 {
     const struct fit_options *const o = f->o;
     APR_TRY(data_read(&f->d, &o->data, &o->cli.run, e));
-    APR_TRY(check_output(o, e));
+    APR_TRY(check_output(f, e));
     const enum apr_code code = fit_learn(f, e);
     if (code != APR_OK) {
         apr_error_in(e, o->data.path);

@@ -19,13 +19,14 @@ struct fit_options {
 };
 
 /* w [outputs, p] and b are of the features as they are.
+ *   to_stdout  the model goes where the answer would
  *   direct  by least squares, without steps
  *   separable  a plane has every row that was learned from on its own side, and nothing holds the weights back */
 struct fit {
     const struct fit_options *o;
     struct data               d;
     size_t                    outputs;
-    bool                      logistic, direct, separable;
+    bool                      logistic, to_stdout, direct, separable;
     uint8_t                  *role;
     double                   *w, *b;
     struct apr_team          *team;

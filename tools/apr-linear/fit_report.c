@@ -229,7 +229,7 @@ int fit_report(const struct fit *f, const struct apr_error *why)
     if (why != NULL)
         return apr_cli_fail(&f->o->cli, why);
     warn(f);
-    if (!f->o->cli.json && !f->o->cli.quiet && strcmp(f->o->cli.operand[1], "-") != 0)
+    if (!f->o->cli.json && !f->o->cli.quiet && !f->to_stdout)
         report_text(f);
     return APR_EXIT_YES;
 }
