@@ -36,7 +36,7 @@ static enum apr_code seek_said(const struct apr_families *all, const struct apr_
         enum apr_detect list;
     } words[] = { { "general.architecture", APR_DETECT_GGUF }, { "hf_architecture", APR_DETECT_ARCHITECTURES },
                   { "hf_model_type", APR_DETECT_MODEL_TYPES }, { "architecture", APR_DETECT_MODEL_TYPES },
-                  { "architecture", APR_DETECT_GGUF } };
+                  { "architecture", APR_DETECT_GGUF }, { "model_type", APR_DETECT_MODEL_TYPES } };
     struct apr_hf_config *config;
     struct apr_draft carried = { 0 };
     APR_TRY(apr_hf_config_of(&config, m, e));

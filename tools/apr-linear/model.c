@@ -89,7 +89,9 @@ static enum apr_code measure(struct loading *l, struct apr_error *e)
         return apr_fail_tensor(e, APR_EARG, at, w->name, " is no matrix [outputs, inputs]");
     l->m->outputs = w->ndim == 2 ? (size_t)w->dim[0] : 1;
     l->m->inputs = (size_t)w->dim[w->ndim - 1];
-    if (b != NULL && (b->count != l->m->outputs || b->ndim > 1 || b->tied))
+    if (b != NULL && b->ndim > 1)
+        return apr_fail_tensor(e, APR_EARG, apr_tensor_offset(l->from, b), b->name, " has %u dimensions, expected one", b->ndim);
+    if (b != NULL && (b->count != l->m->outputs || b->tied))
         return apr_fail_tensor(e, APR_EARG, apr_tensor_offset(l->from, b), b->name, " has %llu values, expected %zu: one an output",
                                (unsigned long long)b->count, l->m->outputs);
     return APR_OK;

@@ -40,7 +40,8 @@ static struct apr_bytes quoted(struct apr_arena **a, struct apr_bytes text)
 }
 
 /* A class is a number as it is spelled, or a text. */
-static enum apr_code put_class(struct linear_model *m, const struct apr_value *v, struct linear_class *to, struct apr_error *e)
+static enum apr_code put_class(struct linear_model *m, const struct apr_value *v, struct linear_class *to, struct apr_table *seen,
+                               struct apr_error *e)
 {
     const bool text = v->type == APR_META_STRING;
     double number;
@@ -48,7 +49,10 @@ static enum apr_code put_class(struct linear_model *m, const struct apr_value *v
         return apr_fail(e, APR_EARG, APR_NOWHERE, "classes: expected texts or numbers, found %s", apr_meta_type_word(v->type));
     to->text = apr_arena_copy(&m->arena, v->text);
     to->json = text ? quoted(&m->arena, v->text) : to->text;
-    return to->text.at == NULL || to->json.at == NULL ? apr_no_memory(e) : APR_OK;
+    bool fresh = true;
+    if (to->text.at == NULL || to->json.at == NULL || apr_table_put(seen, to->text, &fresh) == NULL)
+        return apr_no_memory(e);
+    return fresh ? APR_OK : apr_fail(e, APR_EARG, APR_NOWHERE, "classes: %s stands twice", APR_QUOTED(to->text));
 }
 
 static enum apr_code put_feature(struct linear_model *m, const struct apr_value *v, struct apr_bytes *to, struct apr_error *e)
@@ -127,10 +131,12 @@ static enum apr_code read_classes(struct linear_model *m, const struct apr_meta 
     if (v == NULL)
         return number_classes(m, n, e);
     struct apr_elements walk = apr_elements_of(v);
+    struct apr_table seen = { 0 };
     struct apr_value item;
     enum apr_code code = APR_OK;
     while (code == APR_OK && m->nclass < n && apr_elements_next(&walk, &item))
-        code = put_class(m, &item, &m->class[m->nclass++], e);
+        code = put_class(m, &item, &m->class[m->nclass++], &seen, e);
+    apr_table_free(&seen);
     return apr_elements_done(&walk, code, e);
 }
 
