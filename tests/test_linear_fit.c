@@ -357,6 +357,49 @@ static void a_model_answers_alike_in_any_format(void **state)
     test_answer_free(&want);
 }
 
+/* A file that loses its end while it is read: what is told is that, not what stands where it ended. */
+static void a_table_that_is_cut_while_it_is_read_is_told(void **state)
+{
+    (void)state;
+    struct test_bytes text = { 0 };
+    for (unsigned i = 0; i < 3000000; i++)
+        test_text(&text, i % 2 ? "1.5,2.5,1\n" : "0.5,2,0\n");
+    const char *const data = test_file("cut.csv", text.at, text.n);
+    char command[1024];
+    snprintf(command, sizeof command, "(sleep 0.01; truncate -s 999990 %s) & exec " APR_BUILD "/" LINEAR " fit %s %s 2>%s", data, data,
+             test_path("cut.apr"), test_path("cut.err"));
+    const int status = system(command);
+    struct test_bytes err = test_load(test_path("cut.err"));
+    test_put(&err, "", 1);
+    if (status != 0 && !test_says(&err, "while it was read")) /* before or behind that it is whole */
+        fail_msg("%s", (const char *)err.at);
+    test_free(&err);
+    test_free(&text);
+}
+
+static void what_a_model_says_of_itself_is_enough_or_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *edit, *words;
+    } rows[] = {
+        { "--unset=architecture", NULL }, /* model_type says it too */
+        { "--set=classes=json:[\"a\",\"a\",\"b\"]", "\"a\" stands twice" },
+        { "--set=classes=json:[\"a\",\"b\"]", "expected 3" },
+        { "--set=features=json:[\"a\",\"b\",\"c\",\"a\"]", "\"a\" stands twice" },
+    };
+    fit_iris();
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        struct test_answer a = test_tool("apr-convert", test_path("iris.apr"), test_path("said.apr"), rows[i].edit, "--force", NULL);
+        assert_int_equal(a.exit, 0);
+        test_answer_free(&a);
+        a = test_tool(LINEAR, "predict", test_path("said.apr"), iris, NULL);
+        assert_int_equal(a.exit, rows[i].words == NULL ? 0 : 2);
+        assert_true(rows[i].words == NULL || test_says(&a.err, rows[i].words));
+        test_answer_free(&a);
+    }
+}
+
 static void rows_without_a_target_are_not_scored(void **state)
 {
     (void)state;
@@ -522,11 +565,13 @@ int main(void)
         cmocka_unit_test(a_feature_is_one_column_and_nothing_else),
         cmocka_unit_test(a_pipe_is_answered_and_scored),
         cmocka_unit_test(a_model_answers_alike_in_any_format),
+        cmocka_unit_test(what_a_model_says_of_itself_is_enough_or_refused),
         cmocka_unit_test(rows_without_a_target_are_not_scored),
         cmocka_unit_test(rows_of_any_number_and_length_are_answered_in_order),
         cmocka_unit_test(an_array_is_asked_as_it_was_learned_from),
         cmocka_unit_test(a_target_of_its_own_is_not_replaced),
         cmocka_unit_test(an_array_takes_no_memory_but_its_numbers),
+        cmocka_unit_test(a_table_that_is_cut_while_it_is_read_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

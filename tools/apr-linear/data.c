@@ -265,15 +265,25 @@ static enum apr_code read_any(struct data *d, const struct data_wish *w, const s
         return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, d->left_out > 0 ? "no row is left: each has a field that is no number" : "there is no row to learn from");
     if (d->nclass == 1)
         return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "all rows are of one class, %s: there is nothing to tell apart", APR_QUOTED(d->class[0].text));
+    return APR_OK;
+}
+
+/* The word of whoever read a file that changed under it is worth nothing. */
+static enum apr_code check_unchanged(const struct data *d, enum apr_code code, struct apr_error *e)
+{
+    if (d->model != NULL)
+        APR_TRY(apr_model_unchanged(d->model, e));
+    if (d->source != NULL)
+        APR_TRY(apr_source_intact(d->source, e));
     if (d->target_source != NULL)
         APR_TRY(apr_source_intact(d->target_source, e));
-    return d->model != NULL ? apr_model_unchanged(d->model, e) : apr_source_intact(d->source, e);
+    return code;
 }
 
 enum apr_code data_read(struct data *d, const struct data_wish *w, const struct apr_run *r, struct apr_error *e)
 {
     *d = (struct data){ 0 };
-    const enum apr_code code = read_any(d, w, r, e);
+    const enum apr_code code = check_unchanged(d, read_any(d, w, r, e), e);
     if (code != APR_OK)
         apr_error_in(e, w->path);
     return code;

@@ -410,7 +410,7 @@ static enum apr_code predict(struct prediction *p, struct apr_error *e)
     if (o->score && !p->rows.has_target)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--score: the data have no target; --target names it");
     APR_TRY(apr_team_new(&p->team, p->rows.regular && p->rows.size < ((uint64_t)128 << 10) ? 1 : o->cli.run.threads, e));
-    const enum apr_code code = answer_all(p, e);
+    const enum apr_code code = rows_end(&p->rows, answer_all(p, e), e);
     if (code != APR_OK)
         apr_error_in(e, strcmp(data, "-") == 0 ? "standard input" : data);
     return code;

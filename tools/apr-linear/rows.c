@@ -213,6 +213,7 @@ enum apr_code rows_open(struct rows *r, const char *path, const struct table_wis
     const enum apr_code code = open_any(r, w, target_file, m, run, e);
     const size_t rows = BATCH_OUT / (out_bytes + 1) / ROWS_MOST_PARTS; /* of a part, so that their answers fit */
     r->most = rows < 1 ? 1 : rows > 1024 ? 1024 : rows;
+    r->most_parts = (size_t)apr_min(ROWS_MOST_PARTS, BATCH_OUT / (out_bytes + 1) + 1);
     r->part_bytes = PART;
     if (!r->is_array && r->most * r->t.width < PART)
         r->part_bytes = r->most * r->t.width;
@@ -240,7 +241,7 @@ void rows_close(struct rows *r)
 
 static void cut_array(struct rows *r)
 {
-    for (r->npart = 0; r->npart < ROWS_MOST_PARTS / 4 && r->next < r->x.n; r->npart++) {
+    for (r->npart = 0; r->npart < (r->most_parts + 3) / 4 && r->next < r->x.n; r->npart++) {
         const uint64_t n = apr_min(apr_min(r->most, array_block(r->x.p)), r->x.n - r->next);
         r->part[r->npart] = (struct rows_part){ .first = r->next, .n = n, .line = r->next + 1 };
         r->next += n;
@@ -251,7 +252,7 @@ static void cut_array(struct rows *r)
 static void cut_text(struct rows *r, const unsigned char *end)
 {
     const unsigned char *from = r->text + r->at;
-    for (r->npart = 0; r->npart < ROWS_MOST_PARTS && from < end; r->npart++) {
+    for (r->npart = 0; r->npart < r->most_parts && from < end; r->npart++) {
         struct rows_part *const p = &r->part[r->npart];
         *p = (struct rows_part){ .from = from, .end = from, .line = r->line };
         for (size_t n = r->part_bytes; p->end == from; n *= 2) {
@@ -275,8 +276,21 @@ enum apr_code rows_next(struct rows *r, struct apr_error *e)
     }
     APR_TRY(want_rows(r, r->t.delimiter, &end, e));
     cut_text(r, end);
-    if (r->npart == 0 && r->regular && r->seen != r->size)
+    return APR_OK;
+}
+
+enum apr_code rows_end(const struct rows *r, enum apr_code code, struct apr_error *e)
+{
+    struct stat st;
+    if (r->is_array) {
+        APR_TRY(r->data != NULL ? apr_model_unchanged(r->data, e) : apr_source_intact(r->source, e));
+        if (r->y.source != NULL)
+            APR_TRY(apr_source_intact(r->y.source, e));
+        return code;
+    }
+    const bool changed = r->regular && fstat(r->fd, &st) == 0 && (uint64_t)st.st_size != r->size + (uint64_t)r->began;
+    if (changed || (r->regular && code == APR_OK && r->seen != r->size))
         return apr_fail(e, APR_EIO, APR_NOWHERE, "changed while it was read: it had %llu bytes, %llu were read", (unsigned long long)r->size,
                         (unsigned long long)r->seen);
-    return APR_OK;
+    return code;
 }

@@ -31,7 +31,7 @@ struct rows {
     struct apr_model  *data;
     int                fd;
     unsigned char     *text;
-    size_t             n, at, room, most, part_bytes;
+    size_t             n, at, room, most, most_parts, part_bytes;
     uint64_t           line, seen, size, next;
     off_t              began;
     bool               over, regular;
@@ -42,6 +42,9 @@ struct rows {
 APR_MUST_CHECK enum apr_code rows_open(struct rows *r, const char *path, const struct table_wish *w, const char *target_file,
                                        const struct linear_model *m, size_t out_bytes, const struct apr_run *run, struct apr_error *e);
 void rows_close(struct rows *r);
+
+/* What came of reading: `code`, or APR_EIO when the file is not as long as it was when it was opened. */
+APR_MUST_CHECK enum apr_code rows_end(const struct rows *r, enum apr_code code, struct apr_error *e);
 
 /* The next batch into part[0 .. npart); npart is 0 at the end. Waits for no more than there is. */
 APR_MUST_CHECK enum apr_code rows_next(struct rows *r, struct apr_error *e);
