@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -229,6 +230,7 @@ static struct child start(const char *model, const char *option, const char *val
     assert_int_equal(pipe(ends), 0);
     c.pid = fork();
     if (c.pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves none behind */
         dup2(ends[1], 2);
         close(ends[0]);
         execl(APR_BUILD "/apr-linear", "apr-linear", "serve", model, "--port", "0", "--threads", "2", option, value, (char *)NULL);
@@ -263,7 +265,14 @@ static int connected(const struct child *c)
 
 static void put(int s, const char *text) { assert_int_equal(send(s, text, strlen(text), MSG_NOSIGNAL), strlen(text)); }
 
-/* One answer, up to the bracket that ends its body; empty when the connection ended. */
+/* Has all of an answer come, by the length that its head tells? */
+static bool is_whole(const char *text)
+{
+    const char *const body = strstr(text, "\r\n\r\n"), *const length = strstr(text, "Content-Length: ");
+    return body != NULL && length != NULL && strlen(body + 4) >= strtoul(length + 16, NULL, 10);
+}
+
+/* One answer; what came of it, or nothing, when the connection ended. */
 static const char *taken(int s)
 {
     static char text[8192];
@@ -273,8 +282,7 @@ static const char *taken(int s)
         if (now <= 0)
             break;
         text[n + (size_t)now] = 0;
-        const char *const body = strstr(text, "\r\n\r\n");
-        if (body != NULL && strstr(body, "}\n") != NULL)
+        if (is_whole(text))
             return text;
     }
     text[n] = 0;
@@ -312,6 +320,27 @@ static void a_connection_is_kept_and_ends_with_the_answer_in_flight(void **state
     assert_int_equal(wait_for(&c), 0);
     close(s);
     close(idle);
+}
+
+#define METRICS "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+
+static void an_answer_is_counted_when_it_has_come(void **state)
+{
+    (void)state;
+    struct child c = start(layer("count.safetensors", 1), "--threads=8", NULL);
+    const int s = connected(&c), other = connected(&c);
+    for (unsigned i = 1; i <= 1500; i++) {
+        char wanted[80];
+        put(s, POST BODY);
+        expect(s, OK, "{\"prediction\":3,");
+        put(other, METRICS);
+        snprintf(wanted, sizeof wanted, "{endpoint=\"/predict\",code=\"200\"} %u\n", i);
+        expect(other, OK, wanted);
+    }
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+    close(s);
+    close(other);
 }
 
 static void who_is_slow_is_cut_off_and_who_is_one_too_many_is_told(void **state)
@@ -409,6 +438,7 @@ int main(void)
         cmocka_unit_test(the_others_tell_what_is_served),
         cmocka_unit_test(what_is_counted_is_told),
         cmocka_unit_test(a_connection_is_kept_and_ends_with_the_answer_in_flight),
+        cmocka_unit_test(an_answer_is_counted_when_it_has_come),
         cmocka_unit_test(who_is_slow_is_cut_off_and_who_is_one_too_many_is_told),
         cmocka_unit_test(a_hangup_reads_models_again_and_keeps_what_cannot_be_read),
         cmocka_unit_test(a_port_that_is_taken_and_a_file_that_is_no_model_are_named),

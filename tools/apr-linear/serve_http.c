@@ -30,7 +30,7 @@ enum stage {
 struct line {
     struct line      *before, *after;
     int               socket;
-    bool              crowded, refused, whole, sent;
+    bool              crowded, refused, whole, sent, counted;
     _Atomic unsigned  stage;
     _Atomic uint64_t  since; /* nanoseconds */
     uint64_t          head_at;
@@ -141,8 +141,15 @@ static struct request request_of(struct MHD_Connection *connection, const struct
     };
 }
 
+/* Before the answer is on its way: who has it, and then asks for the counts, finds it among them. */
+static void count_request(struct http *h, struct line *l, unsigned code)
+{
+    metrics_end_request(&h->s->metrics, l->reply.at, code, now_ns() - l->head_at);
+    l->counted = true;
+}
+
 /* The text is the response's from here on. */
-static enum MHD_Result send_reply(struct MHD_Connection *connection, struct line *l)
+static enum MHD_Result send_reply(struct http *h, struct MHD_Connection *connection, struct line *l)
 {
     struct reply *r = &l->reply;
     struct MHD_Response *response;
@@ -157,8 +164,10 @@ static enum MHD_Result send_reply(struct MHD_Connection *connection, struct line
         good &= mhd.MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, r->allow);
     if (r->closes)
         good &= mhd.MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
-    if (good == MHD_YES)
+    if (good == MHD_YES) {
+        count_request(h, l, r->code);
         good = mhd.MHD_queue_response(connection, r->code, response);
+    }
     mhd.MHD_destroy_response(response);
     l->sent = good == MHD_YES;
     return good;
@@ -195,11 +204,11 @@ static enum MHD_Result begin_request(struct http *h, struct MHD_Connection *conn
     atomic_store(&l->stage, HEAD);
     l->n = 0;
     l->whole = true;
-    l->sent = false;
+    l->sent = l->counted = false;
     snprintf(l->method, sizeof l->method, "%s", q->method);
     metrics_begin_request(&h->s->metrics);
     l->refused = server_refuses(h->s, q, &l->reply, &at_once);
-    return l->refused && at_once ? send_reply(connection, l) : MHD_YES;
+    return l->refused && at_once ? send_reply(h, connection, l) : MHD_YES;
 }
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, const char *path, const char *method, const char *version,
@@ -222,7 +231,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
     }
     if (!l->refused)
         server_answers(h->s, &q, (struct apr_bytes){ l->body, l->n }, l->whole, &l->reply);
-    return send_reply(connection, l);
+    return send_reply(h, connection, l);
 }
 
 /* text behind n bytes of `to`, what may not be shown and blanks as \xNN: four bytes for one at most. Returns the length. */
@@ -262,7 +271,8 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **be
         return;
     const uint64_t now = now_ns();
     l->sent &= how == MHD_REQUEST_TERMINATED_COMPLETED_OK;
-    metrics_end_request(&h->s->metrics, l->reply.at, l->sent ? l->reply.code : 0, now - l->head_at);
+    if (!l->counted)
+        count_request(h, l, 0);
     if (h->o.log)
         write_log(l, now - l->head_at);
     free(l->reply.text);

@@ -70,7 +70,7 @@ static void write_durations(struct metrics *m, FILE *to)
 {
     uint64_t n = 0;
     char text[32];
-    write_head(to, "apr_request_duration_seconds", "histogram", "From a request's head to the end of its answer.");
+    write_head(to, "apr_request_duration_seconds", "histogram", "From a request's head to its answer.");
     for (unsigned b = 0; b < NBUCKETS; b++) {
         n += counted(&m->bucket[b]);
         fprintf(to, "apr_request_duration_seconds_bucket{le=\"%s\"} %llu\n", bounds[b].word, (unsigned long long)n);
@@ -116,7 +116,7 @@ void write_metrics(struct metrics *m, const struct roll *models, FILE *to)
     write_requests(m, to);
     write_durations(m, to);
     write_predictions(m, models, to);
-    write_head(to, "apr_in_flight", "gauge", "Requests whose head has come and whose answer has not gone.");
+    write_head(to, "apr_in_flight", "gauge", "Requests whose head has come and that have no answer yet.");
     fprintf(to, "apr_in_flight %lld\n", (long long)atomic_load_explicit(&m->in_flight, memory_order_relaxed));
     write_faults(m, to);
     write_head(to, "process_resident_memory_bytes", "gauge", "Resident memory.");
