@@ -130,7 +130,10 @@ static void heads_are_enough_to_refuse(void **state)
     } all[] = {
         { { "POST", "/predict", "text/csv", .has_length = true, .length = 3 }, 415, false, false },
         { { "POST", "/predict", "application/jsonx", .has_length = true, .length = 3 }, 415, false, false },
+        { { "POST", "/predict", NULL, "gzip", .has_length = true, .length = 3 }, 415, false, false },
         { { "POST", "/predict", NULL, .has_length = true, .length = 4097 }, 413, true, true },
+        { { "POST", "/predict", NULL, .has_length = true, .length = 3, .unclear = true }, 400, true, true },
+        { { "GET", "/health", NULL, .has_length = true, .length = 3, .unclear = true }, 400, true, true },
         { { "POST", "/predict", NULL, .crowded = true, .has_length = true, .length = 3 }, 503, true, true },
         { { "GET", "/health", NULL, .crowded = true }, 503, true, true },
     };
@@ -143,7 +146,7 @@ static void heads_are_enough_to_refuse(void **state)
         assert_int_equal(r.closes, all[i].closes);
         free(r.text);
     }
-    const struct request charset = { "POST", "/predict", "Application/JSON; charset=utf-8", .has_length = true, .length = 3 };
+    const struct request charset = { "POST", "/predict", "Application/JSON; charset=utf-8", "identity", .has_length = true, .length = 3 };
     assert_false(server_refuses(&server, &charset, &r, &at_once));
 }
 
@@ -322,6 +325,53 @@ static void a_connection_is_kept_and_ends_with_the_answer_in_flight(void **state
     close(idle);
 }
 
+/* One that can be read in two ways could be a request within another's body. */
+static void a_body_whose_end_is_unclear_is_not_taken(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *head, *status, *says;
+    } all[] = {
+        { "Content-Length: 18\r\nContent-Length: 17\r\n\r\n" BODY, "HTTP/1.1 400 ", "bad_framing" },
+        { "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n12\r\n" BODY "\r\n0\r\n\r\n", "HTTP/1.1 400 ", "bad_framing" },
+        { "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n12\r\n" BODY "\r\n0\r\n\r\n", "HTTP/1.1 400 ", "bad_framing" },
+        { "Transfer-Encoding: gzip, chunked\r\n\r\n12\r\n" BODY "\r\n0\r\n\r\n", "HTTP/1.1 400 ", "bad_framing" },
+        { "Content-Length: 18\r\nContent-Length: 18\r\n\r\n" BODY, OK, "{\"prediction\":3," },
+        { "Transfer-Encoding: Chunked\r\n\r\n12\r\n" BODY "\r\n0\r\n\r\n", OK, "{\"prediction\":3," },
+        { "Content-Encoding: gzip\r\nContent-Length: 18\r\n\r\n" BODY, "HTTP/1.1 415 ", "gzip" },
+    };
+    struct child c = start(layer("framing.safetensors", 1), "--timeout", "20");
+    for (size_t i = 0; i < APR_LENGTH(all); i++) {
+        const int s = connected(&c);
+        put(s, "POST /predict HTTP/1.1\r\nHost: a\r\n");
+        put(s, all[i].head);
+        expect(s, all[i].status, all[i].says);
+        if (strstr(all[i].says, "framing") != NULL)
+            assert_string_equal(taken(s), "");
+        close(s);
+    }
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+}
+
+static void a_target_may_name_the_host_and_has_no_nul(void **state)
+{
+    (void)state;
+    struct child c = start(layer("target.safetensors", 1), "--timeout", "20");
+    const int s = connected(&c);
+    put(s, "GET http://a:80/health?x HTTP/1.1\r\nHost: a\r\n\r\n");
+    expect(s, OK, "ok");
+    put(s, "GET HTTP://a HTTP/1.1\r\nHost: a\r\n\r\n");
+    expect(s, "HTTP/1.1 404 ", "not_found");
+    put(s, "GET /health%00x HTTP/1.1\r\nHost: a\r\n\r\n");
+    expect(s, "HTTP/1.1 404 ", "not_found");
+    put(s, "GET /%68ealth?%00 HTTP/1.1\r\nHost: a\r\n\r\n");
+    expect(s, OK, "ok");
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+    close(s);
+}
+
 #define METRICS "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
 
 static void an_answer_is_counted_when_it_has_come(void **state)
@@ -438,6 +488,8 @@ int main(void)
         cmocka_unit_test(the_others_tell_what_is_served),
         cmocka_unit_test(what_is_counted_is_told),
         cmocka_unit_test(a_connection_is_kept_and_ends_with_the_answer_in_flight),
+        cmocka_unit_test(a_body_whose_end_is_unclear_is_not_taken),
+        cmocka_unit_test(a_target_may_name_the_host_and_has_no_nul),
         cmocka_unit_test(an_answer_is_counted_when_it_has_come),
         cmocka_unit_test(who_is_slow_is_cut_off_and_who_is_one_too_many_is_told),
         cmocka_unit_test(a_hangup_reads_models_again_and_keeps_what_cannot_be_read),

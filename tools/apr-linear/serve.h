@@ -51,8 +51,8 @@ enum endpoint { ON_HEALTH, ON_READY, ON_PREDICT, ON_BATCH, ON_MODELS, ON_METRICS
 
 /* What an error is called, and its code. */
 enum fault {
-    FAULT_NONE, FAULT_JSON, FAULT_PATH, FAULT_MODEL, FAULT_METHOD, FAULT_LENGTH, FAULT_BODY, FAULT_INSTANCES, FAULT_ANSWER, FAULT_TYPE,
-    FAULT_REQUEST, FAULT_COUNT, FAULT_NAME, FAULT_MISSING, FAULT_VALUE, FAULT_FINITE, FAULT_RESULT, FAULT_MEMORY, FAULT_DRAINING, FAULT_CONNECTIONS,
+    FAULT_NONE, FAULT_JSON, FAULT_FRAMING, FAULT_PATH, FAULT_MODEL, FAULT_METHOD, FAULT_LENGTH, FAULT_BODY, FAULT_INSTANCES, FAULT_ANSWER,
+    FAULT_TYPE, FAULT_REQUEST, FAULT_COUNT, FAULT_NAME, FAULT_MISSING, FAULT_VALUE, FAULT_FINITE, FAULT_RESULT, FAULT_MEMORY, FAULT_DRAINING, FAULT_CONNECTIONS,
     NFAULTS,
 };
 struct fault_row {
@@ -83,10 +83,16 @@ struct server {
     _Atomic bool   draining;
 };
 
-/* What is known of a request when its head has come. length: what it says that its body has; has_length: it says, or sends it in chunks. */
+/* What is known of a request when its head has come.
+ *   path        without host and query
+ *   coding      how the body is encoded, NULL: as it is
+ *   has_length  it says how long its body is, or sends it in chunks
+ *   unclear     where its body ends is told in two ways, or in one that is not known here
+ *   crowded     there are more connections than there may be
+ *   length      what it says that its body has */
 struct request {
-    const char *method, *path, *type;
-    bool        has_length, crowded; /* crowded: there are more connections than there may be */
+    const char *method, *path, *type, *coding;
+    bool        has_length, unclear, crowded;
     uint64_t    length;
 };
 

@@ -18,6 +18,7 @@
 const struct fault_row fault_rows[NFAULTS] = {
     [FAULT_NONE] = { "none", 200 },
     [FAULT_JSON] = { "bad_json", 400 },
+    [FAULT_FRAMING] = { "bad_framing", 400 },
     [FAULT_PATH] = { "not_found", 404 },
     [FAULT_MODEL] = { "unknown_model", 404 },
     [FAULT_METHOD] = { "method_not_allowed", 405 },
@@ -340,6 +341,8 @@ static bool check_head(struct server *s, const struct request *q, struct reply *
     *at_once = r->closes = true;
     if (q->crowded)
         return complain(c, FAULT_CONNECTIONS, "there are too many connections");
+    if (q->unclear)
+        return complain(c, FAULT_FRAMING, "where the body ends: expected one Content-Length, or Transfer-Encoding: chunked");
     if (atomic_load(&s->draining) && (r->at == ON_READY || is_post(r->at)))
         return complain(c, FAULT_DRAINING, "the server is ending");
     *at_once = r->closes = q->length > s->most_body;
@@ -358,6 +361,8 @@ static bool check_head(struct server *s, const struct request *q, struct reply *
                         (unsigned long long)s->most_body);
     if (is_post(r->at) && !is_json_type(q->type))
         return complain(c, FAULT_TYPE, "expected " JSON_TYPE ", found %s", APR_QUOTED(apr_text(q->type)));
+    if (is_post(r->at) && q->coding != NULL && strcasecmp(q->coding, "identity") != 0)
+        return complain(c, FAULT_TYPE, "a body is taken as it is, not as %s", APR_QUOTED(apr_text(q->coding)));
     return true;
 }
 

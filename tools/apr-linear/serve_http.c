@@ -34,6 +34,7 @@ struct line {
     _Atomic unsigned  stage;
     _Atomic uint64_t  since; /* nanoseconds */
     uint64_t          head_at;
+    struct request    asked;
     struct reply      reply;
     unsigned char    *body;
     size_t            n, room;
@@ -122,23 +123,63 @@ static void *on_uri(void *ctx, const char *uri, struct MHD_Connection *connectio
     return NULL;
 }
 
-static const char *header(struct MHD_Connection *connection, const char *name)
+/* A length that is no number has been refused before. Of two that differ MHD takes the first, and what is not chunked for endless: who
+ * stands between may have read it otherwise, and then takes the rest of the body for a request. */
+static void take_length(struct request *q, bool *chunked, const char *length)
 {
-    return mhd.MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+    const uint64_t n = strtoull(length, NULL, 10);
+    q->unclear |= *chunked || (q->has_length && n != q->length);
+    q->has_length = true;
+    q->length = n;
 }
 
-/* A length that is none has been refused before. */
+static void take_transfer(struct request *q, bool *chunked, const char *how)
+{
+    q->unclear |= q->has_length || strcasecmp(how, "chunked") != 0;
+    q->has_length = *chunked = true;
+}
+
+struct head {
+    struct request *q;
+    bool            chunked;
+};
+
+static enum MHD_Result on_header(void *ctx, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct head *const h = ctx;
+    (void)kind;
+    if (value == NULL)
+        return MHD_YES;
+    if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0)
+        take_length(h->q, &h->chunked, value);
+    else if (strcasecmp(name, MHD_HTTP_HEADER_TRANSFER_ENCODING) == 0)
+        take_transfer(h->q, &h->chunked, value);
+    else if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_TYPE) == 0)
+        h->q->type = value;
+    else if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_ENCODING) == 0)
+        h->q->coding = value;
+    return MHD_YES;
+}
+
+/* As it is, or behind http://host. One with a NUL in it, which ends here what goes on, is none. */
+static const char *path_of(const char *path, const char *uri)
+{
+    const char *const nul = strstr(uri, "%00");
+    if (nul != NULL && nul < uri + strcspn(uri, "?"))
+        return "";
+    if (strncasecmp(path, "http://", 7) != 0)
+        return path;
+    path = strchr(path + 7, '/');
+    return path == NULL ? "/" : path;
+}
+
+/* It lives as long as the request. */
 static struct request request_of(struct MHD_Connection *connection, const struct line *l, const char *path, const char *method)
 {
-    const char *const length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    return (struct request){
-        .method = method,
-        .path = path,
-        .type = header(connection, MHD_HTTP_HEADER_CONTENT_TYPE),
-        .has_length = length != NULL || header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL,
-        .length = length == NULL ? 0 : strtoull(length, NULL, 10),
-        .crowded = l->crowded,
-    };
+    struct request q = { .method = method, .path = path_of(path, l->uri), .crowded = l->crowded };
+    struct head h = { .q = &q };
+    mhd.MHD_get_connection_values(connection, MHD_HEADER_KIND, on_header, &h);
+    return q;
 }
 
 /* Before the answer is on its way: who has it, and then asks for the counts, finds it among them. */
@@ -195,8 +236,9 @@ static bool take_body(struct server *s, struct line *l, const char *bytes, size_
     return true;
 }
 
-static enum MHD_Result begin_request(struct http *h, struct MHD_Connection *connection, struct line *l, const struct request *q)
+static enum MHD_Result begin_request(struct http *h, struct MHD_Connection *connection, struct line *l)
 {
+    const struct request *const q = &l->asked;
     bool at_once;
     l->head_at = now_ns();
     if (atomic_load(&l->stage) == IDLE)
@@ -219,10 +261,10 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
     (void)version;
     if (l == NULL)
         return MHD_NO;
-    const struct request q = request_of(connection, l, path, method);
     if (*begun == NULL) {
         *begun = l;
-        return begin_request(h, connection, l, &q);
+        l->asked = request_of(connection, l, path, method);
+        return begin_request(h, connection, l);
     }
     if (*n > 0) {
         const bool good = take_body(h->s, l, upload, *n);
@@ -230,7 +272,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
         return good ? MHD_YES : MHD_NO;
     }
     if (!l->refused)
-        server_answers(h->s, &q, (struct apr_bytes){ l->body, l->n }, l->whole, &l->reply);
+        server_answers(h->s, &l->asked, (struct apr_bytes){ l->body, l->n }, l->whole, &l->reply);
     return send_reply(h, connection, l);
 }
 

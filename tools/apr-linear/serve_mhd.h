@@ -8,7 +8,7 @@
 #include "base/core.h"
 
 #define MHD_FUNCTIONS(X)                                                                                                         \
-    X(MHD_start_daemon) X(MHD_stop_daemon) X(MHD_quiesce_daemon) X(MHD_get_connection_info) X(MHD_lookup_connection_value)       \
+    X(MHD_start_daemon) X(MHD_stop_daemon) X(MHD_quiesce_daemon) X(MHD_get_connection_info) X(MHD_get_connection_values)         \
     X(MHD_create_response_from_buffer) X(MHD_add_response_header) X(MHD_queue_response) X(MHD_destroy_response)
 
 /* Its functions under their own names. */
