@@ -416,6 +416,74 @@ static void who_is_slow_is_cut_off_and_who_is_one_too_many_is_told(void **state)
     close(third);
 }
 
+static void the_time_of_a_request_begins_with_its_first_byte(void **state)
+{
+    (void)state;
+    struct child c = start(layer("late.safetensors", 1), "--timeout=1", NULL);
+    const int s = connected(&c);
+    nanosleep(&(struct timespec){ 1, 400000000 }, NULL);
+    put(s, POST BODY);
+    expect(s, OK, "{\"prediction\":3,");
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+    close(s);
+}
+
+/* A client's end that comes with its last bytes is no event of its own. */
+static void who_hangs_up_amid_a_body_is_let_go(void **state)
+{
+    (void)state;
+    struct child c = start(layer("gone.safetensors", 1), "--timeout=20", NULL);
+    for (unsigned i = 0; i < 60; i++) {
+        const int s = connected(&c);
+        put(s, POST "{\"feat");
+        close(s);
+    }
+    const int s = connected(&c);
+    bool gone = false;
+    for (unsigned i = 0; i < 30 && !gone; i++) {
+        nanosleep(&(struct timespec){ 0, 100000000 }, NULL);
+        put(s, METRICS);
+        gone = strstr(taken(s), "\napr_in_flight 1\n") != NULL;
+    }
+    assert_true(gone);
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+    close(s);
+}
+
+#define PEERS 16u
+
+/* Each connection asks again as soon as it has its answer: the last answer says that it is the last. */
+static void no_request_is_lost_when_the_server_ends(void **state)
+{
+    (void)state;
+    struct child c = start(layer("end.safetensors", 1), "--timeout=20", NULL);
+    int s[PEERS];
+    unsigned left = PEERS;
+    for (unsigned i = 0; i < PEERS; i++)
+        s[i] = connected(&c);
+    for (unsigned round = 0; left > 0; round++) {
+        for (unsigned i = 0; i < PEERS; i++)
+            if (s[i] >= 0)
+                put(s[i], POST BODY);
+        if (round == 20)
+            kill(c.pid, SIGTERM);
+        for (unsigned i = 0; i < PEERS; i++) {
+            const char *const text = s[i] < 0 ? NULL : taken(s[i]);
+            if (text == NULL)
+                continue;
+            assert_true(strncmp(text, OK, strlen(OK)) == 0 || strstr(text, "draining") != NULL);
+            if (strstr(text, "Connection: close") != NULL) {
+                close(s[i]);
+                s[i] = -1;
+                left--;
+            }
+        }
+    }
+    assert_int_equal(wait_for(&c), 0);
+}
+
 /* What the server says on stderr, line by line, until one has the words. */
 static void told(struct child *c, const char *words)
 {
@@ -492,6 +560,9 @@ int main(void)
         cmocka_unit_test(a_target_may_name_the_host_and_has_no_nul),
         cmocka_unit_test(an_answer_is_counted_when_it_has_come),
         cmocka_unit_test(who_is_slow_is_cut_off_and_who_is_one_too_many_is_told),
+        cmocka_unit_test(the_time_of_a_request_begins_with_its_first_byte),
+        cmocka_unit_test(who_hangs_up_amid_a_body_is_let_go),
+        cmocka_unit_test(no_request_is_lost_when_the_server_ends),
         cmocka_unit_test(a_hangup_reads_models_again_and_keeps_what_cannot_be_read),
         cmocka_unit_test(a_port_that_is_taken_and_a_file_that_is_no_model_are_named),
     };

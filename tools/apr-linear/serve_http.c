@@ -1,7 +1,9 @@
 #include "serve_http.h"
 
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <poll.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,23 +16,26 @@
 #define KEPT_BYTES  16384u /* a body's buffer is kept from one request to the next up to that size */
 #define SPARE       256u   /* connections above the limit, which are told so */
 #define IDLE_SECONDS 60.0  /* that a connection may be kept without a request */
+#define PATIENCE    4u     /* looks until a connection of which nothing more is taken must have gone */
 #define URI_BYTES   512u   /* of a request's path that the log shows */
 #define LOOK_NS     50000000 /* how long a drain waits between two looks */
+#define REST_NS     UINT64_C(250000000) /* that a drain gives a connection after its last answer: its next request may be on the way */
 
 /* Where a connection is. The time that counts is `since`. */
 enum stage {
-    NEW,    /* since it was taken: nothing is known to have come */
-    IDLE,   /* since its last answer */
+    IDLE,   /* since it was taken, or since its last answer */
     BEGUN,  /* something of the next request has come */
     HEAD,   /* the head has come, the answer has not gone */
     CUT,    /* it was told to go */
 };
 
-/* One connection, of the thread that MHD answers it on, but for stage and since, which are looked at from outside. */
+/* One connection, of the thread that MHD answers it on; what is atomic is looked at from outside, `ended` only there. */
 struct line {
     struct line      *before, *after;
     int               socket;
     bool              crowded, refused, whole, sent, counted;
+    _Atomic bool      answered; /* a request before this one */
+    unsigned          ended;    /* looks since nothing more could come */
     _Atomic unsigned  stage;
     _Atomic uint64_t  since; /* nanoseconds */
     uint64_t          head_at;
@@ -325,6 +330,7 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **be
         l->room = 0;
     }
     *begun = NULL;
+    atomic_store(&l->answered, true);
     atomic_store(&l->since, now);
     atomic_store(&l->stage, IDLE);
 }
@@ -337,23 +343,45 @@ static void cut(struct line *l)
     atomic_store(&l->stage, CUT);
 }
 
-/* Has something come since the last answer? The kernel knows when the last byte came, in its ticks. */
+/* Has something come since the last answer? The kernel knows when the last byte came, in its ticks, and, but an old one, how many
+ * there were. */
 static bool has_begun(const struct line *l, uint64_t idle_ns)
 {
     struct tcp_info info;
     socklen_t n = sizeof info;
-    return getsockopt(l->socket, IPPROTO_TCP, TCP_INFO, &info, &n) == 0 && (info.tcpi_last_data_recv + 20) * UINT64_C(1000000) < idle_ns;
+    if (getsockopt(l->socket, IPPROTO_TCP, TCP_INFO, &info, &n) != 0)
+        return false;
+    if (!atomic_load(&l->answered))
+        return n < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received || info.tcpi_bytes_received > 0;
+    return (info.tcpi_last_data_recv + 20) * UINT64_C(1000000) < idle_ns;
+}
+
+/* Nothing more is taken from it: MHD reads what has come, answers where that is a request, and closes it. It is not to be relied on to find
+ * out alone that a client ended its half: an end that comes with the bytes before it is one event, and it reads once. */
+static void end_input(struct line *l)
+{
+    if (l->ended++ == 0)
+        shutdown(l->socket, SHUT_RD);
+}
+
+static bool is_hung_up(const struct line *l)
+{
+    struct pollfd p = { .fd = l->socket, .events = POLLRDHUP };
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLRDHUP) != 0;
 }
 
 static void look_at(struct line *l, uint64_t now, double timeout)
 {
     const unsigned stage = atomic_load(&l->stage);
     const uint64_t since = atomic_load(&l->since), ns = now > since ? now - since : 0;
+    const double most = stage != IDLE || l->crowded || timeout > IDLE_SECONDS ? timeout : IDLE_SECONDS;
     unsigned idle = IDLE;
     if (stage == CUT)
         return;
-    if (stage != IDLE ? (double)ns > timeout * 1e9 : (double)ns > (timeout > IDLE_SECONDS ? timeout : IDLE_SECONDS) * 1e9) {
+    if ((double)ns > most * 1e9) {
         cut(l);
+    } else if (l->ended == 0 && is_hung_up(l)) {
+        end_input(l);
     } else if (stage == IDLE && has_begun(l, ns)) {
         atomic_store(&l->since, now);
         atomic_compare_exchange_strong(&l->stage, &idle, BEGUN);
@@ -369,13 +397,17 @@ void http_look_round(struct http *h)
     pthread_mutex_unlock(&h->lock);
 }
 
-/* Closes those that wait for no answer; how many there are still. */
+/* Closes those that wait for no answer; how many there are still. A request that is on its way, or was read this moment, is answered. */
 static size_t close_idle(struct http *h)
 {
+    const uint64_t now = now_ns();
     pthread_mutex_lock(&h->lock);
     for (struct line *l = h->first; l != NULL; l = l->after)
-        if (atomic_load(&l->stage) < HEAD)
-            cut(l);
+        if (atomic_load(&l->stage) < HEAD && now > atomic_load(&l->since) + REST_NS) {
+            end_input(l);
+            if (l->ended > PATIENCE)
+                cut(l);
+        }
     const size_t n = h->nline;
     pthread_mutex_unlock(&h->lock);
     return n;
@@ -387,7 +419,7 @@ void http_drain(struct http *h, double seconds)
     const MHD_socket listening = mhd.MHD_quiesce_daemon(h->daemon);
     if (listening != MHD_INVALID_SOCKET)
         close(listening);
-    while (close_idle(h) > 0 && now_ns() < end)
+    for (http_look_round(h); close_idle(h) > 0 && now_ns() < end; http_look_round(h))
         nanosleep(&(struct timespec){ 0, LOOK_NS }, NULL);
 }
 
