@@ -150,6 +150,26 @@ static void expect_same(const char *a, const char *b)
     test_free(&y);
 }
 
+/* Times of a second apart, as seconds since 1970. The numbers are numpy's, by Newton's method on the same less 1.6e9. */
+static void times_are_learned_from_as_well_as_small_numbers(void **state)
+{
+    (void)state;
+    struct test_bytes text = { 0 };
+    char row[64];
+    for (unsigned i = 0; i < 40; i++)
+        test_put(&text, row, (size_t)snprintf(row, sizeof row, "%u,%u,%d\n", 1600000000 + i * 37 % 11, i * 11 % 23, i * i % 7 > 2));
+    struct test_answer a = test_tool(LINEAR, "fit", test_file("times.csv", text.at, text.n), test_path("times.apr"), "--json", "--l2=0.01", NULL);
+    json_t *const j = answer_of(&a, 0);
+    assert_true(json_is_true(json_object_get(j, "converged")));
+    expect_near("weight of time", weight(j, 0, 0), 0.175799044344742, 1e-7);
+    expect_near("weight", weight(j, 0, 1), -0.010207050486993519, 1e-7);
+    expect_near("bias at 1.6e9", bias(j, 0) + 1.6e9 * weight(j, 0, 0), -1.77372684230509, 1e-6);
+    expect_near("loss", number(j, "loss"), 0.5584714486231015, 1e-12);
+    json_decref(j);
+    test_answer_free(&a);
+    test_free(&text);
+}
+
 static void threads_and_instructions_change_no_byte(void **state)
 {
     (void)state;
@@ -555,6 +575,7 @@ int main(void)
         cmocka_unit_test(columns_that_depend_on_others_get_the_shortest_solution),
         cmocka_unit_test(more_columns_than_rows_get_the_shortest_solution),
         cmocka_unit_test(a_column_of_one_value_has_no_weight),
+        cmocka_unit_test(times_are_learned_from_as_well_as_small_numbers),
         cmocka_unit_test(threads_and_instructions_change_no_byte),
         cmocka_unit_test(a_plane_between_the_classes_is_no_optimum),
         cmocka_unit_test(what_makes_no_sense_is_refused_and_nothing_is_written),

@@ -94,6 +94,7 @@ static int run(struct fit_options *o)
     free(f.role);
     free(f.w);
     free(f.b);
+    free(f.origin);
     return exit_code;
 }
 

@@ -18,7 +18,7 @@ struct fit_options {
     uint64_t         max_iter, seed, cv;
 };
 
-/* w [outputs, p] and b are of the features as they are.
+/* w [outputs, p] and b are of the features as they are; d.x is that less the origin of each column.
  *   to_stdout  the model goes where the answer would
  *   direct  by least squares, without steps
  *   separable  a plane has every row that was learned from on its own side, and nothing holds the weights back */
@@ -28,7 +28,7 @@ struct fit {
     size_t                    outputs;
     bool                      logistic, to_stdout, direct, separable;
     uint8_t                  *role;
-    double                   *w, *b;
+    double                   *w, *b, *origin;
     struct apr_team          *team;
     struct descent            descent;
     struct score              train, test;

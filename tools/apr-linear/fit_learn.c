@@ -5,7 +5,9 @@
 
 #include "fit.h"
 
-#define SMALL 65536 /* numbers that one thread looks at sooner than two wake up */
+#define SMALL      65536 /* numbers that one thread looks at sooner than two wake up */
+#define NEARNESS   512   /* how much smaller than its size the range of a column is that is counted from its least value */
+#define FIRST_ROWS 64    /* that are asked whether any column is one */
 
 /* ---- who is held back ------------------------------------------------------------------------------------------------ */
 
@@ -66,7 +68,7 @@ static void centre(double *x, size_t outputs, size_t p)
 static enum apr_code check_finite(const struct fit *f, struct apr_error *e)
 {
     for (size_t i = 0; i < f->outputs * f->d.p; i++)
-        if (!isfinite(f->w[i]))
+        if (!isfinite(f->w[i] + f->b[i / f->d.p]))
             return apr_fail(e, APR_EARG, APR_NOWHERE, "the weights are not finite: the numbers are too large for sums of their squares");
     return APR_OK;
 }
@@ -77,9 +79,12 @@ static struct problem problem_of(const struct fit *f)
                              .logistic = f->logistic, .l2 = f->o->l2, .team = f->team, .isa = f->o->cli.run.kernels->isa };
 }
 
+/* The steps of plain gradient descent are those of the columns as they are; all else may count them from elsewhere. */
+static bool is_shifted(const struct fit *f) { return f->o->optimizer == FIT_LBFGS || f->o->standardize; }
+
 static enum apr_code learn(struct fit *f, struct problem *q, double *at, struct descent *d, struct apr_error *e)
 {
-    const bool shifts = f->direct || f->o->optimizer == FIT_LBFGS || f->o->standardize;
+    const bool shifts = is_shifted(f);
     *d = (struct descent){ .most = f->o->max_iter, .tolerance = f->o->tol, .rate = f->o->lr };
     q->moved = shifts && !f->o->standardize;
     APR_TRY(problem_begin(q, shifts, f->o->standardize, e));
@@ -155,6 +160,63 @@ static enum apr_code check_classes(const struct fit *f, struct apr_error *e)
                                       APR_QUOTED(f->d.class[(size_t)f->d.y[first]].text));
 }
 
+/* ---- where columns are counted from ---------------------------------------------------------------------------------- */
+
+/* Do numbers of that range lie so near to each other, and so far from zero, that less the least they are exact? */
+static bool lies_far(double least, double most) { return most > least && least * most > 0 && most - least < fabs(least) / NEARNESS; }
+
+static void find_range(const struct fit *f, size_t n, double *least, double *most)
+{
+    const size_t p = f->d.p;
+    memcpy(least, f->d.x, p * sizeof *least);
+    memcpy(most, f->d.x, p * sizeof *most);
+    for (size_t i = 1; i < n; i++)
+        for (size_t j = 0; j < p; j++) {
+            const double x = f->d.x[i * p + j];
+            least[j] = x < least[j] ? x : least[j];
+            most[j] = x > most[j] ? x : most[j];
+        }
+}
+
+static bool any_lies_far(const struct fit *f, const double *least, const double *most)
+{
+    bool any = false;
+    for (size_t j = 0; j < f->d.p; j++)
+        any |= lies_far(least[j], most[j]);
+    return any;
+}
+
+/* Years and times, which vary by little of what they are, are counted from the least of them: nothing is lost by that, while in sums of products
+ * with 1.6e9 all would be. */
+static enum apr_code move_origin(struct fit *f, struct apr_error *e)
+{
+    const size_t p = f->d.p, n = f->d.n;
+    double *const most = malloc(p * sizeof *most), *const least = f->origin;
+    if (most == NULL)
+        return apr_no_memory(e);
+    find_range(f, n < FIRST_ROWS ? n : FIRST_ROWS, least, most);
+    if (any_lies_far(f, least, most))
+        find_range(f, n, least, most);
+    const bool any = any_lies_far(f, least, most);
+    for (size_t j = 0; j < p; j++)
+        least[j] = lies_far(least[j], most[j]) ? least[j] : 0;
+    for (size_t i = 0; i < n && any; i++)
+        for (size_t j = 0; j < p; j++)
+            f->d.x[i * p + j] -= least[j];
+    free(most);
+    return APR_OK;
+}
+
+/* Of columns as they were. */
+static void move_back(struct fit *f)
+{
+    for (size_t k = 0; k < f->outputs; k++)
+        for (size_t j = 0; j < f->d.p; j++)
+            f->b[k] -= f->w[k * f->d.p + j] * f->origin[j];
+    if (f->logistic && f->outputs > 1)
+        centre(f->b, f->outputs, 1);
+}
+
 static enum apr_code learn_all(struct fit *f, struct apr_error *e)
 {
     split(f);
@@ -182,8 +244,13 @@ enum apr_code fit_learn(struct fit *f, struct apr_error *e)
     f->role = malloc(f->d.n);
     f->w = malloc((size_t)n * sizeof *f->w);
     f->b = malloc(f->outputs * sizeof *f->b);
-    if (f->role == NULL || f->w == NULL || f->b == NULL)
+    f->origin = calloc(f->d.p, sizeof *f->origin);
+    if (f->role == NULL || f->w == NULL || f->b == NULL || f->origin == NULL)
         return apr_no_memory(e);
     APR_TRY(apr_team_new(&f->team, f->d.n * f->d.p < SMALL ? 1 : f->o->cli.run.threads, e));
-    return learn_all(f, e);
+    if (is_shifted(f))
+        APR_TRY(move_origin(f, e));
+    APR_TRY(learn_all(f, e));
+    move_back(f);
+    return check_finite(f, e);
 }
