@@ -372,6 +372,26 @@ static void a_target_may_name_the_host_and_has_no_nul(void **state)
     close(s);
 }
 
+/* Sends all that it says it will, and only then looks for the answer, as most clients do. */
+static void who_sends_too_much_can_send_it_and_is_told(void **state)
+{
+    (void)state;
+    static char much[1 << 20];
+    struct child c = start(layer("much.safetensors", 1), "--max-body=1k", NULL);
+    memset(much, ' ', sizeof much);
+    for (unsigned i = 0; i < 10; i++) {
+        const int s = connected(&c);
+        put(s, "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9437184\r\n\r\n");
+        for (unsigned k = 0; k < 9; k++)
+            assert_int_equal(send(s, much, sizeof much, MSG_NOSIGNAL), sizeof much);
+        expect(s, "HTTP/1.1 413 ", "body_too_large");
+        assert_string_equal(taken(s), "");
+        close(s);
+    }
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+}
+
 #define METRICS "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
 
 static void an_answer_is_counted_when_it_has_come(void **state)
@@ -558,6 +578,7 @@ int main(void)
         cmocka_unit_test(a_connection_is_kept_and_ends_with_the_answer_in_flight),
         cmocka_unit_test(a_body_whose_end_is_unclear_is_not_taken),
         cmocka_unit_test(a_target_may_name_the_host_and_has_no_nul),
+        cmocka_unit_test(who_sends_too_much_can_send_it_and_is_told),
         cmocka_unit_test(an_answer_is_counted_when_it_has_come),
         cmocka_unit_test(who_is_slow_is_cut_off_and_who_is_one_too_many_is_told),
         cmocka_unit_test(the_time_of_a_request_begins_with_its_first_byte),

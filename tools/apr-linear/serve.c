@@ -20,6 +20,7 @@
 #include "ui/report.h"
 
 #define LOOK_NS        100000000 /* between two looks for those whose time is up */
+#define SOON_NS        2000000   /* while a client sends what is not wanted */
 #define DRAIN_SECONDS  5.0
 #define OWN_DESCRIPTORS 320u     /* that are no connections, and those of connections which are told that there are too many */
 #define MOST_CONNECTIONS 1000000u
@@ -119,13 +120,13 @@ static void renew(struct options *o, struct server *s)
 /* Until a signal ends it. */
 static void wait_for_signals(struct options *o, struct server *s, struct http *h, const sigset_t *set)
 {
-    for (;;) {
-        const int signal_number = sigtimedwait(set, NULL, &(struct timespec){ 0, LOOK_NS });
+    for (bool soon = false;;) {
+        const int signal_number = sigtimedwait(set, NULL, &(struct timespec){ 0, soon ? SOON_NS : LOOK_NS });
         if (signal_number == SIGHUP)
             renew(o, s);
         else if (signal_number > 0)
             return;
-        http_look_round(h);
+        soon = http_look_round(h);
     }
 }
 

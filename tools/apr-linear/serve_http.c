@@ -6,10 +6,12 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "serve_late.h"
 #include "serve_mhd.h"
 
 #define HEAD_BYTES  16384u /* of memory that a connection has for a request's head */
@@ -18,7 +20,7 @@
 #define IDLE_SECONDS 60.0  /* that a connection may be kept without a request */
 #define PATIENCE    4u     /* looks until a connection of which nothing more is taken must have gone */
 #define URI_BYTES   512u   /* of a request's path that the log shows */
-#define LOOK_NS     50000000 /* how long a drain waits between two looks */
+#define LOOK_NS     50000000 /* between two looks at all connections */
 #define REST_NS     UINT64_C(250000000) /* that a drain gives a connection after its last answer: its next request may be on the way */
 
 /* Where a connection is. The time that counts is `since`. */
@@ -33,7 +35,7 @@ enum stage {
 struct line {
     struct line      *before, *after;
     int               socket;
-    bool              crowded, refused, whole, sent, counted;
+    bool              crowded, refused, early, whole, sent, counted;
     _Atomic bool      answered; /* a request before this one */
     unsigned          ended;    /* looks since nothing more could come */
     _Atomic unsigned  stage;
@@ -53,6 +55,8 @@ struct http {
     pthread_mutex_t     lock; /* of the list */
     struct line        *first;
     size_t              nline;
+    uint64_t            looked; /* when all lines were looked at */
+    struct lates        late;
 };
 
 static uint64_t now_ns(void)
@@ -82,11 +86,20 @@ static void take_line(struct http *h, struct MHD_Connection *connection, struct 
     pthread_mutex_unlock(&h->lock);
 }
 
+/* Does the client still send what nobody will read? */
+static bool is_unread(const struct line *l)
+{
+    int n;
+    return atomic_load(&l->stage) != CUT && (l->early || (ioctl(l->socket, FIONREAD, &n) == 0 && n > 0));
+}
+
 /* Before its socket is closed, so that none that is on the list has another's. */
 static void drop_line(struct http *h, struct line *l)
 {
     if (l == NULL)
         return;
+    if (is_unread(l))
+        late_add(&h->late, l->socket, now_ns() + (uint64_t)(h->o.timeout * 1e9));
     pthread_mutex_lock(&h->lock);
     if (l->before != NULL)
         l->before->after = l->after;
@@ -255,6 +268,7 @@ static enum MHD_Result begin_request(struct http *h, struct MHD_Connection *conn
     snprintf(l->method, sizeof l->method, "%s", q->method);
     metrics_begin_request(&h->s->metrics);
     l->refused = server_refuses(h->s, q, &l->reply, &at_once);
+    l->early = l->refused && at_once && q->has_length;
     return l->refused && at_once ? send_reply(h, connection, l) : MHD_YES;
 }
 
@@ -388,13 +402,18 @@ static void look_at(struct line *l, uint64_t now, double timeout)
     }
 }
 
-void http_look_round(struct http *h)
+bool http_look_round(struct http *h)
 {
     const uint64_t now = now_ns();
+    const bool soon = late_look(&h->late, now);
+    if (now < h->looked + LOOK_NS)
+        return soon;
+    h->looked = now;
     pthread_mutex_lock(&h->lock);
     for (struct line *l = h->first; l != NULL; l = l->after)
         look_at(l, now, h->o.timeout);
     pthread_mutex_unlock(&h->lock);
+    return soon;
 }
 
 /* Closes those that wait for no answer; how many there are still. A request that is on its way, or was read this moment, is answered. */
@@ -438,6 +457,7 @@ enum apr_code http_begin(struct http **out, struct server *s, const struct http_
     h->s = s;
     h->o = *o;
     pthread_mutex_init(&h->lock, NULL);
+    late_begin(&h->late);
     h->daemon = mhd.MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)o->socket,
                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)apr_min(most, INT32_MAX),
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_BYTES, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
@@ -455,6 +475,7 @@ void http_end(struct http *h)
         return;
     if (h->daemon != NULL)
         mhd.MHD_stop_daemon(h->daemon);
+    late_end(&h->late);
     pthread_mutex_destroy(&h->lock);
     free(h);
 }

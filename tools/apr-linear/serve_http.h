@@ -19,8 +19,8 @@ struct http_options {
 struct http;
 APR_MUST_CHECK enum apr_code http_begin(struct http **h, struct server *s, const struct http_options *o, struct apr_error *e);
 
-/* To be called several times a second: cuts off whom the time is up for. */
-void http_look_round(struct http *h);
+/* To be called several times a second: cuts off whom the time is up for. Shall it be called again within milliseconds? */
+bool http_look_round(struct http *h);
 
 /* Takes no more connections, closes those that wait for nothing, and lets the others have their answers, `seconds` at most. */
 void http_drain(struct http *h, double seconds);
