@@ -543,6 +543,35 @@ static void a_hangup_reads_models_again_and_keeps_what_cannot_be_read(void **sta
     close(s);
 }
 
+/* A pipe holds 64 KiB, a line has more than 20 bytes. */
+static void who_does_not_read_the_log_holds_nobody_up(void **state)
+{
+    (void)state;
+    struct child c = start(layer("log.safetensors", 1), "--access-log", NULL);
+    const int s = connected(&c);
+    for (unsigned i = 0; i < 5000; i++) {
+        put(s, POST BODY);
+        expect(s, OK, "{\"prediction\":3,");
+    }
+    kill(c.pid, SIGHUP);
+    for (unsigned i = 0; i < 10000; i++) {
+        char line[256];
+        assert_non_null(fgets(line, sizeof line, c.err));
+        put(s, POST BODY);
+        expect(s, OK, "{\"prediction\":3,");
+        if (strstr(line, "lines were left out") != NULL)
+            break;
+        assert_true(i < 9999);
+    }
+    for (unsigned i = 0; i < 5000; i++) {
+        put(s, POST BODY);
+        expect(s, OK, "{\"prediction\":3,");
+    }
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+    close(s);
+}
+
 static void a_port_that_is_taken_and_a_file_that_is_no_model_are_named(void **state)
 {
     (void)state;
@@ -585,6 +614,7 @@ int main(void)
         cmocka_unit_test(who_hangs_up_amid_a_body_is_let_go),
         cmocka_unit_test(no_request_is_lost_when_the_server_ends),
         cmocka_unit_test(a_hangup_reads_models_again_and_keeps_what_cannot_be_read),
+        cmocka_unit_test(who_does_not_read_the_log_holds_nobody_up),
         cmocka_unit_test(a_port_that_is_taken_and_a_file_that_is_no_model_are_named),
     };
     return cmocka_run_group_tests(tests, begin, end);

@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "linear.h"
 #include "serve_http.h"
+#include "serve_log.h"
 #include "serve_mhd.h"
 #include "ui/cli.h"
 #include "ui/report.h"
@@ -106,7 +107,7 @@ static uint64_t connections_of(const struct options *o)
 static void tell_unread(void *ctx, const struct apr_error *e)
 {
     const struct options *o = ctx;
-    fprintf(stderr, "%s: %s: %s; what was read before is served on\n", o->cli.tool, e->file, e->text);
+    log_line("%s: %s: %s; what was read before is served on\n", o->cli.tool, e->file, e->text);
 }
 
 static void renew(struct options *o, struct server *s)
@@ -114,7 +115,7 @@ static void renew(struct options *o, struct server *s)
     catalog_renew(&s->catalog, tell_unread, o);
     malloc_trim(0);
     if (!o->cli.quiet)
-        fprintf(stderr, "%s: models were read again\n", o->cli.tool);
+        log_line("%s: models were read again\n", o->cli.tool);
 }
 
 /* Until a signal ends it. */

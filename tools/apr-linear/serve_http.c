@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "serve_late.h"
+#include "serve_log.h"
 #include "serve_mhd.h"
 
 #define HEAD_BYTES  16384u /* of memory that a connection has for a request's head */
@@ -295,34 +296,6 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
     return send_reply(h, connection, l);
 }
 
-/* text behind n bytes of `to`, what may not be shown and blanks as \xNN: four bytes for one at most. Returns the length. */
-static size_t put_shown(char *to, size_t n, const char *text)
-{
-    const size_t length = strlen(text);
-    for (size_t i = 0; i < length;) {
-        const size_t shown = text[i] == ' ' ? 0 : apr_shown_length((const unsigned char *)text + i, length - i);
-        if (shown > 0)
-            memcpy(to + n, text + i, shown);
-        else
-            snprintf(to + n, 5, "\\x%02x", (unsigned char)text[i]);
-        n += shown > 0 ? shown : 4;
-        i += shown > 0 ? shown : 1;
-    }
-    return n;
-}
-
-/* METHOD PATH CODE BYTES MICROSECONDS, in one write. */
-static void write_log(const struct line *l, uint64_t ns)
-{
-    char text[4 * (sizeof l->method + sizeof l->uri) + 96];
-    size_t n = put_shown(text, 0, l->method);
-    text[n++] = ' ';
-    n = put_shown(text, n, l->uri);
-    n += (size_t)snprintf(text + n, 96, " %u %zu %llu\n", l->sent ? l->reply.code : 0, l->sent ? l->reply.n : 0,
-                          (unsigned long long)ns / 1000);
-    fwrite(text, 1, n, stderr);
-}
-
 static void on_completed(void *ctx, struct MHD_Connection *connection, void **begun, enum MHD_RequestTerminationCode how)
 {
     struct http *const h = ctx;
@@ -335,7 +308,8 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **be
     if (!l->counted)
         count_request(h, l, 0);
     if (h->o.log)
-        write_log(l, now - l->head_at);
+        log_request(l->method, l->uri, l->sent ? l->reply.code : 0, l->sent && strcmp(l->method, "HEAD") != 0 ? l->reply.n : 0,
+                    now - l->head_at);
     free(l->reply.text);
     l->reply = (struct reply){ 0 };
     if (l->room > KEPT_BYTES) {
