@@ -38,13 +38,15 @@ static void a_share_that_lies_is_refused_by_file_and_row(void **state)
         { "\"results\"", "\"failed\":[", "\"failed\":[\"luck\"],\"f\":[", "none of its kind: failed" },
         { "\"results\"", "\"pass\":true,\"failed\":[]", "\"pass\":true,\"failed\":[\"cosine\"]", "it does not bear out its pass" },
         { "\"results\"", "\"rmse\":", "\"rmse\":NaN,\"r\":", "JSON" },
-        { "\"results\"", "\"top\":[", "\"top\":[7],\"t\":[", "top index" },
+        { "\"results\"", "\"top\":[", "\"top\":[7],\"t\":[", "top object" },
         { "\"results\"", "\"rows\":[", "\"rows\":[{}],\"r\":[", "rows row" },
         { "\"results\"", "{\"name\"", "7,{\"name\"", "row 0" },
         { "\"only_in_b\"", "\"tensors_compared\":1", "\"tensors_compared\":2", "its rows do not add up to its tensors_compared" },
         { "\"only_in_b\"", "\"verdict\":\"Fail\"", "\"verdict\":\"Pass\"", "its rows do not bear out its verdict" },
         { "\"only_in_b\"", "\"excused\":[]", "\"excused\":[{\"side\":\"c\",\"name\":\"x\",\"reason\":\"tied\"}]", "its excused have no sound side" },
         { "\"only_in_b\"", "\"excused\":[]", "\"excused\":[{\"side\":\"a\",\"name\":\"x\",\"reason\":\"rain\"}]", "no sound reason" },
+        { "\"partition\"", "\"plan\":\"", "\"plan\":\"x", "it has no partition number" },
+        { "\"partition\"", "\"unmatched_fails\":", "\"unmatched_fails\":1,\"u\":", "it has no partition number" },
         { "\"schema\"", "\"model_a\":", "\"model_a\":7,\"m\":", "its summary has no sound model_a" },
         { "\"threshold\"", "\"metadata\":{", "\"metadata\":{\"differences\":[{}]},\"m\":{", "its metadata has no sound key" },
     };
@@ -87,11 +89,44 @@ static void keys_may_be_spelled_with_escapes(void **state)
     }
 }
 
+/* Share `number` of 2 of `a` against another model, in a file of its own. */
+static const char *share_of(unsigned number, const char *other, const char *option)
+{
+    char partition[32], file[32];
+    snprintf(partition, sizeof partition, "--partition=%u/2", number);
+    snprintf(file, sizeof file, "share-%u.json", number);
+    struct test_answer answer = test_tool(APR_DIFF, "--json", partition, option, a, other, NULL);
+    const char *const path = test_file(file, answer.out.at, answer.out.n);
+    test_answer_free(&answer);
+    return path;
+}
+
+static void shares_of_other_inputs_or_options_are_told_by_their_plan(void **state)
+{
+    (void)state;
+    struct test_bytes model = test_load(b);
+    const char *const copy = test_file("copy.gguf", model.at, model.n), *const first = share_of(1, copy, "--max-abs=1");
+    struct test_answer same = test_tool(APR_DIFF, "--merge", first, share_of(2, copy, "--max-abs=1"), NULL);
+    assert_int_not_equal(same.exit, 2);
+    test_answer_free(&same);
+    for (int changed = 0; changed < 2; changed++) {
+        model.at[model.n - 1] ^= (unsigned char)changed; /* the last byte of the last tensor */
+        test_file("copy.gguf", model.at, model.n);
+        struct test_answer answer = test_tool(APR_DIFF, "--merge", first, share_of(2, copy, changed ? "--max-abs=1" : "--max-abs=2"), NULL);
+        if (answer.exit != 2 || answer.out.n > 0 || !test_says(&answer.err, "share-2.json: its plan is not that of") ||
+            !test_says(&answer.err, "the input changed between the two jobs"))
+            fail_msg("exit %d: %s", answer.exit, (const char *)answer.err.at);
+        test_answer_free(&answer);
+    }
+    test_free(&model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_share_that_lies_is_refused_by_file_and_row),
         cmocka_unit_test(keys_may_be_spelled_with_escapes),
+        cmocka_unit_test(shares_of_other_inputs_or_options_are_told_by_their_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/core.h"
+#include "base/hash.h"
 #include "family/bind.h"
 #include "flow/selection.h"
 #include "tolerance.h"
@@ -86,6 +87,7 @@ struct match {
     const struct apr_family *either[2]; /* two families that the names fit and that disagree; NULL when it is clear */
     struct apr_binding      *binding[2];
     struct apr_arena        *arena;     /* what pairs point to */
+    struct apr_digest        plan;      /* of a share: what all of them agree on */
 };
 
 /* Pairs by name, or through the models' family; filtered, limited and partitioned as the options say. APR_EARG when a filter matches

@@ -8,6 +8,7 @@
 #include "model/format.h"
 #include "model/hf_config.h"
 #include "model/model.h"
+#include "ui/share.h"
 
 void free_match(struct match *m)
 {
@@ -253,6 +254,39 @@ static int by_pair_name(const void *a, const void *b)
 
 static uint64_t pair_bytes(const struct pair *p) { return p->a->data.n + (p->view == NULL ? p->b->data.n : p->a->data.n) + 1; }
 
+static void fold(struct apr_digest *d, const void *bytes, size_t n)
+{
+    *d = apr_digest_fold(*d, apr_digest_of((struct apr_bytes){ bytes, n }));
+}
+
+/* The bounds of each row, whatever rule they come from. */
+static enum apr_code fold_bounds(struct apr_digest *d, const struct options *o, const struct pair *p, struct apr_error *e)
+{
+    const struct bounds *rule = NULL;
+    APR_TRY(find_rule(&o->rules, p->name, p->b->name, &rule, e));
+    const struct bounds *const b = rule == NULL ? &o->bounds : rule;
+    const double bound[] = { b->cosine, b->scale, b->sqnr, b->max_abs, b->rmse, b->ignore };
+    fold(d, bound, sizeof bound);
+    return APR_OK;
+}
+
+/* What all shares of a run agree on: both models, the pairs, and the options that rows depend on. */
+static enum apr_code plan_of(struct match *m, const struct options *o, const struct models *models, struct apr_error *e)
+{
+    const uint64_t option[] = { o->top, o->rows, o->limit, o->metadata, o->subset, o->no_transpose, o->transpose_aware, o->raw_codes, m->npair };
+    m->plan = apr_digest_fold(apr_share_plan(models->a), apr_share_plan(models->b));
+    fold(&m->plan, option, sizeof option);
+    for (size_t i = 0; i < m->npair; i++) {
+        const struct pair *const p = &m->pair[i];
+        fold(&m->plan, p->name.at, p->name.n);
+        fold(&m->plan, p->b->name.at, p->b->name.n);
+        if (p->transform != NULL)
+            fold(&m->plan, p->transform, strlen(p->transform));
+        APR_TRY(fold_bounds(&m->plan, o, p, e));
+    }
+    return APR_OK;
+}
+
 /* Keeps the share of this part: pair p goes where the bytes before it fall when all of them are cut into nparts equal lengths. */
 static void keep_part(struct match *m, uint64_t part, uint64_t nparts)
 {
@@ -261,7 +295,7 @@ static void keep_part(struct match *m, uint64_t part, uint64_t nparts)
     for (size_t i = 0; i < m->npair; i++)
         total += pair_bytes(&m->pair[i]);
     for (size_t i = 0; i < m->npair; i++) {
-        const uint64_t share = (uint64_t)((unsigned __int128)before * nparts / total) + 1;
+        const uint64_t share = apr_share_of(before, total, nparts);
         before += pair_bytes(&m->pair[i]);
         if (share == part)
             m->pair[kept++] = m->pair[i];
@@ -302,7 +336,12 @@ enum apr_code match_models(struct match *m, const struct options *o, const struc
     }
     if (o->limit > 0 && m->npair > o->limit)
         m->npair = (size_t)o->limit;
-    if (o->nparts > 0)
+    if (o->nparts == 0)
+        return APR_OK;
+    code = plan_of(m, o, models, e);
+    if (code == APR_OK)
         keep_part(m, o->part, o->nparts);
-    return APR_OK;
+    else
+        free_match(m);
+    return code;
 }

@@ -8,39 +8,7 @@
 
 /* Keys that all shares of a run have, with the same value. */
 static const char *const shared[] = { "model_a", "model_b", "format_a", "format_b", "threshold", "only_in_a", "only_in_b", "excused", "note",
-                                     "metadata", "config" };
-
-static int by_number(const void *a, const void *b)
-{
-    const struct share *x = a, *y = b;
-    return (x->number > y->number) - (x->number < y->number);
-}
-
-static bool same_value(const json_t *a, const json_t *b) { return a == NULL || b == NULL ? a == b : json_equal(a, b); }
-
-/* Every share once, all of one comparison. */
-static enum apr_code check_shares(const struct share *share, size_t n, struct apr_error *e)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (share[i].of != n || share[i].number != i + 1) {
-            const bool twice = i > 0 && share[i].number == share[i - 1].number;
-            apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, but %zu parts were given%s", (unsigned long long)share[i].number,
-                     (unsigned long long)share[i].of, n, twice ? ", this one twice" : "");
-            if (!twice && share[i].number > i + 1)
-                apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, and part %zu is not among the %zu that were given",
-                         (unsigned long long)share[i].number, (unsigned long long)share[i].of, i + 1, n);
-            apr_error_in(e, share[i].s->path);
-            return APR_EARG;
-        }
-        for (size_t k = 0; k < APR_LENGTH(shared); k++)
-            if (!same_value(json_object_get(share[i].top, shared[k]), json_object_get(share[0].top, shared[k]))) {
-                apr_fail(e, APR_EARG, APR_NOWHERE, "its %s is not that of %s: the parts are of different runs", shared[k], share[0].s->path);
-                apr_error_in(e, share[i].s->path);
-                return APR_EARG;
-            }
-    }
-    return APR_OK;
-}
+                                     "metadata", "config", NULL };
 
 /* The names at `key`, borrowed; the caller frees the array. */
 static struct apr_bytes *names_at(const json_t *object, const char *key, size_t *n)
@@ -60,7 +28,7 @@ static bool read_excused(struct match *m, const json_t *list)
     m->excused = malloc((json_array_size(list) + 1) * sizeof *m->excused);
     for (; m->excused != NULL && m->nexcused < json_array_size(list); m->nexcused++) {
         const json_t *x = json_array_get(list, m->nexcused);
-        m->excused[m->nexcused] = (struct excuse){ share_bytes(x, "name"), strcmp(share_text(x, "side"), "b") == 0,
+        m->excused[m->nexcused] = (struct excuse){ apr_member_bytes(x, "name"), strcmp(apr_member_text(x, "side"), "b") == 0,
                                                    share_excuse(json_object_get(x, "reason")) };
     }
     return m->excused != NULL;
@@ -70,19 +38,19 @@ static bool read_excused(struct match *m, const json_t *list)
 static int report_shares(struct options *o, const struct share *share, size_t n, const struct match *m, const struct metadata *metadata,
                          const struct config *config)
 {
-    const json_t *top = share[0].top, *partition = json_object_get(top, "partition");
-    const struct subject subject = { share_text(top, "model_a"), share_text(top, "model_b"), share_text(top, "format_a"),
-                                     share_text(top, "format_b"), json_is_true(json_object_get(partition, "unmatched_fails")),
+    const json_t *top = share[0].base.top, *partition = json_object_get(top, "partition");
+    const struct subject subject = { apr_member_text(top, "model_a"), apr_member_text(top, "model_b"), apr_member_text(top, "format_a"),
+                                     apr_member_text(top, "format_b"), json_is_true(json_object_get(partition, "unmatched_fails")),
                                      config };
     struct output out;
     struct apr_error e;
-    o->bounds.cosine = share_real(top, "threshold");
+    o->bounds.cosine = apr_member_real(top, "threshold");
     enum apr_code code = begin_report(&out, o, &subject, &e);
     for (size_t i = 0; code == APR_OK && i < n; i++)
         code = share_rows(&share[i], report_row, &out, &e);
     out.sum.below = 0; /* the bounds of a row are not known here, only how many it broke */
     for (size_t i = 0; i < n; i++)
-        out.sum.below += share_count(share[i].top, "below_threshold_count");
+        out.sum.below += apr_member_count(share[i].base.top, "below_threshold_count");
     return code == APR_OK ? end_report(&out, m, NULL, metadata) : fail_report(&out, &e);
 }
 
@@ -96,15 +64,13 @@ static int merge_all(struct options *o, struct share *share, size_t n)
     enum apr_code code = APR_OK;
     for (size_t i = 0; code == APR_OK && i < n; i++)
         code = read_share(&share[i], o->cli.operand[i], &o->cli.run, &e);
+    if (code == APR_OK)
+        code = apr_shares_fit(share, n, sizeof *share, shared, &e);
     if (code == APR_OK) {
-        qsort(share, n, sizeof *share, by_number);
-        code = check_shares(share, n, &e);
-    }
-    if (code == APR_OK) {
-        m.note = share_text(share[0].top, "note");
-        m.only_a = names_at(share[0].top, "only_in_a", &m.nonly_a);
-        m.only_b = names_at(share[0].top, "only_in_b", &m.nonly_b);
-        code = !read_excused(&m, json_object_get(share[0].top, "excused")) || m.only_a == NULL || m.only_b == NULL ? apr_no_memory(&e) : share_metadata(&share[0], &own, &metadata, &e);
+        m.note = apr_member_text(share[0].base.top, "note");
+        m.only_a = names_at(share[0].base.top, "only_in_a", &m.nonly_a);
+        m.only_b = names_at(share[0].base.top, "only_in_b", &m.nonly_b);
+        code = !read_excused(&m, json_object_get(share[0].base.top, "excused")) || m.only_a == NULL || m.only_b == NULL ? apr_no_memory(&e) : share_metadata(&share[0], &own, &metadata, &e);
     }
     if (code == APR_OK)
         code = share_config(&share[0], &config, &e);
@@ -126,7 +92,7 @@ int merge_shares(struct options *o)
     }
     const int exit_code = merge_all(o, share, n);
     for (size_t i = 0; i < n; i++)
-        free_share(&share[i]);
+        apr_share_close(&share[i].base);
     free(share);
     return exit_code;
 }

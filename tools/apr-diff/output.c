@@ -8,6 +8,7 @@
 #include "discover.h"
 #include "base/memstream.h"
 #include "ui/fold.h"
+#include "ui/share.h"
 
 struct text_row {
     char  *line;
@@ -216,9 +217,7 @@ static void write_summary(const struct output *out, struct apr_out *j, const str
     write_metadata(j, "metadata", metadata);
     write_config(j, "config", out->subject.config);
     if (out->o->nparts > 0) {
-        apr_out_open(j, "partition", '{');
-        apr_out_count(j, "number", out->o->part);
-        apr_out_count(j, "of", out->o->nparts);
+        apr_share_begin(j, out->o->part, out->o->nparts, m->plan);
         apr_out_bool(j, "unmatched_fails", out->subject.unmatched);
         apr_out_close(j, '}');
     }
