@@ -59,7 +59,7 @@ struct apr_share_kind {
     const char        *tool, *schema;
     const char *const *large;
 };
-#define APR_SHARE_LARGE 3 /* at most */
+#define APR_SHARE_LARGE 4 /* at most */
 
 /* One share. Free with apr_share_close.
  *   top     its members but the large ones

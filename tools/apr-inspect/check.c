@@ -10,6 +10,7 @@
 #include "model/format.h"
 #include "model/meta.h"
 #include "model/model.h"
+#include "ui/share.h"
 
 bool has_weights(const struct inspection *x) { return x->kind != APR_KIND_TRACE && x->kind != APR_KIND_IMATRIX; }
 
@@ -47,6 +48,8 @@ static enum apr_code verify_files(struct inspection *x, struct apr_error *e)
     const struct apr_model *m = x->opened;
     for (size_t i = 0; m->format->verify != NULL && i < m->nfile; i++) {
         struct apr_error why;
+        if (x->o->nparts > 0 && apr_share_of(i, m->nfile, x->o->nparts) != x->o->part)
+            continue;
         const enum apr_code code = m->format->verify(m, m->file[i], &why);
         apr_error_in(&why, m->file[i]->path);
         if (code != APR_OK && why.finding == NULL) {
@@ -75,18 +78,23 @@ enum apr_code finding_of_error(struct findings *f, const struct apr_error *why, 
 
 /* ---- the ten stages ------------------------------------------------------------------------------------------------- */
 
+/* Of shares the first does what takes headers alone. */
 enum apr_code check_model(struct inspection *x, struct apr_error *e)
 {
-    APR_TRY(add_notes(x, APR_STAGE_CONTAINER, e));
+    const bool headers = x->o->part <= 1;
+    if (headers)
+        APR_TRY(add_notes(x, APR_STAGE_CONTAINER, e));
     if (x->o->check == CHECK_ALL)
         APR_TRY(verify_files(x, e));
-    APR_TRY(add_notes(x, APR_STAGE_INDEX, e));
-    APR_TRY(add_notes(x, APR_STAGE_EXTENTS, e));
-    APR_TRY(check_index(x, e));
-    APR_TRY(add_notes(x, APR_STAGE_METADATA, e));
-    APR_TRY(check_metadata(x, e));
-    APR_TRY(check_contract(x, e));
-    APR_TRY(check_tokenizer(x, e));
+    if (headers) {
+        APR_TRY(add_notes(x, APR_STAGE_INDEX, e));
+        APR_TRY(add_notes(x, APR_STAGE_EXTENTS, e));
+        APR_TRY(check_index(x, e));
+        APR_TRY(add_notes(x, APR_STAGE_METADATA, e));
+        APR_TRY(check_metadata(x, e));
+        APR_TRY(check_contract(x, e));
+        APR_TRY(check_tokenizer(x, e));
+    }
     if (x->o->check == CHECK_ALL)
         APR_TRY(check_values(x, e));
     return apr_model_unchanged(x->m, e);

@@ -4,7 +4,9 @@
 
 #include "inspect.h"
 
+struct apr_input;
 struct apr_source;
+struct apr_window;
 
 static const struct apr_bytes no_tensor = { 0 };
 
@@ -40,38 +42,98 @@ void merge_tally(struct block_tally *into, const struct block_tally *b);
 #define MAGNITUDES 70 /* classes of a magnitude, each of four powers of two, from 2^-152 on */
 
 /* Of a tensor's finite values.
+ *   name       borrowed
  *   most       the largest magnitude
  *   magnitude  of a sample of those that are not 0: how many are of each class
- *   weights    a tensor of weights that has values; usable: and its moments say something */
+ *   weights    a tensor of weights that has values; usable: and its moments say something
+ *   made       a converter makes it, in F32 whatever the model is stored in */
 struct moments {
+    struct apr_bytes name;
     double   mean, std, most;
     uint32_t magnitude[MAGNITUDES];
-    bool     weights, usable, vector;
+    bool     weights, usable, vector, made;
 };
 
 unsigned magnitude_class(double v); /* of a finite one that is not 0 */
 double least_of_class(unsigned k);
 
-/* The tensors of weights of one role: names that differ in their numbers alone. */
+/* The tensors of weights of one role: names that differ in their numbers alone, each of which is a # in the role's name. */
 struct role {
-    const size_t *tensor; /* in the order of the file */
-    size_t        n;
+    struct apr_bytes name;
+    const size_t    *tensor; /* in the order of the file */
+    size_t           n;
 };
 struct roles {
     struct role *at;
     size_t       n, *tensor;
+    char        *names;
 };
 
-/* moments: one for each tensor of the model. Roles stand in the order of their names. Free with free_roles, after a failure too. */
-APR_MUST_CHECK enum apr_code find_roles(struct roles *r, const struct apr_model *m, const struct moments *moments, struct apr_error *e);
+/* Of the n tensors that have moments. Roles stand in the order of their names. Free with free_roles, after a failure too. */
+APR_MUST_CHECK enum apr_code find_roles(struct roles *r, const struct moments *moments, size_t n, struct apr_error *e);
 void free_roles(struct roles *r);
 
 double median(double *v, size_t n); /* sorts v; n > 0 */
 
+/* ---- check_census.c: how often each magnitude occurs --------------------------------------------------------------------- */
+
+/* A magnitude's float without its sign and its lower 16 bits; a BF16 is told whole. */
+#define CLASSES 32768
+
+/* Counts the finite values of [begin, end) that are not 0. Any thread. */
+void count_classes(const struct apr_input *in, struct apr_window *w, uint64_t begin, uint64_t end, uint64_t of[CLASSES]);
+
+/* The class in the middle of those that were counted, as its least magnitude. */
+double middle_of_classes(const uint64_t of[CLASSES]);
+
+/* Of a role's values: the classes that occur, rising. Begin with zeros; the caller frees at. */
+struct census {
+    struct counted {
+        uint32_t class;
+        uint64_t n;
+    } *at;
+    size_t n;
+};
+APR_MUST_CHECK enum apr_code add_to_census(struct census *c, const uint64_t of[CLASSES], struct apr_error *e);
+
+/* ---- check_together.c: what is said of tensors only in the company of others ----------------------------------------------- */
+
+/* All tensors' moments, wherever they come from.
+ *   held, type  the type most weights are stored in, when that has 16 bits, and the largest number it holds; 0 when there is none
+ *   middle      the median magnitude of a role's values that are not 0 */
+struct judging {
+    struct findings      *findings;
+    const struct moments *moments;
+    size_t                n;
+    double                held;
+    const char           *type;
+    enum apr_code       (*middle)(void *ctx, const struct role *r, double *middle, struct apr_error *e);
+    void                 *ctx;
+};
+
+/* The rest of stage 7; `degenerate`, the findings of stage 8; stage 9; `round_trip`, those of stage 10. */
+APR_MUST_CHECK enum apr_code judge_together(const struct judging *j, struct findings *degenerate, struct findings *round_trip, struct apr_error *e);
+
+/* Adds more's findings and frees more, after a failure too. */
+APR_MUST_CHECK enum apr_code append_findings(struct findings *into, struct findings *more, struct apr_error *e);
+
 /* Of stage 7: magnitudes that no weight has. */
-APR_MUST_CHECK enum apr_code check_magnitudes(struct inspection *x, const struct roles *r, const struct moments *moments, struct apr_error *e);
+APR_MUST_CHECK enum apr_code check_magnitudes(const struct judging *j, const struct roles *r, struct apr_error *e);
 
 /* Stage 9. */
-APR_MUST_CHECK enum apr_code check_layers(struct inspection *x, const struct roles *r, const struct moments *moments, struct apr_error *e);
+APR_MUST_CHECK enum apr_code check_layers(const struct judging *j, const struct roles *r, struct apr_error *e);
+
+/* ---- a share's tensors, for --merge to judge together ---------------------------------------------------------------------- */
+
+/* Of the tensors of the model; censuses: of each of the roles that those of the share have. */
+struct measured {
+    struct moments *moments;
+    size_t          n;
+    struct roles    roles;
+    struct census  *census;
+    double          held;
+    const char     *type;
+};
+void free_measured(struct measured *m);
 
 #endif

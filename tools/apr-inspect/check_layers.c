@@ -17,7 +17,7 @@
 
 /* Of one role, those that count, and room for numbers of each. */
 struct layers {
-    struct inspection    *x;
+    struct findings      *findings;
     const struct moments *moments;
     size_t               *tensor, n;
     double               *mean, *std, *v;
@@ -40,11 +40,11 @@ static enum apr_code judge_matrix(struct layers *l, size_t i, const double middl
     const double least = LEAST_UNIT * middle[1];
     const double z[2] = { (l->mean[i] - middle[0]) / fmax(unit[0], least), (l->std[i] - middle[1]) / fmax(unit[1], least) };
     const unsigned worse = fabs(z[1]) >= fabs(z[0]);
-    const struct apr_bytes name = l->x->m->tensor[l->tensor[i]].name;
+    const struct apr_bytes name = l->moments[l->tensor[i]].name;
     *is = fabs(z[worse]) > MOST_Z;
     if (!*is || noutlier == 0)
         return APR_OK;
-    return add_finding_as(&l->x->findings, noutlier == 1 ? APR_INFO : APR_WARNING, "layers.outlier", name, l->e,
+    return add_finding_as(l->findings, noutlier == 1 ? APR_INFO : APR_WARNING, "layers.outlier", name, l->e,
                           "tensor %s: its %s is %.4g, the median of its %zu siblings %.4g (z = %.1f)", APR_QUOTED(name),
                           worse ? "std" : "mean", worse ? l->std[i] : l->mean[i], l->n, middle[worse], z[worse]);
 }
@@ -74,9 +74,9 @@ static enum apr_code judge_vectors(struct layers *l)
     for (size_t i = 0; i < l->n; i++)
         noutlier += l->mean[i] > MOST_TIMES * middle;
     for (size_t i = 0; i < l->n; i++) {
-        const struct apr_bytes name = l->x->m->tensor[l->tensor[i]].name;
+        const struct apr_bytes name = l->moments[l->tensor[i]].name;
         if (l->mean[i] > MOST_TIMES * middle)
-            APR_TRY(add_finding_as(&l->x->findings, noutlier == 1 ? APR_INFO : APR_WARNING, "layers.outlier", name, l->e,
+            APR_TRY(add_finding_as(l->findings, noutlier == 1 ? APR_INFO : APR_WARNING, "layers.outlier", name, l->e,
                                    "tensor %s: its rms is %.4g, the median of its %zu siblings %.4g", APR_QUOTED(name), l->mean[i], l->n,
                                    middle));
     }
@@ -97,11 +97,11 @@ static enum apr_code judge_role(struct layers *l, const struct role *r)
     return l->moments[l->tensor[0]].vector ? judge_vectors(l) : judge_matrices(l);
 }
 
-enum apr_code check_layers(struct inspection *x, const struct roles *r, const struct moments *moments, struct apr_error *e)
+enum apr_code check_layers(const struct judging *j, const struct roles *r, struct apr_error *e)
 {
-    const size_t room = x->m->ntensor + 1;
+    const size_t room = j->n + 1;
     double *v = malloc(3 * room * sizeof *v);
-    struct layers l = { .x = x, .moments = moments, .tensor = malloc(room * sizeof *l.tensor), .e = e };
+    struct layers l = { .findings = j->findings, .moments = j->moments, .tensor = malloc(room * sizeof *l.tensor), .e = e };
     enum apr_code code = v == NULL || l.tensor == NULL ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK) {
         l.mean = v;

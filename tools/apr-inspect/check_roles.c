@@ -63,32 +63,31 @@ static void part(struct roles *r, const struct member *member, size_t n)
     for (size_t i = 0, end; i < n; i = end) {
         for (end = i; end < n && apr_bytes_equal(member[i].name, member[end].name); end++)
             r->tensor[end] = member[end].tensor;
-        r->at[r->n++] = (struct role){ r->tensor + i, end - i };
+        r->at[r->n++] = (struct role){ member[i].name, r->tensor + i, end - i };
     }
 }
 
-enum apr_code find_roles(struct roles *r, const struct apr_model *m, const struct moments *moments, struct apr_error *e)
+enum apr_code find_roles(struct roles *r, const struct moments *moments, size_t n, struct apr_error *e)
 {
-    size_t bytes = 1, n = 0;
-    for (size_t i = 0; i < m->ntensor; i++)
-        bytes += moments[i].weights ? m->tensor[i].name.n : 0;
-    char *names = malloc(bytes), *at = names;
-    struct member *member = calloc(m->ntensor + 1, sizeof *member);
-    *r = (struct roles){ .at = calloc(m->ntensor + 1, sizeof *r->at), .tensor = calloc(m->ntensor + 1, sizeof *r->tensor) };
-    const bool room = names != NULL && member != NULL && r->at != NULL && r->tensor != NULL;
-    for (size_t i = 0; room && i < m->ntensor; i++) {
-        const struct apr_bytes name = m->tensor[i].name;
+    size_t bytes = 1, nmember = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += moments[i].weights ? moments[i].name.n : 0;
+    struct member *member = calloc(n + 1, sizeof *member);
+    *r = (struct roles){ .at = calloc(n + 1, sizeof *r->at), .tensor = calloc(n + 1, sizeof *r->tensor), .names = malloc(bytes) };
+    const bool room = member != NULL && r->names != NULL && r->at != NULL && r->tensor != NULL;
+    char *at = r->names;
+    for (size_t i = 0; room && i < n; i++) {
+        const struct apr_bytes name = moments[i].name;
         if (!moments[i].weights)
             continue;
         memcpy(at, name.at, name.n);
-        member[n++] = (struct member){ { (const unsigned char *)at, generalise(at, name.n) }, i };
-        at += member[n - 1].name.n;
+        member[nmember++] = (struct member){ { (const unsigned char *)at, generalise(at, name.n) }, i };
+        at += member[nmember - 1].name.n;
     }
-    if (n > 0) {
-        qsort(member, n, sizeof *member, by_name);
-        part(r, member, n);
+    if (nmember > 0) {
+        qsort(member, nmember, sizeof *member, by_name);
+        part(r, member, nmember);
     }
-    free(names);
     free(member);
     return room ? APR_OK : apr_no_memory(e);
 }
@@ -97,6 +96,7 @@ void free_roles(struct roles *r)
 {
     free(r->at);
     free(r->tensor);
+    free(r->names);
 }
 
 /* ---- the middle of some numbers ------------------------------------------------------------------------------------- */

@@ -43,6 +43,10 @@ struct checking {
     struct tally       sum;      /* of the pieces of a tensor so far */
     struct moments    *moments;
     struct findings    degenerate, round_trip;
+    uint64_t          *counted;  /* of a share: the classes of the tensor's values so far; NULL: it is no share */
+    struct roles       roles;    /* of a share's tensors, and each one's, by its index in the model */
+    size_t            *role_of;
+    struct census     *census;   /* of each role */
 };
 
 /* ---- what a tensor is ----------------------------------------------------------------------------------------------- */
@@ -64,6 +68,13 @@ static bool is_vector(const struct apr_tensor *t)
     for (unsigned i = 0; i < t->ndim; i++)
         sides += t->dim[i] > 1;
     return sides < 2 || apr_bytes_have(t->name, "norm") || apr_bytes_have(t->name, "bias") || apr_bytes_have(t->name, "ln_");
+}
+
+/* Does a converter make it, in F32 whatever the model is stored in? */
+static bool is_made(const struct inspection *x, const struct apr_tensor *t)
+{
+    struct apr_meaning s;
+    return x->binding != NULL && apr_binding_meaning(x->binding, t, 0, &s) && s.role->generated != APR_NOT_GENERATED;
 }
 
 /* A norm that is stored less 1, so that zeros are its neutral value. */
@@ -189,6 +200,9 @@ static struct apr_cut cut(void *ctx, size_t i, unsigned mode)
     return (struct apr_cut){ j->npiece, 1, j->t->count, j->t->data.n };
 }
 
+/* What follows the tally in a share's result. */
+static uint64_t *classes_of(void *result) { return (uint64_t *)(void *)((struct tally *)result + 1); }
+
 static enum apr_code make(void *ctx, const struct apr_pieces *pieces, void *scratch, void *result, struct apr_error *e)
 {
     const struct checking *p = ctx;
@@ -196,6 +210,12 @@ static enum apr_code make(void *ctx, const struct apr_pieces *pieces, void *scra
     const struct apr_input in = apr_input_of(p->x->o->cli.run.kernels, p->x->m, j->t);
     struct tally sum = tally_piece(j, p->padding, &in, scratch, pieces->first);
     (void)e;
+    if (p->counted != NULL) {
+        uint64_t *const of = classes_of(result);
+        memset(of, 0, CLASSES * sizeof *of);
+        if (apr_decodable(in.k, j->t))
+            count_classes(&in, scratch, pieces->first * j->piece, apr_min(j->t->count, (pieces->first + pieces->n) * j->piece), of);
+    }
     for (uint64_t i = 1; i < pieces->n; i++) {
         const struct tally one = tally_piece(j, p->padding, &in, scratch, pieces->first + i);
         merge(&sum, &one);
@@ -302,8 +322,9 @@ static enum apr_code judge(struct checking *p, const struct apr_tensor *t, struc
     if (weights && !plain)
         APR_TRY(judge_other(p, t, e));
     if (weights && plain) {
-        *m = (struct moments){ p->sum.mean, sqrt(p->sum.squares / (double)p->sum.n), fmax(fabs(p->sum.min), fabs(p->sum.max)), { 0 }, true,
-                               p->sum.n == t->count && p->sum.min < p->sum.max, is_vector(t) };
+        *m = (struct moments){ .name = t->name, .mean = p->sum.mean, .std = sqrt(p->sum.squares / (double)p->sum.n),
+                               .most = fmax(fabs(p->sum.min), fabs(p->sum.max)), .weights = true,
+                               .usable = p->sum.n == t->count && p->sum.min < p->sum.max, .vector = is_vector(t), .made = is_made(p->x, t) };
         memcpy(m->magnitude, p->sum.magnitude, sizeof m->magnitude);
         APR_TRY(judge_zeros(p, t, e));
     }
@@ -313,7 +334,10 @@ static enum apr_code judge(struct checking *p, const struct apr_tensor *t, struc
 static enum apr_code take(void *ctx, const struct apr_pieces *pieces, const void *result, struct apr_error *e)
 {
     struct checking *p = ctx;
+    const uint64_t *const of = (const uint64_t *)(const void *)((const struct tally *)result + 1);
     (void)e;
+    for (unsigned k = 0; p->counted != NULL && k < CLASSES; k++)
+        p->counted[k] = (pieces->first == 0 ? 0 : p->counted[k]) + of[k];
     if (pieces->first == 0)
         p->sum = *(const struct tally *)result;
     else
@@ -324,8 +348,11 @@ static enum apr_code take(void *ctx, const struct apr_pieces *pieces, const void
 static enum apr_code done(void *ctx, struct apr_pass *pass, size_t i, struct apr_error *e)
 {
     struct checking *p = ctx;
+    const struct apr_tensor *const t = p->job[i].t;
+    const size_t index = (size_t)(t - p->x->m->tensor);
     (void)pass;
-    return judge(p, p->job[i].t, e);
+    APR_TRY(judge(p, t, e));
+    return p->counted == NULL || !p->moments[index].weights ? APR_OK : add_to_census(&p->census[p->role_of[index]], p->counted, e);
 }
 
 /* A config.json that is broken has been told. */
@@ -362,7 +389,7 @@ static void choose(struct checking *p)
 {
     for (size_t i = 0; i < p->x->m->ntensor; i++) {
         const struct apr_tensor *t = &p->x->m->tensor[i];
-        if (t->count == 0 || t->tied || !is_chosen(p->x, t))
+        if (t->count == 0 || t->tied || !is_mine(p->x, t))
             continue;
         struct job *j = &p->job[p->njob++];
         *j = (struct job){ .t = t, .piece = APR_CHUNK };
@@ -374,44 +401,159 @@ static void choose(struct checking *p)
     }
 }
 
-static enum apr_code append(struct findings *into, struct findings *more, struct apr_error *e)
+static enum apr_code read_all(struct checking *p, struct apr_error *e)
 {
-    enum apr_code code = APR_OK;
-    for (size_t i = 0; i < more->n; i++) {
-        const struct finding *f = &more->at[i];
-        if (code == APR_OK)
-            code = add_finding_as(into, f->severity, f->code, f->tensor, e, "%s", f->text);
-    }
-    free_findings(more);
+    const size_t result = sizeof(struct tally) + (p->counted != NULL ? CLASSES * sizeof(uint64_t) : 0);
+    const struct apr_job job = { .what = "checking", .ctx = p, .ninput = p->njob, .result = result, .shared = p->counted != NULL ? 0 : result,
+                                 .scratch = sizeof(struct apr_window), .cut = cut, .make = make, .take = take, .done = done,
+                                 .enter = enter, .leave = leave };
+    return apr_pass(&p->x->o->cli.run, &job, e);
+}
+
+/* ---- what they are together ------------------------------------------------------------------------------------------ */
+
+/* The role's values once more. */
+struct counting {
+    const struct inspection *x;
+    const struct role       *role;
+    uint64_t                 of[CLASSES];
+};
+
+static struct apr_cut cut_role(void *ctx, size_t i, unsigned mode)
+{
+    const struct counting *c = ctx;
+    const struct apr_tensor *t = &c->x->m->tensor[c->role->tensor[i]];
+    (void)mode;
+    return (struct apr_cut){ (t->count - 1) / APR_CHUNK + 1, 16, APR_ALONE, t->data.n };
+}
+
+static enum apr_code make_role(void *ctx, const struct apr_pieces *pieces, void *scratch, void *result, struct apr_error *e)
+{
+    const struct counting *c = ctx;
+    const struct apr_tensor *t = &c->x->m->tensor[c->role->tensor[pieces->input]];
+    const struct apr_input in = apr_input_of(c->x->o->cli.run.kernels, c->x->m, t);
+    (void)e;
+    memset(result, 0, CLASSES * sizeof(uint64_t));
+    count_classes(&in, scratch, pieces->first * APR_CHUNK, apr_min(t->count, (pieces->first + pieces->n) * APR_CHUNK), result);
+    apr_window_rest(scratch);
+    return APR_OK;
+}
+
+static enum apr_code take_role(void *ctx, const struct apr_pieces *pieces, const void *result, struct apr_error *e)
+{
+    struct counting *c = ctx;
+    const uint64_t *of = result;
+    (void)pieces, (void)e;
+    for (unsigned k = 0; k < CLASSES; k++)
+        c->of[k] += of[k];
+    return APR_OK;
+}
+
+static void enter_role(void *ctx, void *scratch)
+{
+    const struct counting *c = ctx;
+    *(struct apr_window *)scratch = apr_window_of(&c->x->o->cli.run);
+}
+
+static enum apr_code middle_of(void *ctx, const struct role *r, double *middle, struct apr_error *e)
+{
+    const struct inspection *const x = ctx;
+    struct counting *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return apr_no_memory(e);
+    c->x = x;
+    c->role = r;
+    const struct apr_job job = { .what = "checking", .ctx = c, .ninput = r->n, .result = CLASSES * sizeof(uint64_t),
+                                 .scratch = sizeof(struct apr_window), .cut = cut_role, .make = make_role, .take = take_role,
+                                 .enter = enter_role, .leave = leave };
+    const enum apr_code code = apr_pass(&x->o->cli.run, &job, e);
+    *middle = middle_of_classes(c->of);
+    free(c);
     return code;
+}
+
+/* The type most weights are stored in, when that has 16 bits, and the largest number it holds; 0 when there is none. */
+static double held_by_model(const struct inspection *x, const char **type)
+{
+    uint64_t all = 0, f16 = 0, bf16 = 0;
+    for (size_t i = 0; i < x->m->ntensor; i++) {
+        const struct apr_tensor *t = &x->m->tensor[i];
+        all += t->count;
+        f16 += t->dtype == &apr_dtypes[APR_F16] ? t->count : 0;
+        bf16 += t->dtype == &apr_dtypes[APR_BF16] ? t->count : 0;
+    }
+    *type = f16 > all / 2 ? "F16" : "BF16";
+    return f16 > all / 2 ? 65504 : bf16 > all / 2 ? 0x1.FEp127 : 0;
+}
+
+/* ---- a share --------------------------------------------------------------------------------------------------------- */
+
+/* The roles that its tensors may have, whose values are counted. */
+static enum apr_code begin_share(struct checking *p, struct apr_error *e)
+{
+    const size_t n = p->x->m->ntensor;
+    struct moments *const names = calloc(n + 1, sizeof *names);
+    enum apr_code code = names == NULL ? apr_no_memory(e) : APR_OK;
+    for (size_t i = 0; code == APR_OK && i < p->njob; i++)
+        names[p->job[i].t - p->x->m->tensor] = (struct moments){ .name = p->job[i].t->name, .weights = true };
+    if (code == APR_OK)
+        code = find_roles(&p->roles, names, n, e);
+    free(names);
+    APR_TRY(code);
+    p->counted = calloc(CLASSES, sizeof *p->counted);
+    p->role_of = calloc(n + 1, sizeof *p->role_of);
+    p->census = calloc(p->roles.n + 1, sizeof *p->census);
+    if (p->counted == NULL || p->role_of == NULL || p->census == NULL)
+        return apr_no_memory(e);
+    for (size_t r = 0; r < p->roles.n; r++)
+        for (size_t i = 0; i < p->roles.at[r].n; i++)
+            p->role_of[p->roles.at[r].tensor[i]] = r;
+    return APR_OK;
+}
+
+/* Its own findings, and what those of all shares together take; what that borrows is x's from here on. */
+static enum apr_code end_share(struct checking *p, struct apr_error *e)
+{
+    struct inspection *const x = p->x;
+    struct measured *const m = x->measured = malloc(sizeof *m);
+    if (m == NULL)
+        return apr_no_memory(e);
+    *m = (struct measured){ .moments = p->moments, .n = x->m->ntensor, .roles = p->roles, .census = p->census };
+    m->held = held_by_model(x, &m->type);
+    p->moments = NULL;
+    p->roles = (struct roles){ 0 };
+    p->census = NULL;
+    return APR_OK;
+}
+
+static enum apr_code judge_all(struct checking *p, struct apr_error *e)
+{
+    struct judging j = { .findings = &p->x->findings, .moments = p->moments, .n = p->x->m->ntensor, .middle = middle_of, .ctx = p->x };
+    j.held = held_by_model(p->x, &j.type);
+    return judge_together(&j, &p->degenerate, &p->round_trip, e);
 }
 
 enum apr_code check_values(struct inspection *x, struct apr_error *e)
 {
     struct checking p = { .x = x, .padding = padding_token(x) };
-    struct roles roles = { 0 };
+    const bool share = x->o->nparts > 0;
     p.job = calloc(x->m->ntensor + 1, sizeof *p.job);
     p.moments = calloc(x->m->ntensor + 1, sizeof *p.moments);
     enum apr_code code = p.job == NULL || p.moments == NULL ? apr_no_memory(e) : APR_OK;
-    if (code == APR_OK) {
+    if (code == APR_OK)
         choose(&p);
-        const struct apr_job job = { .what = "checking", .ctx = &p, .ninput = p.njob, .result = sizeof(struct tally),
-                                     .shared = sizeof(struct tally), .scratch = sizeof(struct apr_window), .cut = cut, .make = make,
-                                     .take = take, .done = done, .enter = enter, .leave = leave };
-        code = apr_pass(&x->o->cli.run, &job, e);
-    }
+    if (code == APR_OK && share)
+        code = begin_share(&p, e);
     if (code == APR_OK)
-        code = find_roles(&roles, x->m, p.moments, e);
+        code = read_all(&p, e);
     if (code == APR_OK)
-        code = check_magnitudes(x, &roles, p.moments, e);
-    const enum apr_code degenerate = append(&x->findings, &p.degenerate, e);
-    if (code == APR_OK)
-        code = degenerate;
-    if (code == APR_OK)
-        code = check_layers(x, &roles, p.moments, e);
-    const enum apr_code round_trip = append(&x->findings, &p.round_trip, e);
+        code = share ? end_share(&p, e) : judge_all(&p, e);
+    struct apr_error ignored;
+    const enum apr_code rest[] = { append_findings(&x->findings, &p.degenerate, &ignored), append_findings(&x->findings, &p.round_trip, &ignored) };
+    struct measured left = { .moments = p.moments, .roles = p.roles, .census = p.census };
+    free_measured(&left);
     free(p.job);
-    free(p.moments);
-    free_roles(&roles);
-    return code == APR_OK ? round_trip : code;
+    free(p.counted);
+    free(p.role_of);
+    return code == APR_OK && (rest[0] != APR_OK || rest[1] != APR_OK) ? apr_no_memory(e) : code;
 }

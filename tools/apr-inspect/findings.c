@@ -32,35 +32,46 @@ static void print_finding(const struct finding *f, size_t n, bool colour)
     puts(f->text);
 }
 
-static void print_verdict(const struct inspection *x, size_t faults, size_t warnings)
+static void print_verdict(const struct options *o, size_t faults, size_t warnings)
 {
-    const bool colour = x->o->cli.colour;
+    const bool colour = o->cli.colour;
     printf("%s%s%s", apr_style(colour, faults > 0 ? APR_RED : APR_GREEN), faults > 0 ? "not sound" : "sound", apr_style(colour, APR_PLAIN));
     if (faults > 0)
         printf(", %zu error%s", faults, faults == 1 ? "" : "s");
     if (warnings > 0)
         printf(", %zu warning%s", warnings, warnings == 1 ? "" : "s");
-    puts(x->o->check == CHECK_FAST ? "  (stages 1 to 6; no tensor data was read)" : "");
+    puts(o->check == CHECK_FAST ? "  (stages 1 to 6; no tensor data was read)" : "");
+}
+
+/* A line for each, or for many that are alike; how many of each severity there are is added to n. */
+static void print_each(const struct options *o, const struct findings *f, size_t n[APR_FAULT + 1])
+{
+    struct alike of[CODES][APR_FAULT + 1] = { 0 };
+    for (size_t i = 0; i < f->n; i++)
+        alike_of(of, &f->at[i])->n++;
+    for (size_t i = 0; i < f->n; i++) {
+        struct alike *a = alike_of(of, &f->at[i]);
+        if (a->met++ == 0 || a->n < MANY)
+            print_finding(&f->at[i], a->n, o->cli.colour);
+        n[f->at[i].severity]++;
+    }
+}
+
+int print_findings(const struct options *o, const struct findings *f)
+{
+    size_t n[APR_FAULT + 1] = { 0 };
+    print_each(o, f, n);
+    print_verdict(o, n[APR_FAULT], n[APR_WARNING]);
+    return n[APR_FAULT] > 0 ? APR_EXIT_NO : APR_EXIT_YES;
 }
 
 int show_findings(struct inspection *x)
 {
     struct apr_error e;
     size_t n[APR_FAULT + 1] = { 0 };
-    struct alike of[CODES][APR_FAULT + 1] = { 0 };
-    const enum apr_code code = check_model(x, &e);
-    for (size_t i = 0; i < x->findings.n; i++)
-        alike_of(of, &x->findings.at[i])->n++;
-    for (size_t i = 0; i < x->findings.n; i++) {
-        struct alike *a = alike_of(of, &x->findings.at[i]);
-        if (a->met++ == 0 || a->n < MANY)
-            print_finding(&x->findings.at[i], a->n, x->o->cli.colour);
-        n[x->findings.at[i].severity]++;
-    }
-    if (code != APR_OK) {
-        apr_error_in(&e, x->path);
-        return apr_cli_fail(&x->o->cli, &e);
-    }
-    print_verdict(x, n[APR_FAULT], n[APR_WARNING]);
-    return n[APR_FAULT] > 0 ? APR_EXIT_NO : APR_EXIT_YES;
+    if (check_model(x, &e) == APR_OK)
+        return print_findings(x->o, &x->findings);
+    print_each(x->o, &x->findings, n);
+    apr_error_in(&e, x->path);
+    return apr_cli_fail(&x->o->cli, &e);
 }

@@ -26,6 +26,9 @@ struct options {
     struct apr_texts     get;
     const char          *tensor, *slice, *html, *manifest, *verify; /* NULL: not asked for */
     uint64_t             depth;                                            /* of the tree; 0: all */
+    const char          *partition;
+    uint64_t             part, nparts;  /* the part-th of nparts, from 1; 0 of 0: all */
+    bool                 merge, filtered; /* filtered: some of the tensors are no model */
 };
 
 /* ---- a model under inspection --------------------------------------------------------------------------------------- */
@@ -59,6 +62,8 @@ struct inspection {
     struct apr_error         config_error;
     struct findings          findings;
     bool                    *chosen;   /* of the model's tensors: those that --filter leaves */
+    bool                    *mine;     /* of those, with --partition: those of this share; else NULL */
+    struct measured         *measured; /* of a share, by check_values, or NULL */
 };
 
 /* Opens the model at path and finds its family; binds it where an option asks for that. Close it with end_inspection, after a failure
@@ -91,6 +96,9 @@ void free_findings(struct findings *f);
 
 /* Is the model's tensor chosen by --filter? */
 bool is_chosen(const struct inspection *x, const struct apr_tensor *t);
+
+/* And does this run read it? A share has some of them. */
+bool is_mine(const struct inspection *x, const struct apr_tensor *t);
 
 /* ---- scan.c: everything that reads tensor data, in one pass, in parallel, rows in the order of the file's index ------ */
 
@@ -129,6 +137,7 @@ int show_tree(struct inspection *x);
 int show_tokenizer(struct inspection *x);
 int show_tensor(struct inspection *x);     /* --tensor [--slice] [--hex] [--blocks] */
 int show_findings(struct inspection *x);   /* --check as text; 1 when a finding is a fault */
+int print_findings(const struct options *o, const struct findings *f); /* the same of findings that were made */
 int show_textconv(struct inspection *x);   /* --textconv */
 /* The same of what is no model, since git gives up a whole diff for one exit code. */
 int show_unreadable(const struct options *o, const char *path, const struct apr_error *why);
@@ -139,6 +148,16 @@ int write_page(struct inspection *x);      /* --html */
 /* For a model that could not be opened: {"schema", "files", "findings" (with --check), "error"}, and the error on stderr. */
 int fail_json(struct inspection *x, struct apr_error *why);
 
+/* For what goes wrong before any model is looked at. */
+int fail_run(const struct options *o, struct apr_error *e);
+
+/* Is there a hash of the model? Some of its tensors are no model. */
+bool has_model_hash(const struct options *o);
+
+/* ---- merge.c: --merge, of which the operands are shares; returns the exit code ------------------------------------------ */
+
+int merge_shares(struct options *o);
+
 /* ---- members of the JSON object ------------------------------------------------------------------------------------- */
 
 /* Opens the object with what is known of any file; all that x->o asks for; one row of "tensors". */
@@ -146,6 +165,7 @@ struct apr_report begin_object(struct apr_out *j, const struct inspection *x);
 APR_MUST_CHECK enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_code, struct apr_error *e);
 void write_row(struct apr_out *j, const struct inspection *x, const struct scanned *row);
 
+int write_findings(struct apr_out *j, const struct findings *f); /* "findings"; 1 when one is a fault */
 APR_MUST_CHECK enum apr_code write_tensors(struct apr_out *j, struct inspection *x, struct apr_error *e);
 APR_MUST_CHECK enum apr_code write_tree(struct apr_out *j, const struct inspection *x, struct apr_error *e);
 APR_MUST_CHECK enum apr_code write_tokenizer(struct apr_out *j, const struct inspection *x, struct apr_error *e);

@@ -7,11 +7,12 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "files/source.h"
-#include "inspect.h"
+#include "check.h"
 #include "model/findings.h"
 #include "model/json.h"
 #include "model/meta.h"
 #include "model/open.h"
+#include "ui/share.h"
 
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
 
@@ -85,6 +86,26 @@ static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
                           apr_patterns_count(x->o->selection.filter) > 1 ? " or the other filters" : "");
 }
 
+/* Of the chosen ones, cut by bytes. */
+static enum apr_code choose_share(struct inspection *x, struct apr_error *e)
+{
+    const struct apr_tensor *const t = x->m->tensor;
+    uint64_t total = 0, before = 0;
+    if (x->o->nparts == 0)
+        return APR_OK;
+    x->mine = calloc(x->m->ntensor + 1, sizeof *x->mine);
+    if (x->mine == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < x->m->ntensor; i++)
+        total += x->chosen[i] ? t[i].data.n + 1 : 0;
+    for (size_t i = 0; i < x->m->ntensor; i++)
+        if (x->chosen[i]) {
+            x->mine[i] = apr_share_of(before, total, x->o->nparts) == x->o->part;
+            before += t[i].data.n + 1;
+        }
+    return APR_OK;
+}
+
 /* A manifest is of the tensors as they are stored. */
 static enum apr_code unpack(struct inspection *x, struct apr_error *e)
 {
@@ -111,6 +132,8 @@ enum apr_code begin_inspection(struct inspection *x, const struct options *o, co
     if (code == APR_OK)
         code = choose_tensors(x, e);
     if (code == APR_OK)
+        code = choose_share(x, e);
+    if (code == APR_OK)
         code = find_family(x, e);
     if (code != APR_OK)
         apr_error_in(e, path);
@@ -121,6 +144,10 @@ void end_inspection(struct inspection *x)
 {
     free_findings(&x->findings);
     free(x->chosen);
+    free(x->mine);
+    if (x->measured != NULL)
+        free_measured(x->measured);
+    free(x->measured);
     apr_binding_free(x->binding);
     apr_packing_free(x->packing);
     apr_hf_config_free(x->config);
@@ -156,6 +183,8 @@ enum apr_code config_metadata(const struct inspection *x, struct apr_meta *confi
 }
 
 bool is_chosen(const struct inspection *x, const struct apr_tensor *t) { return x->chosen[t - x->m->tensor]; }
+
+bool is_mine(const struct inspection *x, const struct apr_tensor *t) { return is_chosen(x, t) && (x->mine == NULL || x->mine[t - x->m->tensor]); }
 
 /* ---- findings ------------------------------------------------------------------------------------------------------- */
 

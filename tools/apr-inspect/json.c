@@ -2,9 +2,9 @@
 #include <math.h>
 
 #include "files/source.h"
-#include "inspect.h"
 #include "model/format.h"
 #include "model/model.h"
+#include "share.h"
 #include "values/dtype.h"
 
 static void write_name(struct apr_out *j, const char *key, struct apr_bytes s)
@@ -64,8 +64,9 @@ static void write_totals(struct apr_out *j, const struct inspection *x)
     apr_out_close(j, ']');
 }
 
-static void write_findings(struct apr_out *j, const struct findings *f)
+int write_findings(struct apr_out *j, const struct findings *f)
 {
+    int exit_code = APR_EXIT_YES;
     static const char *const word[] = { [APR_INFO] = "info", [APR_WARNING] = "warning", [APR_FAULT] = "error" };
     apr_out_open(j, "findings", '[');
     for (size_t i = 0; i < f->n; i++) {
@@ -76,17 +77,17 @@ static void write_findings(struct apr_out *j, const struct findings *f)
         write_name(j, "tensor", f->at[i].tensor);
         apr_out_text(j, "text", f->at[i].text);
         apr_out_close(j, '}');
+        exit_code = f->at[i].severity == APR_FAULT ? APR_EXIT_NO : exit_code;
     }
     apr_out_close(j, ']');
+    return exit_code;
 }
 
 static enum apr_code write_check(struct apr_out *j, struct inspection *x, int *exit_code, struct apr_error *e)
 {
     const enum apr_code code = check_model(x, e);
-    write_findings(j, &x->findings);
-    for (size_t i = 0; i < x->findings.n; i++)
-        if (x->findings.at[i].severity == APR_FAULT)
-            *exit_code = APR_EXIT_NO;
+    const int told = write_findings(j, &x->findings);
+    *exit_code = told > *exit_code ? told : *exit_code;
     return code;
 }
 
@@ -141,6 +142,8 @@ enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_c
         APR_TRY(write_tokenizer(j, x, e));
     if (o->check != CHECK_NONE)
         APR_TRY(write_check(j, x, exit_code, e));
+    if (o->nparts > 0)
+        write_share(j, x);
     return apr_model_unchanged(x->m, e);
 }
 

@@ -103,17 +103,22 @@ static bool shows_text(const struct options *o)
            o->check != CHECK_NONE || o->textconv || o->verify != NULL;
 }
 
-static int check_usage(const struct options *o)
+static int check_usage(struct options *o)
 {
     if (o->cli.noperand == 0)
-        return apr_cli_usage(&o->cli, "needs a model");
+        return apr_cli_usage(&o->cli, o->merge ? "--merge needs the JSON of the parts" : "needs a model");
+    if (o->partition != NULL && !apr_cli_share(o->partition, &o->part, &o->nparts))
+        return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, not %s", APR_QUOTED(apr_text(o->partition)));
+    if (o->partition != NULL && o->cli.noperand > 1)
+        return apr_cli_usage(&o->cli, "--partition takes one model, got %zu", o->cli.noperand);
+    if (o->partition != NULL && o->check == CHECK_FAST)
+        return apr_cli_usage(&o->cli, "--check=fast reads headers alone, of which --partition has no shares");
     if (o->cli.noperand > 1 && (o->manifest != NULL || o->verify != NULL || o->html != NULL))
         return apr_cli_usage(&o->cli, "--manifest, --verify and --html take one model, got %zu", o->cli.noperand);
     return -1;
 }
 
-/* For what goes wrong before any model is looked at. */
-static int fail_run(const struct options *o, struct apr_error *e)
+int fail_run(const struct options *o, struct apr_error *e)
 {
     struct inspection none = { .o = o, .path = o->cli.operand[0] };
     return o->cli.json ? fail_json(&none, e) : apr_cli_fail(&o->cli, e);
@@ -125,11 +130,15 @@ static int run(struct options *o)
     const int exit_code = check_usage(o);
     if (exit_code >= 0)
         return exit_code;
+    o->cli.json |= o->nparts > 0;
     if (apr_cli_outputs(&o->cli, &e) != APR_OK)
         return fail_run(o, &e);
     if (o->cli.taken && shows_text(o))
         return apr_cli_usage(&o->cli, "what goes to standard output cannot share it with what is to be shown");
+    if (o->merge)
+        return merge_shares(o);
     enum apr_code code = apr_selection_filters(&o->selection, &e);
+    o->filtered = o->selection.filter != NULL;
     if (code == APR_EARG)
         return apr_cli_usage(&o->cli, "%s", e.text);
     if (code == APR_OK)
@@ -170,6 +179,11 @@ int main(int argc, char **argv)
           .against = "--check --manifest --verify --html --textconv" },
         { "--textconv", APR_OPTION_FLAG, &o.textconv, NULL, "text that git can compare",
           .against = "--json --tensors --metadata --get --stats --hash --manifest --verify --check --tree --tokenizer --tensor --html" },
+        { "--partition", APR_OPTION_TEXT, &o.partition, "K/N", "the K-th of N shares of the work, as JSON for --merge", .needs = "--stats --hash --check",
+          .against = "--tensors --metadata --get --manifest --verify --tree --tokenizer --tensor --html --partial --textconv" },
+        { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
+          .against = "--tensors --filter --metadata --full --get --stats --hash --manifest --verify --check --tree --tokenizer --tensor --html --partial "
+            "--textconv --family-file --partition" },
         { APR_SELECTION_FAMILY(&o.selection) },
     };
     o.cli = (struct apr_cli){

@@ -255,7 +255,7 @@ static void choose(struct scan *s, const struct inspection *x)
 {
     for (size_t i = 0; i < s->m->ntensor; i++) {
         const struct apr_tensor *t = &s->m->tensor[i];
-        if (!is_chosen(x, t))
+        if (!is_mine(x, t))
             continue;
         const struct apr_input in = apr_input_of(s->run->kernels, s->m, t);
         s->job[s->njob++] = (struct job){ .t = t, .nchunk = chunks_of(&in), .count = in.count, .way = way_of(&in) };
