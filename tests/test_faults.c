@@ -23,6 +23,7 @@ static char gguf[256], packed[256], folder[256], spoken[256], carried[256];
 
 static char page_option[256] = "--html=", tolerances_option[256] = "--tolerances=", manifest_option[256] = "--manifest=";
 static char trace_option[256] = "--save-tensor-dir=", reference_option[256] = "--compare=", map_option[256] = "--stage-map=";
+static char share_file[2][256]; /* of a check of fixtures/qwen2-q4_0.gguf */
 static char rules_option[256] = "--recipe=", recipe_option[256] = "--write-recipe=";
 
 static const struct scene scenes[] = {
@@ -44,6 +45,8 @@ static const struct scene scenes[] = {
     { "apr-inspect", "hashes", "1", "--json", "--hash", "fixtures/qwen2", NULL, false },
     { "apr-inspect", "a check", "1", "--json", "--check", "fixtures/qwen2-bf16.gguf", NULL, false },
     { "apr-inspect", "a check of a checkpoint", "2", "--color=never", "--check", "fixtures/qwen2", NULL, false },
+    { "apr-inspect", "a share of a check", "2", "--partition=1/2", "--check", "fixtures/qwen2-q4_0.gguf", NULL, false },
+    { "apr-inspect", "shares put together", "1", "--color=never", "--merge", share_file[0], share_file[1], false },
     { "apr-inspect", "a manifest", "1", "--color=never", manifest_option, SPLIT, NULL, false },
     { "apr-inspect", "text for git", "1", "--color=never", "--textconv", "fixtures/qwen2.apr", NULL, false },
     { "apr-convert", "a checkpoint becomes a GGUF, on two threads", "2", "--json", "--type=q8_0", "fixtures/qwen2", gguf, false },
@@ -385,6 +388,12 @@ static int make_options(void **state)
     strcat(manifest_option, test_path("manifest"));
     strcat(tolerances_option, test_file("rules.yaml", rules, sizeof rules - 1));
     strcat(map_option, test_file("map.yaml", stages, sizeof stages - 1));
+    for (unsigned k = 0; k < 2; k++) {
+        const char *const partition[] = { "--partition=1/2", "--partition=2/2" }, *const name[] = { "share-1.json", "share-2.json" };
+        struct test_answer share = test_tool("apr-inspect", partition[k], "--check", "--hash", "fixtures/qwen2-q4_0.gguf", NULL);
+        strcat(share_file[k], test_file(name[k], share.out.at, share.out.n));
+        test_answer_free(&share);
+    }
     strcat(rules_option, test_file("types.yaml", types, sizeof types - 1));
     strcat(recipe_option, test_path("made/m.yaml"));
     strcat(trace_option, test_path("made/m"));

@@ -26,12 +26,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     if (code != APR_OK) {
         fuzz_expect_error(code, &e);
     } else {
-        fuzz_expect(share.number >= 1 && share.number <= share.of);
-        fuzz_expect(share_rows(&share, touch_row, &rows, &e) == APR_OK && rows == share_count(share.top, "tensors_compared"));
+        fuzz_expect(share.base.number >= 1 && share.base.number <= share.base.of);
+        fuzz_expect(share_rows(&share, touch_row, &rows, &e) == APR_OK && rows == apr_member_count(share.base.top, "tensors_compared"));
         code = share_metadata(&share, &own, &d, &e);
         fuzz_expect(code == APR_OK || e.text[0] != 0);
     }
     free_metadata(&own);
-    free_share(&share);
+    apr_share_close(&share.base);
     return 0;
 }
