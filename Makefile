@@ -18,27 +18,30 @@ WARNINGS = -Wall -Wextra -Wno-missing-field-initializers -Wconversion -Wshadow -
 FLAGS_release = -O2
 FLAGS_asan    = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 FLAGS_tsan    = -O1 -fsanitize=thread
+FLAGS_static  = -Os -DAPR_STATIC -fno-pie -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
 FLAGS_fuzz    = -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 CFLAGS  ?= -g
+VERSION := $(shell cat VERSION)
+export PWD := $(CURDIR)
 FOUND   := $(shell pkg-config --cflags $(PACKAGES))
 LIBS    := $(shell pkg-config --libs $(PACKAGES)) -lm -pthread
 # -iquote, not -I: <math.h> and <yaml.h> are the system's, "yaml.h" is ours.
-ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -pthread $(WARNINGS) $(FLAGS_$(MODE)) -iquote lib -iquote $(BUILD)/lib -iquote $(BUILD) $(FOUND) $(CFLAGS)
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -pthread $(WARNINGS) $(FLAGS_$(MODE)) -iquote lib -iquote $(BUILD)/lib -iquote $(BUILD) $(FOUND) $(CFLAGS)
 
 # One short line a file, or with V=1 the commands.
 ifneq ($(V),1)
 .SILENT:
-say      = printf '%-4s %s\n' $(1) $@ &&
+say      = printf '%-4s %s\n' $(1) $(2) &&
 endif
-compile  = $(call say,CC) mkdir -p $(@D) && $(CC) $(ALL_CFLAGS)
-link     = $(call say,LINK) $(CC) $(ALL_CFLAGS)
-make     = $(call say,MAKE) mkdir -p $(@D) &&
+compile  = $(call say,CC,$<) mkdir -p $(@D) && $(CC) $(ALL_CFLAGS)
+link     = $(call say,LINK,$@) $(CC) $(ALL_CFLAGS)
+make     = $(call say,MAKE,$@) mkdir -p $(@D) &&
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
-SOURCES := $(wildcard lib/*/*.c lib/values/kernels/*.c lib/values/kernels/*/*.c formats/*.c)
+SOURCES := $(sort $(wildcard lib/*/*.c lib/values/kernels/*.c lib/values/kernels/*/*.c formats/*.c))
 HEADERS := $(wildcard lib/*/*.h)
 PAGES   := lib/ui/page.css lib/ui/page.js $(wildcard tools/*/page.js)
-TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(wildcard tools/*/main.c))
+TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(sort $(wildcard tools/*/main.c)))
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 LINEAR  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-linear/*.c)))
 FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) tools/apr-convert/recipe.c tests/linear_server.c) $(LINEAR)
@@ -49,7 +52,7 @@ EMBEDDED = families include maps
 
 all: $(TOOLS)
 $(LIBRARY): $(call obj,$(SOURCES)) $(EMBEDDED:%=$(BUILD)/%.o)
-	$(call say,AR) rm -f $@ && ar rcs $@ $^
+	$(call say,AR,$@) rm -f $@ && ar rcsD $@ $^
 
 # The families' contracts, what they include and the maps of foreign names as C strings; the codebooks of quantized types as C; styles and scripts of pages as string literals.
 $(BUILD)/families.c: $(sort $(wildcard families/*.yaml))
@@ -67,6 +70,8 @@ $(PAGES:%=$(BUILD)/%.h): $(BUILD)/%.h: %
 	$(make) sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&\\n"/' $< >$@.part && mv $@.part $@
 $(call obj,lib/ui/page.c $(wildcard tools/*/page.c)): | $(PAGES:%=$(BUILD)/%.h)
 
+$(BUILD)/lib/ui/cli.o: ALL_CFLAGS += -DAPR_VERSION='"$(VERSION)"'
+$(BUILD)/lib/ui/cli.o: VERSION
 $(BUILD)/tests/%.o $(BUILD)/bench/%.o: ALL_CFLAGS += -iquote tests -DAPR_BUILD='"$(BUILD)"'
 $(BUILD)/%.o: %.c
 	$(compile) -MMD -MP -c -o $@ $<
@@ -95,7 +100,7 @@ $(BUILD)/bench/linear: $(call obj,bench/statistics.c) $(LINEAR)
 $(BENCHES): %: %.o $(LIBRARY)
 	$(link) -o $@ $(filter %.o,$^) $(LIBRARY) $(LIBS)
 .SECONDEXPANSION:
-$(BUILD)/apr-%: $$(call obj,$$(wildcard tools/apr-$$*/*.c)) $(LIBRARY)
+$(BUILD)/apr-%: $$(call obj,$$(sort $$(wildcard tools/apr-$$*/*.c))) $(LIBRARY)
 	$(link) -o $@ $^ $(LIBS)
 $(BUILD)/headers/%.ok: lib/%.h $(HEADERS)
 	mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) -fsyntax-only -x c -include $< /dev/null && touch $@

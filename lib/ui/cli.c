@@ -23,7 +23,6 @@
 #include "ui/report.h"
 #include "values/kernels.h"
 
-#define APR_VERSION "0.1.0"
 #define MAX_THREADS 1024
 #define NCOMMON     8
 #define WIDTH       96   /* columns of the help, at most */
