@@ -34,8 +34,9 @@ ifneq ($(V),1)
 say      = printf '%-4s %s\n' $(1) $(2) &&
 endif
 compile  = $(call say,CC,$<) mkdir -p $(@D) && $(CC) $(ALL_CFLAGS)
-link     = $(call say,LINK,$@) $(CC) $(ALL_CFLAGS)
+link     = $(call say,LINK,$@) mkdir -p $(@D) && $(CC) $(ALL_CFLAGS)
 make     = $(call say,MAKE,$@) mkdir -p $(@D) &&
+complete = $(make) sed 's/TOOL/$*/g' $< >$@.part && mv $@.part $@
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 SOURCES := $(sort $(wildcard lib/*/*.c lib/values/kernels/*.c lib/values/kernels/*/*.c formats/*.c))
@@ -49,6 +50,10 @@ TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair $(BUILD)/bench/load $(BUILD)/bench/linear
 LIBRARY := $(BUILD)/libaprtools.a
 EMBEDDED = families include maps
+NAMES   := $(notdir $(TOOLS))
+SHARED  := $(foreach t,$(NAMES),man/man1/$t.1 bash-completion/completions/$t zsh/site-functions/_$t fish/vendor_completions.d/$t.fish)
+DOCS    := README.md $(sort $(wildcard docs/*.md))
+DATE     = $(shell date -u -d "$$(sed -n 's/^ -- .*>  //p;/^ -- /q' packaging/changelog)" +%s)
 
 all: $(TOOLS)
 $(LIBRARY): $(call obj,$(SOURCES)) $(EMBEDDED:%=$(BUILD)/%.o)
@@ -131,11 +136,24 @@ fuzz:
 $(FUZZ:%=build/fuzz/%): build/fuzz/%: build/fuzz/tests/fuzz/%.o $(FUZZED) build/fuzz/libaprtools.a
 	$(link) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
-install: all
-	install -D -t $(DESTDIR)$(PREFIX)/bin $(TOOLS)
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/apr-tools README.md $(wildcard docs/*.md)
+# What is beside the programs, as it lies below $(PREFIX)/share: a man page, written by the tool's own option table, and completions, which ask it.
+$(BUILD)/manual/%: $$(call obj,$$(sort $$(wildcard tools/$$*/*.c))) $(BUILD)/packaging/manual.o $(LIBRARY)
+	$(link) -Wl,--wrap=apr_cli_parse -o $@ $^ $(LIBS)
+$(BUILD)/share/man/man1/%.1: $(BUILD)/manual/% VERSION packaging/changelog
+	$(make) $< $(VERSION) $(DATE) $(NAMES) >$@.part && mv $@.part $@
+$(BUILD)/share/bash-completion/completions/%: packaging/complete.bash; $(complete)
+$(BUILD)/share/zsh/site-functions/_%: packaging/complete.zsh; $(complete)
+$(BUILD)/share/fish/vendor_completions.d/%.fish: packaging/complete.fish; $(complete)
+
+install: all $(SHARED:%=$(BUILD)/share/%)
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TOOLS)
+	for f in $(SHARED); do install -D -m 644 $(BUILD)/share/$$f $(DESTDIR)$(PREFIX)/share/$$f || exit; done
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/apr-tools $(DOCS)
+uninstall:
+	rm -f $(NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) $(SHARED:%=$(DESTDIR)$(PREFIX)/share/%) $(addprefix $(DESTDIR)$(PREFIX)/share/doc/apr-tools/,$(notdir $(DOCS)))
+	rmdir $(DESTDIR)$(PREFIX)/share/doc/apr-tools 2>/dev/null || true
 check-arm: ; bash .ci/arm
 clean: ; rm -rf build
--include $(shell find build -name '*.d' 2>/dev/null)
-.PHONY: all deps demo check check-arm bench fuzz install clean
+-include $(shell find build -type f -name '*.d' 2>/dev/null)
+.PHONY: all deps demo check check-arm bench fuzz install uninstall static deb dist clean
 .SECONDARY:

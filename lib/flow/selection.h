@@ -15,7 +15,7 @@ struct apr_selection {
 
 /* The option's rows for a tool's table. */
 #define APR_SELECTION_FILTER(s, help) "--filter", APR_OPTION_LIST, &(s)->filters, "PATTERN", help "; repeatable"
-#define APR_SELECTION_FAMILY(s)       "--family-file", APR_OPTION_INPUTS, &(s)->files, "FILE", "a model family's contract of your own; repeatable"
+#define APR_SELECTION_FAMILY(s)       "--family-file", APR_OPTION_INPUTS, &(s)->files, "FILE", "a model family's contract of your own; repeatable", .files = "yaml yml"
 
 /* Reads the filters; APR_EARG names one that is no pattern, which is a matter of usage. Reads the contracts; e names the file. Free with
  * apr_selection_free, after a failure too. */

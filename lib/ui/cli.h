@@ -29,11 +29,21 @@ struct apr_texts {
     size_t       n;
 };
 
+/* What an option's argument may be: the i-th word, NULL behind the last. */
+typedef const char *apr_offer_fn(size_t i);
+
+/* What of a model it names. */
+enum apr_named { APR_NAMED_NOTHING, APR_NAMED_TENSOR, APR_NAMED_KEY };
+
 /* One row of a tool's option table.
  *   given    set when the option occurs; or NULL
  *   needs    options, parted by blanks, without all of which this one has no effect: it is then refused; NULL: none
  *   against  options it does not go with: refused with any of them
- *   instead  what others call it, parted by blanks ("--dtype"): whoever types one of these is told this option's name; NULL: nothing */
+ *   instead  what others call it, parted by blanks ("--dtype"): whoever types one of these is told this option's name; NULL: nothing
+ * and for completions, which know of themselves the words of a CHOICE:
+ *   files    suffixes, parted by blanks, of the file that it names, or that a TEXT may name; of a FLAG: of what operands then are
+ *   offer    words that a TEXT or LIST may be, the last of several where commas part them; or NULL
+ *   named    what it names of the models that are operands */
 struct apr_option {
     const char          *name;      /* "--limit" */
     enum apr_option_kind kind;
@@ -42,9 +52,28 @@ struct apr_option {
     const char          *help;      /* one line */
     bool                *given;
     const char          *needs, *against, *instead;
+    const char          *files;
+    apr_offer_fn        *offer;
+    enum apr_named       named;
+};
+
+/* A name, and what is to be said of it. Tables of them end with a name that is NULL. */
+struct apr_said {
+    const char *name, *text;
+};
+
+/* A command line of its own behind its first word: run has argv[0] for it, and returns the exit code. Tables end with a name that is NULL. */
+struct apr_verb {
+    const char *name;
+    int       (*run)(int argc, char **argv);
+    const char *about;      /* one line */
 };
 
 enum apr_when { APR_AUTO, APR_ALWAYS, APR_NEVER };
+
+/* Suffixes of models, and what a model may be, for the man page. */
+#define APR_MODELS "safetensors gguf apr safetensors.index.json"
+extern const struct apr_said apr_model_files[];
 
 /* A tool's command line. The tool fills the first part, apr_cli_parse the second. The options of every tool (--json --threads or -j,
  * --isa --quiet or -q, --progress --color --help or -h, --version or -V) are added by it. */
@@ -52,9 +81,13 @@ struct apr_cli {
     const char              *tool;      /* "apr-diff" */
     const char              *synopsis;  /* "A B" */
     const char              *about;     /* a sentence or two */
-    const char              *example[3]; /* command lines that --help ends with */
+    const char              *example[4]; /* command lines that --help ends with; all of them are tried (tests/test_manual.c) */
     const struct apr_option *option;
     size_t                   noption;
+    const char              *brief;      /* of the man page's first line: "compares two language models" */
+    const char              *files;      /* suffixes of its operands, parted by blanks; NULL: any. "" : they are no files */
+    const struct apr_said   *file, *environment; /* of the man page: files, and what of the environment this tool alone looks at; or NULL */
+    const struct apr_verb   *verb;       /* or NULL */
 
     const char   **operand;
     size_t         noperand;

@@ -144,6 +144,13 @@ APR_MUST_CHECK enum apr_code plan_metadata(struct conversion *c, struct apr_erro
 /* The dtype that a word of the command line names, of those that can be written; NULL for none. */
 const struct apr_dtype *written_dtype(const struct options *o, const char *word);
 
+/* Words that completions offer (ui/cli.h): of --to, of --type, of an option that gives some tensors a dtype, of --quantize, --compress. */
+const char *offer_format(size_t i);
+const char *offer_type(size_t i);
+const char *offer_type_of_rule(size_t i);
+const char *offer_preset(size_t i);
+const char *offer_compression(size_t i);
+
 /* A name, and blanks up to `width` columns, of which there are 64 at most. */
 void print_name(struct apr_bytes name, size_t width);
 

@@ -301,13 +301,13 @@ int main(int argc, char **argv)
     bool accepted;
     const struct apr_option option[] = {
         { "--limit", APR_OPTION_COUNT, &o.limit, "N", "only the first N common tensors, by A's names; 0: all" },
-        { APR_SELECTION_FILTER(&o.selection, "only tensors whose name, in A or B, matches") },
+        { APR_SELECTION_FILTER(&o.selection, "only tensors whose name, in A or B, matches"), .named = APR_NAMED_TENSOR },
         { "--threshold", APR_OPTION_COSINE, &o.bounds.cosine, "F", "lowest cosine that passes; default 0.999" },
         { "--max-scale", APR_OPTION_REAL, &o.bounds.scale, "F", "how far the norm ratio may be from 1; default sqrt(2 (1 - threshold))" },
         { "--min-sqnr", APR_OPTION_REAL, &o.bounds.sqnr, "DB", "lowest signal to noise ratio, in dB, that passes" },
         { "--max-abs", APR_OPTION_REAL, &o.bounds.max_abs, "F", "largest |a - b| that passes" },
         { "--max-rmse", APR_OPTION_REAL, &o.bounds.rmse, "F", "largest root mean square of a - b that passes" },
-        { "--tolerances", APR_OPTION_INPUT, &o.tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}" },
+        { "--tolerances", APR_OPTION_INPUT, &o.tolerances, "FILE", "bounds by name, in YAML: - {match: PATTERN, cosine: F, ...}", .files = "yaml yml" },
         { APR_SELECTION_FAMILY(&o.selection) },
         { "--subset", APR_OPTION_FLAG, &o.subset, NULL, "a tensor on one side only does not fail the verdict" },
         { "--metadata", APR_OPTION_FLAG, &o.metadata, NULL, "compare the metadata too, key by key" },
@@ -322,14 +322,14 @@ int main(int argc, char **argv)
         { "--summary", APR_OPTION_FLAG, &o.summary, NULL, "text: only the last lines", .against = "--json --jsonl --structure" },
         { "--no-transpose", APR_OPTION_FLAG, &o.no_transpose, NULL, "compare in linear order only, never a transpose" },
         { "--discover", APR_OPTION_MAYBE_OUTPUT, &o.draft, "FILE", "pair by value what no name pairs; FILE: a contract of what was found",
-          &o.discover, .against = "--structure --partition" },
+          &o.discover, .against = "--structure --partition", .files = "yaml yml" },
         { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the rows, then the summary" },
-        { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too" },
+        { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write the report as a page too", .files = "html" },
         { "--partition", APR_OPTION_TEXT, &partition, "K/N", "only the K-th of N shares of the tensors" },
         { "--stage-map", APR_OPTION_INPUT, &o.stage_map, "FILE",
-          "which names of saved activations are which stages; default: transformers" },
+          "which names of saved activations are which stages; default: transformers", .files = "yaml yml" },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
-          .against = "--limit --filter --threshold --max-scale --min-sqnr --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
+          .files = "json", .against = "--limit --filter --threshold --max-scale --min-sqnr --max-abs --max-rmse --tolerances --family-file --subset --metadata --structure "
             "--top --rows --no-transpose --transpose-aware --partition --stage-map --raw-codes --discover" },
         { "--raw-codes", APR_OPTION_FLAG, &o.raw_codes, NULL, "compare packed weights as they are stored: codes, scales, zeros" },
         { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared" },
@@ -345,6 +345,9 @@ int main(int argc, char **argv)
           "apr-diff --top 3 --sort cosine model/ model-q4_k_m.gguf" },
         .option = option,
         .noption = APR_LENGTH(option),
+        .brief = "compares two language models, tensor by tensor",
+        .files = APR_MODELS,
+        .file = apr_model_files,
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)

@@ -105,7 +105,8 @@ int fit_main(int argc, char **argv)
         { "--model", APR_OPTION_CHOICE, &o.model, "logistic|linear",
           "default: logistic where the target is text or at most 20 distinct integers", .given = &o.model_given },
         { "--target", APR_OPTION_TEXT, &o.data.table.target, "NAME|N", "the column to be learned, by name or number; default: the last" },
-        { "--target-file", APR_OPTION_INPUT, &o.data.target_file, "FILE.npy", "the target, of data that are a NumPy array", .against = "--target" },
+        { "--target-file", APR_OPTION_INPUT, &o.data.target_file, "FILE.npy", "the target, of data that are a NumPy array", .against = "--target",
+          .files = "npy" },
         { "--drop", APR_OPTION_LIST, &o.data.table.drop, "NAME", "a column that is not looked at; repeatable" },
         { "--header", APR_OPTION_CHOICE, &o.data.table.header, "auto|yes|no",
           "the first row names the columns; auto: where a field of it, other than the target's, is text" },
@@ -135,6 +136,7 @@ int fit_main(int argc, char **argv)
                      "apr-linear fit prices.csv prices.apr --target price --drop id --standardize --cv 5" },
         .option = option,
         .noption = APR_LENGTH(option),
+        .files = "csv tsv npy safetensors apr",
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)

@@ -468,7 +468,7 @@ int predict_main(int argc, char **argv)
         { "--score", APR_OPTION_FLAG, &o.score, NULL, "hold the answers against the target, and tell how good they are" },
         { "--as", APR_OPTION_CHOICE, &o.as, "linear|logistic", "what a model of one output is that does not say it", .given = &o.as_given },
         { "--target", APR_OPTION_TEXT, &o.table.target, "NAME|N", "the column that is the target; default: the last, where it is no feature" },
-        { "--target-file", APR_OPTION_INPUT, &o.target_file, "FILE.npy", "the target, of data that are a NumPy array", .needs = "--score" },
+        { "--target-file", APR_OPTION_INPUT, &o.target_file, "FILE.npy", "the target, of data that are a NumPy array", .needs = "--score", .files = "npy" },
         { "--drop", APR_OPTION_LIST, &o.table.drop, "NAME", "a column that is not looked at; repeatable" },
         { "--header", APR_OPTION_CHOICE, &o.table.header, "auto|yes|no", "the first row names the columns" },
         { "--delimiter", APR_OPTION_TEXT, &o.table.delimiter, "C", "what parts fields" },
@@ -482,6 +482,7 @@ int predict_main(int argc, char **argv)
         .example = { "apr-linear predict iris.apr flowers.csv --proba", "generate | apr-linear predict iris.apr --json" },
         .option = option,
         .noption = APR_LENGTH(option),
+        .files = "apr gguf safetensors csv tsv npy",
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)

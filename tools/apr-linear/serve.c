@@ -212,6 +212,7 @@ int serve_main(int argc, char **argv)
           "curl -s localhost:8080/predict -H 'Content-Type: application/json' -d '{\"features\":[5.1,3.5,1.4,0.2]}'" },
         .option = option,
         .noption = APR_LENGTH(option),
+        .files = "apr gguf safetensors",
     };
     struct apr_error e;
     int exit_code = apr_cli_parse(&o.cli, argc, argv);

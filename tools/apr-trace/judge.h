@@ -20,7 +20,7 @@ struct judging {
     { "--perplexity", APR_OPTION_INPUT, &(j)->perplexity, "FILE", "how well it foretells a text, or ids; windows as llama-perplexity's" }, \
     { "--window", APR_OPTION_COUNT, &(j)->window, "N", "tokens of a window; default 512, or the context where that is less", \
       .given = &(j)->window_given, .needs = "--perplexity" }, \
-    { "--kld", APR_OPTION_INPUT, &(j)->kld, "MODEL", "how far it is from MODEL, token by token of that text", .needs = "--perplexity" }, \
+    { "--kld", APR_OPTION_INPUT, &(j)->kld, "MODEL", "how far it is from MODEL, token by token of that text", .needs = "--perplexity", .files = APR_MODELS }, \
     { "--imatrix", APR_OPTION_IMATRIX, &(j)->imatrix, "FILE", "write how much each column of its matrices counts there, or in the input", \
       .needs = "--perplexity --tokens --tokens-file --prompt", .against = "--greedy" },
 

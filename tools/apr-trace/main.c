@@ -168,6 +168,8 @@ static int run(struct options *o)
     return exit_code;
 }
 
+static const char *offer_stage(size_t i) { return i == 0 ? "all" : i <= APR_NSTAGES ? apr_stage_name((unsigned)i - 1) : NULL; }
+
 int main(int argc, char **argv)
 {
     struct options o = { .top = TOP_UNSAID, .threshold = 0.999 };
@@ -180,7 +182,7 @@ int main(int argc, char **argv)
         { "--no-special", APR_OPTION_FLAG, &o.no_special, NULL, "special tokens in the prompt are text like any other",
           .needs = "--prompt" },
         { "--features", APR_OPTION_TEXT, &o.features, "X,...", "the input of a classic model: a number for each of its features" },
-        { "--save-tensor", APR_OPTION_TEXT, &o.save_tensor, "STAGE,...|all", "save what these stages hand on" },
+        { "--save-tensor", APR_OPTION_TEXT, &o.save_tensor, "STAGE,...|all", "save what these stages hand on", .offer = offer_stage },
         { "--save-tensor-layers", APR_OPTION_TEXT, &o.layers, "A..B", "of layers A to B - 1 only", .needs = "--save-tensor --compare",
           .against = "--layer" },
         { "--layer", APR_OPTION_COUNT, &o.one_layer, "N", "of layer N only", .given = &o.one_layer_given,
@@ -189,7 +191,8 @@ int main(int argc, char **argv)
         { "--format", APR_OPTION_CHOICE, &o.format, "aprt|npy", "of saved stages; default aprt", .needs = "--save-tensor" },
         { "--positions", APR_OPTION_TEXT, &o.positions, "A..B", "cut stages to positions A to B - 1; lm_head has the last one only, else",
           .needs = "--save-tensor --compare" },
-        { "--save-weights", APR_OPTION_LIST, &o.weights, "PATTERN", "save the tensors whose name matches as NAME.npy, in F32; repeatable" },
+        { "--save-weights", APR_OPTION_LIST, &o.weights, "PATTERN", "save the tensors whose name matches as NAME.npy, in F32; repeatable",
+          .named = APR_NAMED_TENSOR },
         { "--raw", APR_OPTION_FLAG, &o.raw, NULL, "save their stored bytes, as NAME.raw", .needs = "--save-weights" },
         { "--force", APR_OPTION_FLAG, &o.force, NULL, "replace arrays that are there, remove stages of another run; never an input",
           .needs = "--save-tensor --save-weights" },
@@ -197,7 +200,7 @@ int main(int argc, char **argv)
         { "--compare", APR_OPTION_PATH, &o.compare, "DIR",
           "compare with a saved trace, name the first stage that differs; exit 1 when one does" },
         { "--stage-map", APR_OPTION_INPUT, &o.map, "FILE", "what another program calls the stages in DIR; default transformers",
-          .needs = "--compare" },
+          .needs = "--compare", .files = "yaml yml" },
         { "--threshold", APR_OPTION_COSINE, &o.threshold, "F", "lowest cosine that is the same; default 0.999", .needs = "--compare" },
         { "--stop-at-nan", APR_OPTION_FLAG, &o.stop_at_nan, NULL, "stop at the first value that is not finite, and name it; exit 1" },
         { "--greedy", APR_OPTION_COUNT, &o.greedy, "N", "go on for N tokens, always with the best one", .given = &o.greedy_given },
@@ -215,6 +218,9 @@ int main(int argc, char **argv)
                      "apr-trace model.gguf --tokens 1,2,3 --compare a" },
         .option = option,
         .noption = APR_LENGTH(option),
+        .brief = "runs a language model and lays its forward pass open",
+        .files = APR_MODELS,
+        .file = apr_model_files,
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)
