@@ -110,6 +110,8 @@ serve() {
     port=$(sed -n 's/.*listening.*:\([0-9]*\)$/\1/p' "$work/serve")
     "$build/bench/load" "$port" 1 1000 "$3" >/dev/null
     "$build/bench/load" "$port" 1 20000 "$3"
+    printf 'a bare echo, '
+    "$build/bench/load" echo 1 20000 "$3"
     "$build/bench/load" "$port" 64 200000 "$3"
     echo "at most $(awk '/VmHWM/ { print $2 / 1024 }' "/proc/$server/status") MiB resident"
     kill "$server"
