@@ -31,7 +31,7 @@ def made_up_weights():
 
 
 def torch_answer(weight, bias):
-    """The layer alone, on one thread, which is faster for one so small; without autograd, and without a class chosen."""
+    """The layer alone, on one thread; without autograd, and without a class chosen."""
     import torch
     torch.set_num_threads(1)
     layer = torch.nn.Linear(weight.shape[1], weight.shape[0]).eval()
