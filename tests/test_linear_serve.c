@@ -543,6 +543,56 @@ static void a_hangup_reads_models_again_and_keeps_what_cannot_be_read(void **sta
     close(s);
 }
 
+/* The first number behind a word in what /metrics says. */
+static double metric(int s, const char *word)
+{
+    put(s, METRICS);
+    const char *const text = taken(s), *const at = strstr(text, word);
+    if (at == NULL)
+        fail_msg("%s is not in %s", word, text);
+    return strtod(at + strlen(word), NULL);
+}
+
+#define RESIDENT "\nprocess_resident_memory_bytes "
+#define MANY     400u
+
+/* 1,000 connections shall have room in 20 MB, and what large bodies took goes back. */
+static void memory_goes_by_connections_and_not_by_the_largest_body(void **state)
+{
+    (void)state;
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+    skip(); /* which have an allocator of their own */
+#endif
+    static char much[8 << 20];
+    struct child c = start(layer("memory.safetensors", 1), "--timeout=60", NULL);
+    const int first = connected(&c);
+    const double before = metric(first, RESIDENT);
+    int s[MANY];
+    for (unsigned i = 0; i < MANY; i++)
+        s[i] = connected(&c);
+    for (unsigned i = 0; i < 3 * MANY; i++) {
+        put(s[i % MANY], POST BODY);
+        expect(s[i % MANY], OK, "{\"prediction\":3,");
+    }
+    const double all = metric(first, RESIDENT);
+    assert_true(all - before < 13000.0 * MANY);
+    memset(much, ' ', sizeof much);
+    memcpy(much + sizeof much - strlen(BODY), BODY, strlen(BODY));
+    for (unsigned i = 0; i < 4; i++) {
+        put(s[i], "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 8388608\r\n\r\n");
+        assert_int_equal(send(s[i], much, sizeof much, MSG_NOSIGNAL), sizeof much);
+        expect(s[i], OK, "{\"prediction\":3,");
+    }
+    for (unsigned i = 0; i < 40 && metric(first, RESIDENT) > all + 1e6; i++)
+        nanosleep(&(struct timespec){ 0, 50000000 }, NULL);
+    assert_true(metric(first, RESIDENT) < all + 1e6);
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+    for (unsigned i = 0; i < MANY; i++)
+        close(s[i]);
+    close(first);
+}
+
 /* A pipe holds 64 KiB, a line has more than 20 bytes. */
 static void who_does_not_read_the_log_holds_nobody_up(void **state)
 {
@@ -614,6 +664,7 @@ int main(void)
         cmocka_unit_test(who_hangs_up_amid_a_body_is_let_go),
         cmocka_unit_test(no_request_is_lost_when_the_server_ends),
         cmocka_unit_test(a_hangup_reads_models_again_and_keeps_what_cannot_be_read),
+        cmocka_unit_test(memory_goes_by_connections_and_not_by_the_largest_body),
         cmocka_unit_test(who_does_not_read_the_log_holds_nobody_up),
         cmocka_unit_test(a_port_that_is_taken_and_a_file_that_is_no_model_are_named),
     };

@@ -25,6 +25,7 @@
 #define DRAIN_SECONDS  5.0
 #define OWN_DESCRIPTORS 320u     /* that are no connections, and those of connections which are told that there are too many */
 #define MOST_CONNECTIONS 1000000u
+#define OWN_BLOCK 262144 /* bytes */
 #define MOST_BODY (UINT64_C(1) << 30)
 
 struct options {
@@ -148,8 +149,16 @@ static enum apr_code run(struct options *o, struct server *s, const sigset_t *se
     return code;
 }
 
-/* Signals are waited for by this thread alone. Memory is taken from two heaps whatever the number of threads: more would keep what none of
- * them needs. */
+/* Memory is taken from two heaps whatever the number of threads: more would keep what none of them needs. Large blocks are the system's own
+ * and go back to it: left to itself, malloc would take the largest body that ever came for what is usual, and keep as much. */
+static void be_frugal(void)
+{
+    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_MMAP_THRESHOLD, OWN_BLOCK);
+    mallopt(M_TRIM_THRESHOLD, OWN_BLOCK);
+}
+
+/* Signals are waited for by this thread alone. */
 static enum apr_code serve(struct options *o, struct apr_error *e)
 {
     struct server s = { .catalog = { .path = o->cli.operand, .n = o->cli.noperand, .as = (enum linear_as)o->as, .run = &o->cli.run },
@@ -162,7 +171,7 @@ static enum apr_code serve(struct options *o, struct apr_error *e)
     sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
-    mallopt(M_ARENA_MAX, 2);
+    be_frugal();
     clock_gettime(CLOCK_REALTIME, &now);
     s.metrics.started = (double)now.tv_sec + (double)(now.tv_nsec / 1000000) / 1000;
     s.metrics.predictions = calloc(s.catalog.n, sizeof *s.metrics.predictions);

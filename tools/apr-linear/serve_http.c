@@ -15,8 +15,8 @@
 #include "serve_log.h"
 #include "serve_mhd.h"
 
-#define HEAD_BYTES  16384u /* of memory that a connection has for a request's head */
-#define KEPT_BYTES  16384u /* a body's buffer is kept from one request to the next up to that size */
+#define HEAD_BYTES  8192u  /* of memory that a connection has for a request's head; 1,000 connections shall take less than 20 MB */
+#define KEPT_BYTES  1024u  /* a body's buffer is kept from one request to the next up to that size */
 #define SPARE       256u   /* connections above the limit, which are told so */
 #define IDLE_SECONDS 60.0  /* that a connection may be kept without a request */
 #define PATIENCE    4u     /* looks until a connection of which nothing more is taken must have gone */
@@ -241,7 +241,7 @@ static bool take_body(struct server *s, struct line *l, const char *bytes, size_
         return true;
     }
     if (n > l->room - l->n) {
-        size_t room = l->room == 0 ? 1024 : l->room;
+        size_t room = l->room == 0 ? KEPT_BYTES : l->room;
         while (room - l->n < n)
             room *= 2;
         unsigned char *const more = realloc(l->body, room);
