@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -225,7 +226,8 @@ static const char *layer(const char *name, float scale)
     return path;
 }
 
-static struct child start(const char *model, const char *option, const char *value)
+/* descriptors: as many as it may have, 0: as it is. */
+static struct child start_with(const char *model, const char *option, const char *value, rlim_t descriptors)
 {
     struct child c = { 0 };
     int ends[2];
@@ -236,6 +238,8 @@ static struct child start(const char *model, const char *option, const char *val
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves none behind */
         dup2(ends[1], 2);
         close(ends[0]);
+        if (descriptors > 0)
+            setrlimit(RLIMIT_NOFILE, &(struct rlimit){ descriptors, descriptors });
         execl(APR_BUILD "/apr-linear", "apr-linear", "serve", model, "--port", "0", "--threads", "2", option, value, (char *)NULL);
         _exit(127);
     }
@@ -246,6 +250,8 @@ static struct child start(const char *model, const char *option, const char *val
         fail_msg("%s", line);
     return c;
 }
+
+static struct child start(const char *model, const char *option, const char *value) { return start_with(model, option, value, 0); }
 
 static int wait_for(struct child *c)
 {
@@ -622,6 +628,23 @@ static void who_does_not_read_the_log_holds_nobody_up(void **state)
     close(s);
 }
 
+/* Where the process may have few descriptors, fewer connections are taken, and one too many is still told. */
+static void few_descriptors_are_shared_out(void **state)
+{
+    (void)state;
+    struct child c = start_with(layer("few.safetensors", 1), "--quiet", NULL, 128);
+    int s[46];
+    for (unsigned i = 0; i < APR_LENGTH(s); i++) {
+        s[i] = connected(&c);
+        put(s[i], POST BODY);
+        expect(s[i], i < 45 ? OK : "HTTP/1.1 503 ", i < 45 ? "{\"prediction\":3," : "too_many_connections");
+    }
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+    for (unsigned i = 0; i < APR_LENGTH(s); i++)
+        close(s[i]);
+}
+
 static void a_port_that_is_taken_and_a_file_that_is_no_model_are_named(void **state)
 {
     (void)state;
@@ -640,6 +663,10 @@ static void a_port_that_is_taken_and_a_file_that_is_no_model_are_named(void **st
     a = test_tool("apr-linear", "serve", path, path, NULL);
     assert_int_equal(a.exit, 2);
     assert_true(test_says(&a.err, "another model"));
+    test_answer_free(&a);
+    a = test_tool("apr-linear", "serve", layer("l\xe4ufer.safetensors", 1), NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "no UTF-8"));
     test_answer_free(&a);
     kill(c.pid, SIGTERM);
     assert_int_equal(wait_for(&c), 0);
@@ -666,6 +693,7 @@ int main(void)
         cmocka_unit_test(a_hangup_reads_models_again_and_keeps_what_cannot_be_read),
         cmocka_unit_test(memory_goes_by_connections_and_not_by_the_largest_body),
         cmocka_unit_test(who_does_not_read_the_log_holds_nobody_up),
+        cmocka_unit_test(few_descriptors_are_shared_out),
         cmocka_unit_test(a_port_that_is_taken_and_a_file_that_is_no_model_are_named),
     };
     return cmocka_run_group_tests(tests, begin, end);

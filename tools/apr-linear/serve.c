@@ -23,7 +23,8 @@
 #define LOOK_NS        100000000 /* between two looks for those whose time is up */
 #define SOON_NS        2000000   /* while a client sends what is not wanted */
 #define DRAIN_SECONDS  5.0
-#define OWN_DESCRIPTORS 320u     /* that are no connections, and those of connections which are told that there are too many */
+#define OWN_DESCRIPTORS 64u      /* that are no connections, besides two a thread */
+#define SPARE            256u    /* connections above the limit, which are told so */
 #define MOST_CONNECTIONS 1000000u
 #define OWN_BLOCK 262144 /* bytes */
 #define MOST_BODY (UINT64_C(1) << 30)
@@ -55,6 +56,7 @@ static int bound(const struct addrinfo *a, const char **what)
     return -1;
 }
 
+/* Of a host's addresses, the first that can be listened on. */
 static enum apr_code listen_on(const struct options *o, int *s, struct apr_error *e)
 {
     const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
@@ -65,7 +67,9 @@ static enum apr_code listen_on(const struct options *o, int *s, struct apr_error
     const int failed = getaddrinfo(o->host, port, &hints, &all);
     if (failed != 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "host %s: %s", APR_QUOTED(apr_text(o->host)), gai_strerror(failed));
-    *s = bound(all, &what);
+    *s = -1;
+    for (const struct addrinfo *a = all; a != NULL && *s < 0; a = a->ai_next)
+        *s = bound(a, &what);
     freeaddrinfo(all);
     return *s >= 0 ? APR_OK : apr_fail(e, APR_EIO, APR_NOWHERE, "port %s of %s: %s: %s", port, o->host, what, strerror(errno));
 }
@@ -84,25 +88,28 @@ static void tell_address(const struct options *o, int s)
 
 /* ---- running -------------------------------------------------------------------------------------------------------- */
 
-/* Descriptors for all connections, as far as the process may have them. */
-static uint64_t connections_of(const struct options *o)
+/* Descriptors for all connections and those that are told that there are too many, as far as the process may have them. */
+static void take_descriptors(const struct options *o, struct http_options *http)
 {
     struct rlimit limit;
+    http->most_connections = o->most_connections;
+    http->spare = SPARE;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return o->most_connections;
-    const rlim_t wanted = o->most_connections + OWN_DESCRIPTORS;
+        return;
+    const rlim_t own = OWN_DESCRIPTORS + 2 * (rlim_t)http->threads, wanted = own + o->most_connections + SPARE;
     if (limit.rlim_cur < wanted) {
-        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        limit.rlim_cur = apr_min(limit.rlim_max, wanted);
         setrlimit(RLIMIT_NOFILE, &limit);
         getrlimit(RLIMIT_NOFILE, &limit);
     }
     if (limit.rlim_cur >= wanted)
-        return o->most_connections;
-    const uint64_t most = limit.rlim_cur > OWN_DESCRIPTORS + 1 ? limit.rlim_cur - OWN_DESCRIPTORS : 1;
-    if (!o->cli.quiet)
+        return;
+    const uint64_t room = limit.rlim_cur > own + 4 ? limit.rlim_cur - own : 4;
+    http->spare = apr_min(room / 4, SPARE);
+    http->most_connections = apr_min(o->most_connections, room - http->spare);
+    if (!o->cli.quiet && http->most_connections < o->most_connections)
         fprintf(stderr, "%s: at most %llu connections: the process may have no more than %llu descriptors\n", o->cli.tool,
-                (unsigned long long)most, (unsigned long long)limit.rlim_cur);
-    return most;
+                (unsigned long long)http->most_connections, (unsigned long long)limit.rlim_cur);
 }
 
 static void tell_unread(void *ctx, const struct apr_error *e)
@@ -134,8 +141,9 @@ static void wait_for_signals(struct options *o, struct server *s, struct http *h
 
 static enum apr_code run(struct options *o, struct server *s, const sigset_t *set, struct apr_error *e)
 {
-    struct http_options http = { .threads = o->cli.run.threads, .most_connections = connections_of(o), .timeout = o->timeout, .log = o->log };
+    struct http_options http = { .threads = o->cli.run.threads, .timeout = o->timeout, .log = o->log };
     struct http *h;
+    take_descriptors(o, &http);
     APR_TRY(load_mhd(e));
     APR_TRY(listen_on(o, &http.socket, e));
     enum apr_code code = http_begin(&h, s, &http, e);

@@ -17,7 +17,6 @@
 
 #define HEAD_BYTES  8192u  /* of memory that a connection has for a request's head; 1,000 connections shall take less than 20 MB */
 #define KEPT_BYTES  1024u  /* a body's buffer is kept from one request to the next up to that size */
-#define SPARE       256u   /* connections above the limit, which are told so */
 #define IDLE_SECONDS 60.0  /* that a connection may be kept without a request */
 #define PATIENCE    4u     /* looks until a connection of which nothing more is taken must have gone */
 #define URI_BYTES   512u   /* of a request's path that the log shows */
@@ -422,7 +421,7 @@ enum apr_code http_begin(struct http **out, struct server *s, const struct http_
 {
     struct http *const h = calloc(1, sizeof *h);
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_TURBO;
-    const uint64_t most = (o->most_connections + SPARE) * o->threads; /* MHD deals them out to the threads, which do not come by turns */
+    const uint64_t most = (o->most_connections + o->spare) * o->threads; /* MHD deals them out to the threads, which do not come by turns */
     *out = h;
     if (h == NULL) {
         close(o->socket);

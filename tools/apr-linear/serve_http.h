@@ -6,12 +6,13 @@
 
 /* How it listens, set by the caller.
  *   socket   bound and listening; it is http_begin's from then on
+ *   spare    connections above the limit, which are told so; further ones wait
  *   timeout  seconds that a request may take, from its first byte to the end of its answer
  *   log      a line a request on stderr */
 struct http_options {
     int      socket;
     unsigned threads;
-    uint64_t most_connections;
+    uint64_t most_connections, spare;
     double   timeout;
     bool     log;
 };

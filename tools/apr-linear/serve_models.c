@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "serve.h"
 
 /* ---- rolls ---------------------------------------------------------------------------------------------------------- */
@@ -67,15 +68,27 @@ static enum apr_code load(const struct catalog *c, size_t i, struct served **s, 
     return apr_no_memory(e);
 }
 
+/* Requests and metrics are UTF-8, and tell models by their names. */
+static enum apr_code check_name(const struct catalog *c, size_t i, struct apr_error *e)
+{
+    const char *const name = c->now->model[i]->m->name;
+    if (!apr_is_utf8(apr_text(name)))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "its name is no UTF-8: no request could name it");
+    for (size_t k = 0; k < i; k++)
+        if (strcmp(name, c->now->model[k]->m->name) == 0)
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "its name is that of another model, %s", APR_QUOTED(apr_text(c->path[k])));
+    return APR_OK;
+}
+
 static enum apr_code check_names(const struct catalog *c, struct apr_error *e)
 {
-    for (size_t i = 0; i < c->n; i++)
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(c->now->model[i]->m->name, c->now->model[k]->m->name) == 0) {
-                const enum apr_code code = apr_fail(e, APR_EARG, APR_NOWHERE, "its name is that of another model");
-                apr_error_in(e, c->path[i]);
-                return code;
-            }
+    for (size_t i = 0; i < c->n; i++) {
+        const enum apr_code code = check_name(c, i, e);
+        if (code == APR_OK)
+            continue;
+        apr_error_in(e, c->path[i]);
+        return code;
+    }
     return APR_OK;
 }
 
