@@ -9,11 +9,14 @@
 #define MOST_POWER  27 /* 5^27 is the last power that a uint64_t holds */
 #define EXACT_POWER 22 /* 10^22 the last that a double holds */
 #define MOST_COPIED 400
+#define SHORT       19 /* bytes: a sign, eight, a point, eight, and what follows */
 
 __extension__ typedef unsigned __int128 wide_integer;
 
 static const double ten_to[EXACT_POWER + 1] = { 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                                 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22 };
+
+static const uint64_t whole_ten_to[] = { 1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000 };
 
 static const uint64_t five_to[MOST_POWER + 1] = {
     1, 5, 25, 125, 625, 3125, 15625, 78125, 390625, 1953125, 9765625, 48828125, 244140625, 1220703125, 6103515625, 30517578125, 152587890625,
@@ -53,34 +56,38 @@ static double compose(uint64_t m, int power)
 
 static bool is_digit(unsigned char c) { return c >= '0' && c <= '9'; }
 
-/* Eight digits at once, Lemire's way ("Number parsing at a gigabyte per second", 2021): pairs, then fours, then eight. */
-static bool take_eight(const unsigned char *at, const unsigned char *end, uint64_t *m)
+/* The digits at the start of eight bytes, how many there are and what they say: pairs, then fours, then all at once ("Number parsing at a gigabyte
+ * per second", 2021). Fewer than eight are moved to the end, behind zeros. */
+static unsigned eight(const unsigned char *at, uint64_t *value)
 {
+    const uint64_t tops = 0x8080808080808080;
     uint64_t v;
-    if (end - at < 8)
-        return false;
     memcpy(&v, at, 8);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
     v = __builtin_bswap64(v);
 #endif
-    if (((v & 0xF0F0F0F0F0F0F0F0) | ((v + 0x0606060606060606) & 0xF0F0F0F0F0F0F0F0) >> 4) != 0x3333333333333333)
-        return false;
-    v -= 0x3030303030303030;
+    v ^= 0x3030303030303030; /* a digit is its number, all else is above 9 */
+    const uint64_t others = (((v & ~tops) + 0x7676767676767676) | v) & tops;
+    const unsigned n = others == 0 ? 8 : (unsigned)__builtin_ctzll(others) / 8;
+    v = n == 0 ? 0 : v << (64 - 8 * n);
     v = v * 10 + (v >> 8);
-    v = ((v & 0x000000FF000000FF) * 0x000F424000000064 + (v >> 16 & 0x000000FF000000FF) * 0x0000271000000001) >> 32;
-    *m = *m * 100000000 + (uint32_t)v;
-    return true;
+    *value = (uint32_t)(((v & 0x000000FF000000FF) * 0x000F424000000064 + (v >> 16 & 0x000000FF000000FF) * 0x0000271000000001) >> 32);
+    return n;
 }
 
 /* Digits from *at on, of which *n were taken before them; leading zeros do not count. Those that m has no room for: false. */
 static bool take_digits(const unsigned char **at, const unsigned char *end, uint64_t *m, int *n)
 {
     const unsigned char *s = *at;
+    uint64_t value;
     while (*n == 0 && s < end && *s == '0')
         s++;
-    while (*n + 8 <= MOST_DIGITS && take_eight(s, end, m)) {
-        s += 8;
-        *n += 8;
+    for (unsigned now = 8; now == 8 && end - s >= 8; *n += (int)now) {
+        now = eight(s, &value);
+        if (*n + (int)now > MOST_DIGITS)
+            return false;
+        *m = *m * whole_ten_to[now] + value;
+        s += now;
     }
     for (; s < end && is_digit(*s); s++, ++*n) {
         if (*n == MOST_DIGITS)
@@ -110,9 +117,36 @@ static bool take_exponent(const unsigned char **s, const unsigned char *end, int
     return true;
 }
 
+/* The usual number, fewer than eight digits before a point and after it, without a jump that depends on what they are: NULL when it is another. */
+static const unsigned char *take_short(const unsigned char *s, const unsigned char *end, double *v)
+{
+    if (end - s < SHORT)
+        return NULL;
+    const uint64_t minus = *s == '-';
+    s += minus | (*s == '+');
+    uint64_t whole, part = 0;
+    unsigned nwhole = eight(s, &whole), npart = 0;
+    s += nwhole;
+    if (*s == '.') {
+        npart = eight(++s, &part);
+        s += npart;
+    }
+    if (nwhole == 8 || npart == 8 || nwhole + npart == 0 || (*s | 0x20) == 'e')
+        return NULL;
+    const double size = (double)(int64_t)(whole * whole_ten_to[npart] + part) / ten_to[npart];
+    uint64_t bits;
+    memcpy(&bits, &size, sizeof bits);
+    bits |= minus << 63;
+    memcpy(v, &bits, sizeof bits);
+    return s;
+}
+
 const unsigned char *number_take(const unsigned char *at, const unsigned char *end, double *v)
 {
-    const unsigned char *s = at;
+    const unsigned char *s = take_short(at, end, v);
+    if (s != NULL)
+        return s;
+    s = at;
     uint64_t m = 0;
     int n = 0, power = 0;
     const bool minus = s < end && *s == '-';
