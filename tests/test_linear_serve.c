@@ -562,6 +562,32 @@ static double metric(int s, const char *word)
 #define RESIDENT "\nprocess_resident_memory_bytes "
 #define MANY     400u
 
+static void what_the_library_answers_is_counted(void **state)
+{
+    (void)state;
+    static const char *const all[] = {
+        "POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxx\r\n",
+        "GET /health HTTP/1.1\r\nHost\r\n\r\n",
+    };
+    struct child c = start(layer("library.safetensors", 1), "--timeout=20", NULL);
+    for (size_t i = 0; i < APR_LENGTH(all); i++) {
+        const int s = connected(&c);
+        put(s, all[i]);
+        expect(s, "HTTP/1.1 400 ", "");
+        while (taken(s)[0] != 0)
+            continue;
+        close(s);
+    }
+    const int s = connected(&c);
+    assert_true(metric(s, "{endpoint=\"/predict\",code=\"400\"} ") == 1);
+    assert_true(metric(s, "{endpoint=\"other\",code=\"400\"} ") == 2);
+    assert_true(metric(s, "\napr_in_flight ") == 1);
+    kill(c.pid, SIGTERM);
+    assert_int_equal(wait_for(&c), 0);
+    close(s);
+}
+
 /* 1,000 connections shall have room in 20 MB, and what large bodies took goes back. */
 static void memory_goes_by_connections_and_not_by_the_largest_body(void **state)
 {
@@ -691,6 +717,7 @@ int main(void)
         cmocka_unit_test(who_hangs_up_amid_a_body_is_let_go),
         cmocka_unit_test(no_request_is_lost_when_the_server_ends),
         cmocka_unit_test(a_hangup_reads_models_again_and_keeps_what_cannot_be_read),
+        cmocka_unit_test(what_the_library_answers_is_counted),
         cmocka_unit_test(memory_goes_by_connections_and_not_by_the_largest_body),
         cmocka_unit_test(who_does_not_read_the_log_holds_nobody_up),
         cmocka_unit_test(few_descriptors_are_shared_out),

@@ -61,7 +61,7 @@ struct fault_row {
 };
 extern const struct fault_row fault_rows[NFAULTS];
 
-#define NCODES   11u /* 200, and each that a fault may have */
+#define NCODES   12u /* 200, each that a fault may have, 431, and 0 for no answer */
 #define NBUCKETS 18u /* of request durations, the last without an end */
 
 /* Counted by any thread. predictions: one a model. */

@@ -135,6 +135,7 @@ static void *on_uri(void *ctx, const char *uri, struct MHD_Connection *connectio
     (void)ctx;
     if (l != NULL) {
         const size_t n = strnlen(uri, URI_BYTES - 1);
+        l->head_at = now_ns();
         memcpy(l->uri, uri, n);
         l->uri[n] = 0;
     }
@@ -295,17 +296,39 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *connection, 
     return send_reply(h, connection, l);
 }
 
+/* What libmicrohttpd answered itself, 0 for nothing. */
+static unsigned own_answer(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *const info = mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+    return info == NULL ? 0 : info->http_status;
+}
+
+/* A request that did not get as far as here: its head is too long, or no HTTP behind its first line. */
+static void count_foreign(struct http *h, struct MHD_Connection *connection)
+{
+    const unsigned code = own_answer(connection);
+    struct line *const l = line_of(connection);
+    if (l == NULL || code == 0)
+        return;
+    const uint64_t ns = now_ns() - l->head_at;
+    metrics_begin_request(&h->s->metrics);
+    metrics_end_request(&h->s->metrics, ON_NONE, code, ns);
+    if (h->o.log)
+        log_request("-", l->uri, code, 0, ns);
+}
+
 static void on_completed(void *ctx, struct MHD_Connection *connection, void **begun, enum MHD_RequestTerminationCode how)
 {
     struct http *const h = ctx;
     struct line *const l = *begun;
-    (void)connection;
-    if (l == NULL)
+    if (l == NULL) {
+        count_foreign(h, connection);
         return;
+    }
     const uint64_t now = now_ns();
     l->sent &= how == MHD_REQUEST_TERMINATED_COMPLETED_OK;
     if (!l->counted)
-        count_request(h, l, 0);
+        count_request(h, l, own_answer(connection));
     if (h->o.log)
         log_request(l->method, l->uri, l->sent ? l->reply.code : 0, l->sent && strcmp(l->method, "HEAD") != 0 ? l->reply.n : 0,
                     now - l->head_at);

@@ -6,7 +6,7 @@
 #include "serve.h"
 #include "ui/report.h"
 
-static const unsigned codes[NCODES] = { 200, 400, 404, 405, 411, 413, 415, 422, 500, 503, 0 };
+static const unsigned codes[NCODES] = { 200, 400, 404, 405, 411, 413, 415, 422, 431, 500, 503, 0 };
 
 static const char *const paths[NENDPOINTS] = { "/health", "/ready", "/predict", "/predict/batch", "/models", "/metrics", "other" };
 
