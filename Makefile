@@ -92,6 +92,7 @@ $(addprefix $(BUILD)/tests/test_,plan plan_write target trial): $(BUILD)/tests/p
 $(addprefix $(BUILD)/tests/test_,spm unigram wordpiece normalize): $(BUILD)/tests/token_vectors.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_linear_serve: $(BUILD)/tests/linear_server.o $(LINEAR)
+$(BUILD)/tests/test_manual: $(SHARED:%=$(BUILD)/share/%)
 $(BUILD)/tests/test_linear_data: $(LINEAR)
 $(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)
 $(BUILD)/tests/test_target: $(call obj,tools/apr-convert/target.c)

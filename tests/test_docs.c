@@ -166,42 +166,6 @@ static void every_dtype_has_its_row_and_the_formats_do_as_it_says(void **state)
     test_free(&page);
 }
 
-/* What --help lists before the options of every tool. */
-static unsigned options_missing_in(const char *page, const char *tool)
-{
-    struct test_bytes text = test_load(page);
-    struct test_answer help = test_tool(tool, "--help", NULL);
-    char *rest = (char *)help.out.at, *line;
-    unsigned n = 0, missing = 0;
-    while ((line = take_line(&rest)) != NULL && strstr(line, "Options of every tool") == NULL) {
-        char word[64];
-        if (strncmp(line, "  --", 4) != 0)
-            continue;
-        snprintf(word, sizeof word, "`%.*s", (int)strcspn(line + 2, " ["), line + 2);
-        if (!test_says(&text, word))
-            print_error("%s does not have %s`\n", page, word);
-        missing += !test_says(&text, word);
-        n++;
-    }
-    assert_true(n > 15);
-    test_answer_free(&help);
-    test_free(&text);
-    return missing;
-}
-
-static void every_option_stands_in_its_page(void **state)
-{
-    (void)state;
-    static const char *const tools[] = { "apr-convert", "apr-trace" };
-    unsigned missing = 0;
-    for (size_t i = 0; i < APR_LENGTH(tools); i++) {
-        char page[64];
-        snprintf(page, sizeof page, "docs/%s.md", tools[i]);
-        missing += options_missing_in(page, tools[i]);
-    }
-    assert_int_equal(missing, 0);
-}
-
 /* The pages call the programs by their bare names, and make as a reader would, not as a child of `make check`. */
 static int prepare(void **state)
 {
@@ -222,7 +186,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_pages_say_what_the_tools_say),
         cmocka_unit_test(every_dtype_has_its_row_and_the_formats_do_as_it_says),
-        cmocka_unit_test(every_option_stands_in_its_page),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }

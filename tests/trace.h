@@ -77,4 +77,21 @@ static inline const char *against(const char *folder)
     return text;
 }
 
+/* A copy of fixtures/qwen2, whose 96 tokens become '!' to '~', a blank's stand-in and "the"; of two letters, each takes the other's id. */
+static inline const char *spoken(const char *folder, char a, char b)
+{
+    const char *const path = checkpoint(folder, NULL);
+    char json[4096], name[512];
+    size_t n = (size_t)snprintf(json, sizeof json, "{\"added_tokens\":[],\"normalizer\":null,\"pre_tokenizer\":{\"type\":\"ByteLevel\","
+                                "\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true},\"post_processor\":null,\"decoder\":"
+                                "{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{\"\304\240\":94,\"th\":95");
+    for (char c = '!'; c <= '~'; c++)
+        n += (size_t)snprintf(json + n, sizeof json - n, ",\"%s%c\":%d", c == '"' || c == '\\' ? "\\" : "",
+                              c == a ? b : c == b ? a : c, c - '!');
+    snprintf(json + n, sizeof json - n, "},\"merges\":[\"t h\"]}}");
+    snprintf(name, sizeof name, "%s/tokenizer.json", folder);
+    text_file(name, json);
+    return path;
+}
+
 #endif

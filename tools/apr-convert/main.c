@@ -573,7 +573,7 @@ int main(int argc, char **argv)
         .synopsis = "IN OUT",
         .about = "Converts a model between APR, SafeTensors and GGUF. Without an option every tensor keeps its dtype and every value; what has no place in "
                  "the target is an error, never lost in silence. A target that is a folder is a HuggingFace checkpoint.",
-        .example = { "apr-convert model/ model.gguf --type auto", "apr-convert model-q8_0.gguf model/ --type bf16",
+        .example = { "apr-convert model/ new.gguf --type auto", "apr-convert model-q8_0.gguf new/ --type bf16",
           "apr-convert --in-place model.gguf --chat-template chat.jinja" },
         .option = option,
         .noption = APR_LENGTH(option),

@@ -479,7 +479,7 @@ int predict_main(int argc, char **argv)
         .synopsis = "predict MODEL [DATA]",
         .about = "Answers each row of the data with a row: CSV with the columns prediction and, with --proba, p_CLASS, or with --json an object a line. "
                  "DATA is CSV, a NumPy array or SafeTensors (X), by default standard input.",
-        .example = { "apr-linear predict iris.apr flowers.csv --proba", "generate | apr-linear predict iris.apr --json" },
+        .example = { "apr-linear predict iris.apr flowers.csv --proba", "head -n 3 flowers.csv | apr-linear predict iris.apr --json" },
         .option = option,
         .noption = APR_LENGTH(option),
         .files = "apr gguf safetensors csv tsv npy",

@@ -213,7 +213,7 @@ int main(int argc, char **argv)
         .synopsis = "MODEL",
         .about = "Runs a model's forward pass over given tokens and lays it open: saves what flows between its stages, compares it "
                  "with another run's, shows the best next tokens. Or saves weights. The same bytes at any number of threads, from any of the formats.",
-        .example = { "apr-trace model.gguf --prompt 'Once upon a time' --top 10",
+        .example = { "apr-trace model/ --prompt 'Once upon a time' --top 10",
                      "apr-trace model/ --tokens 1,2,3 --save-tensor all --save-tensor-dir a",
                      "apr-trace model.gguf --tokens 1,2,3 --compare a" },
         .option = option,
