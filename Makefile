@@ -153,6 +153,10 @@ install: all $(SHARED:%=$(BUILD)/share/%)
 uninstall:
 	rm -f $(NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) $(SHARED:%=$(DESTDIR)$(PREFIX)/share/%) $(addprefix $(DESTDIR)$(PREFIX)/share/doc/apr-tools/,$(notdir $(DOCS)))
 	rmdir $(DESTDIR)$(PREFIX)/share/doc/apr-tools 2>/dev/null || true
+deb: all
+	$(call say,DEB,build/apr-tools_$(VERSION)) rm -rf build/deb && $(MAKE) --no-print-directory install PREFIX=/usr DESTDIR=build/deb/root && sh packaging/deb.sh $(VERSION) $(DATE)
+dist:
+	$(call say,DIST,build/apr-tools-$(VERSION).tar.xz) sh packaging/dist.sh apr-tools-$(VERSION) $(DATE)
 check-arm: ; bash .ci/arm
 clean: ; rm -rf build
 -include $(shell find build -type f -name '*.d' 2>/dev/null)
