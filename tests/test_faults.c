@@ -45,7 +45,7 @@ static const struct scene scenes[] = {
     { "apr-inspect", "hashes", "1", "--json", "--hash", "fixtures/qwen2", NULL, false },
     { "apr-inspect", "a check", "1", "--json", "--check", "fixtures/qwen2-bf16.gguf", NULL, false },
     { "apr-inspect", "a check of a checkpoint", "2", "--color=never", "--check", "fixtures/qwen2", NULL, false },
-    { "apr-inspect", "a share of a check", "2", "--partition=1/2", "--check", "fixtures/qwen2-q4_0.gguf", NULL, false },
+    { "apr-inspect", "a share of a check", "2", "--partition=1/2", "--check", "fixtures/qwen2-bf16.gguf", NULL, false },
     { "apr-inspect", "shares put together", "1", "--color=never", "--merge", share_file[0], share_file[1], false },
     { "apr-inspect", "a manifest", "1", "--color=never", manifest_option, SPLIT, NULL, false },
     { "apr-inspect", "text for git", "1", "--color=never", "--textconv", "fixtures/qwen2.apr", NULL, false },
