@@ -130,7 +130,7 @@ SlurmdPort=$d_port
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
-AuthInfo=socket=$slurm/munge.socket,cred_expire=2
+AuthInfo=socket=$slurm/munge.socket,cred_expire=5
 CredType=cred/munge
 StateSaveLocation=$slurm/state
 SlurmdSpoolDir=$slurm/spool
