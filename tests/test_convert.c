@@ -211,6 +211,31 @@ static void a_partition_is_the_shards_of_one_run(void **state)
     expect_identical("fixtures/qwen2", test_path("parts-hf"), 27);
 }
 
+/* Of three jobs the third finds that the others were made of something else. */
+static void an_input_that_changes_between_jobs_is_noticed(void **state)
+{
+    (void)state;
+    static const struct { const char *out, *file; } rows[] = {
+        { "changed/m.gguf", "m-0000%u-of-00003.gguf" }, { "changed-apr/m.apr", "m-0000%u-of-00003.apr" },
+        { "changed-hf/", "model-0000%u-of-00003.safetensors" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        char folder[32], name[3][64];
+        snprintf(folder, sizeof folder, "%.*s", (int)strcspn(rows[i].out, "/"), rows[i].out);
+        for (unsigned k = 0; k < 3; k++)
+            snprintf(name[k], sizeof name[k], rows[i].file, k + 1);
+        CONVERTED("fixtures/qwen2", rows[i].out, "--partition=1/3");
+        CONVERTED("fixtures/qwen2", rows[i].out, "--partition=2/3");
+        expect_exit(test_tool(APR_CONVERT, "fixtures/qwen2-q8_0.gguf", test_path(rows[i].out), "--type=f32", "--partition=3/3", NULL), 2, "the input changed between two jobs");
+        assert_int_not_equal(access(in_folder(folder, name[2]), F_OK), 0);
+        assert_int_equal(access(in_folder(folder, name[0]), F_OK), 0);
+        CONVERTED("fixtures/qwen2-q8_0.gguf", rows[i].out, "--type=f32", "--partition=3/3", "--force"); /* what is of another plan goes */
+        assert_int_equal(access(in_folder(folder, name[2]), F_OK), 0);
+        assert_int_not_equal(access(in_folder(folder, name[0]), F_OK), 0);
+        assert_int_not_equal(access(in_folder(folder, name[1]), F_OK), 0);
+    }
+}
+
 /* The jobs' rows, one after the other, are those of one run; none tells of what it has not seen. */
 static void a_part_reports_the_tensors_it_wrote(void **state)
 {
@@ -297,6 +322,7 @@ int main(void)
         cmocka_unit_test(a_tokenizer_goes_all_the_way_round),
         cmocka_unit_test(a_vocabulary_larger_than_the_embedding_is_refused),
         cmocka_unit_test(a_partition_is_the_shards_of_one_run),
+        cmocka_unit_test(an_input_that_changes_between_jobs_is_noticed),
         cmocka_unit_test(a_part_reports_the_tensors_it_wrote),
         cmocka_unit_test(shards_hold_at_most_what_is_asked_for),
         cmocka_unit_test(a_dash_does_as_well_as_a_file),

@@ -533,6 +533,7 @@ static enum apr_code write_all(struct apr_writing *w, bool *verified, struct apr
     if (p->resume && p->zstd != 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "a compressed file is written in one go: it cannot be resumed");
     APR_TRY(prepare(w, e));
+    APR_TRY(apr_writing_others(p, e));
     APR_TRY(begin_files(w, e));
     for (size_t i = 0; i < p->nfile; i++)
         w->verify &= w->file[i].sink == NULL || w->file[i].sink->stray != NULL;
@@ -554,6 +555,7 @@ static enum apr_code write_all(struct apr_writing *w, bool *verified, struct apr
         if (w->file[i].sink != NULL)
             p->bytes_out += is_stream(w, &w->file[i]) ? w->file[i].out : p->file[i].size;
     APR_TRY(apr_sinks_end(w->sinks, e));
+    APR_TRY(apr_writing_others_still(p, e));
     tell_rounding(w);
     *verified = w->verify;
     return APR_OK;

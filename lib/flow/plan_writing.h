@@ -1,4 +1,4 @@
-/* A plan being written, for plan_write.c and plan_verify.c. */
+/* A plan being written, for plan_write.c and its neighbours. */
 #ifndef APR_PLAN_WRITING_H
 #define APR_PLAN_WRITING_H
 
@@ -50,6 +50,12 @@ struct apr_writer {
     unsigned char      packed[APR_PIECE + APR_PIECE / 128 + 1024]; /* what apr_frame_most says at most */
     struct apr_maker   maker;
 };
+/* plan_others.c: where one shard of a plan is written alone, those of other jobs that are there already, and the index, are of the same plan:
+ * the input did not change in between. APR_EARG names one that is not; with force it is removed. `still`: once more when this shard is
+ * there, as others may have come meanwhile; then it is taken back. Compressed shards are not looked at. */
+APR_MUST_CHECK enum apr_code apr_writing_others(const struct apr_plan *p, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_writing_others_still(const struct apr_plan *p, struct apr_error *e);
+
 /* Each piece by itself: of writing and of reading back. */
 struct apr_cut apr_writing_cut(void *writing, size_t segment, unsigned mode);
 void apr_writer_enter(void *writing, void *writer);
