@@ -6,8 +6,8 @@ PREFIX  ?= /usr/local
 
 PACKAGES = libzstd liblz4 yaml-0.1 libxxhash jansson libdeflate libpcre2-8 libutf8proc
 DEBIAN   = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjansson-dev libdeflate-dev libpcre2-dev libutf8proc-dev libcmocka-dev libmpfr-dev \
-           libmicrohttpd-dev
-has_all  = pkg-config --exists $(PACKAGES) cmocka mpfr libmicrohttpd 2>/dev/null && command -v jq >/dev/null
+           libmicrohttpd-dev libcurl4-openssl-dev
+has_all  = pkg-config --exists $(PACKAGES) cmocka mpfr libmicrohttpd libcurl 2>/dev/null && command -v jq >/dev/null
 install  = apt-get install -y --no-install-recommends $(DEBIAN)
 ifneq ($(filter-out clean deps demo,$(or $(MAKECMDGOALS),all)),)
   $(if $(shell $(has_all) && echo yes),,$(error Libraries are missing. Type: sudo $(install)))
@@ -94,6 +94,7 @@ $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_linear_serve: $(BUILD)/tests/linear_server.o $(LINEAR)
 $(BUILD)/tests/test_manual: $(SHARED:%=$(BUILD)/share/%)
 $(BUILD)/tests/test_linear_data: $(LINEAR)
+$(addprefix $(BUILD)/tests/test_,docs remote): $(BUILD)/tests/remote_server.o
 $(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)
 $(BUILD)/tests/test_target: $(call obj,tools/apr-convert/target.c)
 $(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)

@@ -543,6 +543,22 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
     return APR_OK;
 }
 
+/* What is packed has to be unpacked, all of it. */
+static uint64_t header(struct apr_bytes start, uint64_t size)
+{
+    struct header h;
+    struct apr_error ignored;
+    if (take_header(start, &h, &ignored) != APR_OK)
+        return start.n; /* read says what is wrong */
+    if (h.flags & (FLAG_LZ4 | FLAG_ZSTD)) {
+        if (h.metadata_at >= start.n)
+            return apr_min(h.metadata_at, size - 1) + 1;
+        if (is_packed(start, &h))
+            return APR_HEADER_ALL;
+    }
+    return apr_min(h.data_at, size);
+}
+
 static enum apr_code verify(const struct apr_model *m, const struct apr_source *s, struct apr_error *e)
 {
     struct header h;
@@ -556,7 +572,7 @@ static enum apr_code verify(const struct apr_model *m, const struct apr_source *
 
 const struct apr_format apr_apr = {
     .name = "apr", .title = "APR", .suffix = ".apr",
-    .probe = probe, .read = read, .shards = shards, .verify = verify,
+    .probe = probe, .header = header, .read = read, .shards = shards, .verify = verify,
     .rule = &apr_apr_rule, .layout = apr_apr_layout, .finish = apr_apr_finish,
     .keys = APR_KEYS_JSON, .template_key = { "chat_template", "tokenizer.chat_template" }, .reheader = apr_apr_reheader,
 };

@@ -14,17 +14,12 @@
 #include "base/cursor.h"
 #include "base/table.h"
 #include "files/source.h"
+#include "gguf_header.h"
 #include "layout.h"
 #include "model/meta.h"
 #include "model/model.h"
 #include "values/dtype.h"
 
-#define LEAST_KEY    (8 + 1 + 4 + 1)      /* bytes of the smallest entries there can be: a count is held against them */
-#define LEAST_TENSOR (8 + 4 + 4 + 8)
-#define LEAST_STRING 8
-#define LEAST_ARRAY  (4 + 8)
-#define MOST_DEPTH   16u                  /* arrays in arrays */
-#define MOST_DIMS    4u
 #define LONG_NAME    64u                  /* from here on llama.cpp refuses a tensor's name */
 #define LONG_KEY     65535u
 #define MOST_SHARDS  65535u               /* split.count is a u16 */
@@ -509,6 +504,6 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
 
 const struct apr_format apr_gguf = {
     .name = "gguf", .title = "GGUF", .suffix = ".gguf", .own_names = true,
-    .probe = probe, .read = read, .shards = shards, .rule = &apr_gguf_rule, .layout = apr_gguf_layout,
+    .probe = probe, .header = apr_gguf_header, .read = read, .shards = shards, .rule = &apr_gguf_rule, .layout = apr_gguf_layout,
     .keys = APR_KEYS_TYPED, .template_key = { "tokenizer.chat_template" }, .reheader = apr_gguf_reheader,
 };

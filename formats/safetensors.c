@@ -359,6 +359,14 @@ static enum apr_code read_file(struct apr_model *m, const struct apr_source *s, 
     return code;
 }
 
+static uint64_t header(struct apr_bytes start, uint64_t size)
+{
+    struct apr_cursor c = apr_cursor_on(start);
+    const uint64_t n = apr_u64(&c);
+    (void)size;
+    return c.bad || n > HEADER_LIMIT ? start.n : n + sizeof n; /* read refuses what is too long */
+}
+
 static enum apr_code read(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
 {
     (void)r;
@@ -367,6 +375,6 @@ static enum apr_code read(struct apr_model *m, struct apr_source *s, const struc
 
 const struct apr_format apr_safetensors = {
     .name = "safetensors", .title = "SafeTensors", .suffix = ".safetensors", .config = true,
-    .probe = probe, .read = read, .rule = &apr_safetensors_rule, .layout = apr_safetensors_layout,
+    .probe = probe, .header = header, .read = read, .rule = &apr_safetensors_rule, .layout = apr_safetensors_layout,
     .keys = APR_KEYS_STRINGS, .reheader = apr_safetensors_reheader,
 };

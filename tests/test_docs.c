@@ -1,6 +1,6 @@
 /* The console blocks of README.md and docs/ are run as written: "$ " begins a command, what follows is what it says on stdout and
  * stderr, and "..." alone on a line stands for any lines. */
-#include "support.h"
+#include "remote_server.h"
 
 #include <glob.h>
 #include <stdio.h>
@@ -107,6 +107,20 @@ static unsigned failed_commands(const char *page)
     return failed;
 }
 
+/* The hub of docs/remote.md. */
+static void open_hub(void)
+{
+    struct test_server *const hub = test_server(NULL);
+    test_server_folder(hub, "/apr/qwen2/resolve/main/", "fixtures/qwen2/");
+    struct test_bytes b = test_load("fixtures/qwen2-q8_0.gguf");
+    test_server_file(hub, "/apr/ggufs/resolve/v1/qwen2-q8_0.gguf", b.at, b.n);
+    test_free(&b);
+    setenv("HF_ENDPOINT", test_server_root(hub), 1);
+    setenv("XDG_CACHE_HOME", test_path("cache"), 1);
+    unsetenv("HF_TOKEN");
+    unsetenv("http_proxy");
+}
+
 static void the_pages_say_what_the_tools_say(void **state)
 {
     (void)state;
@@ -114,6 +128,7 @@ static void the_pages_say_what_the_tools_say(void **state)
     assert_int_equal(glob("README.md", 0, NULL, &pages), 0);
     glob("docs/*.md", GLOB_APPEND, NULL, &pages);
     unsigned failed = 0;
+    open_hub();
     assert_int_equal(setenv("d", test_folder(), 1), 0); /* what d=$(mktemp -d), a line of its own, would leave behind */
     for (size_t i = 0; i < pages.gl_pathc; i++)
         failed += failed_commands(pages.gl_pathv[i]);

@@ -258,6 +258,7 @@ struct apr_model {
 /* ---- running ------------------------------------------------------------------------------------------------------- */
 
 struct apr_progress;
+struct apr_remote;
 
 /* What a tool hands down: how to run, never what to compute. */
 struct apr_run {
@@ -265,6 +266,7 @@ struct apr_run {
     const struct apr_kernels *kernels;
     struct apr_progress      *progress; /* or NULL */
     const char               *tmpdir;   /* where spooled and inflated bytes go, in unlinked files */
+    struct apr_remote        *remote;   /* how addresses are read (files/remote.h), or NULL: they are not */
 };
 
 /* ---- sizes --------------------------------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "files/address.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
@@ -34,9 +35,9 @@ static bool has_factor(struct apr_bytes name)
 /* PEFT's name for the file, or low-rank factors in most of the names. A model that brings its own has its base layers too. */
 static bool is_adapter(const struct apr_model *m)
 {
-    const char *path = m->nfile == 0 ? "" : m->file[0]->path, *slash = strrchr(path, '/');
+    const char *path = m->nfile == 0 ? "" : m->file[0]->path;
     size_t left = m->ntensor - m->ntensor / 2; /* so many names without a factor, and most have none */
-    if (strncmp(slash == NULL ? path : slash + 1, "adapter_model", strlen("adapter_model")) == 0)
+    if (strncmp(path + apr_folder_length(path), "adapter_model", strlen("adapter_model")) == 0)
         return true;
     for (size_t i = 0; i < m->ntensor; i++)
         if (!has_factor(m->tensor[i].name) && --left == 0)

@@ -180,8 +180,10 @@ static enum apr_code fit(struct apr_packing *p, const struct apr_packing_method 
         take_rest(&x, m);
         if (code == APR_OK)
             code = name_weight(&x, m, &why);
-        if (code == APR_ENOMEM)
-            return apr_no_memory(e);
+        if (code == APR_ENOMEM || code == APR_EIO) {
+            *e = why;
+            return code;
+        }
         if (code == APR_OK)
             return keep(p, &x, m, e);
         if (i == 0)

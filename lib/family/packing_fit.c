@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "model/fetch.h"
 #include "model/model.h"
 #include "values/chunk.h"
 #include "values/dtype.h"
@@ -138,6 +139,7 @@ enum apr_code apr_fit_floats(struct apr_fit *x, const struct apr_tensor *t, cons
     float *const all = apr_arena_alloc(x->arena, (size_t)t->count * sizeof *all + 1);
     if (all == NULL)
         return apr_no_memory(e);
+    APR_TRY(apr_fetch_tensor(x->m, t, e));
     apr_read_floats(x->k, t, 0, (size_t)t->count, all);
     *out = all;
     return APR_OK;
@@ -148,6 +150,7 @@ enum apr_code apr_fit_index(struct apr_fit *x, const struct apr_tensor *t, struc
     bool plain = true, none = true;
     APR_TRY(apr_fit_dtype(x, t, APR_BIT(APR_I32) | APR_BIT(APR_I64), e));
     APR_TRY(apr_fit_shape(x, t, &x->to.ncol, 1, e));
+    APR_TRY(apr_fetch_tensor(x->m, t, e));
     for (uint64_t i = 0; i < t->count; i++) {
         int64_t g = 0;
         int32_t narrow;

@@ -28,7 +28,7 @@ struct apr_fit {
     char                      guess[160];
 };
 
-/* APR_ECORRUPT with the tensor that does not fit and why, APR_ENOMEM. */
+/* APR_ECORRUPT with the tensor that does not fit and why, APR_ENOMEM, APR_EIO of a helper behind an address that cannot be fetched. */
 typedef enum apr_code apr_fit_fn(struct apr_fit *x, struct apr_error *e);
 
 /* A method. Its codes are called STEM + codes and have one of the dtypes; one of the helpers `needs` is there, of one of its dtypes.

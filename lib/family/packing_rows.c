@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "model/fetch.h"
 #include "model/model.h"
 #include "values/dtype.h"
 
@@ -171,6 +172,7 @@ static enum apr_code read_shape(struct apr_fit *x, uint64_t n[2], struct apr_err
     }
     APR_TRY(apr_fit_dtype(x, t, APR_BIT(APR_I64) | APR_BIT(APR_I32), e));
     APR_TRY(apr_fit_shape(x, t, (const uint64_t[]){ 2 }, 1, e));
+    APR_TRY(apr_fetch_tensor(x->m, t, e));
     if (t->dtype->bytes == 8) {
         memcpy(n, t->data.at, 16);
     } else {

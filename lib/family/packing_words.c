@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "family/packing_fit.h"
+#include "model/fetch.h"
 #include "model/hf_config.h"
 #include "model/model.h"
 #include "values/dtype.h"
@@ -158,6 +159,7 @@ static enum apr_code read_state(struct apr_fit *x, struct state *s, struct apr_e
                           "say nothing");
     x->t.dtype = &apr_dtypes[apr_bytes_have(t->name, name[0]) ? APR_NF4 : APR_FP4];
     APR_TRY(apr_fit_dtype(x, t, APR_BIT(APR_U8), e));
+    APR_TRY(apr_fetch_tensor(x->m, t, e));
     const enum apr_code code = apr_hf_config_new(&json, t->data, &why);
     if (code == APR_ENOMEM)
         return apr_no_memory(e);

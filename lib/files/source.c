@@ -13,6 +13,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "files/address.h"
+#include "files/remote.h"
+
 #define COPY_BYTES (256 * 1024)
 
 /* All open sources, for apr_source_patch, and how many descriptors they keep. Only opening and closing take the lock; a handler only
@@ -157,6 +160,8 @@ static bool is_endless(int fd, const struct stat *st) { return S_ISCHR(st->st_mo
 enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e)
 {
     const bool dash = strcmp(path, "-") == 0;
+    if (apr_is_address(path))
+        return apr_remote_open(s, path, true, APR_MOST_SHARD, r, e);
     int fd = dash ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
     struct stat st = { 0 };
     enum apr_code code = APR_OK;
@@ -227,10 +232,11 @@ static enum apr_code not_opened(const char *path, struct apr_error *e)
 
 enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64_t most, const struct apr_run *r, struct apr_error *e)
 {
+    if (apr_is_address(path))
+        return apr_remote_open(s, path, false, most, r, e);
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY); /* a pipe without a writer does not hold us up */
     struct stat st;
     enum apr_code code = APR_OK;
-    (void)r;
     *s = NULL;
     if (fd < 0)
         code = not_opened(path, e);
@@ -283,8 +289,61 @@ void apr_source_close(struct apr_source *s)
     pthread_mutex_unlock(&all_lock);
     if (s->fd >= 0)
         close(s->fd);
+    if (s->remote != NULL)
+        apr_remote_close(s);
     unmap(s->map);
     free(s);
+}
+
+/* ---- by parts ------------------------------------------------------------------------------------------------------- */
+
+/* The map is that of an empty file: a page of it that nobody has put there is lost when it is touched. */
+enum apr_code apr_source_reserve(struct apr_source **s, const char *path, uint64_t n, struct apr_error *e)
+{
+    const int fd = memfd_create("apr-reserve", MFD_CLOEXEC);
+    struct stat st;
+    *s = NULL;
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        system_error(e, "cannot reserve memory");
+        if (fd >= 0)
+            close(fd);
+        return e->code;
+    }
+    return new_source(s, path, fd, n, &st, true, e);
+}
+
+enum apr_code apr_source_put(struct apr_source *s, int fd, uint64_t begin, uint64_t end, struct apr_error *e)
+{
+    void *const at = (void *)(uintptr_t)(s->map.at + begin);
+    if (end > begin && mmap(at, (size_t)(end - begin), PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)begin) == MAP_FAILED)
+        return system_error(e, "cannot map what was fetched");
+    return APR_OK;
+}
+
+struct apr_bytes apr_source_head(const struct apr_source *s) { return s->remote == NULL ? s->map : apr_remote_head(s); }
+uint64_t apr_source_missing(const struct apr_source *s) { return s->remote == NULL ? 0 : apr_remote_missing(s); }
+
+enum apr_code apr_source_reach(struct apr_source *s, uint64_t n, struct apr_error *e)
+{
+    return s->remote == NULL ? APR_OK : apr_remote_reach(s, n, e);
+}
+
+enum apr_code apr_source_want(struct apr_source *s, struct apr_bytes range, struct apr_error *e)
+{
+    if (s->remote == NULL || range.n == 0 || range.at < s->map.at || range.at >= s->map.at + s->map.n)
+        return APR_OK;
+    const uint64_t begin = (uint64_t)(range.at - s->map.at);
+    return apr_remote_want(s, begin, begin + range.n, e);
+}
+
+enum apr_code apr_source_may_fetch(const struct apr_source *s, uint64_t bytes, struct apr_error *e)
+{
+    return s->remote == NULL || bytes == 0 ? APR_OK : apr_remote_may_download(s, bytes, e);
+}
+
+enum apr_code apr_source_fetch(struct apr_source *s, struct apr_error *e)
+{
+    return s->remote == NULL ? APR_OK : apr_remote_download(s, e);
 }
 
 bool apr_source_is_open(uint64_t device, uint64_t inode)
@@ -317,7 +376,9 @@ enum apr_code apr_source_intact(const struct apr_source *s, struct apr_error *e)
     if (!s->copied)
         code = (s->fd >= 0 ? fstat(s->fd, &st) : stat(s->path, &st)) != 0 ? system_error(e, "cannot be asked whether it changed")
                                                                         : compare_with(s, &st, e);
-    if (code == APR_OK && s->lost) /* pages within its length */
+    if (code == APR_OK && s->lost && s->remote != NULL)
+        code = apr_remote_lost(s, e);
+    else if (code == APR_OK && s->lost) /* pages within its length */
         code = apr_fail(e, APR_EIO, APR_NOWHERE, "the disk failed while it was read: %s", strerror(EIO));
     if (code != APR_OK)
         apr_error_in(e, s->path);
@@ -349,7 +410,7 @@ enum apr_code apr_source_replace(struct apr_source *s, int fd, uint64_t n, struc
 
 /* ---- pages ---------------------------------------------------------------------------------------------------------- */
 
-static size_t page_size(void)
+size_t apr_source_page(void)
 {
     static _Atomic size_t known;
     size_t n = known;
@@ -378,7 +439,7 @@ bool apr_source_patch(const void *address)
     for (struct apr_source *s = all_sources; s != NULL; s = s->next) {
         if (at < s->map.at || at >= s->map.at + s->map.n)
             continue;
-        const size_t page = page_size();
+        const size_t page = apr_source_page();
         const uintptr_t begin = (uintptr_t)at / page * page;
         /* the bare call: a handler may make it, and a sanitizer does not take it for a write that races with the readers */
         const long zeros = syscall(SYS_mmap, begin, (size_t)((uintptr_t)(s->map.at + s->map.n) - begin), PROT_READ,

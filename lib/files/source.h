@@ -1,4 +1,4 @@
-/* A file, mapped read-only. */
+/* A file, mapped read-only, or one behind an address, whose map is filled by parts (remote.h). */
 #ifndef APR_SOURCE_H
 #define APR_SOURCE_H
 
@@ -8,11 +8,12 @@
 
 /* An open file. path is as given ("-" for standard input). When the file was compressed, map is the decoded content and
  * `stored` how long the file itself is; else stored equals map.n. device and inode say which file it is, whatever it is called.
- *   copied   map is a copy of what a pipe gave: nobody can change it
+ *   copied   map is a copy of what a pipe or a server gave: nobody can change it
  *   fd       its descriptor, to ask whether it changed; -1 when there was no room for one
  *   written  when it was last written to, before it was opened
  *   lost     pages of the map could not be read (apr_source_patch)
- *   next     of all open ones, for apr_source_patch */
+ *   next     of all open ones, for apr_source_patch
+ *   remote   NULL for a file of this machine, all of which is there */
 struct apr_source {
     struct apr_bytes   map;
     uint64_t           stored, device, inode;
@@ -22,9 +23,11 @@ struct apr_source {
     struct timespec    written;
     _Atomic int        lost;
     struct apr_source *next;
+    struct apr_remote_file *remote;
 };
 
-/* Maps the file that the user named. What cannot be mapped (a pipe, "-", a terminal) is first copied into an unlinked file in
+/* Maps the file that the user named. A path that is an address (files/address.h) is opened by parts, as below; for one that was looked for,
+ * `most` decides: APR_MOST_SHARD by parts, else all of it is there. What cannot be mapped (a pipe, "-", a terminal) is first copied into an unlinked file in
  * r->tmpdir. A folder or a file that does not open is APR_EIO. An empty file has an empty map. */
 APR_MUST_CHECK enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e);
 
@@ -49,6 +52,24 @@ APR_MUST_CHECK enum apr_code apr_source_of(struct apr_source **s, int fd, const 
 #define APR_MOST_TOKENIZER  ((uint64_t)256 << 20)
 #define APR_MOST_VOCABULARY ((uint64_t)64 << 20)
 #define APR_MOST_SHARD      UINT64_MAX
+
+/* ---- parts of a remote file; of any other all is there, and these say so ----
+ *   head     what is there from its beginning on
+ *   reach    its first n bytes are there, as a header's; APR_ELIMIT beyond what a header may have, unless it may be downloaded
+ *   want     so are those of its map
+ *   missing  how many bytes are not
+ *   fetch    all of it is there. may_fetch: may it be, of a model of so many bytes? APR_EARG says how many, and that --download does it */
+struct apr_bytes apr_source_head(const struct apr_source *s);
+APR_MUST_CHECK enum apr_code apr_source_reach(struct apr_source *s, uint64_t n, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_source_want(struct apr_source *s, struct apr_bytes range, struct apr_error *e);
+uint64_t apr_source_missing(const struct apr_source *s);
+APR_MUST_CHECK enum apr_code apr_source_may_fetch(const struct apr_source *s, uint64_t bytes, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_source_fetch(struct apr_source *s, struct apr_error *e);
+
+/* For remote.c: a source of n bytes of which none is there; bytes [begin, end) of it, whole pages but at its end, are those of fd. */
+APR_MUST_CHECK enum apr_code apr_source_reserve(struct apr_source **s, const char *path, uint64_t n, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_source_put(struct apr_source *s, int fd, uint64_t begin, uint64_t end, struct apr_error *e);
+size_t apr_source_page(void);
 
 /* APR_EIO when the file is not as it was when it was opened: it shrank, grew or was written to, or its disk failed. What was read from it
  * is no answer then. A system call: to be asked once, when reading ends. Any thread. */

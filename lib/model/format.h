@@ -8,6 +8,8 @@
  *   title  as it spells itself: "SafeTensors"
  *   suffix what its shards end in: ".gguf"
  *   probe  does the file look like one? Looks at the first bytes only; `size` is the whole length
+ *   header how many bytes from the start of a file of `size` bytes `read` looks at, as far as its first bytes tell: more than those when
+ *          they do not tell all; it is asked again then. APR_HEADER_ALL: data too. NULL: its first bytes are enough
  *   read   adds tensors, metadata and notes of the newest file of m, which is s; called once for each shard. When it returns
  *          APR_OK each tensor's bytes lie in s->map. It may replace s->map (compressed files)
  *   shards how many files the model read so far says it consists of (1: just this one), and this one's number from 0; NULL: always 1
@@ -21,6 +23,8 @@
  *   finish the tail behind the data: crc is the CRC-32 (zlib's) of all bytes before it. rule->tail bytes
  *   keys   what its metadata can hold; template_key: where the chat template stands, in each of them
  *   reheader  another header for a file whose data stays as it is (struct apr_reheader); NULL: not in place */
+#define APR_HEADER_ALL UINT64_MAX
+
 struct apr_plan;
 struct apr_planned;
 
@@ -62,6 +66,7 @@ struct apr_format {
     const char   *name, *title, *suffix;
     bool          config, own_names, trace;
     bool          (*probe)(struct apr_bytes start, uint64_t size);
+    uint64_t      (*header)(struct apr_bytes start, uint64_t size);
     enum apr_code (*read)(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e);
     enum apr_code (*shards)(const struct apr_model *m, unsigned *count, unsigned *number, struct apr_error *e);
     enum apr_code (*verify)(const struct apr_model *m, const struct apr_source *s, struct apr_error *e);

@@ -7,8 +7,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "files/address.h"
 #include "files/journal.h"
 #include "files/source.h"
+#include "model/fetch.h"
 #include "model/format.h"
 #include "model/mistake.h"
 #include "model/model.h"
@@ -23,11 +25,11 @@
 static enum apr_code recognise(struct apr_model *m, const struct apr_source *s, struct apr_error *e)
 {
     const struct apr_format *const *f = apr_formats;
-    const struct apr_bytes start = { s->map.at, (size_t)apr_min(s->map.n, 64) };
+    const struct apr_bytes head = apr_source_head(s), start = { head.at, (size_t)apr_min(head.n, 64) };
     while (*f != NULL && !(*f)->probe(start, s->map.n))
         f++;
     if (*f == NULL)
-        return apr_no_model_file(s->map, e);
+        return apr_no_model_file(head, e);
     if (m->format != NULL && m->format != *f)
         return apr_fail(e, APR_ECORRUPT, 0, "is a file of format %s, but %s is of format %s", (*f)->name, m->file[0]->path,
                         m->format->name);
@@ -49,6 +51,8 @@ static enum apr_code read_source(struct apr_model *m, struct apr_source *s, cons
     if (code == APR_OK)
         code = apr_found(recognise(m, s, e), e, "file.format");
     if (code == APR_OK)
+        code = apr_fetch_header(m->format, s, e);
+    if (code == APR_OK)
         code = m->format->read(m, s, r, e);
     struct apr_error why;
     if (code != APR_OK && apr_source_intact(s, &why) != APR_OK) { /* what was found wrong is no news about the file */
@@ -69,34 +73,20 @@ static enum apr_code read_file(struct apr_model *m, const char *path, bool *ther
     return s == NULL ? code : read_source(m, s, r, e);
 }
 
-/* FOLDER/NAME; the caller frees it. */
-static char *join(const char *folder, struct apr_bytes name)
-{
-    const size_t given = strlen(folder), n = given > 0 && folder[given - 1] == '/' ? given - 1 : given;
-    char *path = malloc(n + name.n + 2);
-    if (path != NULL) {
-        memcpy(path, folder, n);
-        path[n] = '/';
-        memcpy(path + n + 1, name.at, name.n);
-        path[n + 1 + name.n] = 0;
-    }
-    return path;
-}
-
 /* ---- an index and its shards ---------------------------------------------------------------------------------------- */
 
 static enum apr_code read_shards(struct apr_model *m, const struct apr_source *s, const struct apr_run *r, struct apr_error *e)
 {
     struct apr_shard_index *index;
     bool there;
-    const char *slash = strrchr(s->path, '/');
-    char *folder = slash == NULL ? strdup(".") : strndup(s->path, slash == s->path ? 1 : (size_t)(slash - s->path));
+    const size_t length = apr_folder_length(s->path);
+    char *folder = strndup(s->path, length);
     if (folder == NULL)
         return apr_no_memory(e);
     enum apr_code code = apr_shard_index_read(&index, m, s, e);
     for (size_t i = 0; code == APR_OK && i < apr_shard_index_nshard(index); i++) {
-        char *path = slash == NULL ? strndup((const char *)apr_shard_index_shard(index, i).at, apr_shard_index_shard(index, i).n)
-                                   : join(folder, apr_shard_index_shard(index, i));
+        char *path = length == 0 ? strndup((const char *)apr_shard_index_shard(index, i).at, apr_shard_index_shard(index, i).n)
+                                   : apr_beside(folder, apr_shard_index_shard(index, i));
         code = path == NULL ? apr_no_memory(e) : read_file(m, path, &there, r, e);
         if (code == APR_OK && !there)
             code = apr_shard_index_explain(index, i, s, e);
@@ -112,7 +102,9 @@ static enum apr_code read_shards(struct apr_model *m, const struct apr_source *s
 /* Closes s. */
 static enum apr_code read_index(struct apr_model *m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
 {
-    const enum apr_code code = read_shards(m, s, r, e);
+    enum apr_code code = apr_source_reach(s, s->map.n, e);
+    if (code == APR_OK)
+        code = read_shards(m, s, r, e);
     if (code != APR_OK)
         apr_error_in(e, s->path);
     return apr_source_end(s, code, e);
@@ -142,7 +134,7 @@ static enum apr_code read_siblings(struct apr_model *m, const char *path, const 
 {
     unsigned named_number = 0, named_count = 0;
     bool there;
-    char *name = strdup(path);
+    char *name = strndup(path, apr_path_length(path));
     char *at = name == NULL ? NULL : numbering(name, format->suffix, &named_number, &named_count);
     enum apr_code code = APR_OK;
     if (name == NULL) {
@@ -224,7 +216,7 @@ static enum apr_code add_stage(struct stage_files *found, char *path, struct apr
  * none. */
 static enum apr_code find_stages(struct stage_files *found, const char *folder, const char *sub, bool deeper, struct apr_error *e)
 {
-    char *path = *sub == 0 ? strdup(folder) : join(folder, apr_text(sub));
+    char *path = *sub == 0 ? strdup(folder) : apr_beside(folder, apr_text(sub));
     DIR *d = path == NULL ? NULL : opendir(path);
     enum apr_code code = APR_OK;
     if (path == NULL)
@@ -239,7 +231,7 @@ static enum apr_code find_stages(struct stage_files *found, const char *folder, 
         if (entry == NULL)
             break;
         if (is_stage_file(entry->d_name))
-            code = add_stage(found, *sub == 0 ? strdup(entry->d_name) : join(sub, apr_text(entry->d_name)), e);
+            code = add_stage(found, *sub == 0 ? strdup(entry->d_name) : apr_beside(sub, apr_text(entry->d_name)), e);
         else if (deeper && strncmp(entry->d_name, "layer-", 6) == 0)
             code = find_stages(found, folder, entry->d_name, false, e);
     }
@@ -262,7 +254,7 @@ static enum apr_code read_trace(struct apr_model *m, const char *folder, const s
     if (found.n > 0)
         qsort(found.path, found.n, sizeof *found.path, in_computation_order);
     for (size_t i = 0; code == APR_OK && i < found.n; i++) {
-        char *path = join(folder, apr_text(found.path[i]));
+        char *path = apr_beside(folder, apr_text(found.path[i]));
         bool there;
         code = path == NULL ? apr_no_memory(e) : read_file(m, path, &there, r, e);
         free(path);
@@ -273,13 +265,24 @@ static enum apr_code read_trace(struct apr_model *m, const char *folder, const s
     return code;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return apr_is_address(path) ? apr_is_folder_address(path) : stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* The folder that a file lies in; the caller frees it. */
+static char *folder_of(const char *path)
+{
+    const size_t n = apr_folder_length(path);
+    return n == 0 ? strdup(".") : strndup(path, n);
+}
+
 /* Maps the file of that name that lies in the folder `path`, or beside the file `path`, when there is one. */
 static enum apr_code read_config(struct apr_source **to, const char *path, const char *name, const struct apr_run *r, struct apr_error *e)
 {
-    struct stat st;
-    const char *slash = strrchr(path, '/');
-    char *folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode) ? strdup(path) : slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path + 1));
-    char *config = folder == NULL ? NULL : join(folder, apr_text(name));
+    char *folder = is_folder(path) ? strdup(path) : folder_of(path);
+    char *config = folder == NULL ? NULL : apr_beside(folder, apr_text(name));
     enum apr_code code = config == NULL ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK)
         code = apr_source_sidecar(to, config, APR_MOST_CONFIG, r, e);
@@ -291,12 +294,11 @@ static enum apr_code read_config(struct apr_source **to, const char *path, const
 /* Notes that the one file of m is a shard of an index that lies beside it. An index that cannot be read is no matter here. */
 static enum apr_code note_index(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
 {
-    const char *slash = strrchr(path, '/'), *name = slash == NULL ? path : slash + 1;
-    char *folder = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path + 1));
-    char *index = folder == NULL ? NULL : join(folder, apr_text(INDEX_NAME)), *quoted = NULL;
+    char *folder = folder_of(path);
+    char *index = folder == NULL ? NULL : apr_beside(folder, apr_text(INDEX_NAME)), *quoted = NULL;
     struct apr_source *s = NULL;
     struct apr_error ignored;
-    enum apr_code code = index == NULL || asprintf(&quoted, "\"%s\"", name) < 0 ? apr_no_memory(e) : APR_OK;
+    enum apr_code code = index == NULL || asprintf(&quoted, "\"%.*s\"", (int)(apr_path_length(path) - apr_folder_length(path)), path + apr_folder_length(path)) < 0 ? apr_no_memory(e) : APR_OK;
     if (code == APR_OK && apr_source_sidecar(&s, index, APR_MOST_INDEX, r, &ignored) == APR_OK && s != NULL &&
         memmem(s->map.at, s->map.n, quoted, strlen(quoted)) != NULL)
         apr_model_note(m, "index.beside", (struct apr_bytes){ 0 }, 0, "is one shard of %s beside it, and was opened alone", INDEX_NAME);
@@ -309,11 +311,20 @@ static enum apr_code note_index(struct apr_model *m, const char *path, const str
 
 /* ---- any path ------------------------------------------------------------------------------------------------------- */
 
+/* What a server's folder holds it does not tell. */
+static enum apr_code no_remote_model(const char *folder, struct apr_error *e)
+{
+    apr_fail(e, APR_EIO, APR_NOWHERE, "has neither model.safetensors nor " INDEX_NAME ": name the file itself, as in %s%sNAME.gguf",
+             folder, folder[apr_path_length(folder) - 1] == '/' ? "" : "/");
+    apr_error_in(e, folder);
+    return APR_EIO;
+}
+
 /* A model before an adapter, one file before its shards: what a loader of the folder takes. */
 static enum apr_code read_folder(struct apr_model *m, const char *folder, const struct apr_run *r, struct apr_error *e)
 {
-    char *single = join(folder, apr_text("model.safetensors")), *index = join(folder, apr_text(INDEX_NAME));
-    char *adapter = join(folder, apr_text("adapter_model.safetensors"));
+    char *single = apr_beside(folder, apr_text("model.safetensors")), *index = apr_beside(folder, apr_text(INDEX_NAME));
+    char *adapter = apr_beside(folder, apr_text("adapter_model.safetensors"));
     struct apr_source *s = NULL;
     bool there = false;
     enum apr_code code = single == NULL || index == NULL || adapter == NULL ? apr_no_memory(e) : read_file(m, single, &there, r, e);
@@ -324,7 +335,7 @@ static enum apr_code read_folder(struct apr_model *m, const char *folder, const 
     else if (code == APR_OK && !there)
         code = read_file(m, adapter, &there, r, e);
     if (code == APR_OK && !there && s == NULL)
-        code = read_trace(m, folder, r, e);
+        code = apr_is_address(folder) ? no_remote_model(folder, e) : read_trace(m, folder, r, e);
     free(single);
     free(index);
     free(adapter);
@@ -334,15 +345,15 @@ static enum apr_code read_folder(struct apr_model *m, const char *folder, const 
 static enum apr_code read_path(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
 {
     struct stat st;
-    if (strcmp(path, "-") != 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+    if (strcmp(path, "-") != 0 && is_folder(path))
         return read_folder(m, path, r, e);
     struct apr_source *s;
     const enum apr_code code = apr_source_open(&s, path, r, e);
-    if (code == APR_EIO && stat(path, &st) != 0 && errno == ENOENT)
+    if (code == APR_EIO && !apr_is_address(path) && stat(path, &st) != 0 && errno == ENOENT)
         apr_explain_absent(path, e);
     if (code != APR_OK)
         return code;
-    if (apr_is_shard_index(s->map))
+    if (apr_is_shard_index(apr_source_head(s)))
         return read_index(m, s, r, e);
     APR_TRY(read_source(m, s, r, e));
     return m->format->config && strcmp(path, "-") != 0 ? note_index(m, path, r, e) : APR_OK;
@@ -356,8 +367,12 @@ static struct apr_model *new_model(bool partial)
     return m;
 }
 
-static enum apr_code open_path(struct apr_model **out, const char *path, bool partial, const struct apr_run *r, struct apr_error *e)
+/* WHOLE: all data is there. HEADERS: of remote files the headers are. PARTIAL: the same, and of what is cut off it is left out. */
+enum extent { WHOLE, HEADERS, PARTIAL };
+
+static enum apr_code open_path(struct apr_model **out, const char *path, enum extent extent, const struct apr_run *r, struct apr_error *e)
 {
+    const bool partial = extent == PARTIAL;
     struct apr_model *m = new_model(partial);
     *out = NULL;
     enum apr_code code = m == NULL ? apr_no_memory(e) : read_path(m, path, r, e);
@@ -379,6 +394,8 @@ static enum apr_code open_path(struct apr_model **out, const char *path, bool pa
         code = read_config(&m->config, path, "config.json", r, e);
     if (code == APR_OK && beside)
         code = read_config(&m->quant_config, path, "hf_quant_config.json", r, e);
+    if (code == APR_OK && extent == WHOLE)
+        code = apr_fetch_all(m, e);
     if (code != APR_OK) {
         apr_error_in(e, path);
         apr_close(m);
@@ -416,12 +433,17 @@ enum apr_code apr_open_alone(struct apr_model **out, const char *path, const str
 
 enum apr_code apr_open(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e)
 {
-    return open_path(m, path, false, r, e);
+    return open_path(m, path, WHOLE, r, e);
+}
+
+enum apr_code apr_open_headers(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    return open_path(m, path, HEADERS, r, e);
 }
 
 enum apr_code apr_open_partial(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e)
 {
-    return open_path(m, path, true, r, e);
+    return open_path(m, path, PARTIAL, r, e);
 }
 
 enum apr_code apr_open_source(struct apr_model **out, struct apr_source *s, const struct apr_format *format, const struct apr_run *r,

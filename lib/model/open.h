@@ -5,9 +5,12 @@
 #include "base/core.h"
 
 /* Opens a model: one file, a folder, an index, any shard of a split model, a trace folder, an APRT file, "-". Formats are known
- * by content. Costs time in the headers, not in the data (but compressed files are inflated, pipes copied). On failure *m is
- * NULL and e names the file. Close it with apr_close. */
+ * by content. Costs time in the headers, not in the data (but compressed files are inflated, pipes copied, what lies behind an address
+ * is fetched, which r->remote must allow). On failure *m is NULL and e names the file. Close it with apr_close. */
 APR_MUST_CHECK enum apr_code apr_open(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e);
+
+/* The same, but of what lies behind an address only the headers are there (model/fetch.h), and fetched for this. */
+APR_MUST_CHECK enum apr_code apr_open_headers(struct apr_model **m, const char *path, const struct apr_run *r, struct apr_error *e);
 
 /* The same of what is there of one file that was cut short, a download under way: its header and index must be whole, tensors whose data
  * is not are left out and counted in *m. */

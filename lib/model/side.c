@@ -7,6 +7,7 @@
 
 #include "base/base64.h"
 #include "base/bytes.h"
+#include "files/address.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/json.h"
@@ -307,13 +308,13 @@ enum apr_code apr_side_of(struct apr_side *s, const struct apr_model *m, const s
 {
     struct apr_value carried;
     APR_TRY(carried_files(m, &carried, e));
-    const char *const path = m->nfile == 0 ? "-" : m->file[0]->path, *const slash = strrchr(path, '/');
+    const char *const path = m->nfile == 0 ? "-" : m->file[0]->path;
     if (carried.type == APR_META_OBJECT && m->config == NULL)
         return add_carried(s, path, &carried, e);
     if (!m->format->config)
         return APR_OK;
     if (strcmp(path, "-") == 0)
         return APR_OK;
-    const struct apr_bytes folder = apr_arena_format(&s->arena, "%.*s", slash == NULL ? 0 : (int)(slash - path) + 1, path);
+    const struct apr_bytes folder = apr_arena_format(&s->arena, "%.*s", (int)apr_folder_length(path), path);
     return folder.at == NULL ? apr_no_memory(e) : apr_side_folder(s, (const char *)folder.at, false, r, e);
 }

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/table.h"
+#include "files/address.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/hf_config.h"
@@ -228,10 +229,10 @@ enum apr_code apr_vocabulary_side(struct apr_vocabulary *v, const struct apr_sid
 
 enum apr_code apr_vocabulary_read(struct apr_vocabulary *v, const struct apr_model *m, const struct apr_run *r, struct apr_error *e)
 {
-    const char *path = m->nfile == 0 ? "-" : m->file[0]->path, *slash = strrchr(path, '/');
+    const char *path = m->nfile == 0 ? "-" : m->file[0]->path;
     if (!m->format->config || strcmp(path, "-") == 0)
         return apr_read_metadata(v, &m->meta, e);
-    char *folder = strndup(path, slash == NULL ? 0 : (size_t)(slash - path) + 1);
+    char *folder = strndup(path, apr_folder_length(path));
     if (folder == NULL)
         return apr_no_memory(e);
     const enum apr_code code = apr_vocabulary_folder(v, folder, APR_FROM_NOTHING, r, e);

@@ -13,9 +13,11 @@
 
 #include "base/bytes.h"
 #include "base/nearest.h"
+#include "files/remote.h"
 #include "files/source.h"
 #include "model/model.h"
 #include "ui/progress.h"
+#include "ui/remote.h"
 #include "ui/report.h"
 #include "values/kernels.h"
 
@@ -405,7 +407,7 @@ static int settle(struct parse *p)
         c->run.progress = apr_progress_new(c->progress == APR_ALWAYS);
     c->colour = wants_colour(c);
     c->columns = apr_cli_columns();
-    return -1;
+    return apr_remote_settle(c);
 }
 
 static int parse_all(struct parse *p, int argc, char **argv)
@@ -454,7 +456,9 @@ int apr_cli_parse(struct apr_cli *c, int argc, char **argv)
 
 int apr_cli_finish(struct apr_cli *c, int code)
 {
+    apr_remote_free(c->run.remote);
     apr_progress_free(c->run.progress);
+    c->run.remote = NULL;
     c->run.progress = NULL;
     for (size_t i = 0; i < c->noption; i++)
         if (c->option[i].kind == APR_OPTION_LIST || c->option[i].kind == APR_OPTION_INPUTS) {

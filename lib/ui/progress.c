@@ -12,12 +12,13 @@
 #include "ui/report.h"
 
 #define SILENT   1.0  /* seconds before the first line: short work shows nothing */
-#define INTERVAL 0.1  /* seconds between lines */
+#define INTERVAL 0.1  /* seconds between lines, and before the first of who always wants to see them */
 #define WIDEST   40   /* columns of a bar */
 #define SHORTEST 5
 #define MOST     240  /* columns of a line */
 
 struct apr_progress {
+    bool        always;
     const char *what, *unit;   /* unit NULL: bytes */
     uint64_t    total, done, of;
     double      start, last;   /* seconds */
@@ -33,7 +34,10 @@ static double now(void)
 
 struct apr_progress *apr_progress_new(bool always)
 {
-    return always || isatty(STDERR_FILENO) ? calloc(1, sizeof(struct apr_progress)) : NULL;
+    struct apr_progress *const p = always || isatty(STDERR_FILENO) ? calloc(1, sizeof *p) : NULL;
+    if (p)
+        p->always = always;
+    return p;
 }
 
 void apr_progress_begin(struct apr_progress *p, const char *what, uint64_t bytes)
@@ -41,7 +45,7 @@ void apr_progress_begin(struct apr_progress *p, const char *what, uint64_t bytes
     if (!p)
         return;
     apr_progress_end(p);
-    *p = (struct apr_progress){ .what = what, .total = bytes, .start = now() };
+    *p = (struct apr_progress){ .always = p->always, .what = what, .total = bytes, .start = now() };
 }
 
 void apr_progress_unit(struct apr_progress *p, const char *unit, uint64_t of)
@@ -116,7 +120,7 @@ void apr_progress_add(struct apr_progress *p, uint64_t bytes)
         return;
     p->done += bytes;
     const double t = now();
-    if (t - p->start >= SILENT && t - p->last >= INTERVAL)
+    if (t - p->start >= (p->always ? INTERVAL : SILENT) && t - p->last >= INTERVAL)
         draw(p, t);
 }
 

@@ -1,5 +1,5 @@
-/* One line on stderr that says how far it is: bar, rate, time left. Drawn by the thread that takes results, after a second, at most
- * ten times a second; gone without trace at the end. */
+/* One line on stderr that says how far it is: bar, rate, time left. Drawn by the thread that takes results, after a second (`always`: after
+ * a tenth of one), at most ten times a second; gone without trace at the end. */
 #ifndef APR_PROGRESS_H
 #define APR_PROGRESS_H
 

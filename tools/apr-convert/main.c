@@ -11,6 +11,7 @@
 #include "files/source.h"
 #include "in_place.h"
 #include "ui/progress.h"
+#include "ui/remote.h"
 #include "model/format.h"
 #include "model/inputs.h"
 #include "values/dtype.h"
@@ -567,6 +568,7 @@ int main(int argc, char **argv)
           .against = NOT_IN_PLACE },
         { "--recover", APR_OPTION_FLAG, &o.recover, NULL, "IN alone: finishes or undoes an edit in place that was interrupted",
           .against = NOT_IN_PLACE " --in-place --set --unset --chat-template --rename" },
+        APR_REMOTE_OPTIONS(&o.cli),
     };
     o.cli = (struct apr_cli){
         .tool = "apr-convert",

@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "model/open.h"
 #include "model/stage.h"
+#include "ui/remote.h"
 
 #define MOST_WORST 10000 /* so that a result slot stays below 1 MiB */
 #define MOST_TOLD  10    /* rules that match nothing */
@@ -231,9 +232,11 @@ static int diff_files(struct options *o)
     struct apr_model *a = NULL, *b = NULL;
     struct apr_error e;
     int exit_code;
-    enum apr_code code = apr_open(&a, o->cli.operand[0], &o->cli.run, &e);
+    enum apr_code (*const open)(struct apr_model **, const char *, const struct apr_run *, struct apr_error *) =
+        o->structure ? apr_open_headers : apr_open;
+    enum apr_code code = open(&a, o->cli.operand[0], &o->cli.run, &e);
     if (code == APR_OK)
-        code = apr_open(&b, o->cli.operand[1], &o->cli.run, &e);
+        code = open(&b, o->cli.operand[1], &o->cli.run, &e);
     if (code == APR_OK)
         code = as_traces(o, a, b, &e);
     if (code == APR_OK && a->format->trace && o->html != NULL)
@@ -250,6 +253,7 @@ static int diff_files(struct options *o)
         tell_idle_rules(o, a, b);
     apr_close(a);
     apr_close(b);
+    apr_remote_tell(&o->cli);
     return exit_code;
 }
 
@@ -335,6 +339,7 @@ int main(int argc, char **argv)
         { "--values", APR_OPTION_FLAG, &accepted, NULL, "accepted; values are always compared" },
         { "--transpose-aware", APR_OPTION_FLAG, &o.transpose_aware, NULL, "a square matrix that is the transpose of its twin passes",
           .against = "--no-transpose --structure" },
+        APR_REMOTE_OPTIONS(&o.cli),
     };
     o.cli = (struct apr_cli){
         .tool = "apr-diff",

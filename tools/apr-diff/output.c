@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "diff.h"
 #include "discover.h"
+#include "files/remote.h"
 #include "base/memstream.h"
 #include "ui/fold.h"
 #include "ui/share.h"
@@ -334,6 +335,8 @@ static void end_json(const struct output *out, struct apr_report *r, const struc
 {
     apr_report_sum(r);
     write_summary(out, r->out, m, found, metadata);
+    if (out->o->cli.verbose)
+        apr_out_count(r->out, "fetched_bytes", apr_remote_fetched(out->o->cli.run.remote));
     apr_report_end(r, why);
 }
 

@@ -3,6 +3,7 @@
 
 #include "diff.h"
 #include "base/memstream.h"
+#include "files/remote.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/meta.h"
@@ -261,6 +262,8 @@ int diff_structure(struct options *o, const struct apr_model *a, const struct ap
     if (o->cli.json) {
         apr_report_sum(&s.report);
         write_totals(&s, total);
+        if (o->cli.verbose)
+            apr_out_count(&s.json, "fetched_bytes", apr_remote_fetched(o->cli.run.remote));
         apr_report_end(&s.report, code == APR_OK ? NULL : &e);
     } else if (code == APR_OK && total == 0) {
         puts("the same structure");

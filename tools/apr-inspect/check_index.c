@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
+#include "files/address.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/json.h"
@@ -17,8 +18,8 @@
 /* The path of the index beside a checkpoint, which the caller frees; *path is NULL where the model has no folder. */
 static enum apr_code path_beside(const struct inspection *x, char **path, struct apr_error *e)
 {
-    const char *file = x->m->nfile == 0 ? "-" : x->m->file[0]->path, *slash = strrchr(file, '/');
-    const size_t folder = slash == NULL ? 0 : (size_t)(slash - file) + 1;
+    const char *file = x->m->nfile == 0 ? "-" : x->m->file[0]->path;
+    const size_t folder = apr_folder_length(file);
     *path = NULL;
     if (!x->m->format->config || strcmp(file, "-") == 0)
         return APR_OK;

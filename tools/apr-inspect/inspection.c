@@ -120,10 +120,17 @@ static enum apr_code unpack(struct inspection *x, struct apr_error *e)
     return APR_OK;
 }
 
+/* Does what is asked for take more than headers and single tensors? --textconv leaves out what does. */
+static bool reads_data(const struct options *o)
+{
+    return o->stats || o->hash || o->check == CHECK_ALL || o->html != NULL || o->manifest != NULL || o->verify != NULL ||
+           (o->textconv && o->cli.download);
+}
+
 enum apr_code begin_inspection(struct inspection *x, const struct options *o, const char *path, struct apr_error *e)
 {
     *x = (struct inspection){ .o = o, .path = path };
-    APR_TRY((o->partial ? apr_open_partial : apr_open)(&x->opened, path, &o->cli.run, e));
+    APR_TRY((o->partial ? apr_open_partial : reads_data(o) ? apr_open : apr_open_headers)(&x->opened, path, &o->cli.run, e));
     x->m = x->opened;
     x->kind = apr_model_kind(x->m);
     enum apr_code code = read_config(x, e);

@@ -1,6 +1,7 @@
 /* --json: whatever was asked for, as one object. */
 #include <math.h>
 
+#include "files/remote.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/model.h"
@@ -142,6 +143,8 @@ enum apr_code write_members(struct apr_out *j, struct inspection *x, int *exit_c
         APR_TRY(write_tokenizer(j, x, e));
     if (o->check != CHECK_NONE)
         APR_TRY(write_check(j, x, exit_code, e));
+    if (o->cli.verbose)
+        apr_out_count(j, "fetched_bytes", apr_remote_fetched(o->cli.run.remote));
     if (o->nparts > 0)
         write_share(j, x);
     return apr_model_unchanged(x->m, e);

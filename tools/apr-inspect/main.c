@@ -3,6 +3,7 @@
 
 #include "inspect.h"
 #include "model/model.h"
+#include "ui/remote.h"
 
 /* ---- one model ------------------------------------------------------------------------------------------------------ */
 
@@ -75,6 +76,7 @@ static int inspect(const struct options *o, const char *path)
     if (x.m != NULL && exit_code != APR_EXIT_NONE && !o->cli.json && apr_model_unchanged(x.m, &e) != APR_OK)
         exit_code = apr_cli_fail(&o->cli, &e);
     end_inspection(&x);
+    apr_remote_tell(&o->cli);
     return exit_code;
 }
 
@@ -186,6 +188,7 @@ int main(int argc, char **argv)
           .against = "--tensors --filter --metadata --full --get --stats --hash --manifest --verify --check --tree --tokenizer --tensor --html --partial "
             "--textconv --family-file --partition" },
         { APR_SELECTION_FAMILY(&o.selection) },
+        APR_REMOTE_OPTIONS(&o.cli),
     };
     o.cli = (struct apr_cli){
         .tool = "apr-inspect",

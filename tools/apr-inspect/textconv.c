@@ -16,9 +16,11 @@ struct line {
     struct apr_digest        hash;
 };
 
+/* hashed: of what lies behind an address the data is not fetched for their sake. */
 struct lines {
     struct line            *at;
     size_t                  n;
+    bool                    hashed;
     struct apr_model_digest model;
 };
 
@@ -28,6 +30,20 @@ static enum apr_code keep_line(void *ctx, const struct scanned *row, struct apr_
     (void)e;
     l->at[l->n++] = (struct line){ row->t, row->hash };
     apr_model_digest_add(&l->model, row->t, row->hash);
+    return APR_OK;
+}
+
+static enum apr_code take_lines(struct lines *l, const struct inspection *x, struct apr_error *e)
+{
+    uint64_t missing = 0;
+    for (size_t i = 0; i < x->opened->nfile; i++)
+        missing += apr_source_missing(x->opened->file[i]);
+    l->hashed = missing == 0;
+    if (l->hashed)
+        return scan_tensors(x, SCAN_HASH, keep_line, l, e);
+    for (size_t i = 0; i < x->m->ntensor; i++)
+        if (is_chosen(x, &x->m->tensor[i]))
+            l->at[l->n++] = (struct line){ .t = &x->m->tensor[i] };
     return APR_OK;
 }
 
@@ -61,14 +77,19 @@ static void print_lines(const struct inspection *x, const struct apr_meta_entry 
     char digits[33], shape[176];
     const char *const version = version_of(x->m);
     printf("format  %s%s%s\n", x->m->format->name, *version != 0 ? " " : "", version);
-    printf("model  %s\n\n", apr_digest_spell(apr_model_digest_end(&l->model), digits));
+    if (l->hashed)
+        printf("model  %s\n", apr_digest_spell(apr_model_digest_end(&l->model), digits));
+    puts("");
     for (size_t i = 0; i < x->m->meta.n; i++)
         print_metadata(&meta[i]);
     puts("");
     for (size_t i = 0; i < l->n; i++) {
         const struct apr_tensor *t = l->at[i].t;
         apr_print_bytes(stdout, t->name);
-        printf("  %s %s  %s\n", t->dtype->name, apr_spell_shape(t->dim, t->ndim, shape), apr_digest_spell(l->at[i].hash, digits));
+        printf("  %s %s", t->dtype->name, apr_spell_shape(t->dim, t->ndim, shape));
+        if (l->hashed)
+            printf("  %s", apr_digest_spell(l->at[i].hash, digits));
+        puts("");
     }
 }
 
@@ -79,7 +100,7 @@ int show_textconv(struct inspection *x)
     struct lines l = { .at = malloc((x->m->ntensor + 1) * sizeof *l.at) };
     struct apr_meta_entry *sorted = malloc((meta->n + 1) * sizeof *sorted);
     struct apr_error e;
-    enum apr_code code = l.at == NULL || sorted == NULL ? apr_no_memory(&e) : scan_tensors(x, SCAN_HASH, keep_line, &l, &e);
+    enum apr_code code = l.at == NULL || sorted == NULL ? apr_no_memory(&e) : take_lines(&l, x, &e);
     if (code == APR_OK) {
         if (meta->n > 0)
             memcpy(sorted, meta->entry, meta->n * sizeof *sorted);

@@ -5,6 +5,7 @@
 #include "values.h"
 
 #include "base/nearest.h"
+#include "model/fetch.h"
 #include "model/model.h"
 #include "values/chunk.h"
 #include "values/dtype.h"
@@ -100,6 +101,16 @@ static enum apr_code no_tensor(const struct inspection *x, struct apr_error *e)
     return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no tensor %s (did you mean %s?)", APR_QUOTED(name), APR_QUOTED(near.best));
 }
 
+/* What it is made of is there, also behind an address. */
+static enum apr_code fetch(const struct inspection *x, const struct apr_tensor *t, struct apr_error *e)
+{
+    size_t n = 0;
+    const struct apr_tensor *const *const part = t->packed == NULL ? NULL : apr_packing_parts(x->packing, (size_t)(t - x->m->tensor), &n);
+    for (size_t i = 0; i < n; i++)
+        APR_TRY(apr_fetch_tensor(x->opened, part[i], e));
+    return apr_fetch_tensor(x->opened, t, e);
+}
+
 static enum apr_code open_view(struct view *v, const struct inspection *x, struct apr_error *e)
 {
     *v = (struct view){ .x = x, .stored = apr_model_find(x->m, apr_text(x->o->tensor)) };
@@ -107,6 +118,7 @@ static enum apr_code open_view(struct view *v, const struct inspection *x, struc
         v->stored = apr_model_find(x->opened, apr_text(x->o->tensor)); /* codes, or what is beside them */
     if (v->stored == NULL)
         return no_tensor(x, e);
+    APR_TRY(fetch(x, v->stored, e));
     v->in = apr_input_of(x->o->cli.run.kernels, x->m, v->stored);
     return APR_OK;
 }

@@ -4,6 +4,7 @@
 #include "model/model.h"
 #include "trace.h"
 #include "ui/progress.h"
+#include "ui/remote.h"
 
 #define MOST_TOP 1000000 /* more than any vocabulary that is trained */
 
@@ -207,6 +208,7 @@ int main(int argc, char **argv)
         JUDGING_OPTIONS(&o.judging)
         { "--jsonl", APR_OPTION_FLAG, &o.jsonl, NULL, "JSON Lines: the stages, then the summary" },
         { APR_SELECTION_FAMILY(&o.selection) },
+        APR_REMOTE_OPTIONS(&o.cli),
     };
     o.cli = (struct apr_cli){
         .tool = "apr-trace",

@@ -1,0 +1,20 @@
+/* Operands that are addresses: the options that go with them, and what the environment says of the hub and of caches. */
+#ifndef APR_UI_REMOTE_H
+#define APR_UI_REMOTE_H
+
+#include "ui/cli.h"
+
+/* Rows for a tool's option table; c is its struct apr_cli. */
+#define APR_REMOTE_OPTIONS(c)                                                                                                          \
+    { "--download", APR_OPTION_FLAG, &(c)->download, NULL, "of MODEL at an address: fetch all of it, where all is needed" },            \
+    { "--no-cache", APR_OPTION_FLAG, &(c)->no_cache, NULL, "of MODEL at an address: neither use nor keep what was fetched before" },    \
+    { "--verbose", APR_OPTION_FLAG, &(c)->verbose, NULL, "say how many bytes were fetched" }
+
+/* Sets c->run.remote where an operand is an address, and reads the environment then: HF_ENDPOINT, HF_TOKEN, HF_TOKEN_PATH, HF_HOME,
+ * XDG_CACHE_HOME, HOME. -1 to go on, or the exit code: the fault has been told. Called by apr_cli_parse. */
+int apr_remote_settle(struct apr_cli *c);
+
+/* With --verbose: how many bytes came in, on stderr. */
+void apr_remote_tell(const struct apr_cli *c);
+
+#endif
