@@ -22,7 +22,7 @@ struct test_server {
     char             root[64];
     pthread_mutex_t  lock;
     test_how_fn     *how;
-    struct file      file[256];
+    struct file      file[1024];
     size_t           nfile, nask;
     struct test_ask *ask[4096];
     unsigned         connections;

@@ -39,7 +39,8 @@ struct part {
  *   url      what it stands for. direct: where a redirect led, which later requests ask first; or NULL
  *   etag     "" for none. It binds later reads unless it is weak (W/)
  *   size     of the whole; APR_NOWHERE until the server has said
- *   spool    a descriptor, or -1
+ *   spool    of the read under way, or -1: an unlinked file, which begins with byte `base`
+ *   tmpdir   of the run
  *   part     what is there: sorted, apart from each other
  *   keep     bytes from the start that are worth being cached, those that came from there not counted */
 struct apr_remote_file {
@@ -48,7 +49,8 @@ struct apr_remote_file {
     char              *url, *direct;
     bool               direct_trusted, ranges_ignored;
     char               etag[256];
-    uint64_t           size, keep, cached;
+    uint64_t           size, keep, cached, base;
+    const char        *tmpdir;
     int                spool;
     unsigned           reads;
     struct part       *part;
@@ -200,7 +202,7 @@ static bool check_part(struct reading *g, const struct apr_http_answer *a)
 static bool check_all(struct reading *g, const struct apr_http_answer *a)
 {
     struct apr_remote_file *const f = g->f;
-    if (g->bound || (f->size != APR_NOWHERE && a->length != APR_NOWHERE && f->size != a->length))
+    if ((g->bound && strcmp(f->etag, a->etag) != 0) || (f->size != APR_NOWHERE && a->length != APR_NOWHERE && f->size != a->length))
         return changed(g);
     if (!g->whole && a->length != APR_NOWHERE && a->length > g->most) {
         apr_fail(g->e, APR_EIO, APR_NOWHERE, "the server ignores range requests, so all %llu bytes would be fetched: --download does that, or curl -O",
@@ -213,7 +215,7 @@ static bool check_all(struct reading *g, const struct apr_http_answer *a)
     g->download |= g->whole;
     f->ranges_ignored = true;
     f->size = a->length;
-    g->at = 0;
+    g->at = f->base = 0;
     g->end = a->length;
     return true;
 }
@@ -233,7 +235,7 @@ static bool check_answer(struct reading *g, const struct apr_http_answer *a)
 static bool write_at(struct reading *g, const unsigned char *at, size_t n)
 {
     while (n > 0) {
-        const ssize_t put = pwrite(g->f->spool, at, n, (off_t)g->at);
+        const ssize_t put = pwrite(g->f->spool, at, n, (off_t)(g->at - g->f->base));
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0) {
@@ -412,12 +414,28 @@ static enum apr_code read_all(struct reading *g, const char *none_match, long *s
 
 /* ---- ranges --------------------------------------------------------------------------------------------------------- */
 
+/* A file for what a read from there on brings. */
+static enum apr_code open_spool(struct apr_remote_file *f, uint64_t base, struct apr_error *e)
+{
+    f->base = base;
+    f->spool = apr_temporary(&(struct apr_run){ .tmpdir = f->tmpdir }, e);
+    return f->spool < 0 ? e->code : APR_OK;
+}
+
+/* What is mapped of it lives on. */
+static void close_spool(struct apr_remote_file *f)
+{
+    if (f->spool >= 0)
+        close(f->spool);
+    f->spool = -1;
+}
+
 static enum apr_code take_over(struct apr_source *s, uint64_t begin, uint64_t end, struct apr_error *e)
 {
     const uint64_t page = apr_source_page(), from = begin / page * page, to = end == s->map.n ? end : end / page * page;
     if (to <= from)
         return APR_OK;
-    APR_TRY(apr_source_put(s, s->remote->spool, from, to, e));
+    APR_TRY(apr_source_put(s, s->remote->spool, from - s->remote->base, from, to, e));
     return add_part(s->remote, from, to, e);
 }
 
@@ -428,9 +446,12 @@ static enum apr_code read_gaps(struct apr_source *s, uint64_t begin, uint64_t en
     long status;
     while (find_gap(f, begin, end, &gap)) {
         struct reading g = { .f = f, .at = gap.begin, .end = gap.end, .whole = download, .download = download, .e = e };
-        enum apr_code code = read_all(&g, NULL, &status);
+        enum apr_code code = open_spool(f, gap.begin, e);
+        if (code == APR_OK)
+            code = read_all(&g, NULL, &status);
         if (code == APR_OK)
             code = take_over(s, f->ranges_ignored ? 0 : gap.begin, f->ranges_ignored ? s->map.n : gap.end, e);
+        close_spool(f);
         if (code != APR_OK) {
             apr_error_in(e, f->path);
             return code;
@@ -481,14 +502,14 @@ uint64_t apr_remote_missing(const struct apr_source *s)
     return missing;
 }
 
-enum apr_code apr_remote_download(struct apr_source *s, struct apr_error *e)
+enum apr_code apr_remote_download(struct apr_source *s, uint64_t announced, struct apr_error *e)
 {
     const struct apr_remote_options *const o = &s->remote->r->o;
     const uint64_t missing = apr_remote_missing(s);
     if (missing > 0)
         APR_TRY(apr_remote_may_download(s, s->map.n, e));
-    if (missing > 0 && o->begin != NULL)
-        o->begin(o->ctx, missing);
+    if (missing > 0 && announced > 0 && o->begin != NULL)
+        o->begin(o->ctx, announced);
     return read_gaps(s, 0, s->map.n, true, e);
 }
 
@@ -505,8 +526,7 @@ static void free_file(struct apr_remote_file *f)
 {
     if (f == NULL)
         return;
-    if (f->spool >= 0)
-        close(f->spool);
+    close_spool(f);
     free(f->url);
     free(f->direct);
     free(f->part);
@@ -540,9 +560,10 @@ static enum apr_code new_file(struct apr_remote_file **out, const char *path, co
     f->path = path;
     f->size = APR_NOWHERE;
     f->spool = -1;
+    f->tmpdir = r->tmpdir;
     enum apr_code code = apr_address_url(&f->url, path, session->endpoint, e);
-    if (code == APR_OK && (f->spool = apr_temporary(r, e)) < 0)
-        code = e->code;
+    if (code == APR_OK)
+        code = open_spool(f, 0, e);
     if (code != APR_OK) {
         free_file(f);
         return code;
@@ -603,6 +624,7 @@ static enum apr_code source_of(struct apr_source **s, struct apr_remote_file *f,
     const struct apr_digest tag = apr_digest_of(apr_text(f->etag));
     (*s)->written = (struct timespec){ .tv_sec = (time_t)(tag.low >> 1), .tv_nsec = 0 }; /* for who asks whether it is the same file */
     APR_TRY(take_over(*s, 0, there, e));
+    close_spool(f);
     f->keep = head_of(f);
     return APR_OK;
 }

@@ -5,7 +5,7 @@
  * they are about to read (apr_source_reach, apr_source_want), which is a line each in the few places that read headers, a tensor, or all.
  * Whoever forgets is told: a page that is not there ends like one of a disk that failed, in an error, never in zeros that pass for data.
  *
- * The bytes lie in an unlinked file in r->tmpdir, at their own places, so a length that is not true costs nothing. The first request asks
+ * The bytes lie in unlinked files in r->tmpdir, one a read, so a length that is not true costs nothing. The first request asks
  * for 1 MiB; a format then says how far its header goes (struct apr_format, header), which is the next request. All on the calling thread. */
 #ifndef APR_REMOTE_H
 #define APR_REMOTE_H
@@ -41,18 +41,17 @@ uint64_t apr_remote_fetched(const struct apr_remote *r);
 
 struct apr_remote_file;
 
-/* Opens the file at the address: its first MiB is there, or all of it. One that was only looked for, of at most `most` bytes (UINT64_MAX: it
+/* Those of source.h, for an address. Opens the file: its first MiB is there, or all of it. One that was only looked for, of at most `most` bytes (UINT64_MAX: it
  * is read by parts), may be absent: *s is NULL then, with APR_OK. r->remote NULL: APR_EUNSUPPORTED. */
 APR_MUST_CHECK enum apr_code apr_remote_open(struct apr_source **s, const char *path, bool named, uint64_t most, const struct apr_run *r,
                                              struct apr_error *e);
 
-/* Those of source.h, for a source that is remote. */
 struct apr_bytes apr_remote_head(const struct apr_source *s);
 APR_MUST_CHECK enum apr_code apr_remote_reach(struct apr_source *s, uint64_t n, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_remote_want(struct apr_source *s, uint64_t begin, uint64_t end, struct apr_error *e);
 uint64_t apr_remote_missing(const struct apr_source *s);
 APR_MUST_CHECK enum apr_code apr_remote_may_download(const struct apr_source *s, uint64_t bytes, struct apr_error *e);
-APR_MUST_CHECK enum apr_code apr_remote_download(struct apr_source *s, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_remote_download(struct apr_source *s, uint64_t announced, struct apr_error *e);
 enum apr_code apr_remote_lost(const struct apr_source *s, struct apr_error *e);
 void apr_remote_close(struct apr_source *s);
 

@@ -24,6 +24,8 @@ static struct apr_source *_Atomic all_sources;
 static size_t                     all_kept;
 static pthread_mutex_t            all_lock = PTHREAD_MUTEX_INITIALIZER;
 
+static enum apr_code open_whole(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e);
+
 static enum apr_code system_error(struct apr_error *e, const char *doing)
 {
     char why[128];
@@ -161,7 +163,7 @@ enum apr_code apr_source_open(struct apr_source **s, const char *path, const str
 {
     const bool dash = strcmp(path, "-") == 0;
     if (apr_is_address(path))
-        return apr_remote_open(s, path, true, APR_MOST_SHARD, r, e);
+        return open_whole(s, path, r, e);
     int fd = dash ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
     struct stat st = { 0 };
     enum apr_code code = APR_OK;
@@ -312,10 +314,10 @@ enum apr_code apr_source_reserve(struct apr_source **s, const char *path, uint64
     return new_source(s, path, fd, n, &st, true, e);
 }
 
-enum apr_code apr_source_put(struct apr_source *s, int fd, uint64_t begin, uint64_t end, struct apr_error *e)
+enum apr_code apr_source_put(struct apr_source *s, int fd, uint64_t from, uint64_t begin, uint64_t end, struct apr_error *e)
 {
     void *const at = (void *)(uintptr_t)(s->map.at + begin);
-    if (end > begin && mmap(at, (size_t)(end - begin), PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)begin) == MAP_FAILED)
+    if (end > begin && mmap(at, (size_t)(end - begin), PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)from) == MAP_FAILED)
         return system_error(e, "cannot map what was fetched");
     return APR_OK;
 }
@@ -341,9 +343,25 @@ enum apr_code apr_source_may_fetch(const struct apr_source *s, uint64_t bytes, s
     return s->remote == NULL || bytes == 0 ? APR_OK : apr_remote_may_download(s, bytes, e);
 }
 
-enum apr_code apr_source_fetch(struct apr_source *s, struct apr_error *e)
+enum apr_code apr_source_fetch(struct apr_source *s, uint64_t announced, struct apr_error *e)
 {
-    return s->remote == NULL ? APR_OK : apr_remote_download(s, e);
+    return s->remote == NULL ? APR_OK : apr_remote_download(s, announced, e);
+}
+
+enum apr_code apr_source_open_parts(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    return apr_is_address(path) ? apr_remote_open(s, path, true, APR_MOST_SHARD, r, e) : apr_source_open(s, path, r, e);
+}
+
+static enum apr_code open_whole(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e)
+{
+    APR_TRY(apr_remote_open(s, path, true, APR_MOST_SHARD, r, e));
+    const enum apr_code code = apr_remote_download(*s, apr_remote_missing(*s), e);
+    if (code != APR_OK) {
+        apr_source_close(*s);
+        *s = NULL;
+    }
+    return code;
 }
 
 bool apr_source_is_open(uint64_t device, uint64_t inode)
@@ -403,6 +421,8 @@ enum apr_code apr_source_replace(struct apr_source *s, int fd, uint64_t n, struc
     close(fd);
     if (code != APR_OK)
         return code;
+    if (s->remote != NULL)
+        apr_remote_close(s);
     unmap(s->map);
     s->map = map;
     return APR_OK;

@@ -26,15 +26,17 @@ struct apr_source {
     struct apr_remote_file *remote;
 };
 
-/* Maps the file that the user named. A path that is an address (files/address.h) is opened by parts, as below; for one that was looked for,
- * `most` decides: APR_MOST_SHARD by parts, else all of it is there. What cannot be mapped (a pipe, "-", a terminal) is first copied into an unlinked file in
+/* Maps the file that the user named; of one behind an address (files/address.h) all is fetched. What cannot be mapped (a pipe, "-", a terminal) is first copied into an unlinked file in
  * r->tmpdir. A folder or a file that does not open is APR_EIO. An empty file has an empty map. */
 APR_MUST_CHECK enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e);
+
+/* The same, but of what lies behind an address only the first MiB is there, and more when it is asked for (below). */
+APR_MUST_CHECK enum apr_code apr_source_open_parts(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e);
 
 /* Maps a file that nobody named, but that was looked for beside another one. *s is NULL, and the code APR_OK, when there is none. It must
  * be a regular file, if only through links, of at most `most` bytes (APR_ELIMIT); a pipe, a device, a folder, a link that leads nowhere,
  * what may not be read: APR_EIO, with a finding, which a failure of the system has not. It never waits for anybody. Messages name the file
- * and say what it is. */
+ * and say what it is. Of one behind an address all is there, but by parts where `most` is APR_MOST_SHARD. */
 APR_MUST_CHECK enum apr_code apr_source_sidecar(struct apr_source **s, const char *path, uint64_t most, const struct apr_run *r,
                                                 struct apr_error *e);
 
@@ -58,17 +60,20 @@ APR_MUST_CHECK enum apr_code apr_source_of(struct apr_source **s, int fd, const 
  *   reach    its first n bytes are there, as a header's; APR_ELIMIT beyond what a header may have, unless it may be downloaded
  *   want     so are those of its map
  *   missing  how many bytes are not
- *   fetch    all of it is there. may_fetch: may it be, of a model of so many bytes? APR_EARG says how many, and that --download does it */
+ *   may_fetch  may all of it be fetched, of a model of so many bytes? APR_EARG says how many, and that --download does it
+ *   fetch    all of it is there, if it may. announced: bytes that a progress line is told to expect; 0: it knows already */
 struct apr_bytes apr_source_head(const struct apr_source *s);
 APR_MUST_CHECK enum apr_code apr_source_reach(struct apr_source *s, uint64_t n, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_source_want(struct apr_source *s, struct apr_bytes range, struct apr_error *e);
 uint64_t apr_source_missing(const struct apr_source *s);
 APR_MUST_CHECK enum apr_code apr_source_may_fetch(const struct apr_source *s, uint64_t bytes, struct apr_error *e);
-APR_MUST_CHECK enum apr_code apr_source_fetch(struct apr_source *s, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_source_fetch(struct apr_source *s, uint64_t announced, struct apr_error *e);
 
-/* For remote.c: a source of n bytes of which none is there; bytes [begin, end) of it, whole pages but at its end, are those of fd. */
+/* For remote.c: a source of n bytes of which none is there; bytes [begin, end) of it, whole pages but at its end, are those that fd has from
+ * `from` on. */
 APR_MUST_CHECK enum apr_code apr_source_reserve(struct apr_source **s, const char *path, uint64_t n, struct apr_error *e);
-APR_MUST_CHECK enum apr_code apr_source_put(struct apr_source *s, int fd, uint64_t begin, uint64_t end, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_source_put(struct apr_source *s, int fd, uint64_t from, uint64_t begin, uint64_t end,
+                                            struct apr_error *e);
 size_t apr_source_page(void);
 
 /* APR_EIO when the file is not as it was when it was opened: it shrank, grew or was written to, or its disk failed. What was read from it

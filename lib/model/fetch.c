@@ -11,20 +11,23 @@ enum apr_code apr_fetch_header(const struct apr_format *format, struct apr_sourc
         if (n <= head.n)
             return APR_OK;
         if (n == APR_HEADER_ALL)
-            return apr_source_fetch(s, e);
+            return apr_source_fetch(s, apr_source_missing(s), e);
         APR_TRY(apr_source_reach(s, n, e));
     }
 }
 
 enum apr_code apr_fetch_all(const struct apr_model *m, struct apr_error *e)
 {
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < m->nfile; i++)
+    uint64_t bytes = 0, missing = 0;
+    for (size_t i = 0; i < m->nfile; i++) {
         bytes += m->file[i]->map.n;
+        missing += apr_source_missing(m->file[i]);
+    }
     for (size_t i = 0; i < m->nfile; i++)
         if (apr_source_missing(m->file[i]) > 0) {
             APR_TRY(apr_source_may_fetch(m->file[i], bytes, e));
-            APR_TRY(apr_source_fetch(m->file[i], e));
+            APR_TRY(apr_source_fetch(m->file[i], missing, e));
+            missing = 0; /* is told once */
         }
     return APR_OK;
 }

@@ -128,9 +128,10 @@ static char *numbering(char *path, const char *suffix, unsigned *number, unsigne
     return at;
 }
 
-/* path is one of `count` shards: reads them all, in order, into m, which is still empty. */
-static enum apr_code read_siblings(struct apr_model *m, const char *path, const struct apr_format *format, unsigned count, unsigned number,
-                                   const struct apr_run *r, struct apr_error *e)
+/* path is one of `count` shards: reads them all, in order, into m, which is still empty. seen: that one's own source, or NULL, which is
+ * taken over. */
+static enum apr_code read_siblings(struct apr_model *m, const char *path, struct apr_source *seen, const struct apr_format *format, unsigned count,
+                                   unsigned number, const struct apr_run *r, struct apr_error *e)
 {
     unsigned named_number = 0, named_count = 0;
     bool there;
@@ -150,13 +151,16 @@ static enum apr_code read_siblings(struct apr_model *m, const char *path, const 
         apr_error_in(e, path);
     for (unsigned i = 0; code == APR_OK && i < count; i++) {
         snprintf(at, strlen(at) + 1, "-%05u-of-%05u%s", i + 1, count, format->suffix);
-        code = read_file(m, name, &there, r, e);
+        there = seen != NULL && i == number;
+        code = there ? read_source(m, seen, r, e) : read_file(m, name, &there, r, e);
+        seen = i == number ? NULL : seen;
         if (code == APR_OK && !there) {
             code = apr_fail(e, APR_EIO, APR_NOWHERE, "shard %u of %u, %s, is not there", i + 1, count, APR_QUOTED(apr_text(name)));
             apr_error_in(e, path);
             e->finding = "file.missing_shard";
         }
     }
+    apr_source_close(seen);
     free(name);
     return code;
 }
@@ -348,7 +352,7 @@ static enum apr_code read_path(struct apr_model *m, const char *path, const stru
     if (strcmp(path, "-") != 0 && is_folder(path))
         return read_folder(m, path, r, e);
     struct apr_source *s;
-    const enum apr_code code = apr_source_open(&s, path, r, e);
+    const enum apr_code code = apr_source_open_parts(&s, path, r, e);
     if (code == APR_EIO && !apr_is_address(path) && stat(path, &st) != 0 && errno == ENOENT)
         apr_explain_absent(path, e);
     if (code != APR_OK)
@@ -384,9 +388,13 @@ static enum apr_code open_path(struct apr_model **out, const char *path, enum ex
     }
     if (code == APR_OK && count > 1) {
         const struct apr_format *format = m->format;
+        struct apr_source *const seen = m->file[0]->remote != NULL ? m->file[0] : NULL; /* what was fetched is not fetched again */
+        m->nfile = seen != NULL ? 0 : m->nfile;
         apr_close(m);
         m = new_model(partial);
-        code = m == NULL ? apr_no_memory(e) : read_siblings(m, path, format, count, number, r, e);
+        if (m == NULL)
+            apr_source_close(seen);
+        code = m == NULL ? apr_no_memory(e) : read_siblings(m, path, seen, format, count, number, r, e);
         apr_found(code, e, "file.shards");
     }
     const bool beside = code == APR_OK && m->format->config && strcmp(path, "-") != 0;
@@ -408,6 +416,8 @@ static enum apr_code open_path(struct apr_model **out, const char *path, enum ex
 static enum apr_code read_alone(struct apr_model *m, const char *path, const struct apr_run *r, struct apr_error *e)
 {
     struct apr_source *s;
+    if (apr_is_address(path))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "lies behind an address; a file of this machine is wanted");
     APR_TRY(apr_source_open(&s, path, r, e));
     if (s->copied || apr_is_shard_index(s->map)) {
         apr_fail(e, APR_EARG, APR_NOWHERE, "is %s; a file with tensors is wanted", s->copied ? "a pipe or a device" : "an index of shards");
