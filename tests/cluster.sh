@@ -89,6 +89,7 @@ by_parallel() { # number, share to kill, what it gives
     block "$1" >"$work/block"
     bash "$work/block" || [ $? = 1 ] || fail "block $1 ended with $?"
     compare "parallel, block $1" "$3"
+    [ "$(awk 'NR > 1 { print $1 }' ./*.log | sort -u | wc -l)" = "${2#*/}" ] || fail "block $1: --joblog has not all ${2#*/} jobs"
 }
 by_parallel 1 3/8 diff.json
 by_parallel 2 3/8 inspect.json
