@@ -23,7 +23,7 @@ struct test_server {
     pthread_mutex_t  lock;
     test_how_fn     *how;
     struct file      file[1024];
-    size_t           nfile, nask;
+    size_t           nfile, nask, from; /* from: the first that is not forgotten */
     struct test_ask *ask[4096];
     unsigned         connections;
 };
@@ -200,7 +200,7 @@ static struct test_ask *read_request(struct test_server *s, char *head, int fd)
         a->end = *stop == '-' && stop[1] != 0 ? strtoull(stop + 1, NULL, 10) + 1 : UINT64_MAX;
     }
     pthread_mutex_lock(&s->lock);
-    for (size_t i = 0; i < s->nask; i++)
+    for (size_t i = s->from; i < s->nask; i++)
         a->nth += strcmp(s->ask[i]->path, a->path) == 0;
     a->nth++;
     if (s->nask < APR_LENGTH(s->ask))
@@ -286,7 +286,7 @@ struct test_ask *test_server_ask(struct test_server *s, const char *path, size_t
 {
     struct test_ask *found = NULL;
     pthread_mutex_lock(&s->lock);
-    for (size_t k = 0; k < s->nask && found == NULL; k++)
+    for (size_t k = s->from; k < s->nask && found == NULL; k++)
         if ((path == NULL || strcmp(s->ask[k]->path, path) == 0) && i-- == 0)
             found = s->ask[k];
     pthread_mutex_unlock(&s->lock);
@@ -314,7 +314,7 @@ unsigned test_server_connections(struct test_server *s) { return s->connections;
 void test_server_forget(struct test_server *s)
 {
     pthread_mutex_lock(&s->lock);
-    s->nask = 0; /* what they were lives on, as their threads may still write there */
+    s->from = s->nask; /* their threads may still write there */
     s->connections = 0;
     pthread_mutex_unlock(&s->lock);
 }

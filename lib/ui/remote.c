@@ -109,10 +109,12 @@ static int new_remote(struct apr_cli *c)
 
 int apr_remote_settle(struct apr_cli *c)
 {
-    bool any = false;
+    bool any = false, takes = false;
     for (size_t i = 0; i < c->noperand; i++)
         any |= apr_is_address(c->operand[i]);
-    if (any)
+    for (size_t i = 0; i < c->noption; i++)
+        takes |= c->option[i].to == &c->download;
+    if (any && takes)
         return new_remote(c);
     if (c->download || c->no_cache)
         return apr_cli_usage(c, "%s has no effect without a model at an address", c->download ? "--download" : "--no-cache");
