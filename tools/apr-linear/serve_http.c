@@ -1,124 +1,50 @@
 #include "serve_http.h"
 
-#include <linux/tcp.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <stddef.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "serve_late.h"
+#include "serve_lines.h"
 #include "serve_log.h"
 #include "serve_mhd.h"
 
-#define HEAD_BYTES  8192u  /* of memory that a connection has for a request's head; 1,000 connections shall take less than 20 MB */
-#define KEPT_BYTES  1024u  /* a body's buffer is kept from one request to the next up to that size */
-#define IDLE_SECONDS 60.0  /* that a connection may be kept without a request */
-#define PATIENCE    4u     /* looks until a connection of which nothing more is taken must have gone */
-#define URI_BYTES   512u   /* of a request's path that the log shows */
-#define LOOK_NS     50000000 /* between two looks at all connections */
-#define REST_NS     UINT64_C(250000000) /* that a drain gives a connection after its last answer: its next request may be on the way */
-
-/* Where a connection is. The time that counts is `since`. */
-enum stage {
-    IDLE,   /* since it was taken, or since its last answer */
-    BEGUN,  /* something of the next request has come */
-    HEAD,   /* the head has come, the answer has not gone */
-    CUT,    /* it was told to go */
-};
-
-/* One connection, of the thread that MHD answers it on; what is atomic is looked at from outside, `ended` only there. */
-struct line {
-    struct line      *before, *after;
-    int               socket;
-    bool              crowded, refused, early, whole, sent, counted;
-    _Atomic bool      answered; /* a request before this one */
-    unsigned          ended;    /* looks since nothing more could come */
-    _Atomic unsigned  stage;
-    _Atomic uint64_t  since; /* nanoseconds */
-    uint64_t          head_at;
-    struct request    asked;
-    struct reply      reply;
-    unsigned char    *body;
-    size_t            n, room;
-    char              method[16], uri[URI_BYTES];
-};
+#define HEAD_BYTES   8192u /* of memory that a connection has for a request's head; 1,000 connections shall take less than 20 MB */
+#define KEPT_BYTES   1024u /* a body's buffer is kept from one request to the next up to that size */
+#define LATE_SECONDS 10.0  /* that a client may go on sending after its connection was closed */
+#define LOOK_NS      50000000 /* between two looks at all connections */
 
 struct http {
     struct server      *s;
     struct http_options o;
     struct MHD_Daemon  *daemon;
-    pthread_mutex_t     lock; /* of the list */
-    struct line        *first;
-    size_t              nline;
+    struct lines        lines;
     uint64_t            looked; /* when all lines were looked at */
     struct lates        late;
 };
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* ---- connections ---------------------------------------------------------------------------------------------------- */
-
-static void take_line(struct http *h, struct MHD_Connection *connection, struct line **line)
-{
-    const union MHD_ConnectionInfo *const info = mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct line *const l = calloc(1, sizeof *l);
-    *line = l;
-    if (l == NULL)
-        return;
-    l->socket = info->connect_fd;
-    atomic_store(&l->since, now_ns());
-    pthread_mutex_lock(&h->lock);
-    l->after = h->first;
-    if (h->first != NULL)
-        h->first->before = l;
-    h->first = l;
-    l->crowded = ++h->nline > h->o.most_connections;
-    pthread_mutex_unlock(&h->lock);
-}
-
-/* Does the client still send what nobody will read? */
-static bool is_unread(const struct line *l)
-{
-    int n;
-    return atomic_load(&l->stage) != CUT && (l->early || (ioctl(l->socket, FIONREAD, &n) == 0 && n > 0));
-}
 
 /* Before its socket is closed, so that none that is on the list has another's. */
 static void drop_line(struct http *h, struct line *l)
 {
     if (l == NULL)
         return;
-    if (is_unread(l))
-        late_add(&h->late, l->socket, now_ns() + (uint64_t)(h->o.timeout * 1e9));
-    pthread_mutex_lock(&h->lock);
-    if (l->before != NULL)
-        l->before->after = l->after;
-    else
-        h->first = l->after;
-    if (l->after != NULL)
-        l->after->before = l->before;
-    h->nline--;
-    pthread_mutex_unlock(&h->lock);
-    free(l->body);
-    free(l);
+    if (line_is_unread(l))
+        late_add(&h->late, l->socket, now_ns() + (uint64_t)(fmin(h->o.timeout, LATE_SECONDS) * 1e9));
+    line_drop(&h->lines, l);
 }
 
 static void on_connection(void *ctx, struct MHD_Connection *connection, void **line, enum MHD_ConnectionNotificationCode what)
 {
+    struct http *const h = ctx;
     if (what == MHD_CONNECTION_NOTIFY_STARTED)
-        take_line(ctx, connection, (struct line **)line);
+        *line = line_take(&h->lines, mhd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     else
-        drop_line(ctx, *line);
+        drop_line(h, *line);
 }
 
 static struct line *line_of(struct MHD_Connection *connection)
@@ -134,7 +60,7 @@ static void *on_uri(void *ctx, const char *uri, struct MHD_Connection *connectio
     struct line *const l = line_of(connection);
     (void)ctx;
     if (l != NULL) {
-        const size_t n = strnlen(uri, URI_BYTES - 1);
+        const size_t n = strnlen(uri, LINE_URI_BYTES - 1);
         l->head_at = now_ns();
         memcpy(l->uri, uri, n);
         l->uri[n] = 0;
@@ -347,57 +273,6 @@ static void on_completed(void *ctx, struct MHD_Connection *connection, void **be
 
 /* ---- time ----------------------------------------------------------------------------------------------------------- */
 
-static void cut(struct line *l)
-{
-    shutdown(l->socket, SHUT_RDWR);
-    atomic_store(&l->stage, CUT);
-}
-
-/* Has something come since the last answer? The kernel knows when the last byte came, in its ticks, and, but an old one, how many
- * there were. */
-static bool has_begun(const struct line *l, uint64_t idle_ns)
-{
-    struct tcp_info info;
-    socklen_t n = sizeof info;
-    if (getsockopt(l->socket, IPPROTO_TCP, TCP_INFO, &info, &n) != 0)
-        return false;
-    if (!atomic_load(&l->answered))
-        return n < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof info.tcpi_bytes_received || info.tcpi_bytes_received > 0;
-    return (info.tcpi_last_data_recv + 20) * UINT64_C(1000000) < idle_ns;
-}
-
-/* Nothing more is taken from it: MHD reads what has come, answers where that is a request, and closes it. It is not to be relied on to find
- * out alone that a client ended its half: an end that comes with the bytes before it is one event, and it reads once. */
-static void end_input(struct line *l)
-{
-    if (l->ended++ == 0)
-        shutdown(l->socket, SHUT_RD);
-}
-
-static bool is_hung_up(const struct line *l)
-{
-    struct pollfd p = { .fd = l->socket, .events = POLLRDHUP };
-    return poll(&p, 1, 0) == 1 && (p.revents & POLLRDHUP) != 0;
-}
-
-static void look_at(struct line *l, uint64_t now, double timeout)
-{
-    const unsigned stage = atomic_load(&l->stage);
-    const uint64_t since = atomic_load(&l->since), ns = now > since ? now - since : 0;
-    const double most = stage != IDLE || l->crowded || timeout > IDLE_SECONDS ? timeout : IDLE_SECONDS;
-    unsigned idle = IDLE;
-    if (stage == CUT)
-        return;
-    if ((double)ns > most * 1e9) {
-        cut(l);
-    } else if (l->ended == 0 && is_hung_up(l)) {
-        end_input(l);
-    } else if (stage == IDLE && has_begun(l, ns)) {
-        atomic_store(&l->since, now);
-        atomic_compare_exchange_strong(&l->stage, &idle, BEGUN);
-    }
-}
-
 bool http_look_round(struct http *h)
 {
     const uint64_t now = now_ns();
@@ -405,27 +280,8 @@ bool http_look_round(struct http *h)
     if (now < h->looked + LOOK_NS)
         return soon;
     h->looked = now;
-    pthread_mutex_lock(&h->lock);
-    for (struct line *l = h->first; l != NULL; l = l->after)
-        look_at(l, now, h->o.timeout);
-    pthread_mutex_unlock(&h->lock);
+    lines_look(&h->lines, now, h->o.timeout);
     return soon;
-}
-
-/* Closes those that wait for no answer; how many there are still. A request that is on its way, or was read this moment, is answered. */
-static size_t close_idle(struct http *h)
-{
-    const uint64_t now = now_ns();
-    pthread_mutex_lock(&h->lock);
-    for (struct line *l = h->first; l != NULL; l = l->after)
-        if (atomic_load(&l->stage) < HEAD && now > atomic_load(&l->since) + REST_NS) {
-            end_input(l);
-            if (l->ended > PATIENCE)
-                cut(l);
-        }
-    const size_t n = h->nline;
-    pthread_mutex_unlock(&h->lock);
-    return n;
 }
 
 void http_drain(struct http *h, double seconds)
@@ -434,7 +290,7 @@ void http_drain(struct http *h, double seconds)
     const MHD_socket listening = mhd.MHD_quiesce_daemon(h->daemon);
     if (listening != MHD_INVALID_SOCKET)
         close(listening);
-    for (http_look_round(h); close_idle(h) > 0 && now_ns() < end; http_look_round(h))
+    for (http_look_round(h); lines_end_idle(&h->lines, now_ns()) > 0 && now_ns() < end; http_look_round(h))
         nanosleep(&(struct timespec){ 0, LOOK_NS }, NULL);
 }
 
@@ -452,7 +308,7 @@ enum apr_code http_begin(struct http **out, struct server *s, const struct http_
     }
     h->s = s;
     h->o = *o;
-    pthread_mutex_init(&h->lock, NULL);
+    lines_begin(&h->lines, o->most_connections);
     late_begin(&h->late);
     h->daemon = mhd.MHD_start_daemon(flags, 0, NULL, NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)o->socket,
                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)apr_min(most, INT32_MAX),
@@ -472,6 +328,6 @@ void http_end(struct http *h)
     if (h->daemon != NULL)
         mhd.MHD_stop_daemon(h->daemon);
     late_end(&h->late);
-    pthread_mutex_destroy(&h->lock);
+    lines_end(&h->lines);
     free(h);
 }
