@@ -18,7 +18,7 @@ WARNINGS = -Wall -Wextra -Wno-missing-field-initializers -Wconversion -Wshadow -
 FLAGS_release = -O2
 FLAGS_asan    = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 FLAGS_tsan    = -O1 -fsanitize=thread
-FLAGS_static  = -Os -DAPR_STATIC -fno-pie -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
+FLAGS_static  = -Oz -DAPR_STATIC -fno-pie -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
 FLAGS_fuzz    = -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
 CFLAGS  ?= -g
 VERSION := $(shell cat VERSION)
@@ -154,6 +154,11 @@ install: all $(SHARED:%=$(BUILD)/share/%)
 uninstall:
 	rm -f $(NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) $(SHARED:%=$(DESTDIR)$(PREFIX)/share/%) $(addprefix $(DESTDIR)$(PREFIX)/share/doc/apr-tools/,$(notdir $(DOCS)))
 	rmdir $(DESTDIR)$(PREFIX)/share/doc/apr-tools 2>/dev/null || true
+# All tools in one program that needs nothing beside it.
+static:
+	$(MAKE) --no-print-directory MODE=static build/static/apr
+build/static/apr: build/static/libaprtools.a $(call obj,$(sort $(wildcard tools/*/*.c))) $(wildcard packaging/*.c packaging/static.sh)
+	$(call say,LINK,$@) CC="$(CC)" CFLAGS='$(ALL_CFLAGS)' PACKAGES="$(PACKAGES)" sh packaging/static.sh build/static $@ $(NAMES)
 deb: all
 	$(call say,DEB,build/apr-tools_$(VERSION)) rm -rf build/deb && $(MAKE) --no-print-directory install PREFIX=/usr DESTDIR=build/deb/root && sh packaging/deb.sh $(VERSION) $(DATE)
 dist:

@@ -296,6 +296,18 @@ static void temporary_files_have_no_name(void **state)
     close(fd);
 }
 
+static void without_any_folder_memory_is_one(void **state)
+{
+    (void)state;
+    struct apr_run run = *test_run_with(1);
+    struct apr_error e;
+    run.tmpdir = NULL;
+    const int fd = apr_temporary(&run, &e);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, "x", 1), 1);
+    close(fd);
+}
+
 static void a_temporary_folder_that_is_none_is_named(void **state)
 {
     (void)state;
@@ -725,6 +737,7 @@ int main(void)
         cmocka_unit_test(standard_input_may_be_a_pipe),
         cmocka_unit_test(standard_input_may_be_a_file_read_up_to_somewhere),
         cmocka_unit_test(temporary_files_have_no_name),
+        cmocka_unit_test(without_any_folder_memory_is_one),
         cmocka_unit_test(a_temporary_folder_that_is_none_is_named),
         cmocka_unit_test(a_full_disk_is_told),
         cmocka_unit_test(a_map_is_replaced),

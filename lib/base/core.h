@@ -265,7 +265,7 @@ struct apr_run {
     unsigned                  threads;  /* at least 1 */
     const struct apr_kernels *kernels;
     struct apr_progress      *progress; /* or NULL */
-    const char               *tmpdir;   /* where spooled and inflated bytes go, in unlinked files */
+    const char               *tmpdir;   /* where spooled and inflated bytes go, in unlinked files; NULL: memory */
     struct apr_remote        *remote;   /* how addresses are read (files/remote.h), or NULL: they are not */
 };
 

@@ -243,7 +243,7 @@ static int write_new(const struct edit *x)
 /* The file became longer, but nothing was shifted: cuts off what is behind its own end, zeros up to the hole and the hole. */
 static int cut_off(const struct edit *x, uint64_t hole)
 {
-    static const unsigned char zeros[1 << 16];
+    static unsigned char zeros[1 << 16]; /* not const: it takes no room in the program */
     bool clear = false;
     int why = hole - x->j.w.size > sizeof zeros || hole >= x->size || lseek(x->fd, (off_t)hole, SEEK_DATA) >= 0 ? ENOTSUP : 0;
     if (why == 0)

@@ -35,8 +35,8 @@ static enum apr_code system_error(struct apr_error *e, const char *doing)
 
 int apr_temporary(const struct apr_run *r, struct apr_error *e)
 {
-    int fd = open(r->tmpdir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
+    int fd = r->tmpdir == NULL ? memfd_create("apr", MFD_CLOEXEC) : open(r->tmpdir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd < 0 && r->tmpdir != NULL && (errno == EOPNOTSUPP || errno == EISDIR)) {
         char path[4096];
         const size_t n = strlen(r->tmpdir);
         if (n + sizeof "/apr-XXXXXX" <= sizeof path) {
@@ -49,7 +49,7 @@ int apr_temporary(const struct apr_run *r, struct apr_error *e)
     }
     if (fd < 0) {
         system_error(e, "cannot make a temporary file");
-        apr_error_in(e, r->tmpdir);
+        apr_error_in(e, r->tmpdir != NULL ? r->tmpdir : "memory");
     }
     return fd;
 }

@@ -90,7 +90,7 @@ bool apr_source_is_open(uint64_t device, uint64_t inode);
  * whoever read a file that changed under it is worth nothing. NULL s: code. */
 APR_MUST_CHECK enum apr_code apr_source_end(struct apr_source *s, enum apr_code code, struct apr_error *e);
 
-/* An unlinked temporary file in r->tmpdir, as a descriptor; -1 and e when there is none. */
+/* An unlinked temporary file in r->tmpdir, or in memory where that is NULL, as a descriptor; -1 and e when there is none. */
 int apr_temporary(const struct apr_run *r, struct apr_error *e);
 
 /* All n bytes to fd; APR_EIO otherwise. */

@@ -151,7 +151,7 @@ static enum apr_code unpack_header(const struct apr_writing *w, size_t file, str
             code = apr_write_all(fd, t->maker.out, (size_t)(to - from), e);
     }
     if (code == APR_OK && ftruncate(fd, (off_t)f->size) != 0)
-        code = apr_fail(e, APR_EIO, APR_NOWHERE, "cannot be read back in %s", w->r->tmpdir);
+        code = apr_fail(e, APR_EIO, APR_NOWHERE, "cannot be read back in %s", w->r->tmpdir != NULL ? w->r->tmpdir : "memory");
     if (code == APR_OK)
         code = apr_source_of(s, fd, f->path, e);
     if (fd >= 0)

@@ -402,7 +402,7 @@ static int settle(struct parse *p)
         return apr_cli_usage(c, "--isa %s: this CPU does not have it", apr_isa_word(isa));
     c->run.threads = p->table.threads_given ? (unsigned)c->threads : allowed_cpus();
     c->run.kernels = apr_kernels_for(isa);
-    c->run.tmpdir = tmpdir && *tmpdir ? tmpdir : "/tmp";
+    c->run.tmpdir = tmpdir && *tmpdir ? tmpdir : access("/tmp", F_OK) == 0 ? "/tmp" : NULL;
     if (c->progress == APR_ALWAYS || (c->progress == APR_AUTO && !c->quiet))
         c->run.progress = apr_progress_new(c->progress == APR_ALWAYS);
     c->colour = wants_colour(c);

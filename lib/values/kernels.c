@@ -12,10 +12,10 @@ static struct apr_kernels table[APR_NISA];
 static void set_encoders(struct apr_kernels *k)
 {
 #if APR_X86
-    if (k->isa == APR_AVX2)
-        apr_encode_avx2(k);
-    if (k->isa == APR_AVX512)
+    if (k->isa == APR_AVX512 && APR_WIDE)
         apr_encode_avx512(k);
+    else if (k->isa >= APR_AVX2)
+        apr_encode_avx2(k);
 #elif APR_ARM
     if (k->isa == APR_NEON)
         apr_encode_neon(k);

@@ -173,6 +173,8 @@ static enum apr_code serve(struct options *o, struct apr_error *e)
                         .most_body = o->most_body };
     struct timespec now;
     sigset_t set;
+    if (!LOADS_MHD)
+        return load_mhd(e); /* which says so */
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);

@@ -11,6 +11,13 @@
     X(MHD_start_daemon) X(MHD_stop_daemon) X(MHD_quiesce_daemon) X(MHD_get_connection_info) X(MHD_get_connection_values)         \
     X(MHD_create_response_from_buffer) X(MHD_add_response_header) X(MHD_queue_response) X(MHD_destroy_response)
 
+/* Can this program load it at all? Where it cannot, nothing that serves is linked. */
+#ifdef APR_STATIC
+#define LOADS_MHD 0
+#else
+#define LOADS_MHD 1
+#endif
+
 /* Its functions under their own names. */
 struct mhd {
 #define MHD_MEMBER(name) __typeof__(&name) name;

@@ -35,13 +35,12 @@ void apr_dots_init(struct apr_kernels *k, enum apr_isa isa)
     k->row_dots = row_dots;
     k->row_dots_wide = row_dots_wide;
 #if APR_X86
-    if (isa == APR_AVX2) {
-        apr_dots_avx2(k);
-        apr_dot_avx2(k);
-    }
-    if (isa == APR_AVX512) {
+    if (isa == APR_AVX512 && APR_WIDE) {
         apr_dots_avx512(k);
         apr_dot_avx512(k);
+    } else if (isa >= APR_AVX2) {
+        apr_dots_avx2(k);
+        apr_dot_avx2(k);
     }
 #elif APR_ARM
     if (isa == APR_NEON)

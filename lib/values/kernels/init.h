@@ -33,6 +33,12 @@ void apr_iq4_encoders(struct apr_kernels *k);
 #else
 #define APR_X86 0
 #endif
+/* Are bodies for AVX-512 there beside those for AVX2, where they are long? The static program has one of both, which gives the same bits. */
+#ifdef APR_STATIC
+#define APR_WIDE 0
+#else
+#define APR_WIDE 1
+#endif
 #ifdef __aarch64__
 #define APR_ARM 1
 #else

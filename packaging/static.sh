@@ -1,0 +1,53 @@
+# static.sh BUILD OUT TOOL...: links the objects of all tools below BUILD into one static program. CC and CFLAGS are from the environment.
+set -eu
+export LC_ALL=C
+build=$1 out=$2
+shift 2
+work=$build/packed
+mkdir -p "$work"
+archive() { $CC -print-file-name="lib$1.a"; }
+
+# Each tool's objects as one, in which no name but its main can be seen.
+objects=
+for tool; do
+    ld -r -o "$work/$tool.o" "$build/tools/$tool"/*.o
+    main=$(echo "$tool" | tr - _)_main
+    objcopy --redefine-sym "main=$main" --keep-global-symbol="$main" "$work/$tool.o"
+    objects="$objects $work/$tool.o"
+done
+
+# A table that is packed: the section of an object becomes a place without content, what was in it an array. No pointers may be in it, or
+# ones alone that nobody follows: those of utf8proc are to the texts of errors.
+pack() { # NAME OBJECT SECTION
+    objcopy -O binary --only-section="$3" "$2" "$work/$1.raw"
+    "$work/pack" "$1" <"$work/$1.raw" >>"$work/packed.h"
+    objcopy --remove-relocations="$3" --set-section-flags "$3=alloc" --rename-section "$3=.bss.$1,alloc" "$2" "$work/$1.o"
+    objcopy --add-symbol "apr_packed_$1=.bss.$1:0,global" "$work/$1.o"
+    objects="$objects $work/$1.o"
+}
+$CC -O2 -o "$work/pack" packaging/pack.c -lzstd
+echo "#define APR_TOOLS $(printf 'TOOL(%s) ' "$@" | sed 's/apr-//g')" >"$work/packed.h"
+(cd "$work" && ar x "$(archive utf8proc)" utf8proc.o && ar x "$(archive pcre2-8)" libpcre2_8_la-pcre2_ucd.o)
+pack families "$build/families.o" .rodata.str1.1
+pack unicode "$work/utf8proc.o" .rodata
+pack properties "$work/libpcre2_8_la-pcre2_ucd.o" .rodata
+
+# All ways to a table lead by packaging/static.c.
+wrapped=$(sed -n 's/^BY_WAY([a-z]*, [^(]*, \([a-z0-9_]*\),.*/\1/p' packaging/static.c)
+for name in $(nm -u "$build/libaprtools.a" $objects 2>/dev/null | sed -n 's/^ *U \(utf8proc_.*\)/\1/p' | sort -u); do
+    echo "$wrapped" | grep -qx "$name" || { echo "static.sh: packaging/static.c does not know $name" >&2; exit 2; }
+done
+
+# Functions that libraries bring and no tool calls: what reads old forms of zstd, a compiler, what loads character sets and what unwinds
+# threads that are cancelled; and, since nothing unwinds, what tells how.
+absent=$({ nm -u "$(archive zstd)" | grep -E ' (ZSTD|ZBUFF)v0[0-9]_'; nm -u "$(archive pcre2-8)" | grep -E ' _?pcre2_jit_'
+           nm -u "$(archive c)" | grep -E ' (_Unwind_[A-Za-z]*|__gcc_personality_v0|__gconv_(find|release)_shlib)$'; } 2>/dev/null | sed 's/.* //' | sort -u)
+for library in c $(pkg-config --static --libs-only-l $PACKAGES | sed 's/-l//g'); do
+    test ! -e "$(archive "$library")" || objcopy --remove-section=.eh_frame "$(archive "$library")" "$work/lib$library.a"
+done
+
+$CC $CFLAGS -iquote "$work" -c -o "$work/static.o" packaging/static.c
+$CC -static -no-pie -s -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,noseparate-code $(printf -- '-Wl,--wrap=%s ' $wrapped) \
+    $(printf -- '-Wl,--defsym=%s=apr_absent ' $absent) -o "$out.part" "$work/static.o" $objects "$build/libaprtools.a" \
+    -L"$work" $(pkg-config --static --libs $PACKAGES) -lm -pthread ${MAP:+-Wl,-Map=$MAP}
+mv "$out.part" "$out"
