@@ -162,7 +162,11 @@ static bool give_file(struct test_ask *a, const char *etag, bool ranges, size_t 
     return true;
 }
 
-bool test_give_file(struct test_ask *a, const char *etag, bool ranges, size_t longer) { return give_file(a, etag, ranges, longer, SIZE_MAX); }
+bool test_give_file(struct test_ask *a, const char *etag, bool ranges, size_t longer)
+{
+    return give_file(a, etag, ranges, longer, SIZE_MAX);
+}
+
 bool test_give_cut(struct test_ask *a, size_t most) { return give_file(a, NULL, true, 0, most); }
 
 /* ---- requests ------------------------------------------------------------------------------------------------------- */

@@ -32,8 +32,8 @@ uint64_t test_server_sent(struct test_server *s, const char *path);
 unsigned test_server_connections(struct test_server *s);
 void     test_server_forget(struct test_server *s);
 
-/* For a test_how_fn. headers: lines that end in \\r\\n. promised: what Content-Length says, UINT64_MAX: it does not stand there, and the body ends
- * with the connection. */
+/* For a test_how_fn. headers: lines that end in \r\n. promised: what Content-Length says, UINT64_MAX: it does not stand there, and the
+ * body ends with the connection. */
 bool test_give(struct test_ask *a, int status, const char *headers, const void *body, size_t n, uint64_t promised);
 bool test_give_text(struct test_ask *a, int status, const char *headers, const char *body);
 

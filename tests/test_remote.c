@@ -282,7 +282,10 @@ static bool changing_tag(struct test_ask *a) { return a->nth > 1 && test_give_fi
 static bool changing_length(struct test_ask *a) { return test_give_file(a, "", true, a->nth > 1 ? 64 : 0); }
 static bool page(struct test_ask *a) { return test_give_text(a, 200, "", "<!DOCTYPE html><html>Sign in</html>"); }
 static bool empty(struct test_ask *a) { return test_give_text(a, 416, "Content-Range: bytes */0\r\n", ""); }
-static bool packed(struct test_ask *a) { return test_give_text(a, 206, "Content-Encoding: gzip\r\nContent-Range: bytes 0-3/9999999\r\n", "abcd"); }
+static bool packed(struct test_ask *a)
+{
+    return test_give_text(a, 206, "Content-Encoding: gzip\r\nContent-Range: bytes 0-3/9999999\r\n", "abcd");
+}
 static bool other_range(struct test_ask *a) { return test_give_text(a, 206, "Content-Range: bytes 1-4/9999999\r\n", "abcd"); }
 static bool no_range(struct test_ask *a) { return test_give_text(a, 206, "", "abcd"); }
 static bool wrong_length(struct test_ask *a) { return test_give_text(a, 206, "Content-Range: bytes 0-9/9999999\r\n", "abcd"); }
@@ -336,10 +339,13 @@ static void faults_are_told_in_one_line(void **state)
         { unauthorized, { "401", "HF_TOKEN" }, 1, 1 }, { forbidden, { "403", "HF_TOKEN" }, 1, 1 }, { teapot, { "418", "" }, 1, 1 },
         { broken, { "503", "5 more" }, 6, 6 }, { loop, { "redirect", "loop" }, 11, 11 },
         { to_file, { "redirects", "nowhere" }, 1, 1 }, { to_nowhere, { "redirects", "" }, 1, 1 }, { to_user, { "password", "" }, 1, 1 },
-        { shorter, { "ended early", "" }, 6, 7 }, { changing_tag, { "changed", "" }, 2, 2 }, { changing_length, { "changed", "length" }, 2, 2 },
+        { shorter, { "ended early", "" }, 6, 7 },
+        { changing_tag, { "changed", "" }, 2, 2 }, { changing_length, { "changed", "length" }, 2, 2 },
         { page, { "HTML", "" }, 1, 1 }, { empty, { "is empty", "" }, 1, 1 }, { packed, { "packs", "" }, 1, 1 },
-        { other_range, { "another one", "" }, 1, 1 }, { no_range, { "another one", "" }, 1, 1 }, { wrong_length, { "another length", "" }, 1, 1 },
-        { no_total, { "how long", "" }, 1, 1 }, { endless, { "ignores range", "" }, 1, 1 }, { longer_than_said, { "more than it promised", "" }, 1, 1 },
+        { other_range, { "another one", "" }, 1, 1 }, { no_range, { "another one", "" }, 1, 1 },
+        { wrong_length, { "another length", "" }, 1, 1 },
+        { no_total, { "how long", "" }, 1, 1 }, { endless, { "ignores range", "" }, 1, 1 },
+        { longer_than_said, { "more than it promised", "" }, 1, 1 },
         { huge, { "than can be mapped", "" }, 1, 2 }, { many_headers, { "of headers", "" }, 1, 1 },
     };
     const char *const url = at_server("/large.safetensors");
@@ -379,9 +385,10 @@ static void a_refusal_for_now_is_tried_again_later_and_later(void **state)
     test_server_how(server, later);
     struct test_answer a = test_tool("apr-inspect", at_server("/small.safetensors"), NULL);
     assert_int_equal(a.exit, 0);
-    const double first = test_server_ask(server, "/small.safetensors", 0)->at, second = test_server_ask(server, "/small.safetensors", 1)->at,
-                 third = test_server_ask(server, "/small.safetensors", 2)->at;
-    assert_true(second - first > 0.2 && third - second > 0.45);
+    double at[3];
+    for (size_t i = 0; i < 3; i++)
+        at[i] = test_server_ask(server, "/small.safetensors", i)->at;
+    assert_true(at[1] - at[0] > 0.2 && at[2] - at[1] > 0.45);
     test_answer_free(&a);
 }
 

@@ -165,7 +165,7 @@ enum apr_code apr_address_url(char **url, const char *path, const char *endpoint
     *url = NULL;
     for (const char *c = path; *c != 0; c++)
         if ((unsigned char)*c <= ' ' || *c == 0x7F || (*c == '\\' && is_http(path)))
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "an address has no blanks, control characters or backslashes: write %%20 for a blank");
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "an address has no blanks, control characters or backslashes: %%20 is a blank");
     if (is_hub(path))
         return hub_url(url, path, endpoint, e);
     const size_t n = apr_origin_length(path);

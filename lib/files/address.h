@@ -10,8 +10,8 @@ bool apr_is_address(const char *path);
 /* Is it that of a folder: one that ends in '/', or of the hub without a PATH? */
 bool apr_is_folder_address(const char *path);
 
-/* The folder that a path, of a file or an address, lies in: up to and with the last '/'; 0 bytes when it has none. What follows a '?' or '#'
- * is no part of an address' path. */
+/* The folder that a path, of a file or an address, lies in: up to and with the last '/'; 0 bytes when it has none. What follows a '?' or
+ * '#' is no part of an address' path. */
 size_t apr_folder_length(const char *path);
 
 /* Where the path ends, for names with numbers in them: at the '?' or '#' of an address, else at the end of the text. */

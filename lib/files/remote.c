@@ -329,7 +329,8 @@ static enum apr_code too_long(uint64_t n, uint64_t most, struct apr_error *e)
     return APR_ELIMIT;
 }
 
-enum apr_code apr_remote_open(struct apr_source **s, const char *path, bool named, uint64_t most, const struct apr_run *r, struct apr_error *e)
+enum apr_code apr_remote_open(struct apr_source **s, const char *path, bool named, uint64_t most, const struct apr_run *r,
+                              struct apr_error *e)
 {
     struct apr_remote_file *f;
     bool there = false;

@@ -6,7 +6,8 @@
  * Whoever forgets is told: a page that is not there ends like one of a disk that failed, in an error, never in zeros that pass for data.
  *
  * The bytes lie in unlinked files in r->tmpdir, one a read, so a length that is not true costs nothing. The first request asks
- * for 1 MiB; a format then says how far its header goes (struct apr_format, header), which is the next request. All on the calling thread. */
+ * for 1 MiB; a format then says how far its header goes (struct apr_format, header), which is the next request. All of this runs on the
+ * calling thread. */
 #ifndef APR_REMOTE_H
 #define APR_REMOTE_H
 
@@ -41,8 +42,8 @@ uint64_t apr_remote_fetched(const struct apr_remote *r);
 
 struct apr_remote_file;
 
-/* Those of source.h, for an address. Opens the file: its first MiB is there, or all of it. One that was only looked for, of at most `most` bytes (UINT64_MAX: it
- * is read by parts), may be absent: *s is NULL then, with APR_OK. r->remote NULL: APR_EUNSUPPORTED. */
+/* Those of source.h, for an address. Opens the file: its first MiB is there, or all of it. One that was only looked for, of at most `most`
+ * bytes (UINT64_MAX: it is read by parts), may be absent: *s is NULL then, with APR_OK. r->remote NULL: APR_EUNSUPPORTED. */
 APR_MUST_CHECK enum apr_code apr_remote_open(struct apr_source **s, const char *path, bool named, uint64_t most, const struct apr_run *r,
                                              struct apr_error *e);
 

@@ -130,7 +130,8 @@ static uint64_t survey(int folder, const char *but, char oldest[256])
         if (strcmp(entry->d_name, but) == 0 || fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
             continue;
         bytes += (uint64_t)st.st_size;
-        if (oldest[0] == 0 || st.st_mtim.tv_sec < first.tv_sec || (st.st_mtim.tv_sec == first.tv_sec && st.st_mtim.tv_nsec < first.tv_nsec)) {
+        const bool older = st.st_mtim.tv_sec < first.tv_sec || (st.st_mtim.tv_sec == first.tv_sec && st.st_mtim.tv_nsec < first.tv_nsec);
+        if (oldest[0] == 0 || older) {
             first = st.st_mtim;
             snprintf(oldest, 256, "%s", entry->d_name);
         }

@@ -284,7 +284,8 @@ static char *resolve(const char *url, const char *location)
     CURLU *const u = apr_curl.curl_url();
     char *found = NULL, *own = NULL;
     if (u != NULL && apr_curl.curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
-        apr_curl.curl_url_set(u, CURLUPART_URL, location, 0) == CURLUE_OK && apr_curl.curl_url_get(u, CURLUPART_URL, &found, 0) == CURLUE_OK)
+        apr_curl.curl_url_set(u, CURLUPART_URL, location, 0) == CURLUE_OK &&
+        apr_curl.curl_url_get(u, CURLUPART_URL, &found, 0) == CURLUE_OK)
         own = strdup(found);
     if (found != NULL)
         apr_curl.curl_free(found);

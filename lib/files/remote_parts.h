@@ -56,8 +56,8 @@ struct apr_reading {
 /* Puts bytes of the file into the spool, from g->at on; false and g->e when the disk does not take them. */
 bool apr_remote_spool(struct apr_reading *g, const unsigned char *at, size_t n);
 
-/* remote_read.c: reads until all of it is in the spool, with as many tries as are due. *status is that of the last answer; with a failure but
- * no g->failed it is one that has no body to take: 304, 404, 416 of an empty file, which callers may take otherwise. */
+/* remote_read.c: reads until all of it is in the spool, with as many tries as are due. *status is that of the last answer; with a failure
+ * but no g->failed it is one that has no body to take: 304, 404, 416 of an empty file, which callers may take otherwise. */
 APR_MUST_CHECK enum apr_code apr_remote_read(struct apr_reading *g, const char *none_match, long *status);
 
 #endif

@@ -44,8 +44,8 @@ static bool check_part(struct apr_reading *g, const struct apr_http_answer *a)
     if (a->length != APR_NOWHERE && a->length != a->range.end - a->range.first)
         return refuse(g, APR_EIO, "the server promises a range and a body of another length");
     if (f->size != APR_NOWHERE && a->range.total != APR_NOWHERE && f->size != a->range.total) {
-        apr_fail(g->e, APR_EIO, APR_NOWHERE, "the file changed on the server while it was read: its length was %llu, now it is %llu", (ull)f->size,
-                 (ull)a->range.total);
+        apr_fail(g->e, APR_EIO, APR_NOWHERE, "the file changed on the server while it was read: its length was %llu, now it is %llu",
+                 (ull)f->size, (ull)a->range.total);
         g->failed = true;
         return false;
     }
@@ -62,8 +62,8 @@ static bool check_all(struct apr_reading *g, const struct apr_http_answer *a)
     if ((g->bound && strcmp(f->etag, a->etag) != 0) || (f->size != APR_NOWHERE && a->length != APR_NOWHERE && f->size != a->length))
         return changed(g);
     if (!g->whole && a->length != APR_NOWHERE && a->length > g->most) {
-        apr_fail(g->e, APR_EIO, APR_NOWHERE, "the server ignores range requests, so all %llu bytes would be fetched: --download does that, or curl -O",
-                 (ull)a->length);
+        apr_fail(g->e, APR_EIO, APR_NOWHERE,
+                 "the server ignores range requests, so all %llu bytes would be fetched: --download does that, or curl -O", (ull)a->length);
         g->failed = true;
         return false;
     }
@@ -116,7 +116,8 @@ static bool take(void *ctx, const struct apr_http_answer *a, const void *bytes, 
     if (n > g->end - g->at)
         return refuse(g, APR_EIO, "the server sends more than it promised");
     if (g->end == APR_NOWHERE && !g->whole && n > g->most - apr_min(g->most, g->at))
-        return refuse(g, APR_EIO, "the server ignores range requests and does not say how long the file is: --download fetches it, or curl -O");
+        return refuse(g, APR_EIO, "the server ignores range requests and does not say how long the file is: --download fetches it, or "
+                      "curl -O");
     if (!apr_remote_spool(g, bytes, n))
         return false;
     if (g->download && g->f->r->o.add != NULL)
@@ -134,9 +135,10 @@ static enum apr_code no_access(const struct apr_remote_file *f, const struct apr
         return apr_fail(e, APR_EIO, APR_NOWHERE, "%s: the token of %s is not one that may read it%s", what, r->token_from,
                         a->status == 403 ? ", or its terms are still to be accepted on the model's page" : "");
     if (apr_same_origin(f->url, r->endpoint))
-        return apr_fail(e, APR_EIO, APR_NOWHERE, "%s: it is gated or private, or is not there; a token goes into HF_TOKEN or %s", what, r->token_place);
-    return apr_fail(e, APR_EIO, APR_NOWHERE, "%s: a token, from HF_TOKEN or %s, is sent to HF_ENDPOINT alone, which is %s", what, r->token_place,
-                    r->endpoint);
+        return apr_fail(e, APR_EIO, APR_NOWHERE, "%s: it is gated or private, or is not there; a token goes into HF_TOKEN or %s", what,
+                        r->token_place);
+    return apr_fail(e, APR_EIO, APR_NOWHERE, "%s: a token, from HF_TOKEN or %s, is sent to HF_ENDPOINT alone, which is %s", what,
+                    r->token_place, r->endpoint);
 }
 
 static enum apr_code no_answer(const struct apr_remote_file *f, const struct apr_http_answer *a, struct apr_error *e)
@@ -152,7 +154,8 @@ static enum apr_code no_answer(const struct apr_remote_file *f, const struct apr
     case 416:
         return apr_fail(e, APR_EIO, APR_NOWHERE, "the file changed on the server while it was read: it answers %ld", a->status);
     case 429:
-        return apr_fail(e, APR_EIO, APR_NOWHERE, "429, too many requests, also after %d more tries: wait, or give a token in HF_TOKEN", MOST_TRIES);
+        return apr_fail(e, APR_EIO, APR_NOWHERE, "429, too many requests, also after %d more tries: wait, or give a token in HF_TOKEN",
+                        MOST_TRIES);
     default:
         if (a->status >= 500)
             return apr_fail(e, APR_EIO, APR_NOWHERE, "the server fails with %ld, also after %d more tries", a->status, MOST_TRIES);

@@ -26,8 +26,9 @@ struct apr_source {
     struct apr_remote_file *remote;
 };
 
-/* Maps the file that the user named; of one behind an address (files/address.h) all is fetched. What cannot be mapped (a pipe, "-", a terminal) is first copied into an unlinked file in
- * r->tmpdir. A folder or a file that does not open is APR_EIO. An empty file has an empty map. */
+/* Maps the file that the user named; of one behind an address (files/address.h) all is fetched. What cannot be mapped (a pipe, "-", a
+ * terminal) is first copied into an unlinked file in r->tmpdir. A folder or a file that does not open is APR_EIO. An empty file has an empty
+ * map. */
 APR_MUST_CHECK enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e);
 
 /* The same, but of what lies behind an address only the first MiB is there, and more when it is asked for (below). */
@@ -69,8 +70,8 @@ uint64_t apr_source_missing(const struct apr_source *s);
 APR_MUST_CHECK enum apr_code apr_source_may_fetch(const struct apr_source *s, uint64_t bytes, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_source_fetch(struct apr_source *s, uint64_t announced, struct apr_error *e);
 
-/* For remote.c: a source of n bytes of which none is there; bytes [begin, end) of it, whole pages but at its end, are those that fd has from
- * `from` on. */
+/* For remote.c: a source of n bytes of which none is there; bytes [begin, end) of it, whole pages but at its end, are those that fd has
+ * from `from` on. */
 APR_MUST_CHECK enum apr_code apr_source_reserve(struct apr_source **s, const char *path, uint64_t n, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_source_put(struct apr_source *s, int fd, uint64_t from, uint64_t begin, uint64_t end,
                                             struct apr_error *e);

@@ -130,8 +130,8 @@ static char *numbering(char *path, const char *suffix, unsigned *number, unsigne
 
 /* path is one of `count` shards: reads them all, in order, into m, which is still empty. seen: that one's own source, or NULL, which is
  * taken over. */
-static enum apr_code read_siblings(struct apr_model *m, const char *path, struct apr_source *seen, const struct apr_format *format, unsigned count,
-                                   unsigned number, const struct apr_run *r, struct apr_error *e)
+static enum apr_code read_siblings(struct apr_model *m, const char *path, struct apr_source *seen, const struct apr_format *format,
+                                   unsigned count, unsigned number, const struct apr_run *r, struct apr_error *e)
 {
     unsigned named_number = 0, named_count = 0;
     bool there;
@@ -302,7 +302,9 @@ static enum apr_code note_index(struct apr_model *m, const char *path, const str
     char *index = folder == NULL ? NULL : apr_beside(folder, apr_text(INDEX_NAME)), *quoted = NULL;
     struct apr_source *s = NULL;
     struct apr_error ignored;
-    enum apr_code code = index == NULL || asprintf(&quoted, "\"%.*s\"", (int)(apr_path_length(path) - apr_folder_length(path)), path + apr_folder_length(path)) < 0 ? apr_no_memory(e) : APR_OK;
+    const size_t before = apr_folder_length(path);
+    const bool spelled = index != NULL && asprintf(&quoted, "\"%.*s\"", (int)(apr_path_length(path) - before), path + before) >= 0;
+    enum apr_code code = spelled ? APR_OK : apr_no_memory(e);
     if (code == APR_OK && apr_source_sidecar(&s, index, APR_MOST_INDEX, r, &ignored) == APR_OK && s != NULL &&
         memmem(s->map.at, s->map.n, quoted, strlen(quoted)) != NULL)
         apr_model_note(m, "index.beside", (struct apr_bytes){ 0 }, 0, "is one shard of %s beside it, and was opened alone", INDEX_NAME);
