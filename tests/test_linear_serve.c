@@ -205,6 +205,24 @@ static void what_is_counted_is_told(void **state)
           "\nprocess_start_time_seconds 1.5\n" } });
 }
 
+static void count_told(void *ctx, const struct apr_error *e)
+{
+    ++*(unsigned *)ctx;
+    assert_true(strstr(e->file, "nowhere") != NULL);
+}
+
+static void standard_input_is_not_read_again(void **state)
+{
+    (void)state;
+    static const char *const path[] = { "-", "nowhere.apr" };
+    unsigned told = 0;
+    server.catalog.path = path;
+    server.catalog.run = test_run_with(1);
+    catalog_renew(&server.catalog, count_told, &told);
+    assert_int_equal(told, 1);
+    ask(&(struct asked){ "GET", "/ready", NULL, 200, { "\"models\":2" } });
+}
+
 /* ---- sockets -------------------------------------------------------------------------------------------------------- */
 
 struct child {
@@ -707,6 +725,7 @@ int main(void)
         cmocka_unit_test(a_batch_has_ten_thousand_rows_at_most),
         cmocka_unit_test(the_others_tell_what_is_served),
         cmocka_unit_test(what_is_counted_is_told),
+        cmocka_unit_test(standard_input_is_not_read_again),
         cmocka_unit_test(a_connection_is_kept_and_ends_with_the_answer_in_flight),
         cmocka_unit_test(a_body_whose_end_is_unclear_is_not_taken),
         cmocka_unit_test(a_target_may_name_the_host_and_has_no_nul),

@@ -226,7 +226,7 @@ int serve_main(int argc, char **argv)
     o.cli = (struct apr_cli){
         .tool = "apr-linear",
         .synopsis = "serve MODEL...",
-        .about = "Answers over HTTP from linear models, the first of which is meant where a request names none. SIGHUP: they are read again.",
+        .about = "Answers over HTTP from linear models; where a request names none, the first is meant. SIGHUP: they are read again.",
         .example = { "apr-linear serve iris.apr --port 8080",
           "curl -s localhost:8080/predict -H 'Content-Type: application/json' -d '{\"features\":[5.1,3.5,1.4,0.2]}'" },
         .option = option,

@@ -36,8 +36,8 @@ struct catalog {
 APR_MUST_CHECK enum apr_code catalog_begin(struct catalog *c, struct apr_error *e);
 void catalog_end(struct catalog *c);
 
-/* Reads all models again and serves them from now on; of those that cannot be read, tell(ctx, e) is called and the old one stays. One
- * thread at a time. */
+/* Reads all models again and serves them from now on; of those that cannot be read, tell(ctx, e) is called and the old one stays, as
+ * that of standard input does, which is gone, or a terminal that would be waited for. One thread at a time. */
 typedef void catalog_tell_fn(void *ctx, const struct apr_error *e);
 void catalog_renew(struct catalog *c, catalog_tell_fn *tell, void *ctx);
 
@@ -52,8 +52,8 @@ enum endpoint { ON_HEALTH, ON_READY, ON_PREDICT, ON_BATCH, ON_MODELS, ON_METRICS
 /* What an error is called, and its code. */
 enum fault {
     FAULT_NONE, FAULT_JSON, FAULT_FRAMING, FAULT_PATH, FAULT_MODEL, FAULT_METHOD, FAULT_LENGTH, FAULT_BODY, FAULT_INSTANCES, FAULT_ANSWER,
-    FAULT_TYPE, FAULT_REQUEST, FAULT_COUNT, FAULT_NAME, FAULT_MISSING, FAULT_VALUE, FAULT_FINITE, FAULT_RESULT, FAULT_MEMORY, FAULT_DRAINING, FAULT_CONNECTIONS,
-    NFAULTS,
+    FAULT_TYPE, FAULT_REQUEST, FAULT_COUNT, FAULT_NAME, FAULT_MISSING, FAULT_VALUE, FAULT_FINITE, FAULT_RESULT,
+    FAULT_MEMORY, FAULT_DRAINING, FAULT_CONNECTIONS, NFAULTS,
 };
 struct fault_row {
     const char *word;

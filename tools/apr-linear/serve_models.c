@@ -120,7 +120,7 @@ void catalog_renew(struct catalog *c, catalog_tell_fn *tell, void *ctx)
         return;
     }
     for (size_t i = 0; i < c->n; i++)
-        if (load(c, i, &next->model[i], &e) != APR_OK)
+        if (strcmp(c->path[i], "-") != 0 && load(c, i, &next->model[i], &e) != APR_OK)
             tell(ctx, &e);
     pthread_mutex_lock(&c->lock);
     old = c->now;
