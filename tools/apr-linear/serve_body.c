@@ -159,6 +159,27 @@ static bool read_number(struct apr_bytes text, size_t i, struct apr_bytes key, d
                     key.at == NULL ? place : APR_QUOTED(key), APR_QUOTED(text));
 }
 
+static const unsigned char *skip_blanks(const unsigned char *at, const unsigned char *end)
+{
+    while (at < end && *at == ' ')
+        at++;
+    return at;
+}
+
+/* An array of n numbers as programs write it, at once. False where anything is otherwise: the walk then finds out what. */
+static bool read_plain(struct apr_bytes text, size_t n, double *x)
+{
+    const unsigned char *at = text.at, *const end = at + text.n;
+    for (size_t i = 0; i < n; i++) {
+        const bool parted = at < end && *at == (i == 0 ? '[' : ',');
+        const unsigned char *const from = skip_blanks(at + parted, end), *const behind = parted ? number_take(from, end, &x[i]) : NULL;
+        if (behind == NULL || !is_number((struct apr_bytes){ from, (size_t)(behind - from) }))
+            return false;
+        at = skip_blanks(behind, end);
+    }
+    return n > 0 && at + 1 == end && *at == ']';
+}
+
 static bool read_by_place(const struct linear_model *m, struct apr_bytes text, double *x, struct complaint *c)
 {
     struct apr_error e;
@@ -166,6 +187,8 @@ static bool read_by_place(const struct linear_model *m, struct apr_bytes text, d
     struct apr_item item;
     bool more;
     size_t n = 0;
+    if (read_plain(text, m->inputs, x))
+        return true;
     if (apr_walk_in(&walk, text, 0, '[', &e) != APR_OK)
         return no_json(c, &e);
     for (;; n++) {
