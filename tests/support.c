@@ -155,6 +155,20 @@ const char *test_file(const char *name, const void *bytes, size_t n)
     return path;
 }
 
+const char *test_edited(const char *name, const char *text, const char *after, const char *find, const char *replace)
+{
+    struct test_bytes edited = { 0 };
+    const char *const from = strstr(text, after), *const at = from == NULL ? NULL : strstr(from, find);
+    if (at == NULL)
+        fail_msg("%s is not behind %s", find, after);
+    test_put(&edited, text, (size_t)(at - text));
+    test_text(&edited, replace);
+    test_text(&edited, at + strlen(find));
+    const char *const path = test_file(name, edited.at, edited.n);
+    test_free(&edited);
+    return path;
+}
+
 static struct test_bytes load(FILE *f)
 {
     struct test_bytes b = { 0 };

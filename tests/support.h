@@ -35,6 +35,9 @@ const char *test_folder(void);
 const char *test_file(const char *name, const void *bytes, size_t n);
 const char *test_path(const char *name);                               /* the path alone */
 
+/* A file of that text (which ends with a 0), in which the first `find` behind `after`, both in it, is `replace`. */
+const char *test_edited(const char *name, const char *text, const char *after, const char *find, const char *replace);
+
 /* A whole file; fails the test when there is none. */
 struct test_bytes test_load(const char *path);
 

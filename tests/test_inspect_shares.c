@@ -150,16 +150,9 @@ static void shares_that_do_not_belong_together_are_refused(void **state)
 static const char *edited(const char *file, const char *model, unsigned k, const char *after, const char *find, const char *replace)
 {
     static const char *const all[VIEWS] = { "--stats", "--hash", "--check" };
-    struct test_bytes whole = test_load(share(all, model, k, 2)), text = { 0 };
+    struct test_bytes whole = test_load(share(all, model, k, 2));
     test_integer(&whole, 0, 1);
-    const char *const begin = (const char *)whole.at, *const from = strstr(begin, after), *const at = from == NULL ? NULL : strstr(from, find);
-    if (at == NULL)
-        fail_msg("%s is not behind %s", find, after);
-    test_put(&text, begin, (size_t)(at - begin));
-    test_text(&text, replace);
-    test_text(&text, at + strlen(find));
-    const char *const path = test_file(file, text.at, text.n);
-    test_free(&text);
+    const char *const path = test_edited(file, (const char *)whole.at, after, find, replace);
     test_free(&whole);
     return path;
 }

@@ -7,17 +7,9 @@ static const char *const a = "fixtures/qwen2", *const b = "fixtures/qwen2-q4_0.g
 static const char *edited(const char *file, unsigned number, const char *after, const char *find, const char *replace)
 {
     char partition[32];
-    struct test_bytes text = { 0 };
     snprintf(partition, sizeof partition, "--partition=%u/2", number);
     struct test_answer answer = test_tool(APR_DIFF, "--json", "--top=1", "--rows=1", "--metadata", partition, a, b, NULL);
-    const char *const whole = (const char *)answer.out.at, *from = strstr(whole, after), *at = from == NULL ? NULL : strstr(from, find);
-    if (at == NULL)
-        fail_msg("%s is not behind %s", find, after);
-    test_put(&text, whole, (size_t)(at - whole));
-    test_text(&text, replace);
-    test_text(&text, at + strlen(find));
-    const char *const path = test_file(file, text.at, text.n);
-    test_free(&text);
+    const char *const path = test_edited(file, (const char *)answer.out.at, after, find, replace);
     test_answer_free(&answer);
     return path;
 }
