@@ -131,6 +131,12 @@ bool apr_glob_matches(struct apr_bytes glob, struct apr_bytes name, uint64_t *wo
     return g == glob.n;
 }
 
+bool apr_glob_is(const char *glob, const char *path)
+{
+    uint64_t work = UINT64_MAX;
+    return apr_glob_matches(apr_text(glob), apr_text(path), &work);
+}
+
 struct apr_bytes apr_glob_literal(struct apr_bytes glob)
 {
     struct apr_bytes longest = { glob.at, 0 };

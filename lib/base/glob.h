@@ -10,6 +10,9 @@
  * those taken are taken from: when none is left there is no answer. It takes no more than the product of both lengths. */
 bool apr_glob_matches(struct apr_bytes glob, struct apr_bytes name, uint64_t *work);
 
+/* The same of a short glob of our own, and a path. */
+bool apr_glob_is(const char *glob, const char *path);
+
 /* The longest run of plain characters in the glob, a view: a name without it does not match. */
 struct apr_bytes apr_glob_literal(struct apr_bytes glob);
 

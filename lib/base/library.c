@@ -7,8 +7,8 @@
 enum apr_code apr_library_load(void **library, const char *const *names, const char *purpose, struct apr_error *e)
 {
     *library = NULL;
-    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%s takes %s, which a static program does not load: take one that is not static",
-                    purpose, names[0]);
+    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%s takes %s, which this program does not load, as it is static; the package apr-tools has one that does", purpose,
+                    names[0]);
 }
 
 bool apr_library_find(void *library, const char *name, void *to)

@@ -2,11 +2,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/glob.h"
 #include "files/source.h"
 #include "model/format.h"
 #include "model/imatrix.h"
@@ -25,7 +25,7 @@ static bool names_a_part(const char *name)
         "model_index.json", "modules.json",
     };
     for (size_t i = 0; i < APR_LENGTH(shape); i++)
-        if (fnmatch(shape[i], name, 0) == 0)
+        if (apr_glob_is(shape[i], name))
             return true;
     return false;
 }

@@ -75,6 +75,9 @@ enum apr_when { APR_AUTO, APR_ALWAYS, APR_NEVER };
 #define APR_MODELS "safetensors gguf apr safetensors.index.json"
 extern const struct apr_said apr_model_files[];
 
+/* What those who read models at addresses look at. */
+extern const struct apr_said apr_remote_environment[];
+
 /* A tool's command line. The tool fills the first part, apr_cli_parse the second. The options of every tool (--json --threads or -j,
  * --isa --quiet or -q, --progress --color --help or -h, --version or -V) are added by it. */
 struct apr_cli {

@@ -23,11 +23,20 @@ const struct apr_said apr_cli_exits[] = {
     { 0 },
 };
 
+const struct apr_said apr_remote_environment[] = {
+    { "HF_ENDPOINT", "where the hub of hf:// is; default: https://huggingface.co" },
+    { "HF_TOKEN", "the token for it, sent there only; else that in the file of HF_TOKEN_PATH, or in $HF_HOME/token" },
+    { "XDG_CACHE_HOME", "the folder of caches; default: ~/.cache" },
+    { 0 },
+};
+
 const struct apr_said apr_model_files[] = {
     { "*.safetensors, *.gguf, *.apr", "a model, told by its content; of a split one, any shard" },
     { "model.safetensors.index.json", "the index of a checkpoint in shards; a folder stands for what it holds" },
     { "config.json, tokenizer.json", "what a checkpoint says of itself, beside it" },
     { "-", "standard input" },
+    { "http://, https://, hf://OWNER/NAME[@REVISION][/PATH]", "a model at an address" },
+    { "$XDG_CACHE_HOME/apr-tools/", "headers of models at addresses, 256 MiB at most" },
     { 0 },
 };
 

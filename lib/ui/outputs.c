@@ -1,7 +1,6 @@
 /* The files that a run writes, held against each other and against those that it reads, before it begins. */
 #include "ui/cli.h"
 
-#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/glob.h"
 #include "files/sink.h"
 #include "model/inputs.h"
 
@@ -129,7 +129,7 @@ static bool is_output(const struct apr_option *o)
 }
 
 /* A GGUF that is none of several. */
-static bool is_no_shard(const char *path) { return fnmatch("*.gguf", path, 0) == 0 && fnmatch("*-of-*", path, 0) != 0; }
+static bool is_no_shard(const char *path) { return apr_glob_is("*.gguf", path) && !apr_glob_is("*-of-*", path); }
 
 enum apr_code apr_cli_outputs(struct apr_cli *c, struct apr_error *e)
 {

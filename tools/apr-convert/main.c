@@ -582,6 +582,7 @@ int main(int argc, char **argv)
         .brief = "converts language models between APR, SafeTensors and GGUF",
         .files = APR_MODELS,
         .file = apr_model_files,
+        .environment = apr_remote_environment,
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)

@@ -353,6 +353,7 @@ int main(int argc, char **argv)
         .brief = "compares two language models, tensor by tensor",
         .files = APR_MODELS,
         .file = apr_model_files,
+        .environment = apr_remote_environment,
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     if (exit_code < 0)

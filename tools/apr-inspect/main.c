@@ -201,6 +201,7 @@ int main(int argc, char **argv)
         .brief = "shows what is in a language model, and checks it",
         .files = APR_MODELS,
         .file = apr_model_files,
+        .environment = apr_remote_environment,
     };
     int exit_code = apr_cli_parse(&o.cli, argc, argv);
     o.check = (enum check_kind)check;
