@@ -224,6 +224,47 @@ static void what_makes_no_sense_is_refused_and_nothing_is_written(void **state)
     }
 }
 
+/* What is likely meant otherwise is done as the page says, and told. */
+static void what_may_be_meant_otherwise_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *option, *words;
+        int         exit;
+    } rows[] = {
+        { "0,1,target\n1,2,0\n3,1,1\n4,4,0\n", "--l2=1", "--header yes", 0 },
+        { "1,2,no\n3,1,yes\n4,4,no\n5,1,yes\n", "--l2=1", "", 0 },
+        { "1,2,0\n1,2,1\n30,1,1\n30,4,0\n", "--optimizer=gd", "a smaller --lr", 0 },
+        { "1;2;0\n3;1;1\n", "--l2=1", "--delimiter", 2 },
+        { "1,\"2,5\",0\n3,1,1\n", "--l2=1", "--drop a column", 2 },
+        { "\x1f\x8b\x08 1,2\n", "--l2=1", "gzip", 2 },
+        { "PK\x03\x04 1,2\n", "--l2=1", "zip", 2 },
+        { "\xff\xfe""1,2\n", "--l2=1", "UTF-16", 2 },
+        { "PAR1,2\n", "--l2=1", "Parquet", 2 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(rows); i++) {
+        const char *const data = test_file("meant.csv", rows[i].text, strlen(rows[i].text));
+        struct test_answer a = test_tool(LINEAR, "fit", data, test_path("meant.apr"), "--force", "--model=logistic", rows[i].option, NULL);
+        assert_int_equal(a.exit, rows[i].exit);
+        if (*rows[i].words == 0 ? a.err.n != 0 : !test_says(&a.err, rows[i].words))
+            fail_msg("row %zu: %s", i, (const char *)a.err.at);
+        test_answer_free(&a);
+    }
+}
+
+static void a_header_of_numbers_is_known_by_the_model(void **state)
+{
+    (void)state;
+    static const char text[] = "0,1,target\n1,2,0\n3,1,1\n4,4,0\n";
+    const char *const data = test_file("numbers.csv", text, strlen(text)), *const model = test_path("numbers.apr");
+    struct test_answer a = test_tool(LINEAR, "fit", data, model, "--model=logistic", "--l2=1", "--header=yes", "--quiet", NULL);
+    assert_int_equal(a.exit, 0);
+    test_answer_free(&a);
+    a = test_tool(LINEAR, "predict", model, test_file("asked.csv", "0,1\n1,2\n", 8), NULL);
+    assert_string_equal((const char *)a.out.at, "prediction\n0\n");
+    test_answer_free(&a);
+}
+
 /* The last row alone is kept at seed 1, the first and the last at seed 3, by the page's hash: one class, to be told from nothing. */
 static void rows_held_back_leave_two_classes(void **state)
 {
@@ -298,6 +339,20 @@ static void chances_are_those_of_scikit_learn(void **state)
         k++;
     }
     test_answer_free(&a);
+}
+
+/* One bit of a weight: the answer would be any. */
+static void a_model_that_is_not_as_it_was_written_does_not_answer(void **state)
+{
+    (void)state;
+    fit_iris();
+    struct test_bytes whole = test_load(test_path("iris.apr"));
+    whole.at[whole.n - 40] ^= 0x80;
+    struct test_answer a = test_tool(LINEAR, "predict", test_file("bit.apr", whole.at, whole.n), iris, NULL);
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "CRC"));
+    test_answer_free(&a);
+    test_free(&whole);
 }
 
 static void columns_are_found_by_name_and_a_missing_one_is_named(void **state)
@@ -579,6 +634,9 @@ int main(void)
         cmocka_unit_test(threads_and_instructions_change_no_byte),
         cmocka_unit_test(a_plane_between_the_classes_is_no_optimum),
         cmocka_unit_test(what_makes_no_sense_is_refused_and_nothing_is_written),
+        cmocka_unit_test(what_may_be_meant_otherwise_is_told),
+        cmocka_unit_test(a_header_of_numbers_is_known_by_the_model),
+        cmocka_unit_test(a_model_that_is_not_as_it_was_written_does_not_answer),
         cmocka_unit_test(rows_held_back_leave_two_classes),
         cmocka_unit_test(neither_a_file_nor_the_data_is_replaced_unasked),
         cmocka_unit_test(chances_are_those_of_scikit_learn),

@@ -18,6 +18,28 @@
 
 bool data_is_npy(struct apr_bytes start) { return apr_npy_probe(start); }
 
+enum apr_code data_is_foreign(struct apr_bytes start, struct apr_error *e)
+{
+    static const struct {
+        const char *begin, *words;
+    } foreign[] = {
+        { "\x1f\x8b", "gzip: gzip -dc gives what is in it" },
+        { "\x28\xb5\x2f\xfd", "zstd: zstd -dc gives what is in it" },
+        { "PK\x03\x04", "a zip archive (xlsx, npz): rows are CSV, or an array of .npy" },
+        { "PAR1", "Parquet: rows are CSV, or an array of .npy" },
+        { "\xff\xfe", "UTF-16: iconv -f utf-16 -t utf-8 gives UTF-8" },
+        { "\xfe\xff", "UTF-16: iconv -f utf-16 -t utf-8 gives UTF-8" },
+        { "GGUF", "a model, no data" },
+        { "APR", "a model, no data" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(foreign); i++) {
+        const struct apr_bytes begin = apr_text(foreign[i].begin);
+        if (start.n > begin.n && memcmp(start.at, begin.at, begin.n) == 0 && (begin.at[0] != 'A' || start.at[3] == 0))
+            return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "is %s", foreign[i].words);
+    }
+    return APR_OK;
+}
+
 /* | u64 length of the header | '{' ...: no table has a NUL in its first 8 bytes. */
 bool data_is_safetensors(struct apr_bytes start) { return start.n > 8 && start.at[7] == 0 && start.at[8] == '{'; }
 
@@ -168,9 +190,12 @@ static enum apr_code gather(struct data *d, const struct table *t, struct apr_ta
     for (size_t i = 0; i < d->n; i++) {
         struct apr_bytes word;
         uint64_t at;
+        double number;
         bool fresh;
         memcpy(&at, &d->y[i], sizeof at);
         APR_TRY(word_at(d, t, at, &word, e));
+        if (i == 0 || d->doubtful)
+            d->doubtful = t->name == NULL && d->n > 1 && (number_read(word, &number) == NUMBER_TEXT) == (i == 0);
         union apr_table_value *const v = apr_table_put(seen, word, &fresh);
         if (v == NULL)
             return apr_no_memory(e);
@@ -255,6 +280,7 @@ static enum apr_code read_table(struct data *d, const struct data_wish *w, const
 static enum apr_code read_any(struct data *d, const struct data_wish *w, const struct apr_run *r, struct apr_error *e)
 {
     APR_TRY(apr_source_open(&d->source, w->path, r, e));
+    APR_TRY(data_is_foreign(d->source->map, e));
     const bool arrays = data_is_npy(d->source->map) || data_is_safetensors(d->source->map);
     if (!arrays && w->target_file != NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--target-file goes with a NumPy array: a table has its target in a column");

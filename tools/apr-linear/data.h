@@ -30,6 +30,7 @@ struct data {
     struct data_class *class;
     struct apr_bytes  *name;
     uint64_t           left_out;
+    bool               doubtful; /* there is no header, and the first target is the one that is text */
     struct apr_source *source, *target_source; /* these, or the model, stay open, so that nothing is written in their place */
     struct apr_model  *model;
     struct apr_arena  *arena;
@@ -54,5 +55,8 @@ APR_MUST_CHECK enum apr_code data_tensors_wish(const struct table_wish *w, const
 /* A NumPy array by its first bytes; a SafeTensors file. */
 bool data_is_npy(struct apr_bytes start);
 bool data_is_safetensors(struct apr_bytes start);
+
+/* Refuses what its first bytes tell to be no table and no array that is read, by name, with what helps. */
+APR_MUST_CHECK enum apr_code data_is_foreign(struct apr_bytes start, struct apr_error *e);
 
 #endif

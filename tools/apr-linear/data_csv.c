@@ -211,7 +211,7 @@ enum apr_code data_read_csv(struct data *d, const struct data_wish *w, const str
     const struct apr_bytes map = d->source->map;
     struct csv c = { map.at, map.at + map.n, 0, 1 };
     struct apr_team *team;
-    APR_TRY(table_begin(t, &c, &w->table, 0, e));
+    APR_TRY(table_begin(t, &c, &w->table, &(struct table_names){ 0 }, e));
     APR_TRY(table_find_target(t, &w->table, e));
     APR_TRY(table_all_features(t, &w->table, e));
     d->p = t->nfeature;

@@ -135,7 +135,8 @@ static void print_model(const struct fit *f)
 
 static void print_score(const struct fit *f, const char *word, const struct score *s)
 {
-    printf("%-10s %s %.4f, %s %.4g", word, f->logistic ? "accuracy" : "R2", fit_score(f, s), f->logistic ? "log loss" : "RMSE",
+    const char *const score = fabs(fit_score(f, s)) < 1000 ? "%-10s %s %.4f, %s %.4g" : "%-10s %s %.4g, %s %.4g";
+    printf(score, word, f->logistic ? "accuracy" : "R2", fit_score(f, s), f->logistic ? "log loss" : "RMSE",
            f->logistic ? s->log_loss : sqrt(s->rss / (double)s->n));
     printf(f->o->fraction_given ? ", %zu rows\n" : "\n", s->n);
 }
@@ -207,19 +208,30 @@ static void report_text(const struct fit *f)
     putchar('\n');
 }
 
-static void warn(const struct fit *f)
+static void warn(const struct fit *f, const char *why)
 {
-    const char *why = NULL;
-    if (f->separable)
-        why = "a plane parts the classes, so there is no optimum: --l2 gives it one";
-    else if (!f->descent.reached && f->logistic && f->o->optimizer == FIT_LBFGS)
-        why = "not converged: --max-iter, --standardize or --l2 help";
-    if (why == NULL || f->o->cli.quiet)
-        return;
     struct apr_error e;
+    if (f->o->cli.quiet)
+        return;
     apr_fail(&e, APR_OK, APR_NOWHERE, "%s", why);
     apr_error_in(&e, f->o->cli.operand[0]);
     apr_cli_fail(&f->o->cli, &e);
+}
+
+static void warn_of_data(const struct fit *f)
+{
+    if (f->d.doubtful)
+        warn(f, "the first row was taken for data, yet its target alone is text: if it is a header, --header yes");
+}
+
+static void warn_of_fit(const struct fit *f)
+{
+    if (f->separable)
+        warn(f, "a plane parts the classes, so there is no optimum: --l2 gives it one");
+    else if (f->o->optimizer == FIT_GD && f->descent.loss > f->descent.first)
+        warn(f, "the loss is higher than it began: a smaller --lr, or --standardize");
+    else if (!f->descent.reached && f->logistic && f->o->optimizer == FIT_LBFGS)
+        warn(f, "not converged: --max-iter, --standardize or --l2 help");
 }
 
 int fit_report(const struct fit *f, const struct apr_error *why)
@@ -228,7 +240,8 @@ int fit_report(const struct fit *f, const struct apr_error *why)
         report_json(f, why);
     if (why != NULL)
         return apr_cli_fail(&f->o->cli, why);
-    warn(f);
+    warn_of_data(f);
+    warn_of_fit(f);
     if (!f->o->cli.json && !f->o->cli.quiet && !f->to_stdout)
         report_text(f);
     return APR_EXIT_YES;

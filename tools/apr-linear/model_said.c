@@ -156,7 +156,7 @@ static enum apr_code choose_kind(struct linear_model *m, const struct apr_meta *
             logistic = words[i].logistic;
             said = true;
         }
-    if (as == LINEAR_AS_LINEAR || (as == LINEAR_AS_LOGISTIC && m->outputs == 1))
+    if (!said && !named && (as == LINEAR_AS_LINEAR || m->outputs == 1))
         logistic = as == LINEAR_AS_LOGISTIC;
     m->model_type = logistic ? LOGISTIC : LINEAR;
     if (logistic)

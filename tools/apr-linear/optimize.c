@@ -183,7 +183,7 @@ enum apr_code optimize_gd(struct problem *q, double *at, struct descent *d, stru
     if (gradient == NULL)
         return apr_no_memory(e);
     for (d->steps = 0; d->steps < d->most; d->steps++) {
-        problem_at(q, at, gradient, NULL);
+        problem_at(q, at, gradient, d->steps == 0 ? &d->first : NULL);
         if (d->tolerance > 0 && problem_steepness(q, gradient) <= d->tolerance)
             break;
         for (size_t i = 0; i < size; i++)

@@ -7,12 +7,13 @@
 /* How far, and what came of it.
  *   most, tolerance  steps, and the gradient's largest component that is small enough
  *   rate             of gradient descent
+ *   first            of gradient descent, the loss that it began with
  *   steps, loss, steepness  done; at the end. reached: steepness is at most the tolerance */
 struct descent {
     uint64_t most;
     double   tolerance, rate;
     uint64_t steps;
-    double   loss, steepness;
+    double   first, loss, steepness;
     bool     reached;
 };
 

@@ -72,7 +72,8 @@ static enum apr_code want_rows(struct rows *r, unsigned char delimiter, const un
 
 static enum apr_code no_fit(size_t have, const struct linear_model *m, struct apr_error *e)
 {
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "the data have %zu columns, the model takes %zu features", have, m->inputs);
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "the data have %zu columns, the model takes %zu features%s", have, m->inputs,
+                    have == 1 ? " (--delimiter says what parts fields)" : "");
 }
 
 /* Both have names: the target is the column that the wish names, or the last one where that is no feature. */
@@ -107,7 +108,8 @@ static enum apr_code open_table(struct rows *r, const struct table_wish *w, cons
     const unsigned char *end;
     APR_TRY(want_rows(r, table_delimiter(c, w), &end, e));
     c = (struct csv){ r->text + r->at, end, 0, 1 };
-    APR_TRY(table_begin(&r->t, &c, w, m->inputs, e));
+    const struct table_names names = { m->inputs, m->nfeature, m->feature };
+    APR_TRY(table_begin(&r->t, &c, w, &names, e));
     r->at = (size_t)(c.at - r->text);
     r->line = c.line;
     APR_TRY(m->nfeature > 0 && r->t.name != NULL ? match_names(r, w, m, e) : match_numbers(r, w, m, e));
@@ -199,6 +201,7 @@ static enum apr_code open_any(struct rows *r, const struct table_wish *w, const 
     while (r->n < 9 && !r->over)
         APR_TRY(fill(r, e));
     const struct apr_bytes start = { r->text, r->n };
+    APR_TRY(data_is_foreign(start, e));
     if (data_is_npy(start) || data_is_safetensors(start))
         return open_array(r, w, target_file, m, run, e);
     if (target_file != NULL)

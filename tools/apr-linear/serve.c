@@ -120,10 +120,10 @@ static void tell_unread(void *ctx, const struct apr_error *e)
 
 static void renew(struct options *o, struct server *s)
 {
-    catalog_renew(&s->catalog, tell_unread, o);
+    const size_t n = catalog_renew(&s->catalog, tell_unread, o);
     malloc_trim(0);
     if (!o->cli.quiet)
-        log_line("%s: models were read again\n", o->cli.tool);
+        log_line("%s: %zu of %zu models were read again\n", o->cli.tool, n, s->catalog.n);
 }
 
 /* Until a signal ends it. */

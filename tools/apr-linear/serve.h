@@ -37,9 +37,9 @@ APR_MUST_CHECK enum apr_code catalog_begin(struct catalog *c, struct apr_error *
 void catalog_end(struct catalog *c);
 
 /* Reads all models again and serves them from now on; of those that cannot be read, tell(ctx, e) is called and the old one stays, as
- * that of standard input does, which is gone, or a terminal that would be waited for. One thread at a time. */
+ * that of standard input does, which is gone, or a terminal that would be waited for. Returns how many were read. One thread at a time. */
 typedef void catalog_tell_fn(void *ctx, const struct apr_error *e);
-void catalog_renew(struct catalog *c, catalog_tell_fn *tell, void *ctx);
+size_t catalog_renew(struct catalog *c, catalog_tell_fn *tell, void *ctx);
 
 /* The roll of now, until it is let go. Any thread. */
 struct roll *catalog_hold(struct catalog *c);

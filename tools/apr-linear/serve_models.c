@@ -110,18 +110,21 @@ void catalog_end(struct catalog *c)
     pthread_mutex_destroy(&c->lock);
 }
 
-void catalog_renew(struct catalog *c, catalog_tell_fn *tell, void *ctx)
+size_t catalog_renew(struct catalog *c, catalog_tell_fn *tell, void *ctx)
 {
     struct roll *const next = new_roll(c->n), *old;
     struct apr_error e;
+    size_t n = 0;
     if (next == NULL) {
         apr_no_memory(&e);
         tell(ctx, &e);
-        return;
+        return 0;
     }
     for (size_t i = 0; i < c->n; i++)
         if (strcmp(c->path[i], "-") != 0 && load(c, i, &next->model[i], &e) != APR_OK)
             tell(ctx, &e);
+        else
+            n += next->model[i] != NULL;
     pthread_mutex_lock(&c->lock);
     old = c->now;
     for (size_t i = 0; i < c->n; i++)
@@ -132,4 +135,5 @@ void catalog_renew(struct catalog *c, catalog_tell_fn *tell, void *ctx)
     c->now = next;
     pthread_mutex_unlock(&c->lock);
     catalog_let_go(c, old);
+    return n;
 }

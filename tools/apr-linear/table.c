@@ -23,7 +23,7 @@ static const char *column_word(const struct table *t, size_t column, char word[2
 enum apr_code table_no_number(const struct table *t, uint64_t line, size_t column, struct apr_bytes text, struct apr_error *e)
 {
     char word[200];
-    return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "line %llu, %s: %s%s; --missing drop leaves such rows out", (unsigned long long)line,
+    return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "line %llu, %s: %s%s; --missing drop leaves such rows out, --drop a column", (unsigned long long)line,
                     column_word(t, column, word), text.n == 0 ? "nothing stands there" : APR_QUOTED(text),
                     text.n == 0 ? "" : " is no finite number");
 }
@@ -102,6 +102,19 @@ static bool has_words(const struct table *t, struct csv c, size_t target)
     return false;
 }
 
+/* Is each of the names, which may look like numbers, a field of the first row as it stands? */
+static bool has_names(const struct table *t, struct csv c, const struct table_names *names)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < t->width && names->n > 0 && found < names->n; i++) {
+        struct csv_field f;
+        csv_next(&c, &f);
+        if (apr_bytes_equal(f.text, names->name[found]))
+            found++;
+    }
+    return names->n > 0 && found == names->n;
+}
+
 static enum apr_code read_names(struct table *t, struct csv *c, struct apr_error *e)
 {
     const uint64_t line = c->line;
@@ -124,7 +137,7 @@ static enum apr_code read_names(struct table *t, struct csv *c, struct apr_error
     return APR_OK;
 }
 
-enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wish *w, size_t features, struct apr_error *e)
+enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wish *w, const struct table_names *names, struct apr_error *e)
 {
     uint64_t n = 0;
     const bool named = w->target != NULL && !table_by_number(w->target, &n);
@@ -135,8 +148,8 @@ enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wis
     if (!csv_row(c))
         return apr_fail(e, APR_ECORRUPT, APR_NOWHERE, "there is no row in it");
     APR_TRY(count_columns(t, *c, e));
-    const size_t target = n > 0 ? (size_t)apr_min(n - 1, t->width) : t->width == features ? t->width : t->width - 1;
-    if (w->header == 1 || (w->header == 0 && (named || has_words(t, *c, target))))
+    const size_t target = n > 0 ? (size_t)apr_min(n - 1, t->width) : t->width == names->inputs ? t->width : t->width - 1;
+    if (w->header == 1 || (w->header == 0 && (named || has_words(t, *c, target) || has_names(t, *c, names))))
         return read_names(t, c, e);
     return APR_OK;
 }
@@ -223,7 +236,8 @@ enum apr_code table_all_features(struct table *t, const struct table_wish *w, st
         if (t->feature[i] != TABLE_NONE)
             t->feature[i] = t->nfeature++;
     if (t->nfeature == 0)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no column to learn from, but for the target");
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no column to learn from, but for the target%s",
+                        t->width == 1 ? ": rows have one field alone (--delimiter says what parts fields)" : "");
     return APR_OK;
 }
 

@@ -35,12 +35,20 @@ struct table {
 /* One character that may part fields, or a word for a tab. */
 bool table_is_delimiter(const char *word);
 
+/* What a model says of the columns that it takes: how many features, of which the target is none, and n of their names. All 0: there is no
+ * model, and the target is a column. */
+struct table_names {
+    size_t                  inputs, n;
+    const struct apr_bytes *name;
+};
+
 /* What parts the fields of the first row. */
 unsigned char table_delimiter(struct csv c, const struct table_wish *w);
 
 /* Reads the header, if there is one, or looks at the first row without taking it: *c then stands at the first row of numbers. Sets all
- * but target, feature and nfeature. features: how many a model has, of which the target is none; 0: the target is a column. */
-APR_MUST_CHECK enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wish *w, size_t features, struct apr_error *e);
+ * but target, feature and nfeature. A first row that holds the names of a model in their order is a header too, whatever they look like. */
+APR_MUST_CHECK enum apr_code table_begin(struct table *t, struct csv *c, const struct table_wish *w, const struct table_names *names,
+                                         struct apr_error *e);
 void table_end(struct table *t);
 
 /* Sets target: the column that the wish names, or else the last. APR_EARG names one that is not there, or there twice. */
