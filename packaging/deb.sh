@@ -3,7 +3,10 @@ set -eu
 umask 022
 version=$1 arch=$(dpkg --print-architecture) work=build/deb root=build/deb/root doc=build/deb/root/usr/share/doc/apr-tools
 export SOURCE_DATE_EPOCH=$2
-head -n 1 packaging/changelog | grep -q "^apr-tools ($version) " || { echo "packaging/changelog does not begin with version $version" >&2; exit 2; }
+if ! head -n 1 packaging/changelog | grep -q "^apr-tools ($version) "; then
+    echo "packaging/changelog does not begin with version $version" >&2
+    exit 2
+fi
 
 strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root"/usr/bin/*
 mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions"

@@ -54,7 +54,8 @@ BY_WAY(families, enum apr_code, apr_families_new, (struct apr_families **all, st
 BY_WAY(unicode, utf8proc_category_t, utf8proc_category, (utf8proc_int32_t c), (c))
 BY_WAY(unicode, const utf8proc_property_t *, utf8proc_get_property, (utf8proc_int32_t c), (c))
 BY_WAY(unicode, utf8proc_int32_t, utf8proc_tolower, (utf8proc_int32_t c), (c))
-BY_WAY(unicode, utf8proc_bool, utf8proc_grapheme_break_stateful, (utf8proc_int32_t a, utf8proc_int32_t b, utf8proc_int32_t *state), (a, b, state))
+BY_WAY(unicode, utf8proc_bool, utf8proc_grapheme_break_stateful,
+       (utf8proc_int32_t a, utf8proc_int32_t b, utf8proc_int32_t *state), (a, b, state))
 BY_WAY(unicode, utf8proc_ssize_t, utf8proc_normalize_utf32, (utf8proc_int32_t *at, utf8proc_ssize_t n, utf8proc_option_t how), (at, n, how))
 BY_WAY(unicode, utf8proc_ssize_t, utf8proc_decompose_char,
        (utf8proc_int32_t c, utf8proc_int32_t *to, utf8proc_ssize_t room, utf8proc_option_t how, int *last), (c, to, room, how, last))
@@ -101,16 +102,19 @@ static int no_tool(const char *word)
     struct apr_nearest near = apr_nearest_to(apr_text(word));
     for (size_t i = 0; i < APR_LENGTH(tools); i++)
         apr_nearest_try(&near, apr_text(tools[i].name));
-    fprintf(stderr, "apr: there is no tool %s%s%.*s%s; apr alone lists them\n", APR_QUOTED(apr_text(word)), near.best.n > 0 ? " (did you mean " : "",
-            APR_PRINTED(near.best), near.best.n > 0 ? "?)" : "");
+    fprintf(stderr, "apr: there is no tool %s", APR_QUOTED(apr_text(word)));
+    if (near.best.n > 0)
+        fprintf(stderr, " (did you mean %.*s?)", APR_PRINTED(near.best));
+    fprintf(stderr, "; apr alone lists them\n");
     return 2;
 }
 
 int main(int argc, char **argv)
 {
-    const struct tool *const own = argc > 0 ? tool_called(argv[0]) : NULL, *const asked = own == NULL && argc > 1 ? tool_called(argv[1]) : NULL;
+    const struct tool *const own = argc > 0 ? tool_called(argv[0]) : NULL;
     if (own != NULL)
         return own->main(argc, argv);
+    const struct tool *const asked = argc > 1 ? tool_called(argv[1]) : NULL;
     if (asked != NULL)
         return asked->main(argc - 1, argv + 1);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)

@@ -40,8 +40,8 @@ done
 
 # Functions that libraries bring and no tool calls: what reads old forms of zstd, a compiler, what loads character sets and what unwinds
 # threads that are cancelled; and, since nothing unwinds, what tells how.
-absent=$({ nm -u "$(archive zstd)" | grep -E ' (ZSTD|ZBUFF)v0[0-9]_'; nm -u "$(archive pcre2-8)" | grep -E ' _?pcre2_jit_'
-           nm -u "$(archive c)" | grep -E ' (_Unwind_[A-Za-z]*|__gcc_personality_v0|__gconv_(find|release)_shlib)$'; } 2>/dev/null | sed 's/.* //' | sort -u)
+absent=$(nm -u "$(archive zstd)" "$(archive pcre2-8)" "$(archive c)" 2>/dev/null | sed 's/.* //' | sort -u |
+    grep -E '^((ZSTD|ZBUFF)v0[0-9]_.*|_?pcre2_jit_.*|_Unwind_[A-Za-z]*|__gcc_personality_v0|__gconv_(find|release)_shlib)$')
 for library in c $(pkg-config --static --libs-only-l $PACKAGES | sed 's/-l//g'); do
     test ! -e "$(archive "$library")" || objcopy --remove-section=.eh_frame "$(archive "$library")" "$work/lib$library.a"
 done

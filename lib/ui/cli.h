@@ -62,7 +62,7 @@ struct apr_said {
     const char *name, *text;
 };
 
-/* A command line of its own behind its first word: run has argv[0] for it, and returns the exit code. Tables end with a name that is NULL. */
+/* A command line of its own behind its first word: run has argv[0] for it, and returns the exit code. Tables end likewise. */
 struct apr_verb {
     const char *name;
     int       (*run)(int argc, char **argv);

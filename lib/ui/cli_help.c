@@ -66,7 +66,8 @@ static void print_options(const struct apr_option *row, size_t n)
         const bool maybe = apr_cli_is_maybe(&row[i]);
         const char *const argument = row[i].argument != NULL ? row[i].argument : "", letter = apr_cli_letter(&row[i]);
         size_t at = letter != 0 ? (size_t)printf("  -%c,", letter) : 0;
-        at += (size_t)printf("%*s%s%s%s%s", at > 0 ? 1 : 2, "", row[i].name, maybe ? "[=" : *argument != 0 ? " " : "", argument, maybe ? "]" : "");
+        const char *const before = maybe ? "[=" : *argument != 0 ? " " : "";
+        at += (size_t)printf("%*s%s%s%s%s", at > 0 ? 1 : 2, "", row[i].name, before, argument, maybe ? "]" : "");
         print_text(at, row[i].help);
     }
 }

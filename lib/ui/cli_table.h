@@ -26,7 +26,10 @@ size_t apr_cli_of_letter(const struct apr_cli_table *t, char letter);
 
 /* Has it no argument? Has it one behind "=" only? */
 static inline bool apr_cli_is_flag(const struct apr_option *o) { return o->kind == APR_OPTION_FLAG || o->kind == APR_OPTION_UNSET; }
-static inline bool apr_cli_is_maybe(const struct apr_option *o) { return o->kind == APR_OPTION_MAYBE || o->kind == APR_OPTION_MAYBE_OUTPUT; }
+static inline bool apr_cli_is_maybe(const struct apr_option *o)
+{
+    return o->kind == APR_OPTION_MAYBE || o->kind == APR_OPTION_MAYBE_OUTPUT;
+}
 
 /* Is its argument the name of a file or folder? */
 bool apr_cli_names_a_file(const struct apr_option *o);
