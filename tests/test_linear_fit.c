@@ -236,7 +236,7 @@ static void what_may_be_meant_otherwise_is_told(void **state)
         { "1,2,no\n3,1,yes\n4,4,no\n5,1,yes\n", "--l2=1", "", 0 },
         { "1,2,0\n1,2,1\n30,1,1\n30,4,0\n", "--optimizer=gd", "a smaller --lr", 0 },
         { "1;2;0\n3;1;1\n", "--l2=1", "--delimiter", 2 },
-        { "1,\"2,5\",0\n3,1,1\n", "--l2=1", "--drop a column", 2 },
+        { "3,1,1\n1,\"2,5\",0\n", "--l2=1", "--drop a column", 2 },
         { "\x1f\x8b\x08 1,2\n", "--l2=1", "gzip", 2 },
         { "PK\x03\x04 1,2\n", "--l2=1", "zip", 2 },
         { "\xff\xfe""1,2\n", "--l2=1", "UTF-16", 2 },
