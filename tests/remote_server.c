@@ -21,11 +21,11 @@ struct test_server {
     int              fd;
     char             root[64];
     pthread_mutex_t  lock;
-    test_how_fn     *how;
+    test_how_fn *_Atomic how; /* of the test that runs */
     struct file      file[1024];
     size_t           nfile, nask, from; /* from: the first that is not forgotten */
     struct test_ask *ask[4096];
-    unsigned         connections;
+    _Atomic unsigned connections;
 };
 
 struct visit {

@@ -8,7 +8,8 @@
  *   sent  bytes of body that it was given */
 struct test_ask {
     char               path[512], query[256], if_range[300], none_match[300], bearer[300];
-    uint64_t           first, end, sent;
+    uint64_t           first, end;
+    _Atomic uint64_t   sent;
     unsigned           nth;
     double             at; /* seconds */
     int                fd; /* private, as all below */

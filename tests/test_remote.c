@@ -302,7 +302,7 @@ static bool longer_than_said(struct test_ask *a)
 }
 static bool hollow(struct test_ask *a, const char *text, const char *total) /* a header, and zeros up to a MiB */
 {
-    static char head[MIB];
+    static _Thread_local char head[MIB];
     char range[100];
     memset(head, 0, sizeof head);
     head[0] = 100;
@@ -367,6 +367,9 @@ static void faults_are_told_in_one_line(void **state)
 static void a_length_costs_nothing(void **state)
 {
     (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it leaves no room for 8 TB of addresses */
+#endif
     test_server_how(server, large_and_hollow);
     struct test_answer a = test_tool("apr-inspect", "--tensors", at_server("/hollow"), NULL);
     if (a.exit != 0 || !test_says(&a.out, "[8000000000000]") || a.peak > 1024 * MIB)
@@ -436,7 +439,7 @@ static void a_server_without_ranges_gives_all_or_nothing(void **state)
 
 /* ---- tokens --------------------------------------------------------------------------------------------------------- */
 
-static struct test_server *elsewhere;
+static struct test_server *_Atomic elsewhere;
 
 static bool gated(struct test_ask *a) { return strcmp(a->bearer, TOKEN) != 0 && test_give_text(a, 401, "", a->bearer); }
 
