@@ -247,11 +247,8 @@ static enum apr_code plan_entries(struct apr_plan *p, struct apr_importance *im,
 enum apr_code apr_importance_write(struct apr_importance *im, const char *path, const char *dataset, uint64_t chunks, uint64_t chunk_size,
                                    const struct apr_run *r, struct apr_error *e)
 {
-    struct apr_plan p = { .out = path, .force = true };
+    struct apr_plan p = { .format = apr_format_called("gguf"), .out = path, .force = true };
     bool verified;
-    for (size_t i = 0; apr_formats[i] != NULL; i++)
-        if (strcmp(apr_formats[i]->name, "gguf") == 0)
-            p.format = apr_formats[i];
     if (im->nentry == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "no matrix of a layer was multiplied by anything: there is no importance to write");
     enum apr_code code = plan_keys(&p, dataset, chunks, chunk_size, e);

@@ -81,4 +81,7 @@ struct apr_format {
 /* NULL-terminated, in the order in which they are asked. */
 extern const struct apr_format *const apr_formats[];
 
+/* The one of that name, which there is. */
+const struct apr_format *apr_format_called(const char *name);
+
 #endif

@@ -475,3 +475,23 @@ enum apr_code apr_open_source(struct apr_model **out, struct apr_source *s, cons
         apr_close(m);
     return code;
 }
+
+enum apr_code apr_model_verify(const struct apr_model *m, struct apr_error *e)
+{
+    for (size_t i = 0; i < m->nfile && m->format->verify != NULL; i++) {
+        const enum apr_code code = m->format->verify(m, m->file[i], e);
+        if (code != APR_OK) {
+            apr_error_in(e, m->file[i]->path);
+            return code;
+        }
+    }
+    return APR_OK;
+}
+
+const struct apr_format *apr_format_called(const char *name)
+{
+    size_t i = 0;
+    while (strcmp(apr_formats[i]->name, name) != 0)
+        i++;
+    return apr_formats[i];
+}

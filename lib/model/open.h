@@ -24,6 +24,9 @@ APR_MUST_CHECK enum apr_code apr_open_alone(struct apr_model **m, const char *pa
 APR_MUST_CHECK enum apr_code apr_open_source(struct apr_model **m, struct apr_source *s, const struct apr_format *format,
                                              const struct apr_run *r, struct apr_error *e);
 
+/* Holds each file's checksum over all of its bytes, where its format has one; e names the file. */
+APR_MUST_CHECK enum apr_code apr_model_verify(const struct apr_model *m, struct apr_error *e);
+
 /* Unmaps and frees all of it; NULL is nothing. */
 void apr_close(struct apr_model *m);
 

@@ -317,19 +317,6 @@ static enum apr_code take_config(struct conversion *c, struct source *s, struct 
     return apr_hf_config_of(&s->config, s->m, e);
 }
 
-/* What is carried over is to be what was written: where a format has a checksum, it must hold. */
-static enum apr_code check_sums(const struct source *s, struct apr_error *e)
-{
-    for (size_t i = 0; i < s->m->nfile && s->m->format->verify != NULL; i++) {
-        const enum apr_code code = s->m->format->verify(s->m, s->m->file[i], e);
-        if (code != APR_OK) {
-            apr_error_in(e, s->m->file[i]->path);
-            return code;
-        }
-    }
-    return APR_OK;
-}
-
 /* An option that would say nothing. */
 static enum apr_code check_effect(const struct conversion *c, const struct source *s, struct apr_error *e)
 {
@@ -393,7 +380,7 @@ static enum apr_code open_source(struct conversion *c, struct source *s, const c
     APR_TRY(check_effect(c, s, e));
     if (s->m->format->trace)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is a trace, which holds no weights");
-    APR_TRY(check_sums(s, e));
+    APR_TRY(apr_model_verify(s->m, e)); /* what is carried over is to be what was written */
     APR_TRY(take_config(c, s, e));
     APR_TRY(unpack(c, s, e));
     APR_TRY(find_family(c, s, e));

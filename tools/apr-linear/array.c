@@ -63,10 +63,7 @@ enum apr_code array_of_npy(struct array *a, const struct apr_source *s, const st
 
 enum apr_code array_open_tensors(struct apr_model **m, struct apr_source *s, const struct apr_run *r, struct apr_error *e)
 {
-    size_t i = 0;
-    while (strcmp(apr_formats[i]->name, "safetensors") != 0)
-        i++;
-    return apr_open_source(m, s, apr_formats[i], r, e);
+    return apr_open_source(m, s, apr_format_called("safetensors"), r, e);
 }
 
 enum apr_code array_of(struct array *a, const struct apr_model *m, const char *name, const struct apr_run *r, struct apr_error *e)

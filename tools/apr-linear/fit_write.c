@@ -11,14 +11,6 @@
 #include "model/format.h"
 #include "ui/report.h"
 
-static const struct apr_format *apr_format(void)
-{
-    size_t i = 0;
-    while (strcmp(apr_formats[i]->name, "apr") != 0)
-        i++;
-    return apr_formats[i];
-}
-
 /* ---- metadata -------------------------------------------------------------------------------------------------------- */
 
 /* key = what write makes of the fit, in JSON. */
@@ -117,7 +109,7 @@ static enum apr_code write_plan(struct apr_plan *p, const struct fit *f, float *
 
 enum apr_code fit_write(const struct fit *f, const char *path, struct apr_error *e)
 {
-    struct apr_plan p = { .format = apr_format(), .out = path, .force = f->o->force, .unsynced = true };
+    struct apr_plan p = { .format = apr_format_called("apr"), .out = path, .force = f->o->force, .unsynced = true };
     float *const rounded = malloc(f->outputs * (f->d.p + 1) * sizeof *rounded);
     const enum apr_code code = rounded == NULL ? apr_no_memory(e) : write_plan(&p, f, rounded, e);
     apr_plan_end(&p);

@@ -220,19 +220,11 @@ static enum apr_code read_said(struct loading *l, enum linear_as as, struct apr_
     return code;
 }
 
-/* A weight that is not as it was written answers like any: where the format has a checksum, it must hold. */
-static enum apr_code check_sums(const struct apr_model *m, struct apr_error *e)
-{
-    for (size_t i = 0; i < m->nfile && m->format->verify != NULL; i++)
-        APR_TRY(m->format->verify(m, m->file[i], e));
-    return APR_OK;
-}
-
 static enum apr_code load(struct loading *l, const char *path, enum linear_as as, struct apr_error *e)
 {
     APR_TRY(name(l->m, path, e));
     APR_TRY(apr_open(&l->from, path, l->r, e));
-    APR_TRY(check_sums(l->from, e));
+    APR_TRY(apr_model_verify(l->from, e)); /* a weight that is another would answer like any */
     APR_TRY(bind(l, e));
     APR_TRY(read_numbers(l, e));
     APR_TRY(read_said(l, as, e));
