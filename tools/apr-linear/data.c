@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "base/memstream.h"
 #include "base/table.h"
 #include "files/source.h"
 #include "model/model.h"
@@ -94,7 +93,7 @@ static enum apr_code name_number(struct data *d, size_t i, double v, struct apr_
 {
     char text[32];
     const struct apr_bytes word = apr_arena_copy(&d->arena, apr_text(apr_spell_real(v, text)));
-    d->class[i] = (struct data_class){ word, word };
+    d->class[i] = (struct linear_class){ word, word };
     return word.at == NULL ? apr_no_memory(e) : APR_OK;
 }
 
@@ -166,22 +165,7 @@ static enum apr_code word_at(struct data *d, const struct table *t, uint64_t at,
 
 static int by_bytes(const void *a, const void *b)
 {
-    return apr_bytes_compare(((const struct data_class *)a)->text, ((const struct data_class *)b)->text);
-}
-
-static enum apr_code spell_class(struct data *d, struct data_class *c, struct apr_error *e)
-{
-    char *text;
-    size_t n;
-    FILE *const to = apr_memstream(&text, &n);
-    if (to == NULL)
-        return apr_no_memory(e);
-    apr_out_bytes(&(struct apr_out){ .to = to }, NULL, c->text);
-    const bool whole = fclose(to) == 0;
-    c->json = whole ? apr_arena_copy(&d->arena, (struct apr_bytes){ (const unsigned char *)text, n }) : (struct apr_bytes){ 0 };
-    c->text = apr_arena_copy(&d->arena, c->text);
-    free(text);
-    return c->json.at == NULL || c->text.at == NULL ? apr_no_memory(e) : APR_OK;
+    return apr_bytes_compare(((const struct linear_class *)a)->text, ((const struct linear_class *)b)->text);
 }
 
 /* Puts each word into `seen`, and into y the order in which it came. */
@@ -210,14 +194,14 @@ static enum apr_code gather(struct data *d, const struct table *t, struct apr_ta
 static enum apr_code sort_words(struct data *d, const struct apr_table *seen, size_t *place, struct apr_error *e)
 {
     for (size_t i = 0; i < seen->n; i++)
-        d->class[i] = (struct data_class){ .text = seen->entry[i].key };
+        d->class[i] = (struct linear_class){ .text = seen->entry[i].key };
     qsort(d->class, seen->n, sizeof *d->class, by_bytes);
     for (size_t i = 0; i < seen->n; i++)
         place[apr_table_find(seen, d->class[i].text)->number] = i;
     for (size_t i = 0; i < d->n; i++)
         d->y[i] = (double)place[(size_t)d->y[i]];
     for (size_t i = 0; i < seen->n; i++)
-        APR_TRY(spell_class(d, &d->class[i], e));
+        APR_TRY(linear_class_spell(&d->class[i], d->class[i].text, &d->arena, e));
     d->nclass = seen->n;
     return APR_OK;
 }

@@ -3,6 +3,7 @@
 #define APR_LINEAR_DATA_H
 
 #include "flow/team.h"
+#include "model.h"
 #include "table.h"
 
 enum learn { LEARN_AUTO, LEARN_LOGISTIC, LEARN_LINEAR };
@@ -13,11 +14,6 @@ struct data_wish {
     enum learn        learn;
 };
 
-/* A class as text, and as JSON has it. */
-struct data_class {
-    struct apr_bytes text, json;
-};
-
 /* n rows of p features.
  *   x      row-major
  *   y      of each row the target, or the number of its class
@@ -25,15 +21,15 @@ struct data_class {
  *   name   of each feature, or NULL
  *   left_out  rows that had a field that is no number */
 struct data {
-    size_t             n, p, nclass;
-    double            *x, *y;
-    struct data_class *class;
-    struct apr_bytes  *name;
-    uint64_t           left_out;
-    bool               doubtful; /* there is no header, and the first target is the one that is text */
-    struct apr_source *source, *target_source; /* these, or the model, stay open, so that nothing is written in their place */
-    struct apr_model  *model;
-    struct apr_arena  *arena;
+    size_t               n, p, nclass;
+    double              *x, *y;
+    struct linear_class *class;
+    struct apr_bytes    *name;
+    uint64_t             left_out;
+    bool                 doubtful; /* there is no header, and the first target is the one that is text */
+    struct apr_source   *source, *target_source; /* these, or the model, stay open, so that nothing is written in their place */
+    struct apr_model    *model;
+    struct apr_arena    *arena;
 };
 
 /* Reads all of it. e names the file, and line and column where there are any. Free with data_free, after a failure too. */

@@ -10,6 +10,9 @@ struct linear_class {
     struct apr_bytes text, json;
 };
 
+/* A class that is text: both, in the arena. */
+APR_MUST_CHECK enum apr_code linear_class_spell(struct linear_class *c, struct apr_bytes text, struct apr_arena **a, struct apr_error *e);
+
 /* What a model that says nothing is taken for, and has one output: --as. */
 enum linear_as { LINEAR_AS_SAID, LINEAR_AS_LINEAR, LINEAR_AS_LOGISTIC };
 

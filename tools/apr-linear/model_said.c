@@ -4,39 +4,28 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/memstream.h"
 #include "base/table.h"
 #include "model/meta.h"
+#include "ui/report.h"
 
 #define LOGISTIC "logistic_regression"
 #define LINEAR   "linear_regression"
 #define MOST_CLASSES 1000000u /* as many as a file may name: each is kept in memory */
 
-/* A JSON string of text that needs no escapes but those of quotes, backslashes and controls. */
-static struct apr_bytes quoted(struct apr_arena **a, struct apr_bytes text)
+enum apr_code linear_class_spell(struct linear_class *c, struct apr_bytes text, struct apr_arena **a, struct apr_error *e)
 {
-    uint64_t room;
-    unsigned char *to = apr_mul(text.n, 6, &room) && room < SIZE_MAX / 2 ? apr_arena_alloc(a, (size_t)room + 3) : NULL;
-    size_t n = 0;
+    char *json;
+    size_t n;
+    FILE *const to = apr_memstream(&json, &n);
     if (to == NULL)
-        return (struct apr_bytes){ 0 };
-    to[n++] = '"';
-    for (size_t i = 0; i < text.n; i++) {
-        static const char digit[] = "0123456789abcdef";
-        const unsigned char c = text.at[i];
-        if (c == '"' || c == '\\') {
-            to[n++] = '\\';
-            to[n++] = c;
-        } else if (c < 0x20 || c == 0x7F) {
-            memcpy(to + n, "\\u00", 4);
-            to[n + 4] = (unsigned char)digit[c >> 4];
-            to[n + 5] = (unsigned char)digit[c & 15];
-            n += 6;
-        } else {
-            to[n++] = c;
-        }
-    }
-    to[n++] = '"';
-    return (struct apr_bytes){ to, n };
+        return apr_no_memory(e);
+    apr_out_bytes(&(struct apr_out){ .to = to }, NULL, text);
+    const bool whole = fclose(to) == 0;
+    c->text = apr_arena_copy(a, text);
+    c->json = whole ? apr_arena_copy(a, (struct apr_bytes){ (const unsigned char *)json, n }) : (struct apr_bytes){ 0 };
+    free(json);
+    return c->json.at == NULL || c->text.at == NULL ? apr_no_memory(e) : APR_OK;
 }
 
 /* A class is a number as it is spelled, or a text. */
@@ -47,10 +36,12 @@ static enum apr_code put_class(struct linear_model *m, const struct apr_value *v
     double number;
     if ((!text && !apr_meta_number(v, &number)) || v->type == APR_META_BOOL || (text && !apr_is_utf8(v->text)))
         return apr_fail(e, APR_EARG, APR_NOWHERE, "classes: expected texts or numbers, found %s", apr_meta_type_word(v->type));
-    to->text = apr_arena_copy(&m->arena, v->text);
-    to->json = text ? quoted(&m->arena, v->text) : to->text;
+    if (text)
+        APR_TRY(linear_class_spell(to, v->text, &m->arena, e));
+    else
+        to->text = to->json = apr_arena_copy(&m->arena, v->text);
     bool fresh = true;
-    if (to->text.at == NULL || to->json.at == NULL || apr_table_put(seen, to->text, &fresh) == NULL)
+    if (to->text.at == NULL || apr_table_put(seen, to->text, &fresh) == NULL)
         return apr_no_memory(e);
     return fresh ? APR_OK : apr_fail(e, APR_EARG, APR_NOWHERE, "classes: %s stands twice", APR_QUOTED(to->text));
 }
