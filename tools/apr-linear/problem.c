@@ -99,6 +99,9 @@ ALWAYS size_t answer(const struct problem *q, const double *w, const double *b, 
 /* Of a block: | outputs * p sums of gradients | outputs of them for biases | loss | outputs * STRIP of scratch | */
 static double *partial_of(const struct problem *q, size_t block) { return q->partial + block * q->stride; }
 
+/* Behind its last row. */
+static size_t block_end(const struct problem *q, size_t block) { return (block + 1) * q->rows < q->n ? (block + 1) * q->rows : q->n; }
+
 /* The part of n rows, at most 4, in the gradient. */
 ALWAYS void add_rows(const struct problem *q, const size_t *row, const double *z, size_t n, double *g, double *gb)
 {
@@ -117,7 +120,7 @@ ALWAYS void add_rows(const struct problem *q, const size_t *row, const double *z
 ALWAYS void sum_block(const struct problem *q, size_t block)
 {
     double *const g = partial_of(q, block), *const gb = g + q->outputs * q->p, *const loss = gb + q->outputs, *const z = loss + 1;
-    const size_t end = (block + 1) * q->rows < q->n ? (block + 1) * q->rows : q->n;
+    const size_t end = block_end(q, block);
     size_t row[STRIP], n;
     memset(g, 0, (size_t)(z - g) * sizeof *g);
     for (size_t i = block * q->rows; (n = answer(q, q->w, q->b, ROW_LEARNED, &i, end, row, z)) > 0;) {
@@ -151,31 +154,28 @@ static void sum_task(void *ctx, size_t block, unsigned worker)
 
 /* ---- columns -------------------------------------------------------------------------------------------------------- */
 
-/* Sums over blocks of rows, into the partial sums: of x, of (x - shift)^2; and whether a column has two values. */
-static void sum_columns(void *ctx, size_t block, unsigned worker)
+/* The sums of a block's columns into its partial sums: of x, or squared of (x - w)^2. */
+ALWAYS void sum_columns(const struct problem *q, size_t block, bool squared)
 {
-    const struct problem *const q = ctx;
     double *const sum = partial_of(q, block);
-    const size_t end = (block + 1) * q->rows < q->n ? (block + 1) * q->rows : q->n;
-    (void)worker;
     memset(sum, 0, q->p * sizeof *sum);
-    for (size_t i = block * q->rows; i < end; i++)
-        for (size_t j = 0; j < q->p && q->role[i] == ROW_LEARNED; j++)
-            sum[j] += q->x[i * q->p + j];
+    for (size_t i = block * q->rows; i < block_end(q, block); i++)
+        for (size_t j = 0; j < q->p && q->role[i] == ROW_LEARNED; j++) {
+            const double d = squared ? q->x[i * q->p + j] - q->w[j] : q->x[i * q->p + j];
+            sum[j] += squared ? d * d : d;
+        }
 }
 
-static void sum_squares(void *ctx, size_t block, unsigned worker)
+static void sum_plain_task(void *ctx, size_t block, unsigned worker)
 {
-    const struct problem *const q = ctx;
-    double *const sum = partial_of(q, block);
-    const size_t end = (block + 1) * q->rows < q->n ? (block + 1) * q->rows : q->n;
     (void)worker;
-    memset(sum, 0, q->p * sizeof *sum);
-    for (size_t i = block * q->rows; i < end; i++)
-        for (size_t j = 0; j < q->p && q->role[i] == ROW_LEARNED; j++) {
-            const double d = q->x[i * q->p + j] - q->w[j];
-            sum[j] += d * d;
-        }
+    sum_columns(ctx, block, false);
+}
+
+static void sum_squared_task(void *ctx, size_t block, unsigned worker)
+{
+    (void)worker;
+    sum_columns(ctx, block, true);
 }
 
 static void merge_columns(const struct problem *q, double *to)
@@ -205,9 +205,9 @@ static bool is_constant(const struct problem *q, size_t j)
 
 static void measure_columns(struct problem *q, bool shifts, bool standard)
 {
-    apr_team_do(q->team, q->nblock, sum_columns, q);
+    apr_team_do(q->team, q->nblock, sum_plain_task, q);
     merge_columns(q, q->w);
-    apr_team_do(q->team, q->nblock, sum_squares, q);
+    apr_team_do(q->team, q->nblock, sum_squared_task, q);
     merge_columns(q, q->variance);
     for (size_t j = 0; j < q->p; j++) {
         if (!(q->variance[j] > 0x1p-90 * q->w[j] * q->w[j]) || is_constant(q, j))

@@ -28,6 +28,16 @@ static bool no_json(struct complaint *c, const struct apr_error *e)
     return complain(c, FAULT_JSON, "the body is no JSON: at byte %llu: %s", (unsigned long long)at, e->text);
 }
 
+/* The next member of an object, and its key as text; *more: there was one. */
+static bool next_member(struct apr_walk *walk, struct apr_arena **a, struct apr_item *item, struct apr_bytes *key, bool *more,
+                        struct complaint *c)
+{
+    struct apr_error e;
+    if (apr_walk_next(walk, item, more, &e) != APR_OK || (*more && apr_json_text(a, item->key, item->key_at, key, &e) != APR_OK))
+        return no_json(c, &e);
+    return true;
+}
+
 /* ---- the body ------------------------------------------------------------------------------------------------------- */
 
 /* The object at "options": of its members one counts here. */
@@ -36,6 +46,7 @@ static bool read_options(struct wishes *w, const struct apr_item *options, struc
     struct apr_error e;
     struct apr_walk walk;
     struct apr_item item;
+    struct apr_bytes key;
     bool more;
     if (options->value.at[0] != '{')
         return complain(c, FAULT_REQUEST, "options: expected an object, found %s", APR_QUOTED(options->value));
@@ -43,13 +54,10 @@ static bool read_options(struct wishes *w, const struct apr_item *options, struc
         apr_walk_in(&walk, options->value, options->value_at, '{', &e) != APR_OK)
         return no_json(c, &e);
     for (;;) {
-        struct apr_bytes key;
-        if (apr_walk_next(&walk, &item, &more, &e) != APR_OK)
-            return no_json(c, &e);
+        if (!next_member(&walk, &w->arena, &item, &key, &more, c))
+            return false;
         if (!more)
             return true;
-        if (apr_json_text(&w->arena, item.key, item.key_at, &key, &e) != APR_OK)
-            return no_json(c, &e);
         if (!apr_bytes_is(key, "return_probabilities"))
             continue;
         w->probabilities = apr_bytes_is(item.value, "true");
@@ -69,12 +77,9 @@ static bool read_model(struct wishes *w, const struct apr_item *model, struct co
     return true;
 }
 
-static bool read_member(struct wishes *w, const struct apr_item *item, const char *wanted, struct complaint *c)
+static bool read_member(struct wishes *w, const struct apr_item *item, struct apr_bytes key, const char *wanted, struct complaint *c)
 {
     struct apr_error e;
-    struct apr_bytes key;
-    if (apr_json_text(&w->arena, item->key, item->key_at, &key, &e) != APR_OK)
-        return no_json(c, &e);
     if (apr_bytes_is(key, wanted)) {
         if (w->features.at != NULL)
             return complain(c, FAULT_REQUEST, "%s stands twice", wanted);
@@ -88,23 +93,22 @@ static bool read_member(struct wishes *w, const struct apr_item *item, const cha
     return apr_json_check(item->value, item->value_at, &e) == APR_OK || no_json(c, &e);
 }
 
-static bool read_members(struct wishes *w, struct apr_bytes body, const char *key, struct complaint *c)
+static bool read_members(struct wishes *w, struct apr_bytes body, const char *wanted, struct complaint *c)
 {
     struct apr_error e;
     struct apr_walk walk;
     struct apr_item item;
+    struct apr_bytes key;
     bool more;
     if (apr_walk_in(&walk, body, 0, '{', &e) != APR_OK)
-        return complain(c, FAULT_REQUEST, "expected an object with \"%s\"", key);
+        return complain(c, FAULT_REQUEST, "expected an object with \"%s\"", wanted);
     do {
-        if (apr_walk_next(&walk, &item, &more, &e) != APR_OK)
-            return no_json(c, &e);
-        if (more && !read_member(w, &item, key, c))
+        if (!next_member(&walk, &w->arena, &item, &key, &more, c) || (more && !read_member(w, &item, key, wanted, c)))
             return false;
     } while (more);
     if (apr_walk_end(&walk, &e) != APR_OK)
         return no_json(c, &e);
-    return w->features.at != NULL || complain(c, FAULT_REQUEST, "\"%s\" is missing", key);
+    return w->features.at != NULL || complain(c, FAULT_REQUEST, "\"%s\" is missing", wanted);
 }
 
 bool read_wishes(struct wishes *w, struct apr_bytes body, const char *key, struct complaint *c)
@@ -208,6 +212,7 @@ static bool read_by_name(const struct linear_model *m, struct apr_bytes text, do
     struct apr_error e;
     struct apr_walk walk;
     struct apr_item item;
+    struct apr_bytes key;
     bool more;
     if (m->nfeature == 0)
         return complain(c, FAULT_NAME, "the model knows no names: expected an array of %zu features", m->inputs);
@@ -215,13 +220,10 @@ static bool read_by_name(const struct linear_model *m, struct apr_bytes text, do
     if (apr_walk_in(&walk, text, 0, '{', &e) != APR_OK)
         return no_json(c, &e);
     for (;;) {
-        struct apr_bytes key;
-        if (apr_walk_next(&walk, &item, &more, &e) != APR_OK)
-            return no_json(c, &e);
+        if (!next_member(&walk, a, &item, &key, &more, c))
+            return false;
         if (!more)
             break;
-        if (apr_json_text(a, item.key, item.key_at, &key, &e) != APR_OK)
-            return no_json(c, &e);
         const size_t i = linear_feature(m, key);
         if (i == m->inputs)
             return complain(c, FAULT_NAME, "%s is no feature of the model", APR_QUOTED(key));

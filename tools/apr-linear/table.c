@@ -102,15 +102,14 @@ static bool has_words(const struct table *t, struct csv c, size_t target)
     return false;
 }
 
-/* Is each of the names, which may look like numbers, a field of the first row as it stands? */
+/* Do the names, which may look like numbers, stand in the first row, in their order, perhaps among others? */
 static bool has_names(const struct table *t, struct csv c, const struct table_names *names)
 {
     size_t found = 0;
-    for (size_t i = 0; i < t->width && names->n > 0 && found < names->n; i++) {
+    for (size_t i = 0; i < t->width && found < names->n; i++) {
         struct csv_field f;
         csv_next(&c, &f);
-        if (apr_bytes_equal(f.text, names->name[found]))
-            found++;
+        found += apr_bytes_equal(f.text, names->name[found]);
     }
     return names->n > 0 && found == names->n;
 }
@@ -216,22 +215,47 @@ static enum apr_code no_features(struct table *t, struct apr_error *e)
     return t->feature == NULL ? apr_no_memory(e) : APR_OK;
 }
 
-enum apr_code table_all_features(struct table *t, const struct table_wish *w, struct apr_error *e)
+/* Calls drop for each column that the wish drops: NULL, or what it is that cannot go. */
+typedef const char *drop_fn(struct table *t, const struct table_wish *w, size_t column);
+static enum apr_code drop_each(struct table *t, const struct table_wish *w, drop_fn *drop, struct apr_error *e)
 {
-    APR_TRY(no_features(t, e));
-    for (size_t i = 0; i < t->width; i++)
-        t->feature[i] = i != t->target ? 0 : TABLE_NONE;
     for (size_t i = 0; i < w->drop.n; i++) {
         const struct apr_bytes name = apr_text(w->drop.text[i]);
         size_t column = next_named(t, name, 0);
         if (column == TABLE_NONE)
             return no_column(t, "--drop ", name, e);
         for (; column != TABLE_NONE; column = next_named(t, name, column + 1)) {
-            if (column == t->target)
-                return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop %s: it is the target", APR_QUOTED(name));
-            t->feature[column] = TABLE_NONE;
+            const char *const what = drop(t, w, column);
+            if (what != NULL)
+                return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop %s: it is %s", APR_QUOTED(name), what);
         }
     }
+    return APR_OK;
+}
+
+static const char *drop_feature(struct table *t, const struct table_wish *w, size_t column)
+{
+    (void)w;
+    t->feature[column] = TABLE_NONE;
+    return column == t->target ? "the target" : NULL;
+}
+
+/* The features are the model's; a target that is only the last column may go. */
+static const char *drop_other(struct table *t, const struct table_wish *w, size_t column)
+{
+    const bool target = column == t->target;
+    if (t->feature[column] != TABLE_NONE || (target && w->target != NULL))
+        return target ? "the target" : "a feature of the model";
+    t->target = target ? TABLE_NONE : t->target;
+    return NULL;
+}
+
+enum apr_code table_all_features(struct table *t, const struct table_wish *w, struct apr_error *e)
+{
+    APR_TRY(no_features(t, e));
+    for (size_t i = 0; i < t->width; i++)
+        t->feature[i] = i != t->target ? 0 : TABLE_NONE;
+    APR_TRY(drop_each(t, w, drop_feature, e));
     for (size_t i = 0; i < t->width; i++)
         if (t->feature[i] != TABLE_NONE)
             t->feature[i] = t->nfeature++;
@@ -241,23 +265,7 @@ enum apr_code table_all_features(struct table *t, const struct table_wish *w, st
     return APR_OK;
 }
 
-enum apr_code table_leave_drops(struct table *t, const struct table_wish *w, struct apr_error *e)
-{
-    for (size_t i = 0; i < w->drop.n; i++) {
-        const struct apr_bytes name = apr_text(w->drop.text[i]);
-        size_t column = next_named(t, name, 0);
-        if (column == TABLE_NONE)
-            return no_column(t, "--drop ", name, e);
-        for (; column != TABLE_NONE; column = next_named(t, name, column + 1)) {
-            const bool target = column == t->target;
-            if (t->feature[column] != TABLE_NONE || (target && w->target != NULL))
-                return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop %s: it is %s", APR_QUOTED(name), target ? "the target" : "a feature of the model");
-            if (target)
-                t->target = TABLE_NONE;
-        }
-    }
-    return APR_OK;
-}
+enum apr_code table_leave_drops(struct table *t, const struct table_wish *w, struct apr_error *e) { return drop_each(t, w, drop_other, e); }
 
 /* Of each name: 1 + the column that has it, or TWICE. */
 #define TWICE UINT64_MAX
