@@ -88,7 +88,7 @@ $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
 $(BUILD)/tests/test_fuzz: $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(FUZZED)
 $(addprefix $(BUILD)/tests/test_,bind detect net packing pretoken translate tokenizer_write wish): $(BUILD)/tests/bare_model.o
 $(addprefix $(BUILD)/tests/test_,rows row_values): $(BUILD)/tests/chains.o
-$(addprefix $(BUILD)/tests/test_,plan plan_write target trial): $(BUILD)/tests/plans.o
+$(addprefix $(BUILD)/tests/test_,computed plan plan_write target trial): $(BUILD)/tests/plans.o
 $(addprefix $(BUILD)/tests/test_,spm unigram wordpiece normalize): $(BUILD)/tests/token_vectors.o
 $(BUILD)/tests/test_statistics: $(BUILD)/bench/statistics.o
 $(BUILD)/tests/test_linear_serve: $(BUILD)/tests/linear_server.o $(LINEAR)

@@ -162,6 +162,7 @@ extern const struct apr_dtype apr_dtypes[APR_NDTYPES];
 
 #define APR_MAX_DIMS 8
 
+struct apr_computation;
 struct apr_packed;
 struct apr_source;
 struct apr_format;
@@ -175,7 +176,9 @@ struct apr_format;
  *   swapped  multi-byte fields are big-endian
  *   tied     an APR placeholder: data and dtype are those of the embedding it is tied to
  *   packed   NULL: it is stored as it is. Else data are codes, and this says what stands for values with them (values/packed.h); row is
- *            what one row of codes gives. Who compares or copies stored bytes asks for it first */
+ *            what one row of codes gives. Who compares or copies stored bytes asks for it first
+ *   computed NULL: a file holds it. Else nothing is stored and data is empty: its values are made where an input reads them
+ *            (flow/computed.h); dtype is what they are to be */
 struct apr_tensor {
     struct apr_bytes        name;
     const struct apr_dtype *dtype;
@@ -185,6 +188,7 @@ struct apr_tensor {
     struct apr_bytes        data;
     bool                    swapped, tied;
     const struct apr_packed *packed;
+    const struct apr_computation *computed;
 };
 
 /* Something a reader accepted but a checker will want to hear of. code is stable ("gguf.gap"); text is printable. */

@@ -5,6 +5,7 @@
 
 #include "base/fmath.h"
 #include "files/source.h"
+#include "flow/computed.h"
 #include "values/dtype.h"
 #include "values/packed.h"
 
@@ -30,9 +31,9 @@ static void describe(struct apr_input *in)
         const struct apr_tensor *t = apr_input_part(in, i);
         in->decodable &= apr_decodable(in->k, t);
         in->wide |= t->dtype->wide;
-        in->whole &= apr_is_whole(t->dtype) && t->dtype == apr_input_part(in, 0)->dtype;
+        in->whole &= apr_is_whole(t->dtype) && t->dtype == apr_input_part(in, 0)->dtype && t->computed == NULL;
     }
-    in->plain = v->npart == 1 && apr_view_plain(v) && apr_input_part(in, 0)->packed == NULL;
+    in->plain = v->npart == 1 && apr_view_plain(v) && apr_input_part(in, 0)->packed == NULL && apr_input_part(in, 0)->computed == NULL;
     in->strided = apr_view_strided(v);
 }
 
@@ -89,6 +90,8 @@ static void touch(const struct apr_input *in, struct apr_window *w, unsigned fil
 struct apr_bytes apr_input_touch(const struct apr_input *in, struct apr_window *w, uint64_t part, uint64_t first, uint64_t n)
 {
     const struct apr_tensor *t = apr_input_part(in, part);
+    if (t->computed != NULL)
+        return (struct apr_bytes){ NULL, 0 };
     const struct apr_bytes b = apr_element_bytes(t, first, n);
     touch(in, w, t->file, b);
     if (t->packed != NULL)
@@ -108,12 +111,25 @@ struct apr_bytes apr_input_stored(const struct apr_input *in, struct apr_window 
 /* What elements are read as: numbers, or blocks as they are stored. */
 enum as { FLOATS, DOUBLES, BLOCKS };
 
+/* What is computed is floats, or doubles where the dtype is wide. */
+static void compute(const struct apr_tensor *t, struct apr_window *w, uint64_t first, size_t n, enum as as, void *out)
+{
+    float narrow[APR_STRETCH];
+    const bool widened = as == DOUBLES && !t->dtype->wide;
+    assert(as != BLOCKS);
+    t->computed->values(t->computed, w, first, n, widened ? narrow : out);
+    for (size_t i = 0; widened && i < n; i++)
+        ((double *)out)[i] = narrow[i];
+}
+
 /* n elements of a part, side by side. */
 static void read_run(const struct apr_input *in, struct apr_window *w, uint64_t part, uint64_t first, size_t n, enum as as, void *out)
 {
     const struct apr_tensor *t = apr_input_part(in, part);
     apr_input_touch(in, w, part, first, n);
-    if (as == FLOATS)
+    if (t->computed != NULL)
+        compute(t, w, first, n, as, out);
+    else if (as == FLOATS)
         apr_read_floats(in->k, t, first, n, out);
     else if (as == DOUBLES)
         apr_read_doubles(in->k, t, first, n, out);
@@ -251,7 +267,7 @@ static bool put_blocks(const struct apr_input *in, struct apr_window *w, const s
         *out += bytes;
         return n % d->block == 0 && zeros_are_zero(in, apr_input_part(in, 0));
     }
-    if (t->dtype != d || !apr_packed_has_blocks(t) || (p->stride == 1 || n == 1 ? !fills_blocks(t, p->index, n) : d->block > 1))
+    if (t->dtype != d || t->computed != NULL || !apr_packed_has_blocks(t) || (p->stride == 1 || n == 1 ? !fills_blocks(t, p->index, n) : d->block > 1))
         return false;
     if (p->stride == 1) {
         read_run(in, w, p->part, p->index, (size_t)n, BLOCKS, *out);
@@ -371,6 +387,8 @@ static bool are_words(const struct apr_input *in)
     bool same = d->block == 1 && !d->packed && d->head == 0 && (d->bytes == 1 || d->bytes == 2 || d->bytes == 4 || d->bytes == 8);
     for (size_t i = 1; i < in->view.npart; i++)
         same &= apr_input_part(in, i)->dtype == d;
+    for (size_t i = 0; i < in->view.npart; i++)
+        same &= apr_input_part(in, i)->computed == NULL;
     return same;
 }
 

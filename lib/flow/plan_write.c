@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/crc.h"
 #include "files/source.h"
+#include "flow/computed.h"
 #include "flow/plan_writing.h"
 #include "model/format.h"
 #include "model/model.h"
@@ -475,6 +476,17 @@ static enum apr_code begin_files(struct apr_writing *w, struct apr_error *e)
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
 
+/* Was what a tensor is computed from fit for it? */
+static enum apr_code check_computed(const struct apr_input *in, struct apr_error *e)
+{
+    for (size_t i = 0; i < in->view.npart; i++) {
+        const struct apr_computation *const c = apr_input_part(in, i)->computed;
+        if (c != NULL && c->sound != NULL)
+            APR_TRY(c->sound(c, e));
+    }
+    return APR_OK;
+}
+
 /* Everything that was read is as it was. Models are few. */
 static enum apr_code check_sources(const struct apr_plan *p, struct apr_error *e)
 {
@@ -483,6 +495,7 @@ static enum apr_code check_sources(const struct apr_plan *p, struct apr_error *e
     for (size_t i = 0; i < p->ntensor; i++) {
         const struct apr_model *const m = p->tensor[i].in->m;
         size_t k = 0;
+        APR_TRY(check_computed(p->tensor[i].in, e));
         while (k < n && asked[k] != m)
             k++;
         if (m == NULL || k < n)

@@ -11,7 +11,7 @@
 bool apr_decodable(const struct apr_kernels *k, const struct apr_tensor *t)
 {
     const enum apr_dtype_id id = apr_dtype_id(t->dtype);
-    return t->packed || k->decode[id] || k->decode_wide[id];
+    return t->packed || t->computed || k->decode[id] || k->decode_wide[id];
 }
 
 /* The block that holds an element, counted from the first one: each row begins a fresh block. */
