@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/bytes.h"
 #include "base/hash.h"
 #include "model/model.h"
 
@@ -216,11 +217,36 @@ static void what_is_no_manifest_is_told_with_its_byte(void **state)
     }
 }
 
+/* xxhash.xxh3_64_intdigest(name, seed), and of index.to_bytes(8, "little") with that as its seed. */
+static void draws_are_those_of_xxhash_by_name_and_index(void **state)
+{
+    (void)state;
+    static const struct { const char *name; uint64_t seed, index, key, number; } row[] = {
+        { "", 0, 0, 0x2d06800538d394c2, 0xf0a390d5a40e58df },
+        { "", 0, 1, 0x2d06800538d394c2, 0x34f08d873e5ce238 },
+        { "", 0, 1099511627783, 0x2d06800538d394c2, 0x59d3360f5e07997d },
+        { "model.layers.0.mlp.up_proj.weight", 0, 0, 0x8c0770f3a9a241e2, 0xb215a345d5355f08 },
+        { "model.layers.0.mlp.up_proj.weight", 0, 1, 0x8c0770f3a9a241e2, 0xe96f63623e7a3d03 },
+        { "model.layers.0.mlp.up_proj.weight", 0, 1099511627783, 0x8c0770f3a9a241e2, 0x2114d8295a17ebed },
+        { "blk.0.ffn_up.weight", UINT64_MAX, 0, 0xf1e7dc020e229afd, 0xca44a468f0964216 },
+        { "blk.0.ffn_up.weight", UINT64_MAX, 1, 0xf1e7dc020e229afd, 0xe2b80db55cf60f93 },
+        { "blk.0.ffn_up.weight", UINT64_MAX, 1099511627783, 0xf1e7dc020e229afd, 0x68a1892c0996c97c },
+        { "blk.0.ffn_up.weight", 3, 0, 0x12adc237c46d5a65, 0xc186f4d38b9a16bb },
+        { "blk.0.ffn_up.weight", 3, 1, 0x12adc237c46d5a65, 0x8d42bf80592cabdc },
+        { "blk.0.ffn_up.weight", 3, 1099511627783, 0x12adc237c46d5a65, 0xc381f4548bd64e04 },
+    };
+    for (size_t i = 0; i < APR_LENGTH(row); i++) {
+        assert_int_equal(apr_draw_key(apr_text(row[i].name), row[i].seed), row[i].key);
+        assert_int_equal(apr_draw(row[i].key, row[i].index), row[i].number);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(digests_are_those_of_xxhash_and_can_be_read_back),
         cmocka_unit_test(what_is_no_digest_is_not_read),
+        cmocka_unit_test(draws_are_those_of_xxhash_by_name_and_index),
         cmocka_unit_test(folding_knows_the_order),
         cmocka_unit_test(dtype_and_shape_and_head_are_part_of_a_tensors_digest),
         cmocka_unit_test(a_models_digest_is_blind_to_order_and_to_tied_placeholders),

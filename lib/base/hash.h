@@ -20,6 +20,11 @@ bool apr_digest_equal(struct apr_digest a, struct apr_digest b);
 struct apr_digest apr_digest_of(struct apr_bytes b);
 struct apr_digest apr_digest_fold(struct apr_digest before, struct apr_digest next);
 
+/* Numbers that look random and are a function of seed, name and index alone: the key of a name is its XXH3-64 with that seed, the number of
+ * an index that of its eight bytes, little-endian, with the key as the seed. All 64 bits are good. */
+uint64_t apr_draw_key(struct apr_bytes name, uint64_t seed);
+uint64_t apr_draw(uint64_t key, uint64_t index);
+
 /* What a tensor's digests begin with: the dtype's name, the shape and the head of its data; the shape alone. */
 struct apr_digest apr_digest_stored(const struct apr_tensor *t);
 struct apr_digest apr_digest_values(const struct apr_tensor *t);
