@@ -121,7 +121,7 @@ static bool is_asked_for(const struct trace *t, const char *sub, const char *nam
     static const char *const suffix[] = { ".bin", ".npy" };
     uint64_t layer = APR_WHOLE_MODEL;
     const unsigned stage = stage_of(name);
-    if (*sub != 0 && read_digits(apr_text(sub + strlen("layer-")), &layer) + strlen("layer-/") != strlen(sub))
+    if (*sub != 0 && apr_digits(apr_text(sub + strlen("layer-")), &layer) + strlen("layer-/") != strlen(sub))
         return false;
     return !t->o->stop_at_nan && strcmp(name + strlen(name) - 4, suffix[t->o->format]) == 0 && t->o->stage[stage] &&
         layer <= APR_WHOLE_MODEL && in_layers(t->o, (uint32_t)layer) && (*sub == 0 || layer < t->engine.net->nlayer);

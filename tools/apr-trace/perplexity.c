@@ -36,7 +36,7 @@ static uint64_t take_number(struct apr_bytes text, size_t *at)
     const bool negative = text.at[*at] == '-';
     uint64_t v;
     *at += negative;
-    *at += read_digits((struct apr_bytes){ text.at + *at, text.n - *at }, &v);
+    *at += apr_digits((struct apr_bytes){ text.at + *at, text.n - *at }, &v);
     return negative ? UINT64_MAX : v;
 }
 

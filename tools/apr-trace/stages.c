@@ -77,7 +77,7 @@ int read_stages(struct options *o)
 static bool read_bound(const char **text, uint64_t *n)
 {
     const char *s = *text + strspn(*text, " \t");
-    const size_t digits = read_digits(apr_text(s), n);
+    const size_t digits = apr_digits(apr_text(s), n);
     s += digits;
     *text = s + strspn(s, " \t");
     return digits > 0 && *n < UINT64_MAX;

@@ -8,7 +8,7 @@
 #include "flow/selection.h"
 #include "forward/forward.h"
 #include "judge.h"
-#include "token/encode.h"
+#include "token/ids.h"
 #include "ui/cli.h"
 #include "ui/report.h"
 
@@ -141,9 +141,6 @@ struct trace {
 
 /* How many positions the input has. */
 static inline uint64_t positions_of(const struct trace *t) { return t->feature != NULL ? t->nrow : t->ids.n; }
-
-/* tokens.c: how many digits the text begins with; *n is their number, UINT64_MAX where 64 bits do not hold it. */
-size_t read_digits(struct apr_bytes text, uint64_t *n);
 
 /* tokens.c: the input into ids, or feature; each is checked against the model. */
 APR_MUST_CHECK enum apr_code read_input(struct trace *t, struct apr_error *e);
