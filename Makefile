@@ -45,7 +45,7 @@ PAGES   := lib/ui/page.css lib/ui/page.js $(wildcard tools/*/page.js)
 TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(sort $(wildcard tools/*/main.c)))
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 LINEAR  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-linear/*.c)))
-FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) tools/apr-convert/recipe.c tests/linear_server.c) $(LINEAR)
+FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) tests/linear_server.c) $(LINEAR)
 TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 BENCHES := $(BUILD)/bench/bench $(BUILD)/bench/times $(BUILD)/bench/pair $(BUILD)/bench/load $(BUILD)/bench/linear
 LIBRARY := $(BUILD)/libaprtools.a
@@ -95,9 +95,7 @@ $(BUILD)/tests/test_linear_serve: $(BUILD)/tests/linear_server.o $(LINEAR)
 $(BUILD)/tests/test_manual: $(SHARED:%=$(BUILD)/share/%)
 $(BUILD)/tests/test_linear_data: $(LINEAR)
 $(addprefix $(BUILD)/tests/test_,docs remote): $(BUILD)/tests/remote_server.o
-$(BUILD)/tests/test_recipe: $(call obj,tools/apr-convert/recipe.c)
-$(BUILD)/tests/test_target: $(call obj,tools/apr-convert/target.c)
-$(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/edits.c tools/apr-convert/in_place.c)
+$(BUILD)/tests/test_in_place: $(call obj,tools/apr-convert/in_place.c)
 $(addprefix $(BUILD)/tests/test_,faults outputs in_place convert_targets quantize_targets): $(BUILD)/faults_shim.so
 $(BUILD)/faults_shim.so: tests/faults_shim.c
 	$(make) $(CC) -std=c17 -D_GNU_SOURCE -O2 $(WARNINGS) -fPIC -shared -o $@ $< -ldl

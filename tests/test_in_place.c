@@ -33,10 +33,10 @@ static const char *const kinds[][2] = {
 static enum apr_code edit_with(const char *path, const char *option, const char *word, struct in_place *out, struct apr_error *e)
 {
     const struct apr_texts one = { &word, 1 };
-    struct edits x = { 0 };
+    struct apr_edits x = { 0 };
     *(strcmp(option, "--set") == 0 ? &x.set : strcmp(option, "--unset") == 0 ? &x.unset : &x.rename) = one;
     if (strcmp(option, "--chat-template") == 0)
-        x = (struct edits){ .chat_template = word };
+        x = (struct apr_edits){ .chat_template = word };
     *e = (struct apr_error){ .at = APR_NOWHERE };
     return edit_in_place(path, &x, test_run_with(1), out, e);
 }
@@ -298,7 +298,7 @@ static void two_tensors_change_names(void **state)
     (void)state;
     const char *const path = copy_of("swap", kinds[0][1]);
     const char *words[] = { "blk.0.attn_q.weight=blk.0.attn_output.weight", "blk.0.attn_output.weight=blk.0.attn_q.weight" };
-    const struct edits x = { .rename = { words, 2 } };
+    const struct apr_edits x = { .rename = { words, 2 } };
     struct in_place out;
     struct apr_error e;
     assert_int_equal(edit_in_place(path, &x, test_run_with(1), &out, &e), APR_OK);

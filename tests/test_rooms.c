@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* From the ground up. A format stands on all of lib/; so does a tool, which never knows a format. */
-static const char *const rooms[] = { "base", "files", "model", "values", "ui", "family", "token", "flow", "forward", "tools" };
+static const char *const rooms[] = { "base", "files", "model", "values", "ui", "family", "token", "flow", "convert", "forward", "tools" };
 
 static unsigned floor_of(const char *at, const char *path)
 {

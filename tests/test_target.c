@@ -1,9 +1,9 @@
-/* tools/apr-convert/target.c: a target is met, with no larger an error than one type of that size has, or refused with what can be had. */
+/* lib/convert/aim.c: a target is met, with no larger an error than one type of that size has, or refused with what can be had. */
 #include "plans.h"
 
 #include <math.h>
 
-#include "../tools/apr-convert/target.h"
+#include "convert/aim.h"
 #include "base/bytes.h"
 #include "model/model.h"
 #include "model/open.h"
@@ -15,8 +15,8 @@
 struct aim {
     struct apr_model    *m;
     struct apr_input     in[MOST_TENSORS];
-    struct target_tensor tensor[MOST_TENSORS];
-    struct target        t;
+    struct apr_aim_tensor tensor[MOST_TENSORS];
+    struct apr_aim        t;
 };
 
 static void begin(struct aim *a)
@@ -29,7 +29,7 @@ static void begin(struct aim *a)
     for (size_t i = 0; i < a->m->ntensor; i++) {
         const struct apr_tensor *const t = &a->m->tensor[i];
         a->in[i] = apr_input_of(k, a->m, t);
-        a->tensor[i] = (struct target_tensor){ .name = t->name, .in = &a->in[i], .kept = t->dtype, .kept_bytes = t->data.n,
+        a->tensor[i] = (struct apr_aim_tensor){ .name = t->name, .in = &a->in[i], .kept = t->dtype, .kept_bytes = t->data.n,
                                                .count = t->count, .fixed = t->ndim < 2 };
     }
 }
@@ -37,7 +37,7 @@ static void begin(struct aim *a)
 static void choose(struct aim *a, unsigned threads)
 {
     struct apr_error e;
-    if (choose_by_target(&a->t, test_run_with(threads), &e) != APR_OK)
+    if (apr_aim_choose(&a->t, test_run_with(threads), &e) != APR_OK)
         fail_msg("%g bits, %llu bytes: %s", a->t.bpw, (unsigned long long)a->t.size, e.text);
 }
 
@@ -75,7 +75,7 @@ static void expect_sound(const struct aim *a)
     uint64_t bytes = 0;
     double error = 0;
     for (size_t i = 0; i < a->t.ntensor; i++) {
-        const struct target_tensor *const x = &a->tensor[i];
+        const struct apr_aim_tensor *const x = &a->tensor[i];
         bytes += x->chosen.bytes;
         error += x->chosen.error.weighted;
         assert_true(!x->fixed || (x->chosen.dtype == x->kept && x->less.dtype == NULL && x->more.dtype == NULL));
@@ -139,7 +139,7 @@ static void no_single_type_of_that_size_is_better(void **state)
         double single = 0;
         begin(&a);
         for (size_t j = 0; j < a.t.ntensor; j++) {
-            struct target_tensor *const x = &a.tensor[j];
+            struct apr_aim_tensor *const x = &a.tensor[j];
             for (size_t c = 0; c < 96; c++)
                 importance[j][c] = (float)(1 + test_random(1000)) / 100;
             x->importance = i % 2 == 1 && !x->fixed ? importance[j] : NULL;
@@ -189,7 +189,7 @@ static void what_nothing_reaches_is_refused_with_what_can_be_had(void **state)
         begin(&a);
         a.t.bpw = row[i].bpw;
         a.t.size = row[i].size;
-        assert_int_equal(choose_by_target(&a.t, test_run_with(1), &e), APR_EARG);
+        assert_int_equal(apr_aim_choose(&a.t, test_run_with(1), &e), APR_EARG);
         if (strstr(e.text, row[i].words) == NULL)
             fail_msg("\"%s\" is not in: %s", row[i].words, e.text);
         apr_close(a.m);

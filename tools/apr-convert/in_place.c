@@ -36,7 +36,7 @@ static void end(struct work *w)
 
 /* ---- what is wished for --------------------------------------------------------------------------------------------- */
 
-static enum apr_code wish(struct work *w, const struct edits *x, const struct apr_run *r, struct apr_error *e)
+static enum apr_code wish(struct work *w, const struct apr_edits *x, const struct apr_run *r, struct apr_error *e)
 {
     const struct apr_model *m = w->m;
     if (m->format->reheader == NULL)
@@ -48,8 +48,8 @@ static enum apr_code wish(struct work *w, const struct edits *x, const struct ap
         return apr_no_memory(e);
     for (size_t i = 0; i < m->ntensor; i++)
         w->name[i] = m->tensor[i].name;
-    APR_TRY(edit_metadata(&w->meta, x, m->format, r, e));
-    return edit_names(w->name, m->ntensor, x, e);
+    APR_TRY(apr_edit_metadata(&w->meta, x, m->format, r, e));
+    return apr_edit_names(w->name, m->ntensor, x, e);
 }
 
 /* ---- the header ----------------------------------------------------------------------------------------------------- */
@@ -135,7 +135,7 @@ static enum apr_code check_header(const struct work *w, const struct apr_run *r,
 
 /* ---- the edit ------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code prepare(struct work *w, const struct edits *x, const struct apr_run *r, struct apr_error *e)
+static enum apr_code prepare(struct work *w, const struct apr_edits *x, const struct apr_run *r, struct apr_error *e)
 {
     APR_TRY(apr_open_alone(&w->m, w->path, r, e));
     w->suffix = w->m->format->suffix;
@@ -179,7 +179,7 @@ static enum apr_code write_header(struct work *w, struct in_place *out, struct a
     return code;
 }
 
-enum apr_code edit_in_place(const char *path, const struct edits *x, const struct apr_run *r, struct in_place *out, struct apr_error *e)
+enum apr_code edit_in_place(const char *path, const struct apr_edits *x, const struct apr_run *r, struct in_place *out, struct apr_error *e)
 {
     struct work w = { .path = path };
     *out = (struct in_place){ .recovered = APR_NOTHING_LEFT };

@@ -18,9 +18,9 @@ const char *offer_format(size_t i)
 static const char *written_name(size_t i)
 {
     static char name[32];
-    const struct options o = { .cli.run.kernels = apr_kernels_for(APR_SCALAR) };
+    const struct apr_convert_options o = { .cli.run.kernels = apr_kernels_for(APR_SCALAR) };
     size_t k = 0;
-    for (; k < APR_NDTYPES && (written_dtype(&o, apr_dtypes[k].name) == NULL || i-- > 0); k++)
+    for (; k < APR_NDTYPES && (apr_written_dtype(&o, apr_dtypes[k].name) == NULL || i-- > 0); k++)
         continue;
     for (size_t n = 0; k < APR_NDTYPES && n < sizeof name; n++) {
         name[n] = (char)tolower((unsigned char)apr_dtypes[k].name[n]);

@@ -15,15 +15,15 @@
 
 static void write_subject(struct apr_out *j, const void *about)
 {
-    const struct conversion *const c = about;
-    apr_out_text(j, "input", c->o->cli.noperand > 0 ? c->o->cli.operand[0] : NULL);
-    apr_out_text(j, "output", c->o->cli.noperand > 1 ? c->o->cli.operand[1] : NULL);
+    const struct apr_conversion *const c = about;
+    apr_out_text(j, "input", c->o->in);
+    apr_out_text(j, "output", c->o->out);
     apr_out_text(j, "format_from", c->source.m == NULL ? NULL : c->source.m->format->name);
     apr_out_text(j, "format_to", c->format == NULL ? NULL : c->format->name);
 }
 
 /* Is it in a file that this run writes? */
-static bool is_ours(const struct conversion *c, size_t shard) { return c->plan.only == 0 || shard + 1 == c->plan.only; }
+static bool is_ours(const struct apr_conversion *c, size_t shard) { return c->plan.only == 0 || shard + 1 == c->plan.only; }
 
 /* "F16", of several "mixed". */
 static const char *dtype_from(const struct apr_planned *t, char text[64])
@@ -39,7 +39,7 @@ static const char *dtype_from(const struct apr_planned *t, char text[64])
     return text;
 }
 
-static void write_row(struct apr_report *r, const struct conversion *c, const struct apr_planned *t)
+static void write_row(struct apr_report *r, const struct apr_conversion *c, const struct apr_planned *t)
 {
     static const char *const how[] = { "copy", "blocks", "encode", "generate" };
     char text[64];
@@ -81,7 +81,7 @@ static void write_dropped(struct apr_out *j, const struct apr_wishes *w)
     apr_out_close(j, ']');
 }
 
-static uint64_t bytes_in(const struct conversion *c)
+static uint64_t bytes_in(const struct apr_conversion *c)
 {
     uint64_t n = 0;
     for (size_t i = 0; c->source.m != NULL && i < c->source.m->nfile; i++)
@@ -90,7 +90,7 @@ static uint64_t bytes_in(const struct conversion *c)
 }
 
 /* Files beside a checkpoint that have no place in the target: in a GGUF some are keys of their own, others travel under hf.NAME. */
-static bool is_left(const struct conversion *c, const struct apr_side_file *f)
+static bool is_left(const struct apr_conversion *c, const struct apr_side_file *f)
 {
     static const char *const translated[] = { "config.json", "generation_config.json" };
     char key[256];
@@ -103,7 +103,7 @@ static bool is_left(const struct conversion *c, const struct apr_side_file *f)
     return !(c->format->own_names && (apr_side_of_tokenizer(f->name) || apr_draft_find(&c->plan.meta, apr_text(key)) != NULL));
 }
 
-static void write_left(struct apr_out *j, const struct conversion *c)
+static void write_left(struct apr_out *j, const struct apr_conversion *c)
 {
     apr_out_open(j, "metadata_dropped", '[');
     for (size_t i = 0; i < c->side.n; i++)
@@ -127,7 +127,7 @@ static void write_notes(struct apr_out *j, const struct apr_model *m)
     apr_out_close(j, ']');
 }
 
-static uint64_t planned_bytes(const struct conversion *c)
+static uint64_t planned_bytes(const struct apr_conversion *c)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < c->plan.nfile; i++)
@@ -136,7 +136,7 @@ static uint64_t planned_bytes(const struct conversion *c)
 }
 
 /* How many values became 0 because they were not finite. */
-static uint64_t replaced(const struct conversion *c)
+static uint64_t replaced(const struct apr_conversion *c)
 {
     uint64_t n = 0;
     for (size_t i = 0; i < c->plan.ntensor; i++)
@@ -145,7 +145,7 @@ static uint64_t replaced(const struct conversion *c)
 }
 
 /* Of the tensors that this run writes. */
-static double bits_per_weight(const struct conversion *c)
+static double bits_per_weight(const struct apr_conversion *c)
 {
     double bytes = 0, elements = 0;
     for (size_t i = 0; i < c->plan.ntensor; i++)
@@ -157,7 +157,7 @@ static double bits_per_weight(const struct conversion *c)
 }
 
 /* Of what they are made of. */
-static double bits_before(const struct conversion *c)
+static double bits_before(const struct apr_conversion *c)
 {
     double bytes = 0, elements = 0;
     for (size_t i = 0; i < c->source.m->ntensor; i++) {
@@ -168,7 +168,7 @@ static double bits_before(const struct conversion *c)
     return elements > 0 ? 8 * bytes / elements : 0;
 }
 
-static void write_files(struct apr_out *j, const struct conversion *c)
+static void write_files(struct apr_out *j, const struct apr_conversion *c)
 {
     apr_out_open(j, "files", '[');
     for (size_t i = 0; i < c->plan.nfile; i++)
@@ -181,7 +181,7 @@ static void write_files(struct apr_out *j, const struct conversion *c)
     apr_out_close(j, ']');
 }
 
-static void write_json(const struct conversion *c, const struct apr_error *why)
+static void write_json(const struct apr_conversion *c, const struct apr_error *why)
 {
     struct apr_out out = { .to = stdout };
     struct apr_report r = { .out = &out, .schema = "apr-convert/1", .rows = "tensors", .subject = write_subject, .about = c };
@@ -198,7 +198,7 @@ static void write_json(const struct conversion *c, const struct apr_error *why)
         if (c->o->dry_run)
             apr_out_bool(&out, "dry_run", true);
         apr_out_real(&out, "bits_per_weight", bits_per_weight(c));
-        if (is_quantizing(c->o))
+        if (apr_is_quantizing(c->o))
             apr_out_count(&out, "fallbacks", c->fell_back);
         if (c->imatrix != NULL) {
             apr_out_open(&out, "imatrix", '{');
@@ -238,7 +238,7 @@ struct plan_form {
     size_t name, dtype, shape, size;
 };
 
-static struct plan_form form_of(const struct conversion *c)
+static struct plan_form form_of(const struct apr_conversion *c)
 {
     struct plan_form f = { 0 };
     char size[32], shape[176];
@@ -271,7 +271,7 @@ static void print_planned(const struct apr_planned *t, const struct plan_form *f
     putchar('\n');
 }
 
-static void print_plan(const struct conversion *c)
+static void print_plan(const struct apr_conversion *c)
 {
     const struct plan_form f = form_of(c);
     char size[32];
@@ -285,13 +285,13 @@ static void print_plan(const struct conversion *c)
         }
 }
 
-static bool is_rounded(const struct conversion *c, const struct apr_planned *t)
+static bool is_rounded(const struct apr_conversion *c, const struct apr_planned *t)
 {
     return is_ours(c, t->shard) && t->lossy && t->how != APR_GENERATE;
 }
 
 /* "blk.0.attn_q.weight  F16  -> Q4_K    4.50 bits  rmse 0.0012      cosine 0.999100  largest error 0.0049" */
-static void print_rounded(const struct conversion *c)
+static void print_rounded(const struct apr_conversion *c)
 {
     char text[64];
     size_t width = 0, from = 0, to = 0;
@@ -312,7 +312,7 @@ static void print_rounded(const struct conversion *c)
 }
 
 /* What was asked for and could not be had everywhere. */
-static void print_shortfalls(const struct conversion *c)
+static void print_shortfalls(const struct apr_conversion *c)
 {
     if (c->fell_back > 0)
         printf("%zu tensor%s rows that are no whole blocks of the preset's dtype, and got another\n", c->fell_back, c->fell_back == 1 ? " has" : "s have");
@@ -320,7 +320,7 @@ static void print_shortfalls(const struct conversion *c)
         printf("importance: %zu of %zu tensors that take it have it\n", c->weighed, c->weighable);
 }
 
-static void print_dropped(const struct conversion *c, FILE *to)
+static void print_dropped(const struct apr_conversion *c, FILE *to)
 {
     const struct apr_wishes *const w = &c->source.wishes;
     for (size_t i = 0; i < w->nleft; i++) {
@@ -345,7 +345,7 @@ static enum outcome outcome_of(const struct apr_planned *t)
 }
 
 /* Of the rounded ones the one that suffered most; NULL before they are written. */
-static const struct apr_planned *worst_of(const struct conversion *c)
+static const struct apr_planned *worst_of(const struct apr_conversion *c)
 {
     const struct apr_planned *worst = NULL;
     for (size_t i = 0; i < c->plan.ntensor && !c->o->dry_run; i++) {
@@ -357,7 +357,7 @@ static const struct apr_planned *worst_of(const struct conversion *c)
 }
 
 /* "21 tensors, 2.7 MB: 12 as stored, 4 rearranged, 5 exact in another dtype; verified" */
-static void print_summary(const struct conversion *c)
+static void print_summary(const struct apr_conversion *c)
 {
     static const char *const words[NOUTCOMES] = { "as stored", "rearranged", "exact in another dtype", "rounded", "generated" };
     const struct apr_planned *const worst = worst_of(c);
@@ -377,13 +377,13 @@ static void print_summary(const struct conversion *c)
         apr_print_bytes(stdout, worst->name);
         putchar(')');
     }
-    if (is_quantizing(c->o))
+    if (apr_is_quantizing(c->o))
         printf("; %.2f bits per weight, %.2f before", bits_per_weight(c), bits_before(c));
     printf("%s\n", c->o->dry_run ? "; nothing was written" : c->verified ? "; verified" : "");
 }
 
 /* A line on stderr about the source. */
-static void tell(const struct conversion *c, const char *what)
+static void tell(const struct apr_conversion *c, const char *what)
 {
     struct apr_error e;
     if (c->o->cli.quiet)
@@ -393,7 +393,7 @@ static void tell(const struct conversion *c, const char *what)
     apr_cli_fail(&c->o->cli, &e);
 }
 
-static void tell_about_tokenizer(const struct conversion *c)
+static void tell_about_tokenizer(const struct apr_conversion *c)
 {
     const bool made = c->format->own_names && !c->source.m->format->own_names;
     if (c->unknown_pre)
@@ -402,7 +402,7 @@ static void tell_about_tokenizer(const struct conversion *c)
         tell(c, "there is no tokenizer beside it, so the GGUF takes no text: --tokenizer DIR gives one");
 }
 
-int report(struct conversion *c, const struct apr_error *why)
+int report(struct apr_conversion *c, const struct apr_error *why)
 {
     if (c->o->cli.json)
         write_json(c, why);
@@ -415,7 +415,7 @@ int report(struct conversion *c, const struct apr_error *why)
         print_aim(c);
     if (c->o->dry_run)
         print_plan(c);
-    else if (is_quantizing(c->o) && c->aim.tensor == NULL && !c->o->cli.quiet)
+    else if (apr_is_quantizing(c->o) && c->aim.tensor == NULL && !c->o->cli.quiet)
         print_rounded(c);
     if (!c->o->cli.quiet || c->o->dry_run) {
         print_dropped(c, stdout);

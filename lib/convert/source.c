@@ -1,5 +1,5 @@
 /* Where tensors come from: the models, their families, and which of their tensors are wanted under which name. */
-#include "convert.h"
+#include "convert/conversion_parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 
 /* ---- the family ----------------------------------------------------------------------------------------------------- */
 
-static enum apr_code named_family(const struct conversion *c, const struct apr_family **f, struct apr_error *e)
+static enum apr_code named_family(const struct apr_conversion *c, const struct apr_family **f, struct apr_error *e)
 {
     struct apr_nearest near = apr_nearest_to(apr_text(c->o->family));
     struct apr_bytes name;
@@ -35,7 +35,7 @@ static enum apr_code named_family(const struct conversion *c, const struct apr_f
                     near.best.n > 0 ? "?)" : "");
 }
 
-static enum apr_code no_family(const struct conversion *c, const struct source *s, const struct apr_family *const either[2],
+static enum apr_code no_family(const struct apr_conversion *c, const struct apr_convert_source *s, const struct apr_family *const either[2],
                                struct apr_error *e)
 {
     const struct apr_bytes word = apr_class_said(s->m, s->config);
@@ -56,7 +56,7 @@ static enum apr_code no_family(const struct conversion *c, const struct source *
 }
 
 /* Must its tensors be translated? An APR may hold any dialect, which only its names tell. */
-static bool needs_translation(const struct conversion *c, const struct source *s)
+static bool needs_translation(const struct apr_conversion *c, const struct apr_convert_source *s)
 {
     const bool same_format = s->m->format == c->format, any = !s->m->format->own_names && !s->m->format->config;
     if (c->o->keep_names || (same_format && s == &c->source))
@@ -68,7 +68,7 @@ static bool needs_translation(const struct conversion *c, const struct source *s
     return s->m->format->own_names != (c->dialect == APR_GGUF);
 }
 
-static enum apr_code check_kind(const struct source *s, struct apr_error *e)
+static enum apr_code check_kind(const struct apr_convert_source *s, struct apr_error *e)
 {
     const enum apr_model_kind kind = apr_model_kind(s->m);
     for (size_t i = 0; i < s->m->nnote; i++)
@@ -80,7 +80,7 @@ static enum apr_code check_kind(const struct source *s, struct apr_error *e)
     return APR_OK;
 }
 
-static enum apr_code find_family(struct conversion *c, struct source *s, struct apr_error *e)
+static enum apr_code find_family(struct apr_conversion *c, struct apr_convert_source *s, struct apr_error *e)
 {
     const struct apr_family *either[2] = { 0 };
     if (c->o->family != NULL)
@@ -115,7 +115,7 @@ static enum apr_code matches(struct apr_patterns *p, struct apr_bytes name, bool
 /* Does this name, of either dialect, leave the tensor behind? */
 static enum apr_code spare_dropped(void *ctx, struct apr_bytes name, const char **reason, struct apr_error *e)
 {
-    const struct conversion *const c = ctx;
+    const struct apr_conversion *const c = ctx;
     bool dropped;
     APR_TRY(matches(c->o->drop, name, &dropped, e));
     *reason = dropped ? "dropped" : NULL;
@@ -123,7 +123,7 @@ static enum apr_code spare_dropped(void *ctx, struct apr_bytes name, const char 
 }
 
 /* What a converter makes anew has no place in a checkpoint. */
-static bool is_generated(const struct conversion *c, struct apr_bytes name)
+static bool is_generated(const struct apr_conversion *c, struct apr_bytes name)
 {
     const struct apr_tensor *const t = c->source.binding == NULL || !c->format->config ? NULL : apr_model_find(c->source.m, name);
     struct apr_meaning s;
@@ -133,8 +133,8 @@ static bool is_generated(const struct conversion *c, struct apr_bytes name)
 /* With --keep nothing is missed, and what the family does not know stays behind; the rest is sorted out when both names are known. */
 static enum apr_code spare(void *ctx, struct apr_bytes name, const char **reason, struct apr_error *e)
 {
-    struct conversion *const c = ctx;
-    const struct source *const s = &c->source;
+    struct apr_conversion *const c = ctx;
+    const struct apr_convert_source *const s = &c->source;
     const struct apr_tensor *t;
     struct apr_meaning meaning;
     bool kept;
@@ -151,7 +151,7 @@ static enum apr_code spare(void *ctx, struct apr_bytes name, const char **reason
 }
 
 /* Is the wish wanted, by its own name and those of what it is made of? */
-static enum apr_code is_wanted(const struct conversion *c, const struct apr_wish *x, const char **reason, struct apr_error *e)
+static enum apr_code is_wanted(const struct apr_conversion *c, const struct apr_wish *x, const char **reason, struct apr_error *e)
 {
     bool dropped, kept = c->o->keep == NULL, yes;
     APR_TRY(matches(c->o->drop, x->name, &dropped, e));
@@ -166,7 +166,7 @@ static enum apr_code is_wanted(const struct conversion *c, const struct apr_wish
     return APR_OK;
 }
 
-static enum apr_code select_wishes(struct conversion *c, struct apr_error *e)
+static enum apr_code select_wishes(struct apr_conversion *c, struct apr_error *e)
 {
     struct apr_wishes *const w = &c->source.wishes;
     size_t n = 0;
@@ -183,13 +183,13 @@ static enum apr_code select_wishes(struct conversion *c, struct apr_error *e)
 }
 
 /* A pattern that leaves nothing out, or keeps nothing, is a slip. */
-static enum apr_code check_idle(const struct conversion *c, const struct apr_patterns *p, const char *option, struct apr_error *e)
+static enum apr_code check_idle(const struct apr_conversion *c, const struct apr_patterns *p, const char *option, struct apr_error *e)
 {
     for (size_t i = 0; i < apr_patterns_count(p); i++) {
         if (apr_patterns_noted(p, i))
             continue;
         apr_fail(e, APR_EARG, APR_NOWHERE, "%s %s matches no tensor", option, APR_QUOTED(apr_patterns_text(p, i)));
-        tell_codes(&c->source, e);
+        apr_tell_codes(&c->source, e);
         return APR_EARG;
     }
     return APR_OK;
@@ -233,7 +233,7 @@ static enum apr_code replace(struct apr_wish *to, const struct apr_wish *from, s
 }
 
 /* Puts the tensors of s that match in the place of those of their names. */
-static enum apr_code graft_tensors(struct conversion *c, const struct source *s, struct apr_patterns *p, struct apr_error *e)
+static enum apr_code graft_tensors(struct apr_conversion *c, const struct apr_convert_source *s, struct apr_patterns *p, struct apr_error *e)
 {
     struct apr_wishes *const w = &c->source.wishes;
     struct apr_table place = { 0 };
@@ -258,7 +258,7 @@ static enum apr_code graft_tensors(struct conversion *c, const struct source *s,
         code = at == NULL ? apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, " of the graft has no counterpart in the source")
                           : replace(&w->wish[at->number], x, e);
         if (at == NULL)
-            tell_codes(s, e);
+            apr_tell_codes(s, e);
         n++;
     }
     apr_table_free(&place);
@@ -267,11 +267,11 @@ static enum apr_code graft_tensors(struct conversion *c, const struct source *s,
     return code;
 }
 
-static enum apr_code open_source(struct conversion *c, struct source *s, const char *path, apr_spare_fn *which, struct apr_error *e);
+static enum apr_code open_source(struct apr_conversion *c, struct apr_convert_source *s, const char *path, apr_spare_fn *which, struct apr_error *e);
 
-static enum apr_code graft(struct conversion *c, size_t i, struct apr_error *e)
+static enum apr_code graft(struct apr_conversion *c, size_t i, struct apr_error *e)
 {
-    struct source *const s = &c->graft[i];
+    struct apr_convert_source *const s = &c->graft[i];
     struct apr_patterns *p = NULL;
     const char *pattern = NULL;
     char *file;
@@ -289,7 +289,7 @@ static enum apr_code graft(struct conversion *c, size_t i, struct apr_error *e)
     return code;
 }
 
-static enum apr_code graft_all(struct conversion *c, struct apr_error *e)
+static enum apr_code graft_all(struct apr_conversion *c, struct apr_error *e)
 {
     const size_t n = c->o->grafts.n;
     c->graft = calloc(n + 1, sizeof *c->graft);
@@ -303,7 +303,7 @@ static enum apr_code graft_all(struct conversion *c, struct apr_error *e)
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
 
 /* --config stands for the config.json beside the source. */
-static enum apr_code take_config(struct conversion *c, struct source *s, struct apr_error *e)
+static enum apr_code take_config(struct apr_conversion *c, struct apr_convert_source *s, struct apr_error *e)
 {
     if (c->o->config != NULL && s == &c->source) {
         apr_source_close(s->m->config);
@@ -318,7 +318,7 @@ static enum apr_code take_config(struct conversion *c, struct source *s, struct 
 }
 
 /* An option that would say nothing. */
-static enum apr_code check_effect(const struct conversion *c, const struct source *s, struct apr_error *e)
+static enum apr_code check_effect(const struct apr_conversion *c, const struct apr_convert_source *s, struct apr_error *e)
 {
     const bool as_it_is = s->m->format->own_names && c->format->own_names;
     if (s == &c->source && as_it_is && c->o->config != NULL)
@@ -329,15 +329,15 @@ static enum apr_code check_effect(const struct conversion *c, const struct sourc
 }
 
 /* Do codes go as they are, with what undoes them, to where the same names and dtypes are? */
-static bool carries_codes(const struct conversion *c, const struct source *s)
+static bool carries_codes(const struct apr_conversion *c, const struct apr_convert_source *s)
 {
-    if (c->o->dtype != NULL || is_quantizing(c->o))
+    if (c->o->dtype != NULL || apr_is_quantizing(c->o))
         return false;
     return c->o->keep_names || (s->m->format == c->format && s == &c->source) || s->m->format->own_names == c->format->own_names;
 }
 
 /* Puts what codes stand for in their place, where they must be undone. */
-static enum apr_code unpack(const struct conversion *c, struct source *s, struct apr_error *e)
+static enum apr_code unpack(const struct apr_conversion *c, struct apr_convert_source *s, struct apr_error *e)
 {
     if (carries_codes(c, s))
         return APR_OK;
@@ -349,7 +349,7 @@ static enum apr_code unpack(const struct conversion *c, struct source *s, struct
 }
 
 /* x as the class has it where nothing is packed. */
-static enum apr_code turn(const struct conversion *c, struct source *s, struct apr_wish *x, struct apr_error *e)
+static enum apr_code turn(const struct apr_conversion *c, struct apr_convert_source *s, struct apr_wish *x, struct apr_error *e)
 {
     const struct apr_tensor **const part = apr_arena_alloc(&s->wishes.arena, sizeof *part);
     struct apr_view view;
@@ -364,7 +364,7 @@ static enum apr_code turn(const struct conversion *c, struct source *s, struct a
 }
 
 /* Where a checkpoint's own names go on, without a contract that would turn them. */
-static enum apr_code turn_stacks(const struct conversion *c, struct source *s, struct apr_error *e)
+static enum apr_code turn_stacks(const struct apr_conversion *c, struct apr_convert_source *s, struct apr_error *e)
 {
     for (size_t i = 0; s->packing != NULL && !s->translated && c->dialect == APR_HF && i < s->wishes.n; i++)
         if (s->wishes.wish[i].values == NULL && apr_is_turned(apr_input_part(s->wishes.wish[i].in, 0)))
@@ -372,15 +372,20 @@ static enum apr_code turn_stacks(const struct conversion *c, struct source *s, s
     return APR_OK;
 }
 
-static enum apr_code open_source(struct conversion *c, struct source *s, const char *path, apr_spare_fn *which, struct apr_error *e)
+static enum apr_code open_source(struct apr_conversion *c, struct apr_convert_source *s, const char *path, apr_spare_fn *which, struct apr_error *e)
 {
     s->path = path;
-    APR_TRY(apr_open(&s->opened, path, &c->o->cli.run, e));
+    const bool given = c->o->model != NULL && s == &c->source;
+    if (given)
+        s->opened = c->o->model;
+    else
+        APR_TRY(apr_open(&s->opened, path, &c->o->cli.run, e));
     s->m = s->opened;
     APR_TRY(check_effect(c, s, e));
     if (s->m->format->trace)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is a trace, which holds no weights");
-    APR_TRY(apr_model_verify(s->m, e)); /* what is carried over is to be what was written */
+    if (!given)
+        APR_TRY(apr_model_verify(s->m, e)); /* what is carried over is to be what was written */
     APR_TRY(take_config(c, s, e));
     APR_TRY(unpack(c, s, e));
     APR_TRY(find_family(c, s, e));
@@ -407,7 +412,7 @@ static enum apr_code config_has_template(const struct apr_side *side, struct apr
 }
 
 /* The template that an APR's own key states counts before those of the files it carries: --chat-template may have set it. */
-static enum apr_code take_template(struct conversion *c, struct apr_error *e)
+static enum apr_code take_template(struct apr_conversion *c, struct apr_error *e)
 {
     const struct apr_model *const m = c->source.m;
     const struct apr_bytes own = apr_meta_string(&m->meta, "chat_template"), file = apr_side_get(&c->side, "chat_template.jinja");
@@ -421,7 +426,7 @@ static enum apr_code take_template(struct conversion *c, struct apr_error *e)
 }
 
 /* What is unpacked is not what config.json says of codes. */
-static enum apr_code forget_packing(struct conversion *c, struct apr_error *e)
+static enum apr_code forget_packing(struct apr_conversion *c, struct apr_error *e)
 {
     static const char *const key[] = { "quantization_config", "quantization", "compression_config" };
     struct apr_bytes config = apr_side_get(&c->side, "config.json"), inner;
@@ -439,7 +444,7 @@ static enum apr_code forget_packing(struct conversion *c, struct apr_error *e)
     return apr_side_put(&c->side, "config.json", config, e);
 }
 
-static enum apr_code open_side(struct conversion *c, struct apr_error *e)
+static enum apr_code open_side(struct apr_conversion *c, struct apr_error *e)
 {
     APR_TRY(apr_side_of(&c->side, c->source.m, &c->o->cli.run, e));
     APR_TRY(take_template(c, e));
@@ -460,9 +465,9 @@ static enum apr_code open_side(struct conversion *c, struct apr_error *e)
     return APR_OK;
 }
 
-enum apr_code open_sources(struct conversion *c, struct apr_error *e)
+enum apr_code apr_conversion_open(struct apr_conversion *c, struct apr_error *e)
 {
-    const char *const path = c->o->cli.operand[0];
+    const char *const path = c->o->in;
     enum apr_code code = open_source(c, &c->source, path, spare, e);
     if (code == APR_OK)
         code = open_side(c, e);
@@ -479,22 +484,24 @@ enum apr_code open_sources(struct conversion *c, struct apr_error *e)
     return code;
 }
 
-static void close_source(struct source *s)
+static void close_source(struct apr_convert_source *s)
 {
     apr_wishes_end(&s->wishes);
     apr_binding_free(s->binding);
     apr_hf_config_free(s->config);
     apr_packing_free(s->packing);
-    apr_close(s->opened);
 }
 
-void close_sources(struct conversion *c)
+void apr_conversion_close(struct apr_conversion *c)
 {
     for (size_t i = 0; i < c->ngraft; i++) {
         close_source(&c->graft[i]);
+        apr_close(c->graft[i].opened);
         free((char *)(uintptr_t)c->graft[i].path);
     }
     free(c->graft);
     apr_side_end(&c->side);
     close_source(&c->source);
+    if (c->o->model == NULL)
+        apr_close(c->source.opened);
 }

@@ -1,4 +1,4 @@
-#include "recipe.h"
+#include "convert/recipe.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ static const char *lower_case(const char *word, char text[MOST_WORD])
 }
 
 /* Tells the type that is nearest, or all that there are. */
-static enum apr_code no_type(const struct recipe *r, const char *word, const struct where *w, struct apr_error *e)
+static enum apr_code no_type(const struct apr_recipe *r, const char *word, const struct where *w, struct apr_error *e)
 {
     char wanted[MOST_WORD], name[APR_NDTYPES][MOST_WORD], all[512] = "";
     struct apr_nearest near = apr_nearest_to(apr_text(lower_case(word, wanted)));
@@ -46,21 +46,21 @@ static enum apr_code no_type(const struct recipe *r, const char *word, const str
         apr_nearest_try(&near, apr_text(lower_case(apr_dtypes[i].name, name[i])));
         n += n < sizeof all ? (size_t)snprintf(all + n, sizeof all - n, "%s ", name[i]) : 0;
     }
-    apr_nearest_try(&near, apr_text(RECIPE_COPY));
+    apr_nearest_try(&near, apr_text(APR_RECIPE_COPY));
     if (near.best.n > 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: there is no type %s; did you mean %s", w->text, APR_QUOTED(apr_text(word)),
                         APR_QUOTED(near.best));
-    return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: there is no type %s, only %s" RECIPE_COPY, w->text, APR_QUOTED(apr_text(word)), all);
+    return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: there is no type %s, only %s" APR_RECIPE_COPY, w->text, APR_QUOTED(apr_text(word)), all);
 }
 
-static enum apr_code take_type(const struct recipe *r, const char *word, const struct where *w, const struct apr_dtype **dtype,
+static enum apr_code take_type(const struct apr_recipe *r, const char *word, const struct where *w, const struct apr_dtype **dtype,
                                struct apr_error *e)
 {
     *dtype = r->type(r->ctx, word);
-    return *dtype != NULL || strcasecmp(word, RECIPE_COPY) == 0 ? APR_OK : no_type(r, word, w, e);
+    return *dtype != NULL || strcasecmp(word, APR_RECIPE_COPY) == 0 ? APR_OK : no_type(r, word, w, e);
 }
 
-static enum apr_code take_pattern(struct recipe *r, struct apr_bytes pattern, const struct where *w, struct apr_error *e)
+static enum apr_code take_pattern(struct apr_recipe *r, struct apr_bytes pattern, const struct where *w, struct apr_error *e)
 {
     struct apr_error why;
     if (pattern.n == 0)
@@ -70,10 +70,10 @@ static enum apr_code take_pattern(struct recipe *r, struct apr_bytes pattern, co
 }
 
 /* The rule comes first, then its pattern, so that there are never more patterns than rules. */
-static enum apr_code add_rule(struct recipe *r, struct apr_bytes pattern, const struct where *w, struct recipe_rule rule,
+static enum apr_code add_rule(struct apr_recipe *r, struct apr_bytes pattern, const struct where *w, struct apr_recipe_rule rule,
                               struct apr_error *e)
 {
-    struct recipe_rule *const more = apr_grown(r->rule, &r->room, r->n, 16, sizeof *more);
+    struct apr_recipe_rule *const more = apr_grown(r->rule, &r->room, r->n, 16, sizeof *more);
     if (more == NULL)
         return apr_no_memory(e);
     r->rule = more;
@@ -84,11 +84,11 @@ static enum apr_code add_rule(struct recipe *r, struct apr_bytes pattern, const 
     return APR_OK;
 }
 
-enum apr_code recipe_add(struct recipe *r, const char *option, struct apr_error *e)
+enum apr_code apr_recipe_add(struct apr_recipe *r, const char *option, struct apr_error *e)
 {
     const char *const equals = strrchr(option, '=');
     struct where w;
-    struct recipe_rule rule = { 0 };
+    struct apr_recipe_rule rule = { 0 };
     snprintf(w.text, sizeof w.text, "--tensor-type %s", APR_QUOTED(apr_text(option)));
     if (equals == NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: expected PATTERN=TYPE, as in ffn_down=q6_k", w.text);
@@ -96,7 +96,7 @@ enum apr_code recipe_add(struct recipe *r, const char *option, struct apr_error 
     return add_rule(r, (struct apr_bytes){ (const unsigned char *)option, (size_t)(equals - option) }, &w, rule, e);
 }
 
-void recipe_free(struct recipe *r)
+void apr_recipe_free(struct apr_recipe *r)
 {
     apr_patterns_free(r->match);
     free(r->rule);
@@ -126,11 +126,11 @@ static enum apr_code unknown_key(const struct apr_yaml *v, struct apr_error *e)
                     near.best.n > 0 ? "; did you mean " : ", expected match and type", near.best.n > 0 ? APR_QUOTED(near.best) : "");
 }
 
-static enum apr_code take_rule(struct recipe *r, const struct apr_yaml *map, struct apr_error *e)
+static enum apr_code take_rule(struct apr_recipe *r, const struct apr_yaml *map, struct apr_error *e)
 {
     const struct apr_yaml *const match = apr_yaml_get(map, "match"), *const type = apr_yaml_get(map, "type");
     struct where w = place_of_value(map);
-    struct recipe_rule rule = { .line = map->value_line, .column = map->value_column };
+    struct apr_recipe_rule rule = { .line = map->value_line, .column = map->value_column };
     if (map->kind != APR_YAML_MAP)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: expected a rule, {match: PATTERN, type: TYPE}%s%s", w.text,
                         map->text.n > 0 ? ", not " : "", map->text.n > 0 ? APR_QUOTED(map->text) : "");
@@ -148,7 +148,7 @@ static enum apr_code take_rule(struct recipe *r, const struct apr_yaml *map, str
     return add_rule(r, match->text, &w, rule, e);
 }
 
-static enum apr_code take_rules(struct recipe *r, const struct apr_yaml *list, struct apr_error *e)
+static enum apr_code take_rules(struct apr_recipe *r, const struct apr_yaml *list, struct apr_error *e)
 {
     if (list->kind != APR_YAML_LIST)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: expected a list of rules, - {match: PATTERN, type: TYPE}",
@@ -158,7 +158,7 @@ static enum apr_code take_rules(struct recipe *r, const struct apr_yaml *list, s
     return APR_OK;
 }
 
-enum apr_code recipe_read(struct recipe *r, const char *path, struct apr_bytes text, struct apr_error *e)
+enum apr_code apr_recipe_read(struct apr_recipe *r, const char *path, struct apr_bytes text, struct apr_error *e)
 {
     struct apr_yaml_document *d;
     enum apr_code code = apr_yaml_parse(&d, text, e);
@@ -171,12 +171,12 @@ enum apr_code recipe_read(struct recipe *r, const char *path, struct apr_bytes t
     return code;
 }
 
-enum apr_code recipe_open(struct recipe *r, const char *path, const struct apr_run *run, struct apr_error *e)
+enum apr_code apr_recipe_open(struct apr_recipe *r, const char *path, const struct apr_run *run, struct apr_error *e)
 {
     struct apr_source *s = NULL;
     enum apr_code code = apr_source_open(&s, path, run, e);
     if (code == APR_OK)
-        code = recipe_read(r, path, s->map, e);
+        code = apr_recipe_read(r, path, s->map, e);
     else
         apr_error_in(e, path);
     return apr_source_end(s, code, e);
@@ -184,13 +184,13 @@ enum apr_code recipe_open(struct recipe *r, const char *path, const struct apr_r
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code first_of(struct recipe *r, struct apr_bytes name, size_t *first, struct apr_error *e)
+static enum apr_code first_of(struct apr_recipe *r, struct apr_bytes name, size_t *first, struct apr_error *e)
 {
     APR_TRY(apr_patterns_first(r->match, name, first, e));
     return apr_patterns_note(r->match, name, e);
 }
 
-enum apr_code recipe_find(struct recipe *r, struct apr_bytes name, struct apr_bytes gguf, const struct recipe_rule **rule,
+enum apr_code apr_recipe_find(struct apr_recipe *r, struct apr_bytes name, struct apr_bytes gguf, const struct apr_recipe_rule **rule,
                           struct apr_error *e)
 {
     size_t first, other = APR_NO_PATTERN;
@@ -206,7 +206,7 @@ enum apr_code recipe_find(struct recipe *r, struct apr_bytes name, struct apr_by
     return APR_OK;
 }
 
-bool recipe_idle(const struct recipe *r, size_t i, struct apr_error *why)
+bool apr_recipe_idle(const struct apr_recipe *r, size_t i, struct apr_error *why)
 {
     const bool option = r->rule[i].line == 0;
     const struct where w = option ? (struct where){ "--tensor-type" } : place(r->rule[i].line, r->rule[i].column);
@@ -296,7 +296,7 @@ static struct apr_bytes spell_pattern(struct apr_bytes name, unsigned char patte
     return (struct apr_bytes){ pattern, n };
 }
 
-static enum apr_code write_rule(struct writer *w, const struct recipe_line *line, struct apr_error *e)
+static enum apr_code write_rule(struct writer *w, const struct apr_recipe_line *line, struct apr_error *e)
 {
     unsigned char room[APR_PATTERN_MOST];
     char type[MOST_WORD];
@@ -306,7 +306,7 @@ static enum apr_code write_rule(struct writer *w, const struct recipe_line *line
                                line->name.n);
     if (!apr_is_utf8(line->name) || memchr(pattern.at, 0, pattern.n) != NULL)
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, line->name, ": its name is no text, as a recipe needs");
-    emit_rule(w, pattern, line->dtype == NULL ? RECIPE_COPY : lower_case(line->dtype->name, type));
+    emit_rule(w, pattern, line->dtype == NULL ? APR_RECIPE_COPY : lower_case(line->dtype->name, type));
     return APR_OK;
 }
 
@@ -322,7 +322,7 @@ static void write_remark(FILE *to, const char *remark)
 }
 
 /* Memory is all that can be wanting. */
-static enum apr_code write_rules(FILE *to, const struct recipe_line *line, size_t n, struct apr_error *e)
+static enum apr_code write_rules(FILE *to, const struct apr_recipe_line *line, size_t n, struct apr_error *e)
 {
     struct writer w = { .to = to };
     enum apr_code code = APR_OK;
@@ -337,7 +337,7 @@ static enum apr_code write_rules(FILE *to, const struct recipe_line *line, size_
     return code == APR_OK && w.lost ? apr_no_memory(e) : code;
 }
 
-enum apr_code recipe_write(struct apr_bytes *text, const char *remark, const struct recipe_line *line, size_t n, struct apr_error *e)
+enum apr_code apr_recipe_write(struct apr_bytes *text, const char *remark, const struct apr_recipe_line *line, size_t n, struct apr_error *e)
 {
     struct apr_emit m;
     *text = (struct apr_bytes){ 0 };

@@ -1,5 +1,5 @@
 /* Which dtype each tensor gets where a preset, a rule or a target says so, and the importance of its columns. */
-#include "convert.h"
+#include "convert/conversion_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,15 +9,15 @@
 #include "model/format.h"
 #include "values/dtype.h"
 
-bool is_quantizing(const struct options *o)
+bool apr_is_quantizing(const struct apr_convert_options *o)
 {
-    return o->preset != NULL || o->recipe.n > 0 || has_target(o);
+    return o->preset != NULL || o->recipe.n > 0 || apr_has_aim(o);
 }
 
 /* ---- names ---------------------------------------------------------------------------------------------------------- */
 
 /* What the model that a tensor comes from, the source or a graft, tells of its names; NULL: nothing. */
-static const struct apr_binding *binding_of(const struct conversion *c, const struct apr_wish *x)
+static const struct apr_binding *binding_of(const struct apr_conversion *c, const struct apr_wish *x)
 {
     const struct apr_binding *b = x->in->m == c->source.m ? c->source.binding : NULL;
     for (size_t i = 0; i < c->ngraft && b == NULL; i++)
@@ -26,7 +26,7 @@ static const struct apr_binding *binding_of(const struct conversion *c, const st
 }
 
 /* What a tensor is for, by what it is made of. */
-static bool meaning_of(const struct conversion *c, const struct apr_wish *x, struct apr_meaning *s)
+static bool meaning_of(const struct apr_conversion *c, const struct apr_wish *x, struct apr_meaning *s)
 {
     const struct apr_binding *const b = x->values != NULL ? NULL : binding_of(c, x);
     const struct apr_tensor *const t = b == NULL ? NULL : apr_model_find(x->in->m, apr_input_part(x->in, 0)->name);
@@ -34,7 +34,7 @@ static bool meaning_of(const struct conversion *c, const struct apr_wish *x, str
 }
 
 /* The name that the tensor has in a GGUF, or its values are part of; its own where no family tells. */
-static enum apr_code gguf_name(struct conversion *c, const struct apr_wish *x, struct apr_bytes *name, struct apr_error *e)
+static enum apr_code gguf_name(struct apr_conversion *c, const struct apr_wish *x, struct apr_bytes *name, struct apr_error *e)
 {
     char text[APR_NAME_ROOM];
     struct apr_meaning s;
@@ -77,7 +77,7 @@ static uint64_t expert_of(const struct apr_wish *x, const struct apr_meaning *s)
 }
 
 /* Weights [first, first + n) of an entry, into the plan's memory. */
-static enum apr_code keep_weights(struct conversion *c, const struct apr_imatrix_entry *x, uint64_t first, uint64_t n, const float **kept,
+static enum apr_code keep_weights(struct apr_conversion *c, const struct apr_imatrix_entry *x, uint64_t first, uint64_t n, const float **kept,
                                   struct apr_error *e)
 {
     float *const w = n > SIZE_MAX / sizeof *w ? NULL : apr_arena_alloc(&c->plan.arena, (size_t)n * sizeof *w);
@@ -89,7 +89,7 @@ static enum apr_code keep_weights(struct conversion *c, const struct apr_imatrix
 }
 
 /* The weights of the columns of a tensor that the GGUF calls `name`; *kept stays NULL where there are none. */
-static enum apr_code importance_of(struct conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_bytes name,
+static enum apr_code importance_of(struct apr_conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_bytes name,
                                    const float **kept, struct apr_error *e)
 {
     const uint64_t ncol = t->ndim == 0 ? 1 : t->dim[t->ndim - 1], all = apr_planned_importance(t);
@@ -112,23 +112,23 @@ static enum apr_code importance_of(struct conversion *c, const struct apr_wish *
 
 /* ---- the mix -------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code take_dtype(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, const struct apr_dtype *to,
+static enum apr_code take_dtype(const struct apr_conversion *c, const struct apr_wish *x, struct apr_planned *t, const struct apr_dtype *to,
                                 struct apr_error *e)
 {
-    const struct apr_dtype *const from = stored_dtype(x);
+    const struct apr_dtype *const from = apr_stored_dtype(x);
     if (to == t->dtype)
         return APR_OK;
-    const bool again = from != NULL && from != to && (apr_is_quantized(from) || (is_quantized_source(from) && apr_is_quantized(to)));
+    const bool again = from != NULL && from != to && (apr_is_quantized(from) || (apr_is_quantized_source(from) && apr_is_quantized(to)));
     if (again && !c->o->allow_requantize)
-        return refuse_again(t->name, from, to, e);
+        return apr_refuse_again(t->name, from, to, e);
     t->dtype = to;
     return APR_OK;
 }
 
 /* With rules alone each weight is to stay as it is but for those: of packed ones a checkpoint has all or none. */
-static enum apr_code check_unruled(const struct conversion *c, const struct apr_wish *x, const struct apr_mixed *m, struct apr_error *e)
+static enum apr_code check_unruled(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_mixed *m, struct apr_error *e)
 {
-    if (c->dialect == APR_GGUF || c->o->preset != NULL || c->o->dtype != NULL || has_target(c->o) || m->dtype != m->from ||
+    if (c->dialect == APR_GGUF || c->o->preset != NULL || c->o->dtype != NULL || apr_has_aim(c->o) || m->dtype != m->from ||
         m->ruled != NULL)
         return APR_OK;
     for (size_t i = 0; x->values == NULL && i < x->in->view.npart; i++) {
@@ -141,11 +141,11 @@ static enum apr_code check_unruled(const struct conversion *c, const struct apr_
 }
 
 /* A rule that decides nothing is a slip: what it was for would stay as it is without a word. */
-static enum apr_code check_rules(const struct conversion *c, struct apr_error *e)
+static enum apr_code check_rules(const struct apr_conversion *c, struct apr_error *e)
 {
-    const struct recipe *const r = &c->o->recipe;
+    const struct apr_recipe *const r = &c->o->recipe;
     for (size_t i = 0; i < r->n; i++) {
-        if (recipe_idle(r, i, e)) {
+        if (apr_recipe_idle(r, i, e)) {
             e->code = APR_EARG;
             return APR_EARG;
         }
@@ -158,31 +158,31 @@ static enum apr_code check_rules(const struct conversion *c, struct apr_error *e
 }
 
 /* The other name by which rules may speak of it: of a GGUF's tensor that of the source, of others that of a GGUF. */
-static struct apr_bytes other_name(const struct conversion *c, const struct apr_wish *x, struct apr_bytes gguf)
+static struct apr_bytes other_name(const struct apr_conversion *c, const struct apr_wish *x, struct apr_bytes gguf)
 {
     return c->dialect == APR_GGUF ? apr_input_part(x->in, 0)->name : gguf;
 }
 
 /* What the first rule says. "copy" is what it would be without a rule and --type. Rules are for what a preset may change: the rest no
  * engine reads in blocks, unless --pure says so of --type: of a preset, it says that all it may change get one dtype. */
-static enum apr_code apply_rule(struct conversion *c, const struct apr_mix *mix, const struct apr_wish *x, const struct apr_dtype *now,
+static enum apr_code apply_rule(struct apr_conversion *c, const struct apr_mix *mix, const struct apr_wish *x, const struct apr_dtype *now,
                                 struct apr_mixed *m, struct apr_error *e)
 {
-    const struct recipe_rule *rule;
+    const struct apr_recipe_rule *rule;
     const bool matrix = apr_mix_may_change(mix, m);
-    APR_TRY(recipe_find(&c->o->recipe, x->name, other_name(c, x, m->name), &rule, e));
+    APR_TRY(apr_recipe_find(&c->o->recipe, x->name, other_name(c, x, m->name), &rule, e));
     if (rule == NULL)
         return APR_OK;
     if (!matrix && (!c->o->pure || mix->preset != NULL)) {
         c->o->recipe.rule[rule - c->o->recipe.rule].spared++;
         return APR_OK;
     }
-    m->ruled = rule->dtype != NULL ? rule->dtype : c->o->dtype != NULL && stored_dtype(x) != NULL ? stored_dtype(x) : now;
+    m->ruled = rule->dtype != NULL ? rule->dtype : c->o->dtype != NULL && apr_stored_dtype(x) != NULL ? apr_stored_dtype(x) : now;
     return APR_OK;
 }
 
 /* What the mix asks of each tensor. */
-static enum apr_code look_at(struct conversion *c, const struct apr_mix *mix, const struct apr_planned *t, struct apr_mixed *mixed,
+static enum apr_code look_at(struct apr_conversion *c, const struct apr_mix *mix, const struct apr_planned *t, struct apr_mixed *mixed,
                              const float **importance, struct apr_error *e)
 {
     for (size_t i = 0; i < c->source.wishes.n; i++) {
@@ -211,10 +211,10 @@ static void choose_ruled(const struct apr_mix *mix, bool tied, struct apr_mixed 
     m->dtype = m->ruled != NULL ? m->ruled : m->from;
 }
 
-static enum apr_code choose(struct conversion *c, const struct apr_mix *mix, struct apr_planned *t, struct apr_mixed *mixed,
+static enum apr_code choose(struct apr_conversion *c, const struct apr_mix *mix, struct apr_planned *t, struct apr_mixed *mixed,
                             const float **importance, struct apr_error *e)
 {
-    const bool aims = has_target(c->o);
+    const bool aims = apr_has_aim(c->o);
     bool tied = true;
     if (mix->preset != NULL)
         return apr_mix_choose(mix, mixed, c->source.wishes.n, e);
@@ -226,12 +226,12 @@ static enum apr_code choose(struct conversion *c, const struct apr_mix *mix, str
         if (aims)
             APR_TRY(take_dtype(c, &c->source.wishes.wish[i], &t[i], mixed[i].dtype, e));
     }
-    return aims && !c->plain ? choose_towards(c, t, mixed, mix, e) : APR_OK;
+    return aims && !c->plain ? apr_choose_towards(c, t, mixed, mix, e) : APR_OK;
 }
 
 /* How many tensors get blocks that importance has a say in, and how many have it; how many another dtype than was meant. True: it should
  * have importance and has none. */
-static bool count_quantized(struct conversion *c, const struct apr_mix *mix, const struct apr_planned *t, const struct apr_mixed *m)
+static bool count_quantized(struct apr_conversion *c, const struct apr_mix *mix, const struct apr_planned *t, const struct apr_mixed *m)
 {
     const bool weighs = t->dtype != m->from && c->o->cli.run.kernels->encode_weighted[apr_dtype_id(t->dtype)] != NULL;
     c->weighable += weighs;
@@ -241,7 +241,7 @@ static bool count_quantized(struct conversion *c, const struct apr_mix *mix, con
 }
 
 /* Does a contract, or its name, tell what a tensor is for? */
-static bool are_known(const struct conversion *c)
+static bool are_known(const struct apr_conversion *c)
 {
     bool known = c->source.binding != NULL || c->source.m->format->own_names;
     for (size_t i = 0; i < c->source.wishes.n && !known; i++)
@@ -249,17 +249,17 @@ static bool are_known(const struct conversion *c)
     return known;
 }
 
-static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const float **importance,
+static enum apr_code quantize_with(struct apr_conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const float **importance,
                                    struct apr_error *e)
 {
-    const struct options *const o = c->o;
+    const struct apr_convert_options *const o = c->o;
     bool lacking = false;
     struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
                            .output = o->output_dtype, .embedding = o->embedding_dtype };
-    if ((o->preset != NULL || has_target(o)) && !are_known(c))
+    if ((o->preset != NULL || apr_has_aim(o)) && !are_known(c))
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "what its tensors are for is not known, so there is no telling which may be quantized: --family NAME "
                         "says whose it is like, --type gives all matrices one dtype");
-    APR_TRY(read_mix(c, &mix, e));
+    APR_TRY(apr_read_mix(c, &mix, e));
     APR_TRY(look_at(c, &mix, t, mixed, importance, e));
     APR_TRY(check_rules(c, e));
     for (size_t i = 0; i < c->source.wishes.n && c->dialect != APR_GGUF; i++) /* a checkpoint keeps layers that a GGUF leaves out */
@@ -279,7 +279,7 @@ static enum apr_code quantize_with(struct conversion *c, struct apr_planned *t, 
     return c->imatrix == NULL ? APR_OK : apr_imatrix_unchanged(c->imatrix, e);
 }
 
-enum apr_code quantize_tensors(struct conversion *c, struct apr_planned *t, struct apr_error *e)
+enum apr_code apr_quantize_tensors(struct apr_conversion *c, struct apr_planned *t, struct apr_error *e)
 {
     const size_t n = c->source.wishes.n;
     struct apr_mixed *const mixed = calloc(n + 1, sizeof *mixed);

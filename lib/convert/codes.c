@@ -1,5 +1,5 @@
 /* Packed weights that are carried as they are stored, by the names of their codes and of what is beside those. */
-#include "convert.h"
+#include "convert/conversion_parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "base/bytes.h"
 #include "base/table.h"
 
-void tell_codes(const struct source *s, struct apr_error *e)
+void apr_tell_codes(const struct apr_convert_source *s, struct apr_error *e)
 {
     struct apr_packing *p = NULL;
     struct apr_error ignored;
@@ -24,7 +24,7 @@ void tell_codes(const struct source *s, struct apr_error *e)
 }
 
 /* The model as it would be written: names and tensors, no more. */
-static enum apr_code put_together(struct apr_model *m, const struct conversion *c, struct apr_error *e)
+static enum apr_code put_together(struct apr_model *m, const struct apr_conversion *c, struct apr_error *e)
 {
     const size_t n = c->plan.ntensor;
     bool fresh;
@@ -50,9 +50,9 @@ static enum apr_code put_together(struct apr_model *m, const struct conversion *
 }
 
 /* Would codes that fit be written so that they do not? */
-static enum apr_code check_written_codes(const struct conversion *c, const struct apr_model *m, struct apr_error *e)
+static enum apr_code check_written_codes(const struct apr_conversion *c, const struct apr_model *m, struct apr_error *e)
 {
-    const struct source *const s = &c->source;
+    const struct apr_convert_source *const s = &c->source;
     struct apr_packing *before = NULL, *after = NULL;
     struct apr_error why;
     enum apr_code code = apr_packing_of(&before, s->opened, s->config, e);
@@ -66,7 +66,7 @@ static enum apr_code check_written_codes(const struct conversion *c, const struc
     return code;
 }
 
-enum apr_code check_codes(const struct conversion *c, struct apr_error *e)
+enum apr_code apr_check_codes(const struct apr_conversion *c, struct apr_error *e)
 {
     struct apr_model m;
     if (c->source.packing != NULL || (c->o->drop == NULL && c->o->keep == NULL && c->o->edits.rename.n == 0))

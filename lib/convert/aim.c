@@ -1,4 +1,4 @@
-#include "target.h"
+#include "convert/aim.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static const struct candidate {
  *   evenly  importance of what has none of its own
  *   fewest  bits per element of a candidate */
 struct choosing {
-    struct target    *t;
+    struct apr_aim    *t;
     struct apr_trial *trial;
     struct apr_tried *tried;
     struct apr_offer *offer;
@@ -41,7 +41,7 @@ struct choosing {
 
 /* ---- offers --------------------------------------------------------------------------------------------------------- */
 
-static bool is_candidate(const struct choosing *choosing, const struct target_tensor *x, const struct apr_kernels *k, size_t j)
+static bool is_candidate(const struct choosing *choosing, const struct apr_aim_tensor *x, const struct apr_kernels *k, size_t j)
 {
     const struct candidate *const c = &candidates[j];
     const struct apr_dtype *const d = &apr_dtypes[c->dtype];
@@ -52,13 +52,13 @@ static bool is_candidate(const struct choosing *choosing, const struct target_te
            (c->rows == ANY || (c->rows == LONG) == (x->in->ncol % 256 == 0));
 }
 
-static uint64_t bytes_as(const struct target_tensor *x, const struct apr_dtype *d)
+static uint64_t bytes_as(const struct apr_aim_tensor *x, const struct apr_dtype *d)
 {
     return x->in->nrow * (x->in->ncol / d->block) * d->bytes;
 }
 
 /* What an offer takes of the budget. */
-static uint64_t taken(const struct target *t, uint64_t bytes)
+static uint64_t taken(const struct apr_aim *t, uint64_t bytes)
 {
     uint64_t up = bytes;
     return t->size == 0 || t->alignment == 0 || apr_round_up(bytes, t->alignment, &up) ? up : UINT64_MAX;
@@ -69,7 +69,7 @@ static void make_offers(struct choosing *c, const struct apr_kernels *k, double 
 {
     c->fewest = fewest;
     for (size_t i = 0; i < c->t->ntensor; i++) {
-        const struct target_tensor *const x = &c->t->tensor[i];
+        const struct apr_aim_tensor *const x = &c->t->tensor[i];
         struct apr_offer *const o = c->offer + i * NOFFER;
         c->trial[i] = (struct apr_trial){ .name = x->name, .in = x->in, .importance = x->importance };
         for (size_t j = 0; j < NCANDIDATE; j++) {
@@ -82,11 +82,11 @@ static void make_offers(struct choosing *c, const struct apr_kernels *k, double 
 }
 
 /* The mean importance of all elements that have one, 1 when none has. */
-static double mean_importance(const struct target *t)
+static double mean_importance(const struct apr_aim *t)
 {
     double sum = 0, n = 0;
     for (size_t i = 0; i < t->ntensor; i++) {
-        const struct target_tensor *const x = &t->tensor[i];
+        const struct apr_aim_tensor *const x = &t->tensor[i];
         if (x->importance == NULL || x->in == NULL || x->in->ndim < 2 || x->in->count == 0)
             continue;
         const uint64_t high = x->in->dim[x->in->ndim - 2], ncolumns = x->in->count / high;
@@ -119,9 +119,9 @@ static enum apr_code measure(struct choosing *c, const struct apr_run *r, struct
 
 /* ---- the target ----------------------------------------------------------------------------------------------------- */
 
-static double bits_of(const struct target *t, double bytes) { return t->elements == 0 ? 0 : 8 * bytes / (double)t->elements; }
+static double bits_of(const struct apr_aim *t, double bytes) { return t->elements == 0 ? 0 : 8 * bytes / (double)t->elements; }
 
-static enum apr_code unreachable(struct target *t, uint64_t least, uint64_t most, struct apr_error *e)
+static enum apr_code unreachable(struct apr_aim *t, uint64_t least, uint64_t most, struct apr_error *e)
 {
     t->unreachable = true;
     if (t->size > 0)
@@ -133,7 +133,7 @@ static enum apr_code unreachable(struct target *t, uint64_t least, uint64_t most
 }
 
 /* A part of what the target allows, in bytes of tensors. */
-static uint64_t part_of(const struct target *t, double part)
+static uint64_t part_of(const struct apr_aim *t, double part)
 {
     if (t->size == 0)
         return (uint64_t)fmin(0x1p62, part * t->bpw * (double)t->elements / 8);
@@ -143,7 +143,7 @@ static uint64_t part_of(const struct target *t, double part)
 
 #define NEAR 0.01  /* of bits per weight */
 
-static bool is_reachable(const struct target *t, uint64_t least, uint64_t most)
+static bool is_reachable(const struct apr_aim *t, uint64_t least, uint64_t most)
 {
     return least <= part_of(t, t->size > 0 ? 1 : 1 + NEAR) && (t->size > 0 || most >= part_of(t, 1 - NEAR));
 }
@@ -187,17 +187,17 @@ static enum apr_code spend(struct choosing *c, struct apr_budget *b, struct apr_
 
 /* ---- the result ----------------------------------------------------------------------------------------------------- */
 
-static struct target_option option(const struct choosing *c, size_t i, size_t j)
+static struct apr_aim_option option(const struct choosing *c, size_t i, size_t j)
 {
-    const struct target_tensor *const x = &c->t->tensor[i];
+    const struct apr_aim_tensor *const x = &c->t->tensor[i];
     if (j == NCANDIDATE)
-        return (struct target_option){ x->kept, x->kept_bytes, { 0, 0 } };
+        return (struct apr_aim_option){ x->kept, x->kept_bytes, { 0, 0 } };
     const struct apr_dtype *const d = &apr_dtypes[candidates[j].dtype];
-    return (struct target_option){ d, bytes_as(x, d), c->tried[i * NCANDIDATE + j] };
+    return (struct apr_aim_option){ d, bytes_as(x, d), c->tried[i * NCANDIDATE + j] };
 }
 
 /* Is a nearer to x than b is, on its side? */
-static bool is_nearer(const struct target_option *a, const struct target_option *b, bool more)
+static bool is_nearer(const struct apr_aim_option *a, const struct apr_aim_option *b, bool more)
 {
     if (b->dtype == NULL || a->bytes != b->bytes)
         return b->dtype == NULL || (more ? a->bytes < b->bytes : a->bytes > b->bytes);
@@ -206,11 +206,11 @@ static bool is_nearer(const struct target_option *a, const struct target_option 
 
 static void tell(struct choosing *c, size_t i)
 {
-    struct target_tensor *const x = &c->t->tensor[i];
+    struct apr_aim_tensor *const x = &c->t->tensor[i];
     x->chosen = option(c, i, c->choice[i]);
-    x->less = x->more = (struct target_option){ 0 };
+    x->less = x->more = (struct apr_aim_option){ 0 };
     for (size_t j = 0; j < NOFFER; j++) {
-        const struct target_option o = option(c, i, j);
+        const struct apr_aim_option o = option(c, i, j);
         if (!(c->offer[i * NOFFER + j].error < INFINITY) || x->fixed)
             continue;
         if (o.bytes > x->chosen.bytes && o.error.weighted < x->chosen.error.weighted && is_nearer(&o, &x->more, true))
@@ -223,7 +223,7 @@ static void tell(struct choosing *c, size_t i)
 
 static enum apr_code choose(struct choosing *c, const struct apr_run *r, struct apr_error *e)
 {
-    struct target *const t = c->t;
+    struct apr_aim *const t = c->t;
     struct apr_budget b = { .offer = c->offer, .nitem = t->ntensor, .noffer = NOFFER };
     struct apr_spent s;
     APR_TRY(offer_what_may_do(c, &b, r->kernels, e));
@@ -239,7 +239,7 @@ static enum apr_code choose(struct choosing *c, const struct apr_run *r, struct 
     return APR_OK;
 }
 
-enum apr_code choose_by_target(struct target *t, const struct apr_run *r, struct apr_error *e)
+enum apr_code apr_aim_choose(struct apr_aim *t, const struct apr_run *r, struct apr_error *e)
 {
     struct choosing c = { .t = t };
     t->bytes = t->elements = 0;

@@ -1,5 +1,5 @@
 /* Factors of NVFP4 weights, which a GGUF has in tensors beside the blocks. */
-#include "convert.h"
+#include "convert/conversion_parts.h"
 
 #include <math.h>
 #include <string.h>
@@ -30,7 +30,7 @@ static bool is_trivial(const float *factor, uint64_t n)
 }
 
 /* Factors of all parts, one a matrix of a stack, else one for all: *n of them in the plan's arena. */
-static enum apr_code factors_of(struct conversion *c, const struct apr_planned *t, bool input, float **factor, uint64_t *n,
+static enum apr_code factors_of(struct apr_conversion *c, const struct apr_planned *t, bool input, float **factor, uint64_t *n,
                                 struct apr_error *e)
 {
     const uint64_t npart = t->in->view.npart;
@@ -55,7 +55,7 @@ static enum apr_code factors_of(struct conversion *c, const struct apr_planned *
     return APR_OK;
 }
 
-static enum apr_code plan_scale(struct conversion *c, const struct apr_planned *t, bool input, struct apr_error *e)
+static enum apr_code plan_scale(struct apr_conversion *c, const struct apr_planned *t, bool input, struct apr_error *e)
 {
     const struct apr_bytes weight = apr_text(".weight");
     const bool named = t->name.n > weight.n && apr_bytes_end(t->name, weight);
@@ -71,7 +71,7 @@ static enum apr_code plan_scale(struct conversion *c, const struct apr_planned *
     return scale.name.at == NULL ? apr_no_memory(e) : apr_plan_add(&c->plan, &scale, e);
 }
 
-enum apr_code plan_scales(struct conversion *c, const struct apr_planned *t, struct apr_error *e)
+enum apr_code apr_plan_scales(struct apr_conversion *c, const struct apr_planned *t, struct apr_error *e)
 {
     bool any = false;
     if (t->how != APR_BLOCKS || t->dtype != &apr_dtypes[APR_NVFP4])

@@ -1,5 +1,5 @@
 /* Metadata, tokenizer and the files beside, as the target has them. */
-#include "convert.h"
+#include "convert/conversion_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +41,7 @@ static struct apr_bytes last_part(const char *path)
 }
 
 /* What the source is called: the last part of its path as it was given, of a file without its suffix; of "." and ".." what that is. */
-static enum apr_code name_of(const struct source *s, struct apr_arena **a, struct apr_bytes *name, struct apr_error *e)
+static enum apr_code name_of(const struct apr_convert_source *s, struct apr_arena **a, struct apr_bytes *name, struct apr_error *e)
 {
     const size_t suffix = s->m->format->suffix == NULL ? 0 : strlen(s->m->format->suffix);
     *name = last_part(s->path);
@@ -56,14 +56,14 @@ static enum apr_code name_of(const struct source *s, struct apr_arena **a, struc
     return APR_OK;
 }
 
-static struct apr_translation translation_of(const struct conversion *c)
+static struct apr_translation translation_of(const struct apr_conversion *c)
 {
     const struct apr_dtype *const asked = c->blocks != NULL ? c->blocks : c->o->dtype;
     const bool to_gguf = c->dialect == APR_GGUF;
     struct apr_translation t = {
         .m = c->source.m, .b = c->source.binding, .side = &c->side, .config = c->source.config,
         .main = c->main, .file_type = to_gguf ? file_type_of(asked != NULL ? asked : c->main) : -1, .head = c->head,
-        .quantized = c->quantized, .typed = c->o->dtype != NULL || is_quantizing(c->o),
+        .quantized = c->quantized, .typed = c->o->dtype != NULL || c->o->retyped || apr_is_quantizing(c->o),
         .bytes = c->bytes, .elements = c->elements, .expert_elements = c->expert_elements, .nexpert = c->nexpert,
     };
     const struct apr_tensor *const freqs = apr_model_find(c->source.m, apr_text("rope_freqs.weight"));
@@ -74,7 +74,7 @@ static struct apr_translation translation_of(const struct conversion *c)
     return t;
 }
 
-enum apr_code read_mix(struct conversion *c, struct apr_mix *mix, struct apr_error *e)
+enum apr_code apr_read_mix(struct apr_conversion *c, struct apr_mix *mix, struct apr_error *e)
 {
     struct apr_draft keys = { 0 };
     const struct apr_translation t = translation_of(c);
@@ -93,7 +93,7 @@ enum apr_code read_mix(struct conversion *c, struct apr_mix *mix, struct apr_err
 }
 
 /* Of the embedding as it is written, which a vocabulary must not exceed; 0: there is none. */
-static uint64_t embedding_rows(const struct conversion *c)
+static uint64_t embedding_rows(const struct apr_conversion *c)
 {
     for (size_t i = 0; i < c->source.wishes.n; i++) {
         const struct apr_wish *const x = &c->source.wishes.wish[i];
@@ -112,7 +112,7 @@ static enum apr_code copy_side(struct apr_side *to, const struct apr_side *from,
 }
 
 /* Another tokenizer in the place of the source's own keys. */
-static enum apr_code exchange_tokenizer(struct conversion *c, struct apr_tokenizer *tokenizer, struct apr_error *e)
+static enum apr_code exchange_tokenizer(struct apr_conversion *c, struct apr_tokenizer *tokenizer, struct apr_error *e)
 {
     static const char prefix[] = "tokenizer.";
     struct apr_draft *const d = &c->plan.meta;
@@ -124,7 +124,7 @@ static enum apr_code exchange_tokenizer(struct conversion *c, struct apr_tokeniz
     return apr_tokenizer_to_gguf(d, tokenizer, &c->o->cli.run, e);
 }
 
-static enum apr_code to_gguf(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
+static enum apr_code to_gguf(struct apr_conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
 {
     APR_TRY(apr_translate_to_gguf(&c->plan.meta, t, e));
     if (!c->source.m->format->own_names)
@@ -135,14 +135,14 @@ static enum apr_code to_gguf(struct conversion *c, const struct apr_translation 
     return !named ? APR_OK : apr_draft_text(&c->plan.meta, "tokenizer.ggml.pre", apr_text(c->o->pre), e);
 }
 
-static enum apr_code to_apr(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
+static enum apr_code to_apr(struct apr_conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
 {
     APR_TRY(apr_translate_to_apr(&c->plan.meta, t, e));
     return apr_tokenizer_to_apr(&c->plan.meta, tokenizer, &c->o->cli.run, e);
 }
 
 /* What config.json says of codes goes along with them in the metadata of a file that stands alone, and away where they are undone. */
-static enum apr_code carry_packing(struct conversion *c, struct apr_error *e)
+static enum apr_code carry_packing(struct apr_conversion *c, struct apr_error *e)
 {
     struct apr_draft *const d = &c->plan.meta;
     const struct apr_bytes config = apr_side_get(&c->side, "config.json"), inner = apr_json_find(config, "text_config");
@@ -159,7 +159,7 @@ static enum apr_code carry_packing(struct conversion *c, struct apr_error *e)
     return APR_OK;
 }
 
-static enum apr_code to_hf(struct conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
+static enum apr_code to_hf(struct apr_conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
 {
     struct apr_side *const files = c->folder ? &c->plan.side : NULL;
     if (files != NULL)
@@ -189,11 +189,11 @@ static enum apr_code tell_imatrix(struct apr_draft *d, const struct apr_imatrix 
 }
 
 /* What llama-quantize puts behind all other keys. */
-static enum apr_code tell_quantization(struct conversion *c, struct apr_error *e)
+static enum apr_code tell_quantization(struct apr_conversion *c, struct apr_error *e)
 {
     struct apr_draft *const d = &c->plan.meta;
     const int64_t type = c->o->preset != NULL ? (int64_t)c->o->preset->file_type : file_type_of(c->main);
-    if (c->dialect != APR_GGUF || !is_quantizing(c->o))
+    if (c->dialect != APR_GGUF || !apr_is_quantizing(c->o))
         return APR_OK;
     apr_draft_remove(d, apr_text("general.quantization_version"));
     apr_draft_remove(d, apr_text("general.file_type"));
@@ -204,21 +204,21 @@ static enum apr_code tell_quantization(struct conversion *c, struct apr_error *e
 }
 
 /* In a folder the template is a file of its own. */
-static enum apr_code edit(struct conversion *c, struct apr_error *e)
+static enum apr_code edit(struct apr_conversion *c, struct apr_error *e)
 {
-    struct edits edits = c->o->edits;
+    struct apr_edits edits = c->o->edits;
     struct apr_bytes text;
     if (c->folder)
         edits.chat_template = NULL;
     apr_draft_remove(&c->plan.meta, apr_text("general.padding")); /* it filled up a header that was changed in place */
-    APR_TRY(edit_metadata(&c->plan.meta, &edits, c->format, &c->o->cli.run, e));
+    APR_TRY(apr_edit_metadata(&c->plan.meta, &edits, c->format, &c->o->cli.run, e));
     if (!c->folder || c->o->edits.chat_template == NULL)
         return APR_OK;
-    APR_TRY(read_template(&c->plan.arena, c->o->edits.chat_template, &c->o->cli.run, &text, e));
+    APR_TRY(apr_read_template(&c->plan.arena, c->o->edits.chat_template, &c->o->cli.run, &text, e));
     return apr_side_put(&c->plan.side, "chat_template.jinja", text, e);
 }
 
-static enum apr_code all_of_it(struct conversion *c, struct apr_error *e)
+static enum apr_code all_of_it(struct apr_conversion *c, struct apr_error *e)
 {
     struct apr_translation t = translation_of(c);
     APR_TRY(name_of(&c->source, &c->plan.meta.arena, &t.name, e));
@@ -229,7 +229,7 @@ static enum apr_code all_of_it(struct conversion *c, struct apr_error *e)
     return edit(c, e);
 }
 
-enum apr_code plan_metadata(struct conversion *c, struct apr_error *e)
+enum apr_code apr_plan_metadata(struct apr_conversion *c, struct apr_error *e)
 {
     const enum apr_code code = all_of_it(c, e);
     if (code != APR_OK)

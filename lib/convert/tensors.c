@@ -1,5 +1,5 @@
 /* Which dtype each tensor gets, and how it comes about. */
-#include "convert.h"
+#include "convert/conversion_parts.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +29,7 @@ static bool is_written(const struct apr_kernels *k, size_t id)
     return k->encode[id] != NULL || k->encode_weighted[id] != NULL || apr_dtypes[id].head > 0;
 }
 
-const struct apr_dtype *written_dtype(const struct options *o, const char *word)
+const struct apr_dtype *apr_written_dtype(const struct apr_convert_options *o, const char *word)
 {
     word = usual_name(word);
     for (size_t i = 0; i < APR_NDTYPES; i++)
@@ -40,7 +40,7 @@ const struct apr_dtype *written_dtype(const struct options *o, const char *word)
 
 static bool is_half(const struct apr_dtype *d) { return d == f16 || d == bf16; }
 
-const struct apr_dtype *stored_dtype_of(const struct apr_input *in)
+const struct apr_dtype *apr_stored_dtype_of(const struct apr_input *in)
 {
     const struct apr_dtype *const d = apr_input_part(in, 0)->dtype;
     for (size_t i = 1; i < in->view.npart; i++)
@@ -49,11 +49,11 @@ const struct apr_dtype *stored_dtype_of(const struct apr_input *in)
     return d;
 }
 
-const struct apr_dtype *stored_dtype(const struct apr_wish *x) { return x->values != NULL ? f32 : stored_dtype_of(x->in); }
+const struct apr_dtype *apr_stored_dtype(const struct apr_wish *x) { return x->values != NULL ? f32 : apr_stored_dtype_of(x->in); }
 
 /* ---- the policy (families.md 2) ------------------------------------------------------------------------------------- */
 
-static const struct apr_role *role_of(const struct conversion *c, const struct apr_wish *x)
+static const struct apr_role *role_of(const struct apr_conversion *c, const struct apr_wish *x)
 {
     struct apr_meaning s;
     if (x->role != NULL || c->source.binding == NULL || x->in->view.npart != 1)
@@ -64,7 +64,7 @@ static const struct apr_role *role_of(const struct conversion *c, const struct a
 
 /* Is it a weight by its name? A GGUF calls all of them so, a checkpoint calls stacks of experts by their layer alone: there the family's
  * name in a GGUF tells, and without a family that it is packed, or a stack and no bias. */
-static bool is_weight(const struct conversion *c, const struct apr_wish *x, const struct apr_role *role)
+static bool is_weight(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_role *role)
 {
     if (apr_bytes_end(x->name, apr_text(".weight")) || c->dialect == APR_GGUF)
         return apr_bytes_end(x->name, apr_text(".weight"));
@@ -75,7 +75,7 @@ static bool is_weight(const struct conversion *c, const struct apr_wish *x, cons
 }
 
 /* Is it one that stays F32 whatever is asked for: vectors, norms, routers, positions? */
-static bool stays_f32(const struct conversion *c, const struct apr_wish *x)
+static bool stays_f32(const struct apr_conversion *c, const struct apr_wish *x)
 {
     static const char *const ending[] = { "norm.weight", "ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight", "position_embd.weight",
                                           "token_types.weight", "ssm_conv1d.weight" };
@@ -86,7 +86,7 @@ static bool stays_f32(const struct conversion *c, const struct apr_wish *x)
     return stays;
 }
 
-enum apr_code refuse_again(struct apr_bytes name, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e)
+enum apr_code apr_refuse_again(struct apr_bytes name, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e)
 {
     return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, name, " is %s already: --allow-requantize quantizes it again, to %s", from->name, to->name);
 }
@@ -103,11 +103,11 @@ static bool keeps_blocks(const struct apr_wish *x)
 }
 
 /* Without --type a GGUF gets the values that codes stand for, but of what its makers would rather have asked. */
-static enum apr_code unpacked_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
+static enum apr_code unpacked_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
 {
     for (size_t i = 0; i < x->in->view.npart; i++) {
         const struct apr_tensor *const t = apr_input_part(x->in, i);
-        if (t->packed != NULL && !is_quantizing(c->o) && !t->dtype->decoded && !(keeps_blocks(x) && *to == t->dtype))
+        if (t->packed != NULL && !apr_is_quantizing(c->o) && !t->dtype->decoded && !(keeps_blocks(x) && *to == t->dtype))
             return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, " is packed as %s: --type says what its values are to be",
                                    t->dtype->name);
         if (t->dtype->packed)
@@ -116,14 +116,14 @@ static enum apr_code unpacked_dtype(const struct conversion *c, const struct apr
     return APR_OK;
 }
 
-bool is_quantized_source(const struct apr_dtype *d)
+bool apr_is_quantized_source(const struct apr_dtype *d)
 {
     const enum apr_dtype_id id = apr_dtype_id(d);
     return apr_is_quantized(d) || (d->packed && !(id >= APR_FP8_TENSOR && id <= APR_FP8_BLOCK));
 }
 
 /* What --type makes of it. */
-static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype *from, const struct apr_dtype **to,
+static enum apr_code asked_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype *from, const struct apr_dtype **to,
                                  struct apr_error *e)
 {
     const struct apr_dtype *const wanted = c->o->dtype;
@@ -140,14 +140,14 @@ static enum apr_code asked_dtype(const struct conversion *c, const struct apr_wi
     *to = apr_is_quantized(wanted) && !wanted->flat && x->dim[x->ndim == 0 ? 0 : x->ndim - 1] % wanted->block != 0 ? f16 : wanted;
     if (x->ndim == 0 && apr_is_quantized(wanted))
         *to = f32;
-    if (from != NULL && is_quantized_source(from) && apr_is_quantized(*to) && from != *to && !c->o->allow_requantize)
-        return refuse_again(x->name, from, *to, e);
+    if (from != NULL && apr_is_quantized_source(from) && apr_is_quantized(*to) && from != *to && !c->o->allow_requantize)
+        return apr_refuse_again(x->name, from, *to, e);
     return APR_OK;
 }
 
-static enum apr_code choose_dtype(const struct conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
+static enum apr_code choose_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
 {
-    const struct apr_dtype *const from = stored_dtype(x);
+    const struct apr_dtype *const from = apr_stored_dtype(x);
     *to = from;
     if (x->values != NULL)
         return APR_OK;
@@ -160,9 +160,9 @@ static enum apr_code choose_dtype(const struct conversion *c, const struct apr_w
 }
 
 /* Blocks are decoded because a dtype was asked for, never by chance. */
-static enum apr_code check_blocks(const struct conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_error *e)
+static enum apr_code check_blocks(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_error *e)
 {
-    const struct apr_dtype *const from = stored_dtype(x);
+    const struct apr_dtype *const from = apr_stored_dtype(x);
     if (x->values != NULL || x->in->view.nvalue == 0 || from == NULL || !apr_is_quantized(from) || c->o->dtype != NULL || t->dtype != f32)
         return APR_OK;
     return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": its values change on the way, and %s blocks cannot: --type decodes them, "
@@ -190,11 +190,11 @@ static bool rows_move(const struct apr_input *in)
 }
 
 /* Are there blocks of d, with the importance that is there? */
-static enum apr_code check_written(const struct conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_error *e)
+static enum apr_code check_written(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_error *e)
 {
     const struct apr_kernels *const k = c->o->cli.run.kernels;
     const enum apr_dtype_id id = apr_dtype_id(t->dtype);
-    const struct apr_dtype *const from = stored_dtype(x);
+    const struct apr_dtype *const from = apr_stored_dtype(x);
     if (k->encode[id] == NULL && k->encode_weighted[id] != NULL && t->importance == NULL)
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": %s is only made with an importance matrix, which %s: --imatrix FILE gives one",
                                t->dtype->name, c->imatrix == NULL ? "is not given" : "does not have it");
@@ -207,11 +207,11 @@ static enum apr_code check_written(const struct conversion *c, const struct apr_
 }
 
 /* A preset or a rule may choose what the target's format does not hold. */
-static enum apr_code check_held(const struct conversion *c, const struct apr_planned *t, struct apr_error *e)
+static enum apr_code check_held(const struct apr_conversion *c, const struct apr_planned *t, struct apr_error *e)
 {
     char text[512] = "";
     const char *why;
-    if (!is_quantizing(c->o) || !apr_is_quantized(t->dtype) || t->ndim == 0 || t->dim[t->ndim - 1] % t->dtype->block != 0 ||
+    if (!apr_is_quantizing(c->o) || !apr_is_quantized(t->dtype) || t->ndim == 0 || t->dim[t->ndim - 1] % t->dtype->block != 0 ||
         c->format->rule->holds(t, &why))
         return APR_OK;
     for (size_t i = 0, n = 0; i < APR_NDTYPES; i++) {
@@ -224,9 +224,17 @@ static enum apr_code check_held(const struct conversion *c, const struct apr_pla
                            *text == 0 ? "; a GGUF does" : "; of blocks it holds", text);
 }
 
-static enum apr_code choose_way(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
+static bool is_computed(const struct apr_input *in)
 {
-    const struct apr_dtype *const from = stored_dtype(x);
+    bool any = false;
+    for (size_t i = 0; i < in->view.npart; i++)
+        any |= apr_input_part(in, i)->computed != NULL;
+    return any;
+}
+
+static enum apr_code choose_way(const struct apr_conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
+{
+    const struct apr_dtype *const from = apr_stored_dtype(x);
     const struct apr_input *const in = x->in;
     APR_TRY(check_blocks(c, x, t, e));
     APR_TRY(check_held(c, t, e));
@@ -239,7 +247,7 @@ static enum apr_code choose_way(const struct conversion *c, const struct apr_wis
         t->row = apr_input_part(in, 0)->row;
         return APR_OK;
     }
-    const bool moves = from == t->dtype && in->view.nvalue == 0 && (from->block == 1 || rows_move(in)) && (from->head == 0 || in->plain);
+    const bool moves = from == t->dtype && in->view.nvalue == 0 && !is_computed(in) && (from->block == 1 || rows_move(in)) && (from->head == 0 || in->plain);
     t->how = moves ? APR_BLOCKS : APR_ENCODE;
     if (moves)
         return APR_OK;
@@ -266,7 +274,7 @@ static const struct apr_dtype *main_dtype(const struct apr_planned *t, size_t n)
 }
 
 /* Are n values, at most APR_STRETCH, exact in d, a 16-bit type? */
-static bool are_exact(const struct conversion *c, const float *value, size_t n, const struct apr_dtype *d)
+static bool are_exact(const struct apr_conversion *c, const float *value, size_t n, const struct apr_dtype *d)
 {
     const struct apr_kernels *const k = c->o->cli.run.kernels;
     float back[APR_STRETCH];
@@ -277,7 +285,7 @@ static bool are_exact(const struct conversion *c, const float *value, size_t n, 
 }
 
 /* Is every value exact in d? Stops at the first that is not. */
-static bool is_exact(const struct conversion *c, const struct apr_input *in, const struct apr_dtype *d)
+static bool is_exact(const struct apr_conversion *c, const struct apr_input *in, const struct apr_dtype *d)
 {
     struct apr_window w = apr_window_of(&c->o->cli.run);
     float value[APR_STRETCH];
@@ -292,7 +300,7 @@ static bool is_exact(const struct conversion *c, const struct apr_input *in, con
 }
 
 /* A checkpoint has its vectors in the 16-bit type of its weights: they are given it back where that changes no value. */
-static void narrow(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, size_t n, const struct apr_dtype *half)
+static void narrow(const struct apr_conversion *c, const struct apr_wish *x, struct apr_planned *t, size_t n, const struct apr_dtype *half)
 {
     for (size_t i = 0; i < n; i++) {
         const bool came = x[i].role != NULL || c->o->dtype != NULL; /* from another dialect, or through another dtype */
@@ -311,7 +319,7 @@ static void narrow(const struct conversion *c, const struct apr_wish *x, struct 
 static const struct apr_dtype *first_half(const struct apr_wishes *w)
 {
     for (size_t i = 0; i < w->n; i++) {
-        const struct apr_dtype *const d = stored_dtype(&w->wish[i]);
+        const struct apr_dtype *const d = apr_stored_dtype(&w->wish[i]);
         if (d != NULL && is_half(d) && w->wish[i].ndim > 1)
             return d;
     }
@@ -320,7 +328,7 @@ static const struct apr_dtype *first_half(const struct apr_wishes *w)
 
 /* ---- the plan ------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code plan_one(const struct conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
+static enum apr_code plan_one(const struct apr_conversion *c, const struct apr_wish *x, struct apr_planned *t, struct apr_error *e)
 {
     *t = (struct apr_planned){ .name = x->name, .from = x->from, .ndim = x->ndim, .count = x->count, .row = x->count, .in = x->in,
                                .values = x->values, .transform = x->transform };
@@ -328,7 +336,7 @@ static enum apr_code plan_one(const struct conversion *c, const struct apr_wish 
     return choose_dtype(c, x, &t->dtype, e);
 }
 
-static void count_elements(struct conversion *c, const struct apr_wish *x, const struct apr_planned *t)
+static void count_elements(struct apr_conversion *c, const struct apr_wish *x, const struct apr_planned *t)
 {
     const struct apr_bytes role = x->role == NULL ? (struct apr_bytes){ 0 } : x->role->name;
     c->quantized |= apr_is_quantized(t->dtype);
@@ -342,16 +350,16 @@ static void count_elements(struct conversion *c, const struct apr_wish *x, const
     }
 }
 
-static enum apr_code rename_all(const struct conversion *c, struct apr_planned *t, size_t n, struct apr_error *e)
+static enum apr_code rename_all(const struct apr_conversion *c, struct apr_planned *t, size_t n, struct apr_error *e)
 {
     struct apr_bytes *const name = malloc((n + 1) * sizeof *name);
     if (name == NULL)
         return apr_no_memory(e);
     for (size_t i = 0; i < n; i++)
         name[i] = t[i].name;
-    const enum apr_code code = edit_names(name, n, &c->o->edits, e);
+    const enum apr_code code = apr_edit_names(name, n, &c->o->edits, e);
     if (code == APR_EARG)
-        tell_codes(&c->source, e);
+        apr_tell_codes(&c->source, e);
     for (size_t i = 0; i < n; i++)
         t[i].name = name[i];
     free(name);
@@ -365,14 +373,14 @@ static int in_order(const void *a, const void *b)
     return apr_mix_order(x->name, y->name);
 }
 
-static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct apr_error *e)
+static enum apr_code add_all(struct apr_conversion *c, struct apr_planned *t, struct apr_error *e)
 {
     const struct apr_wishes *const w = &c->source.wishes;
     for (size_t i = 0; i < w->n; i++)
         APR_TRY(plan_one(c, &w->wish[i], &t[i], e));
     c->main = main_dtype(t, w->n);
-    if (is_quantizing(c->o) || c->imatrix != NULL)
-        APR_TRY(quantize_tensors(c, t, e));
+    if (apr_is_quantizing(c->o) || c->imatrix != NULL)
+        APR_TRY(apr_quantize_tensors(c, t, e));
     for (size_t i = 0; i < w->n; i++) {
         APR_TRY(choose_way(c, &w->wish[i], &t[i], e));
         count_elements(c, &w->wish[i], &t[i]);
@@ -383,21 +391,21 @@ static enum apr_code add_all(struct conversion *c, struct apr_planned *t, struct
     APR_TRY(rename_all(c, t, w->n, e));
     for (size_t i = 0; i < w->n && c->aim.tensor != NULL; i++)
         c->aim.tensor[i].name = t[i].name;
-    if (is_quantizing(c->o) && c->dialect == APR_GGUF)
+    if (apr_is_quantizing(c->o) && c->dialect == APR_GGUF)
         qsort(t, w->n, sizeof *t, in_order);
     for (size_t i = 0; i < w->n; i++) {
         const enum apr_code code = apr_plan_add(&c->plan, &t[i], e);
         if (code == APR_EUNSUPPORTED)
-            tell_codes(&c->source, e);
+            apr_tell_codes(&c->source, e);
         APR_TRY(code);
-        APR_TRY(plan_scales(c, &t[i], e));
+        APR_TRY(apr_plan_scales(c, &t[i], e));
     }
     for (size_t i = 0; i < c->plan.ntensor; i++)
         c->bytes += c->plan.tensor[i].bytes;
-    return check_codes(c, e);
+    return apr_check_codes(c, e);
 }
 
-enum apr_code plan_tensors(struct conversion *c, struct apr_error *e)
+enum apr_code apr_plan_tensors(struct apr_conversion *c, struct apr_error *e)
 {
     struct apr_planned *const t = calloc(c->source.wishes.n + 1, sizeof *t);
     if (t == NULL)

@@ -1,4 +1,4 @@
-#include "edits.h"
+#include "convert/edits.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,7 +14,7 @@
 #include "model/json.h"
 #include "model/meta.h"
 
-bool have_edits(const struct edits *x)
+bool apr_have_edits(const struct apr_edits *x)
 {
     return x->set.n > 0 || x->unset.n > 0 || x->rename.n > 0 || x->chat_template != NULL;
 }
@@ -191,7 +191,7 @@ static enum apr_code check_template(const struct apr_source *s, struct apr_error
     return is_text(s->map) ? APR_OK : apr_fail(e, APR_EARG, APR_NOWHERE, "is no chat template: it is not UTF-8");
 }
 
-enum apr_code read_template(struct apr_arena **arena, const char *path, const struct apr_run *r, struct apr_bytes *text, struct apr_error *e)
+enum apr_code apr_read_template(struct apr_arena **arena, const char *path, const struct apr_run *r, struct apr_bytes *text, struct apr_error *e)
 {
     struct apr_source *s;
     APR_TRY(apr_source_open(&s, path, r, e));
@@ -211,13 +211,13 @@ static enum apr_code set_template(struct apr_draft *d, const char *path, const s
     if (f->template_key[0] == NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--chat-template: a %s file holds none; it lives in tokenizer_config.json of the folder",
                         f->title);
-    APR_TRY(read_template(&d->arena, path, r, &text, e));
+    APR_TRY(apr_read_template(&d->arena, path, r, &text, e));
     for (size_t i = 0; i < APR_LENGTH(f->template_key) && f->template_key[i] != NULL; i++)
         APR_TRY(apr_draft_text(d, f->template_key[i], text, e));
     return APR_OK;
 }
 
-enum apr_code edit_metadata(struct apr_draft *d, const struct edits *x, const struct apr_format *f, const struct apr_run *r,
+enum apr_code apr_edit_metadata(struct apr_draft *d, const struct apr_edits *x, const struct apr_format *f, const struct apr_run *r,
                             struct apr_error *e)
 {
     for (size_t i = 0; i < x->set.n; i++)
@@ -267,7 +267,7 @@ static enum apr_code table_of(struct apr_table *t, const struct apr_bytes *name,
     return APR_OK;
 }
 
-enum apr_code edit_names(struct apr_bytes *name, size_t n, const struct edits *x, struct apr_error *e)
+enum apr_code apr_edit_names(struct apr_bytes *name, size_t n, const struct apr_edits *x, struct apr_error *e)
 {
     struct apr_table before = { 0 }, after = { 0 };
     if (x->rename.n == 0)
