@@ -448,7 +448,7 @@ static enum apr_code open_side(struct apr_conversion *c, struct apr_error *e)
 {
     APR_TRY(apr_side_of(&c->side, c->source.m, &c->o->cli.run, e));
     APR_TRY(take_template(c, e));
-    if (c->o->config != NULL)
+    if (c->source.m->config != NULL && (c->o->config != NULL || c->o->model != NULL))
         APR_TRY(apr_side_put(&c->side, "config.json", c->source.m->config->map, e));
     APR_TRY(forget_packing(c, e));
     if (c->o->tokenizer == NULL)
