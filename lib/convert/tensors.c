@@ -252,7 +252,7 @@ static enum apr_code choose_way(const struct apr_conversion *c, const struct apr
     if (moves)
         return APR_OK;
     APR_TRY(check_written(c, x, t, e));
-    t->lossy = t->dtype != f32 || in->wide;
+    t->lossy = !is_computed(in) && (t->dtype != f32 || in->wide);
     x->in->half = c->o->dtype != NULL && c->dialect == APR_GGUF && from == f16 && in->view.nvalue > 0;
     return APR_OK;
 }
@@ -305,7 +305,7 @@ static void narrow(const struct apr_conversion *c, const struct apr_wish *x, str
     for (size_t i = 0; i < n; i++) {
         const bool came = x[i].role != NULL || c->o->dtype != NULL; /* from another dialect, or through another dtype */
         const bool from_f32 = t[i].how != APR_GENERATE && t[i].dtype == f32 && t[i].in->view.npart > 0;
-        if (came && from_f32 && is_exact(c, t[i].in, half)) {
+        if (came && from_f32 && (is_computed(t[i].in) ? apr_stored_dtype_of(t[i].in) == half : is_exact(c, t[i].in, half))) {
             t[i].dtype = half;
             t[i].how = APR_ENCODE;
             t[i].lossy = false;

@@ -26,6 +26,7 @@ enum apr_how { APR_COPY, APR_BLOCKS, APR_ENCODE, APR_GENERATE };
  *              other, where a matrix has fewer rows than the tensor; borrowed
  *   lossy      values are rounded: rmse, cosine and the largest error are then measured while writing
  *              by apr_plan_write: NaN when finite values became infinite
+ *   against    of a lossy one: what is written is measured against this input, of as many elements, in the place of `in`; or NULL
  *   nan        of ENCODE into blocks: how many non-finite values became 0 (--nan-to-zero)
  *   overflowed how many finite values became infinite: F16 and BF16 alone, all others are refused */
 struct apr_planned {
@@ -36,7 +37,7 @@ struct apr_planned {
     unsigned                shard;
     uint64_t                at;
     enum apr_how            how;
-    const struct apr_input *in;
+    const struct apr_input *in, *against;
     const float            *values, *importance;
     const double           *wide;
     const char             *transform;

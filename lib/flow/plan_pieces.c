@@ -219,10 +219,8 @@ static bool is_wide(const struct apr_planned *t)
 }
 
 /* Whole rows of an input that is read by tiles. */
-static void read_rows(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n)
+static void read_rows(const struct apr_input *in, bool wide, struct apr_maker *m, uint64_t first, uint64_t n)
 {
-    const struct apr_input *const in = t->in;
-    const bool wide = is_wide(t);
     const size_t panel = APR_STRETCH / APR_TILE;
     for (uint64_t row = 0; row < n / in->ncol; row += APR_TILE) {
         const size_t h = (size_t)apr_min(APR_TILE, n / in->ncol - row);
@@ -243,25 +241,41 @@ static void read_rows(const struct apr_planned *t, struct apr_maker *m, uint64_t
     }
 }
 
-/* Elements [first, first + n), at most APR_BATCH, into m->x, those of a wide input into m->wide as well. */
+/* Elements [first, first + n), at most APR_BATCH, into m->x, or into m->wide as doubles. */
+static void read_input(const struct apr_input *in, bool wide, struct apr_maker *m, uint64_t first, uint64_t n)
+{
+    if (in->strided && first % in->ncol == 0 && n % in->ncol == 0) {
+        read_rows(in, wide, m, first, n);
+        return;
+    }
+    for (uint64_t i = 0; i < n; i += APR_STRETCH) {
+        const size_t now = (size_t)apr_min(APR_STRETCH, n - i);
+        if (wide)
+            apr_input_doubles(in, &m->window, first + i, now, m->wide + i);
+        else
+            apr_input_floats(in, &m->window, first + i, now, m->x + i);
+    }
+}
+
+/* The same of a tensor: into m->x, those of a wide input into m->wide as well. */
 static void read_values(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n)
 {
-    const struct apr_input *const in = t->in;
     if (t->how == APR_GENERATE && t->wide != NULL)
         memcpy(m->wide, t->wide + first, n * sizeof *m->wide);
     else if (t->how == APR_GENERATE)
         memcpy(m->x, t->values + first, n * sizeof *m->x);
-    else if (in->strided && first % in->ncol == 0 && n % in->ncol == 0)
-        read_rows(t, m, first, n);
     else
-        for (uint64_t i = 0; i < n; i += APR_STRETCH) {
-            const size_t now = (size_t)apr_min(APR_STRETCH, n - i);
-            if (is_wide(t))
-                apr_input_doubles(in, &m->window, first + i, now, m->wide + i);
-            else
-                apr_input_floats(in, &m->window, first + i, now, m->x + i);
-        }
+        read_input(t->in, is_wide(t), m, first, n);
     for (uint64_t i = 0; is_wide(t) && i < n; i++)
+        m->x[i] = (float)m->wide[i];
+}
+
+/* What is written is measured against other values than those that it is made of. */
+static void read_others(const struct apr_planned *t, struct apr_maker *m, uint64_t first, uint64_t n)
+{
+    const bool wide = is_wide(t) || t->against->wide;
+    read_input(t->against, wide, m, first, n);
+    for (uint64_t i = 0; wide && i < n; i++)
         m->x[i] = (float)m->wide[i];
 }
 
@@ -480,6 +494,8 @@ static enum apr_code encode_range(const struct apr_plan *p, const struct apr_ker
         if (apr_is_quantized(t->dtype) || (is_wide(t) && t->dtype == &apr_dtypes[APR_F32]))
             APR_TRY(check_finite(p, t, m, first, n, r, e));
         APR_TRY(encode(k, t, m, first, n, scale, to, e));
+        if (t->lossy && t->against != NULL)
+            read_others(t, m, first, n);
         if (t->lossy)
             measure(k, t, m, n, to, scale, r);
     }
