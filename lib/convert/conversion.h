@@ -153,6 +153,9 @@ const struct apr_dtype *apr_written_dtype(const struct apr_convert_options *o, c
 /* Are dtypes chosen tensor by tensor: by a preset, by rules, for a target? */
 bool apr_is_quantizing(const struct apr_convert_options *o);
 
+/* The dtype of an input's parts, NULL when they differ. */
+const struct apr_dtype *apr_stored_dtype_of(const struct apr_input *in);
+
 /* Is a size wanted? */
 bool apr_has_aim(const struct apr_convert_options *o);
 

@@ -20,9 +20,8 @@ bool apr_is_quantized_source(const struct apr_dtype *d);
 /* Puts the wished tensors into the plan: which dtype each gets, and how it comes about. */
 APR_MUST_CHECK enum apr_code apr_plan_tensors(struct apr_conversion *c, struct apr_error *e);
 
-/* The dtype of the parts of a wish, NULL when they differ; of a generated one F32. And of an input. */
+/* The dtype of the parts of a wish, NULL when they differ; of a generated one F32. */
 const struct apr_dtype *apr_stored_dtype(const struct apr_wish *x);
-const struct apr_dtype *apr_stored_dtype_of(const struct apr_input *in);
 
 /* APR_EARG: it is quantized already, and --allow-requantize is not given. */
 enum apr_code apr_refuse_again(struct apr_bytes name, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e);

@@ -1,0 +1,138 @@
+/* apr-merge: models made of models. */
+#include "merge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+
+/* ---- merging -------------------------------------------------------------------------------------------------------- */
+
+/* All that is read, none of which may be written. */
+static enum apr_code name_inputs(struct merge *m, struct apr_error *e)
+{
+    const struct config *const c = &m->config;
+    const char **const other = apr_arena_alloc(&m->arena, (9 * c->nmodel + 1) * sizeof *other);
+    size_t n = 0;
+    if (other == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < c->nmodel; i++) {
+        other[n++] = c->model[i].path;
+        for (size_t k = 0; k < c->model[i].nlora; k++)
+            other[n++] = c->model[i].lora[k];
+    }
+    if (c->path != NULL)
+        other[n++] = c->path;
+    m->o->c.other = other;
+    m->o->c.nother = n;
+    return APR_OK;
+}
+
+/* Whose words, dialect and dtypes the result has: the base's, else the first model's. */
+static size_t reference_of(const struct config *c) { return c->base != NONE ? c->base : c->slice[0].part[0].model; }
+
+static enum apr_code plan(struct merge *m, struct apr_error *e)
+{
+    struct apr_convert_options *const o = &m->o->c;
+    m->reference = reference_of(&m->config);
+    o->in = m->config.model[m->reference].path;
+    APR_TRY(name_inputs(m, e));
+    APR_TRY(apr_conversion_free_to(&m->conversion, e));
+    APR_TRY(open_models(&m->model, &m->config, m->reference, m->o, e));
+    APR_TRY(begin_result(m, e));
+    APR_TRY(pair_models(m, e));
+    APR_TRY(make_result(m, e));
+    o->model = &m->result.m;
+    o->retyped = m->config.dtype != NULL;
+    return apr_conversion_plan(&m->conversion, e);
+}
+
+static enum apr_code merge(struct merge *m, const char *path, struct apr_bytes text, struct apr_error *e)
+{
+    APR_TRY(path != NULL ? config_open(&m->config, m->o, path, e) : config_read(&m->config, m->o, text, e));
+    APR_TRY(plan(m, e));
+    if (m->o->c.dry_run)
+        return APR_OK;
+    APR_TRY(measure_tensors(m, e));
+    APR_TRY(measure_against_base(m, e));
+    return apr_conversion_write(&m->conversion, e);
+}
+
+static int merge_models(struct options *o, const char *path, struct apr_bytes text)
+{
+    struct merge m = { .o = o, .config = { .base = NONE }, .conversion = { .o = &o->c } };
+    struct apr_error e;
+    int exit_code = apr_conversion_target(&m.conversion);
+    if (exit_code >= 0)
+        return exit_code;
+    const enum apr_code code = merge(&m, path, text, &e);
+    exit_code = report(&m, code == APR_OK ? NULL : &e);
+    apr_conversion_end(&m.conversion);
+    if (m.began)
+        apr_derived_end(&m.result);
+    close_models(m.model, m.config.nmodel);
+    free(m.tensor);
+    config_end(&m.config);
+    apr_arena_free(&m.arena);
+    return exit_code;
+}
+
+/* ---- the command line ----------------------------------------------------------------------------------------------- */
+
+static int run(struct options *o, char *const *argv, struct apr_arena **arena)
+{
+    struct apr_cli *const cli = &o->c.cli;
+    const char *path = NULL;
+    struct apr_bytes text = { 0 };
+    struct apr_error e;
+    if (cli->noperand < 2 || (o->method == NULL && cli->noperand != 2))
+        return apr_cli_usage(cli, o->method == NULL ? "needs a configuration and a target, or --method, models and a target" : "needs models and a target");
+    o->c.out = cli->operand[cli->noperand - 1];
+    int exit_code = apr_convert_usage(&o->c);
+    if (exit_code < 0 && o->method != NULL)
+        exit_code = config_of_options(o, argv, arena, &text);
+    else if (exit_code < 0)
+        o->c.in = path = cli->operand[0];
+    if (exit_code >= 0)
+        return exit_code;
+    if (apr_selection_families(&o->c.selection, &cli->run, &e) != APR_OK)
+        return apr_cli_fail(cli, &e);
+    return merge_models(o, path, text);
+}
+
+#define SIMPLE .needs = "--method"
+
+int main(int argc, char **argv)
+{
+    struct options o = { 0 };
+    struct apr_arena *arena = NULL;
+    const struct apr_option option[] = {
+        { "--method", APR_OPTION_TEXT, &o.method, "NAME", "linear slerp nuslerp multislerp karcher task_arithmetic ties dare_ties ...; models are operands" },
+        { "--base", APR_OPTION_TEXT, &o.base, "MODEL", "what differences are to", SIMPLE },
+        { "--weight", APR_OPTION_LIST, &o.weights, "F", "once for each model, in their order", SIMPLE },
+        { "--density", APR_OPTION_REAL, &o.density, "F", "share of each difference that stays", .given = &o.has_density, SIMPLE },
+        { "--t", APR_OPTION_REAL, &o.t, "F", "how far from the base to the model", .given = &o.has_t, SIMPLE },
+        { "--lambda", APR_OPTION_REAL, &o.lambda, "F", "what the merged difference is multiplied by", .given = &o.has_lambda, SIMPLE },
+        { "--lora", APR_OPTION_LIST, &o.loras, "ADAPTER[:SCALE]", "onto the model before it; repeatable", SIMPLE },
+        { "--seed", APR_OPTION_COUNT, &o.seed, "N", "of random choices; default 0" },
+        { "--strict", APR_OPTION_CHOICE, &o.strict, "yes|no", "no: keys of a configuration that are not known are ignored with a warning" },
+        APR_CONVERT_OPTIONS(&o.c),
+    };
+    o.c.cli = (struct apr_cli){
+        .tool = "apr-merge",
+        .synopsis = "CONFIG.yml OUT, or --method NAME A B ... OUT",
+        .about = "Makes a model of models, by mergekit's configurations or by the options of one method. Each tensor is made piece by piece from its models, of "
+                 "any format and dtype, and rounded once.",
+        .example = { "apr-merge merge.yml merged/", "apr-merge --method slerp --base a/ --t 0.5 a/ b/ merged/",
+                     "apr-merge --method ties --base base/ --weight 1 --weight 0.5 --density 0.4 a/ b/ merged.gguf" },
+        .option = option,
+        .noption = APR_LENGTH(option),
+    };
+    int exit_code = apr_cli_parse(&o.c.cli, argc, argv);
+    if (exit_code < 0)
+        exit_code = run(&o, argv, &arena);
+    apr_convert_options_end(&o.c);
+    apr_arena_free(&arena);
+    return apr_cli_finish(&o.c.cli, exit_code);
+}

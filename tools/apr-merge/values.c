@@ -1,0 +1,322 @@
+/* The values of a tensor of the result, element by element, from those of its models. */
+#include "merge.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/hash.h"
+
+/* ---- reading -------------------------------------------------------------------------------------------------------- */
+
+size_t stretch_of(const struct merged *t) { return (size_t)apr_min(APR_STRETCH, OPERAND_ROOM / (t->n + 1) / 16 * 16); }
+
+/* What is no finite number is noted, or becomes 0 where that is asked for. */
+static void look_at(struct merged *t, size_t n, double *x)
+{
+    double zero = 0;
+    for (size_t i = 0; i < n; i++)
+        zero += x[i] * 0;
+    if (zero == 0)
+        return;
+    if (!t->merge->o->c.nan_to_zero)
+        atomic_store(&t->nonfinite, true);
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] - x[i] == 0 ? x[i] : 0;
+}
+
+static void read_one(struct merged *t, const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, double *out)
+{
+    apr_input_doubles(in, w, first, n, out);
+    look_at(t, n, out);
+}
+
+void read_operands(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *out)
+{
+    for (size_t i = 0; i < t->n; i++)
+        read_one(t, t->x[i].in, w, first, n, out + i * n);
+    if (t->base != NULL)
+        read_one(t, t->base, w, first, n, out + t->n * n);
+}
+
+void read_difference(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d)
+{
+    double base[APR_STRETCH];
+    read_one(t, t->x[i].in, w, first, n, d);
+    read_one(t, t->base, w, first, n, base);
+    for (size_t k = 0; k < n; k++)
+        d[k] -= base[k];
+}
+
+static enum apr_code find_nonfinite(const struct merged *t, const struct apr_input *in, const struct model *m, struct apr_error *e)
+{
+    double x[APR_STRETCH];
+    for (uint64_t first = 0; first < t->count; first += APR_STRETCH) {
+        const size_t n = (size_t)apr_min(APR_STRETCH, t->count - first);
+        apr_input_doubles(in, NULL, first, n, x);
+        for (size_t i = 0; i < n; i++)
+            if (x[i] - x[i] != 0)
+                return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name, " of %s: element %llu is %s; --nan-to-zero takes it as 0", m->said->path,
+                                       (unsigned long long)(first + i), x[i] != x[i] ? "NaN" : "infinite");
+    }
+    return APR_OK;
+}
+
+enum apr_code merged_sound(const struct apr_computation *c, struct apr_error *e)
+{
+    const struct merged *const t = (const struct merged *)(const void *)c;
+    if (atomic_load(&t->starved))
+        return apr_no_memory(e);
+    if (!atomic_load(&t->nonfinite))
+        return APR_OK;
+    for (size_t i = 0; i < t->n; i++)
+        APR_TRY(find_nonfinite(t, t->x[i].in, t->x[i].model, e));
+    return t->base == NULL ? APR_OK : find_nonfinite(t, t->base, t->base_model, e);
+}
+
+/* ---- thinning ------------------------------------------------------------------------------------------------------- */
+
+static int by_number(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The ranks by magnitude of a row, equal ones by index: rank[i] of element i. */
+static void rank_row(const float *magnitude, size_t n, uint64_t *room, uint32_t *rank)
+{
+    for (size_t i = 0; i < n; i++)
+        room[i] = (uint64_t)apr_score_key(magnitude[i]) << 32 | i;
+    qsort(room, n, sizeof *room, by_number);
+    for (size_t i = 0; i < n; i++)
+        rank[(uint32_t)room[i]] = (uint32_t)i;
+}
+
+/* Of a row, or NULL when memory is out: the caller frees it. */
+static uint32_t *ranks_of(struct merged *t, size_t i, struct apr_window *w, uint64_t row)
+{
+    const size_t n = (size_t)t->ncol;
+    uint32_t *const rank = t->ncol > UINT32_MAX ? NULL : malloc(n * sizeof *rank);
+    float *const magnitude = malloc(n * sizeof *magnitude);
+    uint64_t *const room = malloc(n * sizeof *room);
+    double d[APR_STRETCH];
+    const bool enough = rank != NULL && magnitude != NULL && room != NULL;
+    for (size_t at = 0, now; enough && at < n; at += now) {
+        now = (size_t)apr_min(APR_STRETCH, n - at);
+        read_difference(t, i, w, row * n + at, now, d);
+        for (size_t k = 0; k < now; k++)
+            magnitude[at + k] = fabsf((float)d[k]);
+    }
+    if (enough)
+        rank_row(magnitude, n, room, rank);
+    free(magnitude);
+    free(room);
+    if (enough)
+        return rank;
+    free(rank);
+    return NULL;
+}
+
+static bool is_drawn(uint64_t key, uint64_t index, double chance) { return (double)(apr_draw(key, index) >> 11) * 0x1p-53 < chance; }
+
+/* Elements [first, first + n), which may lie in several rows. */
+static void thin_by_rank(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d)
+{
+    const double density = t->x[i].p[PARAM_DENSITY], epsilon = t->x[i].p[PARAM_EPSILON];
+    for (size_t now; n > 0; first += now, d += now, n -= now) {
+        const uint64_t row = first / t->ncol, col = first % t->ncol;
+        uint32_t *const rank = ranks_of(t, i, w, row);
+        now = (size_t)apr_min(n, t->ncol - col);
+        if (rank == NULL)
+            atomic_store(&t->starved, true);
+        for (size_t k = 0; rank != NULL && k < now; k++) {
+            const double at = t->ncol > 1 ? (double)rank[col + k] / (double)(t->ncol - 1) : 0.5;
+            d[k] = is_drawn(t->key[i], first + k, density - epsilon + 2 * epsilon * at) ? d[k] : 0;
+        }
+        free(rank);
+    }
+}
+
+void thin_out(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d)
+{
+    const double density = t->x[i].p[PARAM_DENSITY];
+    if (density >= 1)
+        return;
+    switch (t->method->thinning) {
+    case THIN_NOT: break;
+    case THIN_LARGEST:
+        for (size_t k = 0; k < n; k++)
+            d[k] = apr_cutoff_takes(&t->cut[i][0], fabsf((float)d[k]), first + k) ? d[k] : 0;
+        break;
+    case THIN_MIDDLE:
+        for (size_t k = 0; k < n; k++) {
+            const float magnitude = fabsf((float)d[k]);
+            d[k] = apr_cutoff_takes(&t->cut[i][1], magnitude, first + k) && !apr_cutoff_takes(&t->cut[i][0], magnitude, first + k) ? d[k] : 0;
+        }
+        break;
+    case THIN_RANDOM:
+        for (size_t k = 0; k < n; k++)
+            d[k] = is_drawn(t->key[i], first + k, density) ? d[k] : 0;
+        break;
+    case THIN_BY_RANK: thin_by_rank(t, i, w, first, n, d); break;
+    }
+}
+
+/* ---- kernels -------------------------------------------------------------------------------------------------------- */
+
+/* Sums of coefficients times models and base; those of each row, or column, are its own. */
+static void combine(const struct merged *t, uint64_t first, size_t n, const double *x, double *out)
+{
+    const size_t ncoef = t->n + 1, nx = t->n + (t->base != NULL);
+    const enum units units = t->method->units(t);
+    memset(out, 0, n * sizeof *out);
+    for (size_t i = 0; i < nx; i++)
+        if (units == UNITS_NONE || units == UNITS_WHOLE)
+            for (size_t k = 0; k < n; k++)
+                out[k] += t->coef[i] * x[i * n + k];
+        else
+            for (size_t k = 0; k < n; k++)
+                out[k] += t->coef[(units == UNITS_ROWS ? (first + k) / t->ncol : (first + k) % t->ncol) * ncoef + i] * x[i * n + k];
+}
+
+static void subtract_base(const struct merged *t, size_t n, double *x)
+{
+    const double *const base = x + t->n * n;
+    for (size_t i = 0; i < t->n; i++)
+        for (size_t k = 0; k < n; k++)
+            x[i * n + k] -= base[k];
+}
+
+static double sign_of(double x) { return (x > 0) - (x < 0); }
+
+/* v: weighted differences, n of each model; out: the sum of those with the sign of their sum, over the weights of these where that is asked. */
+static void vote(const struct merged *t, size_t n, const double *v, const double *w, bool normalize, double *out)
+{
+    for (size_t k = 0; k < n; k++) {
+        double sum = 0, total = 0, share = 0;
+        for (size_t i = 0; i < t->n; i++)
+            sum += v[i * n + k];
+        const double sign = sum >= 0 ? 1 : -1;
+        for (size_t i = 0; i < t->n; i++)
+            if (sign_of(v[i * n + k]) == sign) {
+                total += v[i * n + k];
+                share += w[i];
+            }
+        out[k] = normalize && share != 0 ? total / share : total;
+    }
+}
+
+static void merge_thinned(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *x, double *out)
+{
+    double weight[MOST_MODELS], sum = 0;
+    subtract_base(t, n, x);
+    for (size_t i = 0; i < t->n; i++) {
+        thin_out(t, i, w, first, n, x + i * n);
+        sum += weight[i] = t->x[i].p[PARAM_WEIGHT];
+        const double keep = t->keep == NULL ? 1 : t->keep[i];
+        for (size_t k = 0; k < n; k++)
+            x[i * n + k] *= weight[i] * keep;
+    }
+    const bool normalize = t->p[PARAM_NORMALIZE] != 0;
+    if (t->method->votes) {
+        vote(t, n, x, weight, normalize, out);
+    } else {
+        const double share = normalize && fabs(sum) >= 1e-8 ? sum : 1;
+        memset(out, 0, n * sizeof *out);
+        for (size_t i = 0; i < t->n; i++)
+            for (size_t k = 0; k < n; k++)
+                out[k] += x[i * n + k];
+        for (size_t k = 0; k < n; k++)
+            out[k] /= share;
+    }
+    for (size_t k = 0; k < n; k++)
+        out[k] = x[t->n * n + k] + t->p[PARAM_LAMBDA] * out[k];
+}
+
+float variance_at(const struct merged *t, size_t n, const double *d, size_t k)
+{
+    double mean = 0, sum = 0;
+    for (size_t i = 0; i < t->n; i++)
+        mean += d[i * n + k];
+    mean /= (double)t->n;
+    for (size_t i = 0; i < t->n; i++)
+        sum += (d[i * n + k] - mean) * (d[i * n + k] - mean);
+    return (float)(sum / (double)t->n);
+}
+
+/* x becomes differences; those at positions that do not vary enough are 0. */
+void select_varying(const struct merged *t, uint64_t first, size_t n, double *x)
+{
+    subtract_base(t, n, x);
+    for (size_t k = 0; k < n && t->p[PARAM_TOPK] < 1; k++)
+        if (!apr_cutoff_takes(&t->cut[0][0], variance_at(t, n, x, k), first + k))
+            for (size_t i = 0; i < t->n; i++)
+                x[i * n + k] = 0;
+}
+
+static void merge_sce(const struct merged *t, uint64_t first, size_t n, double *x, double *out)
+{
+    select_varying(t, first, n, x);
+    for (size_t k = 0; k < n; k++) {
+        double sum = 0, total = 0, share = 0;
+        for (size_t i = 0; i < t->n; i++)
+            sum += x[i * n + k];
+        const double sign = sum >= 0 ? 1 : -1;
+        for (size_t i = 0; i < t->n; i++)
+            if (sign_of(x[i * n + k]) == sign) {
+                total += x[i * n + k] * t->part[i];
+                share += t->part[i];
+            }
+        out[k] = x[t->n * n + k] + total / (share > 1e-6 ? share : 1e-6);
+    }
+}
+
+static void merge_near(const struct merged *t, size_t n, const double *x, double *out)
+{
+    for (size_t k = 0; k < n; k++) {
+        const double apart = fabs(x[n + k] - x[k]), share = t->p[PARAM_T] / (apart > 1e-6 ? apart : 1e-6);
+        const double w = share > 1 ? 1 : share > 0 ? share : 0;
+        out[k] = w * x[k] + (1 - w) * x[n + k];
+    }
+}
+
+static void merge_stretch(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *out)
+{
+    double x[OPERAND_ROOM];
+    read_operands(t, w, first, n, x);
+    switch (t->method->kernel) {
+    case KERNEL_COMBINATION: combine(t, first, n, x, out); break;
+    case KERNEL_THINNED: merge_thinned(t, w, first, n, x, out); break;
+    case KERNEL_SCE: merge_sce(t, first, n, x, out); break;
+    case KERNEL_NEARSWAP: merge_near(t, n, x, out); break;
+    }
+}
+
+static void put(const struct merged *t, size_t n, const double *from, void *out, size_t at)
+{
+    if (t->tensor.dtype->wide)
+        memcpy((double *)out + at, from, n * sizeof *from);
+    else
+        for (size_t k = 0; k < n; k++)
+            ((float *)out)[at + k] = (float)from[k];
+}
+
+void merged_values(const struct apr_computation *c, struct apr_window *w, uint64_t first, size_t n, void *out)
+{
+    struct merged *const t = (struct merged *)(uintptr_t)c;
+    double made[APR_STRETCH];
+    for (size_t at = 0, now; at < n; at += now) {
+        now = (size_t)apr_min(stretch_of(t), n - at);
+        merge_stretch(t, w, first + at, now, made);
+        put(t, now, made, out, at);
+    }
+}
+
+void base_values(const struct apr_computation *c, struct apr_window *w, uint64_t first, size_t n, void *out)
+{
+    const struct merged *const t = (const struct merged *)(const void *)((const char *)c - offsetof(struct merged, of_base));
+    double base[APR_STRETCH];
+    apr_input_doubles(t->base, w, first, n, base);
+    put(t, n, base, out, 0);
+}
