@@ -187,7 +187,9 @@ static enum apr_code relist(struct apr_derived *d, const char *key, const json_t
     if (text == NULL)
         return apr_no_memory(e);
     const struct apr_bytes kept = apr_arena_copy(&d->arena, apr_text(text));
-    free(text);
+    json_free_t give_back;
+    json_get_alloc_funcs(NULL, &give_back);
+    give_back(text);
     return kept.at == NULL ? apr_no_memory(e) : apr_derived_config(d, key, kept, e);
 }
 

@@ -1,6 +1,6 @@
 /* What methods need to know of whole tensors before the first value: dots and norms, cutoffs, sums of what is kept. Each is a pass over
  * the models; nothing is held but its sums. */
-#include "merge.h"
+#include "lora.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -519,6 +519,7 @@ static enum apr_code weigh_sce(struct merge *m, struct apr_error *e)
 
 enum apr_code measure_tensors(struct merge *m, struct apr_error *e)
 {
+    APR_TRY(measure_loras(m->model, m->config.nmodel, &m->o->c.cli.run, e));
     APR_TRY(make_room(m, e));
     APR_TRY(measure_units(m, e));
     APR_TRY(measure_whole(m, e));

@@ -127,7 +127,8 @@ int config_of_options(struct options *o, char *const *argv, struct apr_arena **a
  *   opened   as stored; m: without packing, with its adapters
  *   dialect  its own
  *   wishes   its tensors in the dialect of the result; by_name: their numbers, by the names as the family spells them
- *   nlayer   how many layers its names have */
+ *   nlayer   how many layers its names have
+ *   lora     adapters that are on it, one on the other */
 struct model {
     const struct named      *said;
     struct apr_model        *opened, *m;
@@ -140,6 +141,8 @@ struct model {
     struct apr_table         by_name;
     struct apr_arena        *arena;
     uint32_t                 nlayer;
+    struct lora             *lora;
+    size_t                   nlora;
 };
 
 /* Opens all, tells their families, wishes for their tensors in the dialect of model number `reference`. Close with close_models, after a

@@ -1,5 +1,5 @@
 /* The models: opened, bound to their families, and their tensors in the dialect of the result. */
-#include "merge.h"
+#include "lora.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,7 +132,8 @@ static enum apr_code open_model(struct model *m, const struct model *first, stru
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is %s, no model", apr_model_kind_text(apr_model_kind(m->opened)));
     APR_TRY(check_sums(m->opened, e));
     APR_TRY(unpack(m, e));
-    return find_family(m, first, o, e);
+    APR_TRY(find_family(m, first, o, e));
+    return put_loras_on(m, o, e);
 }
 
 /* Says where the configuration names the model, before what is wrong with it. */
@@ -209,6 +210,7 @@ void close_models(struct model *models, size_t n)
 {
     for (size_t i = 0; models != NULL && i < n; i++) {
         apr_wishes_end(&models[i].wishes);
+        free_loras(&models[i]);
         apr_table_free(&models[i].by_name);
         apr_binding_free(models[i].binding);
         apr_hf_config_free(models[i].config);
