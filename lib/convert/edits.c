@@ -204,14 +204,15 @@ enum apr_code apr_read_template(struct apr_arena **arena, const char *path, cons
     return apr_source_end(s, code, e);
 }
 
-static enum apr_code set_template(struct apr_draft *d, const char *path, const struct apr_format *f, const struct apr_run *r,
+static enum apr_code set_template(struct apr_draft *d, const struct apr_edits *x, const struct apr_format *f, const struct apr_run *r,
                                   struct apr_error *e)
 {
-    struct apr_bytes text;
+    struct apr_bytes text = x->template_text;
     if (f->template_key[0] == NULL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--chat-template: a %s file holds none; it lives in tokenizer_config.json of the folder",
                         f->title);
-    APR_TRY(apr_read_template(&d->arena, path, r, &text, e));
+    if (x->chat_template != NULL)
+        APR_TRY(apr_read_template(&d->arena, x->chat_template, r, &text, e));
     for (size_t i = 0; i < APR_LENGTH(f->template_key) && f->template_key[i] != NULL; i++)
         APR_TRY(apr_draft_text(d, f->template_key[i], text, e));
     return APR_OK;
@@ -224,7 +225,7 @@ enum apr_code apr_edit_metadata(struct apr_draft *d, const struct apr_edits *x, 
         APR_TRY(set_key(d, x->set.text[i], f, e));
     for (size_t i = 0; i < x->unset.n; i++)
         APR_TRY(unset_key(d, x->unset.text[i], e));
-    return x->chat_template == NULL ? APR_OK : set_template(d, x->chat_template, f, r, e);
+    return x->chat_template == NULL && x->template_text.n == 0 ? APR_OK : set_template(d, x, f, r, e);
 }
 
 /* ---- --rename ------------------------------------------------------------------------------------------------------- */

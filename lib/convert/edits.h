@@ -10,10 +10,12 @@
  *   set            "KEY=TYPE:VALUE"; a TYPE is u8 i8 u16 i16 u32 i32 u64 i64 f32 f64 bool str, and json where the format has JSON
  *   unset          keys
  *   rename         "A=B"
- *   chat_template  a file, or NULL */
+ *   chat_template  a file, or NULL
+ *   template_text  the template itself, in the place of such a file; or empty */
 struct apr_edits {
     struct apr_texts set, unset, rename;
     const char      *chat_template;
+    struct apr_bytes template_text;
 };
 
 /* Is there anything in it? */

@@ -208,13 +208,17 @@ static enum apr_code edit(struct apr_conversion *c, struct apr_error *e)
 {
     struct apr_edits edits = c->o->edits;
     struct apr_bytes text;
-    if (c->folder)
+    if (c->folder) {
         edits.chat_template = NULL;
+        edits.template_text = (struct apr_bytes){ 0 };
+    }
     apr_draft_remove(&c->plan.meta, apr_text("general.padding")); /* it filled up a header that was changed in place */
     APR_TRY(apr_edit_metadata(&c->plan.meta, &edits, c->format, &c->o->cli.run, e));
-    if (!c->folder || c->o->edits.chat_template == NULL)
+    text = c->o->edits.template_text;
+    if (!c->folder || (c->o->edits.chat_template == NULL && text.n == 0))
         return APR_OK;
-    APR_TRY(apr_read_template(&c->plan.arena, c->o->edits.chat_template, &c->o->cli.run, &text, e));
+    if (c->o->edits.chat_template != NULL)
+        APR_TRY(apr_read_template(&c->plan.arena, c->o->edits.chat_template, &c->o->cli.run, &text, e));
     return apr_side_put(&c->plan.side, "chat_template.jinja", text, e);
 }
 

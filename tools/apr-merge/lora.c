@@ -334,7 +334,8 @@ static bool is_touched(const struct found *f) { return f->a != NULL || f->b != N
 static enum apr_code add_all(struct said *s, struct lora *l, const struct apr_kernels *k, const struct found *found, struct apr_error *e)
 {
     unsigned first;
-    APR_TRY(apr_derived_files(&l->result, l->m, &first, e));
+    if (l->m != NULL)
+        APR_TRY(apr_derived_files(&l->result, l->m, &first, e));
     l->tensor = apr_arena_alloc(&l->arena, (l->wishes.n + 1) * sizeof *l->tensor);
     if (l->tensor == NULL)
         return apr_no_memory(e);
@@ -381,7 +382,7 @@ static enum apr_code adapt_all(struct model *m, struct lora *l, struct said *s, 
     struct found *const found = calloc(l->wishes.n + 1, sizeof *found);
     struct apr_table by_name = { 0 };
     enum apr_code code = found == NULL ? apr_no_memory(e) : index_names(m, l, s->gguf, &by_name, e);
-    if (code == APR_OK)
+    if (code == APR_OK && l->m != NULL)
         code = sort_out(m, l, &by_name, s->gguf, found, e);
     if (code == APR_OK) {
         l->began = true;
@@ -391,6 +392,18 @@ static enum apr_code adapt_all(struct model *m, struct lora *l, struct said *s, 
         code = add_all(s, l, o->c.cli.run.kernels, found, e);
     apr_table_free(&by_name);
     free(found);
+    return code;
+}
+
+/* From now on the model is what came of that. */
+static enum apr_code become(struct model *m, struct lora *l, enum apr_dialect to, struct apr_error *e)
+{
+    struct apr_binding *const before = m->binding;
+    m->m = &l->result.m;
+    m->dialect = to;
+    m->binding = NULL;
+    const enum apr_code code = m->family == NULL ? APR_OK : apr_bind(&m->binding, m->family, m->m, before, e);
+    apr_binding_free(before);
     return code;
 }
 
@@ -409,26 +422,29 @@ static enum apr_code put_on(struct model *m, struct lora *l, const char *path, d
         apr_error_in(e, path);
         return code;
     }
-    struct apr_binding *const before = m->binding;
-    m->m = &l->result.m;
-    m->dialect = to;
-    m->binding = NULL;
-    if (m->family != NULL)
-        code = apr_bind(&m->binding, m->family, m->m, before, e);
-    apr_binding_free(before);
-    return code;
+    return become(m, l, to, e);
+}
+
+/* The same model in its own dialect again, after adapters that go by the other's names. */
+static enum apr_code turn_back(struct model *m, struct lora *l, enum apr_dialect to, const struct options *o, struct apr_error *e)
+{
+    struct said none = { .work = MOST_WORK };
+    APR_TRY(apr_wishes_of(&l->wishes, o->c.cli.run.kernels, m->m, m->binding, to, spare_nothing, NULL, e));
+    APR_TRY(adapt_all(m, l, &none, o, e));
+    return become(m, l, to, e);
 }
 
 enum apr_code put_loras_on(struct model *m, const struct options *o, struct apr_error *e)
 {
     if (m->said->nlora == 0)
         return APR_OK;
-    m->lora = calloc(m->said->nlora, sizeof *m->lora);
+    const enum apr_dialect own = m->dialect;
+    m->lora = calloc(m->said->nlora + 1, sizeof *m->lora);
     if (m->lora == NULL)
         return apr_no_memory(e);
     for (size_t i = 0; i < m->said->nlora; i++)
         APR_TRY(put_on(m, &m->lora[m->nlora++], m->said->lora[i], m->said->scale[i], o, e));
-    return APR_OK;
+    return m->dialect == own ? APR_OK : turn_back(m, &m->lora[m->nlora++], own, o, e);
 }
 
 void free_loras(struct model *m)

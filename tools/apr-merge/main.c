@@ -45,6 +45,9 @@ static enum apr_code plan(struct merge *m, struct apr_error *e)
     APR_TRY(make_result(m, e));
     o->model = &m->result.m;
     o->retyped = m->config.dtype != NULL;
+    o->edits.template_text = m->config.chat_template;
+    if (m->config.tokenizer != NONE)
+        o->tokenizer = m->config.model[m->config.tokenizer].path;
     return apr_conversion_plan(&m->conversion, e);
 }
 
