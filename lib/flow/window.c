@@ -30,9 +30,15 @@ static void drop_but(struct apr_window *w, uintptr_t low, uintptr_t high)
 
 void apr_window_drop(struct apr_window *w) { drop_but(w, UINTPTR_MAX, UINTPTR_MAX); }
 
+/* A block for each place that is read in turn, besides. */
+static size_t limit_of(const struct apr_window *w)
+{
+    return w->streams < 2 ? w->most : w->most + apr_min(w->streams, APR_MOST_STREAMS) * BLOCK;
+}
+
 void apr_window_rest(struct apr_window *w)
 {
-    if (w->held > w->most)
+    if (w->held > limit_of(w))
         apr_window_drop(w);
 }
 
@@ -48,12 +54,18 @@ static unsigned range_at(const struct apr_window *w, const unsigned char *map, u
 void apr_window_touch(struct apr_window *w, struct apr_bytes map, struct apr_bytes bytes)
 {
     const uintptr_t at = (uintptr_t)bytes.at, low = at / BLOCK * BLOCK, high = (at + bytes.n + BLOCK - 1) / BLOCK * BLOCK;
+    const size_t limit = limit_of(w);
     const struct apr_range *const last = &w->range[w->last];
     const bool inside = w->nrange > 0 && low >= last->low && high <= last->high && last->map.at == map.at;
-    if (bytes.n == 0 || (inside && w->held <= w->most))
+    if (bytes.n == 0 || (inside && w->held <= limit))
         return;
     unsigned i = range_at(w, map.at, low, high);
-    if (w->held >= w->most || i == APR_LENGTH(w->range)) {
+    if (i < w->nrange && w->held <= limit && low >= w->range[i].low && high <= w->range[i].high) {
+        w->last = i;
+        return;
+    }
+    const unsigned room = w->streams < 2 ? 4 : APR_LENGTH(w->range);
+    if (w->held >= limit || i >= room) {
         drop_but(w, low, high);
         i = 0;
     }

@@ -10,14 +10,16 @@
 
 /* Of one thread, for all that it reads of one model. It goes by bytes, not by tensor: small tensors side by side are let go at once.
  *   most, held  bytes to keep, and those that are kept: the lengths of the ranges
+ *   streams     how many places are read in turn, none of which lets go of another's block: set by who reads so; 0: one
  *   range       of a map each; last: the one that was read last */
+#define APR_MOST_STREAMS 72u
 struct apr_window {
     size_t most, held;
-    unsigned nrange, last;
+    unsigned streams, nrange, last;
     struct apr_range {
         struct apr_bytes map;
         uintptr_t        low, high;
-    } range[4];
+    } range[APR_MOST_STREAMS + 4];
 };
 
 /* An empty window for one of the run's threads. */

@@ -32,8 +32,16 @@ static void read_one(struct merged *t, const struct apr_input *in, struct apr_wi
     look_at(t, n, out);
 }
 
+/* The models, the base, and adapters on each, are read in turn. */
+static void read_in_turn(const struct merged *t, struct apr_window *w)
+{
+    if (w != NULL)
+        w->streams = (unsigned)apr_min(2 * (t->n + 1), APR_MOST_STREAMS);
+}
+
 void read_operands(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *out)
 {
+    read_in_turn(t, w);
     for (size_t i = 0; i < t->n; i++)
         read_one(t, t->x[i].in, w, first, n, out + i * n);
     if (t->base != NULL)
@@ -43,6 +51,7 @@ void read_operands(struct merged *t, struct apr_window *w, uint64_t first, size_
 void read_difference(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d)
 {
     double base[APR_STRETCH];
+    read_in_turn(t, w);
     read_one(t, t->x[i].in, w, first, n, d);
     read_one(t, t->base, w, first, n, base);
     for (size_t k = 0; k < n; k++)
