@@ -283,7 +283,8 @@ static void a_method_gives_what_numpy_gives_on_any_threads(void **state)
     write_models();
     for (size_t i = 0; i < APR_LENGTH(cases); i++) {
         const char *const out = test_path("out.safetensors");
-        expect_end(test_tool(MERGE, config_of(cases[i].method, cases[i].rest), out, "--force", "--threads", i % 2 == 0 ? "1" : "3", NULL), 0, cases[i].rest);
+        expect_end(test_tool(MERGE, config_of(cases[i].method, cases[i].rest), out, "--force", "--threads", i % 2 == 0 ? "1" : "3", NULL),
+                   0, cases[i].rest);
         expect_values(out, cases[i].value, cases[i].rest);
     }
 }
@@ -291,14 +292,16 @@ static void a_method_gives_what_numpy_gives_on_any_threads(void **state)
 static void random_choices_are_of_the_seed_alone(void **state)
 {
     (void)state;
-    static const char rest[] = "base_model: base\nmodels:\n- {model: a, parameters: {weight: 1, density: 0.5}}\n- {model: c, parameters: {weight: 0.5, density: 0.4}}\n";
+    static const char rest[] =
+        "base_model: base\nmodels:\n- {model: a, parameters: {weight: 1, density: 0.5}}\n- {model: c, parameters: {weight: 0.5, density: 0.4}}\n";
     static const char *const methods[] = { "dare_linear", "dare_ties", "della", "della_linear" };
     write_models();
     for (size_t i = 0; i < APR_LENGTH(methods); i++) {
         struct test_bytes got[3];
         const char *const config = config_of(methods[i], rest);
         for (size_t k = 0; k < 3; k++) {
-            expect_end(test_tool(MERGE, config, test_path("random.safetensors"), "--force", "--threads", k == 1 ? "3" : "1", "--seed", k == 2 ? "7" : "0", NULL), 0, methods[i]);
+            expect_end(test_tool(MERGE, config, test_path("random.safetensors"), "--force", "--threads", k == 1 ? "3" : "1", "--seed",
+                                 k == 2 ? "7" : "0", NULL), 0, methods[i]);
             got[k] = test_load(test_path("random.safetensors"));
         }
         assert_int_equal(got[0].n, got[1].n);
@@ -316,7 +319,8 @@ static void the_command_line_says_the_same(void **state)
     const char *const one = test_path("one.safetensors"), *const two = test_path("two.safetensors");
     expect_end(test_tool(MERGE, config_of("ties", "base_model: base\nparameters: {density: 0.5}\nmodels:\n- {model: a, parameters: {weight: 0.5}}\n- {model: c, parameters: {weight: 1}}\n"),
                           one, NULL), 0, "a configuration");
-    expect_end(test_tool(MERGE, "--method", "ties", "--base", test_path("base.safetensors"), "--weight", "0.5", "--weight=1", "--density", "0.5", test_path("a.safetensors"),
+    expect_end(test_tool(MERGE, "--method", "ties", "--base", test_path("base.safetensors"), "--weight", "0.5", "--weight=1", "--density",
+                         "0.5", test_path("a.safetensors"),
                           test_path("c.safetensors"), two, NULL), 0, "options");
     struct test_bytes a = test_load(one), b = test_load(two);
     assert_int_equal(a.n, b.n);
@@ -333,7 +337,8 @@ static void one_model_in_every_format_merged_is_that_model(void **state)
     static const char *const targets[] = { "same.gguf", "same.apr", "same/" };
     for (size_t i = 0; i < APR_LENGTH(targets); i++) {
         const char *const out = test_path(targets[i]);
-        expect_end(test_tool(MERGE, "--method", "linear", "--weight", "1", "--weight", "2", "--weight", "1", "fixtures/qwen2", "fixtures/qwen2-bf16.gguf", "fixtures/qwen2.apr", out, NULL), 0, out);
+        expect_end(test_tool(MERGE, "--method", "linear", "--weight", "1", "--weight", "2", "--weight", "1", "fixtures/qwen2",
+                             "fixtures/qwen2-bf16.gguf", "fixtures/qwen2.apr", out, NULL), 0, out);
         expect_end(test_tool("apr-diff", "fixtures/qwen2", out, NULL), 0, out);
         expect_end(test_tool("apr-inspect", "--check", out, NULL), 0, out);
     }
@@ -407,7 +412,8 @@ static void what_is_no_number_is_named_or_becomes_0(void **state)
     const char *const bad = one_model("bad", value), *const good = test_path("a.safetensors"), *const out = test_path("number.safetensors");
     static const char *const methods[] = { "linear", "ties", "multislerp" };
     for (size_t i = 0; i < APR_LENGTH(methods); i++) {
-        const char *const density = i == 1 ? "--density=0.5" : "--quiet", *const base = i == 1 ? "--base" : "--quiet", *const b = i == 1 ? test_path("base.safetensors") : "--quiet";
+        const char *const density = i == 1 ? "--density=0.5" : "--quiet", *const base = i == 1 ? "--base" : "--quiet", *const b = i == 1
+            ? test_path("base.safetensors") : "--quiet";
         struct test_answer a = test_tool(MERGE, "--method", methods[i], "--weight=1", "--weight=1", density, base, b, good, bad, out, NULL);
         assert_int_equal(a.exit, 2);
         if (!test_says(&a.err, "bad.safetensors") || !test_says(&a.err, "element 13 is NaN") || !test_says(&a.err, "--nan-to-zero"))
@@ -415,7 +421,8 @@ static void what_is_no_number_is_named_or_becomes_0(void **state)
         test_answer_free(&a);
         assert_int_not_equal(access(out, F_OK), 0);
     }
-    expect_end(test_tool(MERGE, "--method", "linear", "--weight=1", "--weight=1", good, bad, out, "--nan-to-zero", NULL), 0, "--nan-to-zero");
+    expect_end(test_tool(MERGE, "--method", "linear", "--weight=1", "--weight=1", good, bad, out, "--nan-to-zero", NULL), 0,
+               "--nan-to-zero");
     for (size_t i = 0; i < COUNT; i++)
         value[i] = (models[1].value[i] + (i == 13 ? 0 : models[1].value[i])) / 2;
     expect_values(out, value, "--nan-to-zero");

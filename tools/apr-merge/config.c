@@ -163,7 +163,9 @@ static enum apr_code model_of(struct config *c, const struct apr_yaml *y, size_t
 static bool layer_of(const struct apr_yaml *y, uint32_t *n)
 {
     char *end;
-    if (y == NULL || y->kind != APR_YAML_SCALAR || y->quoted || y->text.n == 0 || strspn((const char *)y->text.at, "0123456789") != y->text.n)
+    if (y == NULL || y->kind != APR_YAML_SCALAR || y->quoted || y->text.n == 0)
+        return false;
+    if (strspn((const char *)y->text.at, "0123456789") != y->text.n)
         return false;
     const unsigned long value = strtoul((const char *)y->text.at, &end, 10);
     *n = (uint32_t)value;
@@ -206,7 +208,8 @@ static enum apr_code read_parts(struct config *c, const struct apr_yaml *list, b
         APR_TRY(read_part(c, y, ranged, &s->part[s->npart++], e));
     for (size_t i = 1; ranged && i < s->npart; i++)
         if (s->part[i].to - s->part[i].from != s->part[0].to - s->part[0].from)
-            return fail_at(c, s->part[i].node, e, "sources of a slice have equal lengths: %u and %u layers", s->part[0].to - s->part[0].from,
+            return fail_at(c, s->part[i].node, e, "sources of a slice have equal lengths: %u and %u layers",
+                           s->part[0].to - s->part[0].from,
                            s->part[i].to - s->part[i].from);
     return APR_OK;
 }
@@ -375,9 +378,11 @@ static enum apr_code check_slice(const struct config *c, struct slice *s, struct
     if (n >= m->least && n <= m->most)
         return APR_OK;
     if (m->least == m->most)
-        return fail_at(c, c->sliced ? s->node : c->method_node, e, "%s takes %u model%s%s, got %zu", m->name, m->least, m->least == 1 ? "" : "s",
+        return fail_at(c, c->sliced ? s->node : c->method_node, e, "%s takes %u model%s%s, got %zu", m->name, m->least, m->least == 1
+                       ? "" : "s",
                        apart ? " beside the base" : "", n);
-    return fail_at(c, c->sliced ? s->node : c->method_node, e, "%s takes %u models or more%s, got %zu", m->name, m->least, apart ? " beside the base" : "", n);
+    return fail_at(c, c->sliced ? s->node : c->method_node, e, "%s takes %u models or more%s, got %zu", m->name, m->least, apart
+                   ? " beside the base" : "", n);
 }
 
 static enum apr_code read_root(struct config *c, const struct options *o, struct apr_error *e)
@@ -423,7 +428,8 @@ static enum apr_code read_file(struct apr_arena **a, const char *path, const str
 {
     struct apr_source *s;
     APR_TRY(apr_source_open(&s, path, r, e));
-    enum apr_code code = s->map.n > APR_YAML_MOST ? apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu bytes are no configuration", s->map.n) : APR_OK;
+    enum apr_code code = s->map.n > APR_YAML_MOST ? apr_fail(e, APR_ELIMIT, APR_NOWHERE, "%zu bytes are no configuration", s->map.n)
+        : APR_OK;
     if (code == APR_OK) {
         *text = apr_arena_copy(a, s->map);
         code = text->at == NULL ? apr_no_memory(e) : APR_OK;

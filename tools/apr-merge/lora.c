@@ -84,7 +84,8 @@ static enum apr_code say(struct said *s, struct lora *l, json_t **config, const 
 }
 
 /* Does the expression match the end of the module's name, from a dot on? */
-static enum apr_code ends_in(struct said *s, struct apr_arena **a, const char *pattern, struct apr_bytes module, bool *yes, struct apr_error *e)
+static enum apr_code ends_in(struct said *s, struct apr_arena **a, const char *pattern, struct apr_bytes module, bool *yes,
+                             struct apr_error *e)
 {
     const struct apr_bytes whole = apr_arena_format(a, "^(?:.*\\.)?(?:%s)$", pattern);
     struct apr_regex *x;
@@ -96,7 +97,8 @@ static enum apr_code ends_in(struct said *s, struct apr_arena **a, const char *p
     return code;
 }
 
-static enum apr_code factor_of(struct said *s, struct apr_arena **a, struct apr_bytes module, uint64_t rank, double *factor, struct apr_error *e)
+static enum apr_code factor_of(struct said *s, struct apr_arena **a, struct apr_bytes module, uint64_t rank, double *factor,
+                               struct apr_error *e)
 {
     double alpha = s->alpha;
     const char *key;
@@ -120,7 +122,8 @@ enum role { ROLE_A, ROLE_B, ROLE_TARGET, ROLE_BASE, ROLE_SAVED };
 static enum role role_of(struct apr_bytes name, bool gguf, bool *embedding, char room[APR_NAME_ROOM], struct apr_bytes *module)
 {
     static const struct { const char *suffix; bool gguf, embedding; enum role role; } rows[] = {
-        { ".lora_A.weight", false, false, ROLE_A }, { ".lora_B.weight", false, false, ROLE_B }, { ".lora_embedding_A", false, true, ROLE_A },
+        { ".lora_A.weight", false, false, ROLE_A }, { ".lora_B.weight", false, false, ROLE_B }, { ".lora_embedding_A", false, true,
+                                                                                                  ROLE_A },
         { ".lora_embedding_B", false, true, ROLE_B }, { ".lora_magnitude_vector.weight", false, false, ROLE_TARGET },
         { ".lora_magnitude_vector", false, false, ROLE_TARGET }, { ".base_layer.weight", false, false, ROLE_BASE },
         { ".weight.lora_a", true, false, ROLE_A }, { ".weight.lora_b", true, false, ROLE_B },
@@ -155,7 +158,8 @@ static enum apr_code note(struct found *f, enum role role, bool embedding, const
 }
 
 /* Sorts the adapter's tensors by those of the model that they are for. */
-static enum apr_code sort_out(const struct model *m, const struct lora *l, const struct apr_table *by_name, bool gguf, struct found *found, struct apr_error *e)
+static enum apr_code sort_out(const struct model *m, const struct lora *l, const struct apr_table *by_name, bool gguf,
+                              struct found *found, struct apr_error *e)
 {
     char room[APR_NAME_ROOM], spelled[APR_NAME_ROOM];
     struct apr_bytes module;
@@ -178,7 +182,8 @@ static enum apr_code index_names(const struct model *m, struct lora *l, bool ggu
     bool fresh;
     for (size_t i = 0; i < l->wishes.n; i++) {
         const struct apr_bytes own = l->wishes.wish[i].name;
-        const struct apr_bytes name = m->family == NULL || gguf ? own : apr_arena_copy(&l->arena, apr_family_spelling(m->family, own, room));
+        const struct apr_bytes name = m->family == NULL || gguf ? own : apr_arena_copy(&l->arena, apr_family_spelling(m->family, own,
+                                                                                                                      room));
         union apr_table_value *const at = name.at == NULL ? NULL : apr_table_put(by_name, name, &fresh);
         if (at == NULL)
             return apr_no_memory(e);
@@ -259,11 +264,14 @@ static enum apr_code check_pair(const struct apr_wish *x, const struct found *f,
 {
     const struct apr_tensor *const a = f->a, *const b = f->b;
     if (a == NULL || b == NULL)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, (a == NULL ? b : a)->name, " of the adapter has no counterpart lora_%c", a == NULL ? 'A' : 'B');
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, (a == NULL ? b : a)->name, " of the adapter has no counterpart lora_%c",
+                               a == NULL ? 'A' : 'B');
     const uint64_t out = x->ndim == 2 ? x->dim[turned] : 0, in = x->ndim == 2 ? x->dim[!turned] : 0;
-    if (x->ndim == 2 && a->ndim == 2 && b->ndim == 2 && a->dim[1] == in && b->dim[0] == out && a->dim[0] == b->dim[1] && a->dim[0] > 0 && a->dim[0] <= MOST_RANK)
+    if (x->ndim == 2 && a->ndim == 2 && b->ndim == 2 && a->dim[1] == in && b->dim[0] == out && a->dim[0] == b->dim[1] && a->dim[0] > 0 &&
+        a->dim[0] <= MOST_RANK)
         return APR_OK;
-    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, a->name, " and its lora_B do not fit %s of the model, or each other", APR_QUOTED(x->name));
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, a->name, " and its lora_B do not fit %s of the model, or each other",
+                           APR_QUOTED(x->name));
 }
 
 /* What stands in the tensor's place has its shape. */
@@ -274,7 +282,8 @@ static enum apr_code check_shape(const struct apr_wish *x, const struct apr_tens
     return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, " of the adapter has not the shape of %s", APR_QUOTED(x->name));
 }
 
-static enum apr_code take_pair(struct said *s, struct lora *l, const struct apr_kernels *k, const struct apr_wish *x, const struct found *f, struct adapted *t,
+static enum apr_code take_pair(struct said *s, struct lora *l, const struct apr_kernels *k, const struct apr_wish *x,
+                               const struct found *f, struct adapted *t,
                                struct apr_error *e)
 {
     const struct apr_bytes weight = apr_text(".weight");
@@ -305,7 +314,8 @@ static const struct apr_dtype *dtype_of(const struct apr_wish *x)
 }
 
 /* The model's tensor with what the adapter has for it. */
-static enum apr_code adapt(struct said *s, struct lora *l, const struct apr_kernels *k, const struct apr_wish *x, const struct found *f, struct apr_tensor *out,
+static enum apr_code adapt(struct said *s, struct lora *l, const struct apr_kernels *k, const struct apr_wish *x, const struct found *f,
+                           struct apr_tensor *out,
                            struct apr_error *e)
 {
     struct adapted *const t = l->tensor[l->ntensor] = apr_arena_alloc(&l->arena, sizeof *t);
@@ -323,7 +333,8 @@ static enum apr_code adapt(struct said *s, struct lora *l, const struct apr_kern
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": its values are not decoded");
     if (f->a != NULL || f->b != NULL)
         APR_TRY(take_pair(s, l, k, x, f, t, e));
-    *out = (struct apr_tensor){ .name = x->name, .dtype = dtype_of(x), .ndim = x->ndim, .count = x->count, .row = x->count, .computed = &t->c };
+    *out = (struct apr_tensor){ .name = x->name, .dtype = dtype_of(x), .ndim = x->ndim, .count = x->count, .row = x->count,
+                                .computed = &t->c };
     memcpy(out->dim, x->dim, sizeof out->dim);
     t->wide = out->dtype->wide;
     return APR_OK;
@@ -365,7 +376,8 @@ static enum apr_code spare_nothing(void *ctx, struct apr_bytes name, const char 
     return APR_OK;
 }
 
-static enum apr_code open_adapter(struct model *m, struct lora *l, const char *path, enum apr_dialect *to, const struct options *o, struct apr_error *e)
+static enum apr_code open_adapter(struct model *m, struct lora *l, const char *path, enum apr_dialect *to, const struct options *o,
+                                  struct apr_error *e)
 {
     const struct apr_run *const r = &o->c.cli.run;
     APR_TRY(apr_open(&l->m, path, r, e));
@@ -373,7 +385,8 @@ static enum apr_code open_adapter(struct model *m, struct lora *l, const char *p
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is no adapter of low rank");
     *to = l->m->format->own_names ? APR_GGUF : APR_HF;
     if (*to != m->dialect && m->binding == NULL)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "the family of %s is not known, so its tensors are not found by the adapter's names", m->said->path);
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE,
+                        "the family of %s is not known, so its tensors are not found by the adapter's names", m->said->path);
     return apr_wishes_of(&l->wishes, r->kernels, m->m, *to != m->dialect ? m->binding : NULL, *to, spare_nothing, NULL, e);
 }
 
@@ -521,7 +534,8 @@ enum apr_code measure_loras(struct model *models, size_t n, const struct apr_run
         for (size_t k = 0; k < models[i].nlora; k++) {
             struct lora *const l = &models[i].lora[k];
             struct norms g = { apr_arena_alloc(&l->arena, (l->ntensor + 1) * sizeof(struct adapted *)), r };
-            struct apr_job job = { .what = "measuring", .ctx = &g, .result = sizeof(double), .cut = cut_norms, .make = make_norms, .take = take_norms };
+            struct apr_job job = { .what = "measuring", .ctx = &g, .result = sizeof(double), .cut = cut_norms, .make = make_norms,
+                                   .take = take_norms };
             if (g.t == NULL)
                 return apr_no_memory(e);
             for (size_t j = 0; j < l->ntensor; j++)

@@ -90,7 +90,8 @@ static int run(struct options *o, char *const *argv, struct apr_arena **arena)
     struct apr_bytes text = { 0 };
     struct apr_error e;
     if (cli->noperand < 2 || (o->method == NULL && cli->noperand != 2))
-        return apr_cli_usage(cli, o->method == NULL ? "needs a configuration and a target, or --method, models and a target" : "needs models and a target");
+        return apr_cli_usage(cli, o->method == NULL ? "needs a configuration and a target, or --method, models and a target"
+                             : "needs models and a target");
     o->c.out = cli->operand[cli->noperand - 1];
     int exit_code = apr_convert_usage(&o->c);
     if (exit_code < 0 && o->method != NULL)
@@ -111,7 +112,8 @@ int main(int argc, char **argv)
     struct options o = { 0 };
     struct apr_arena *arena = NULL;
     const struct apr_option option[] = {
-        { "--method", APR_OPTION_TEXT, &o.method, "NAME", "linear slerp nuslerp multislerp karcher task_arithmetic ties dare_ties ...; models are operands" },
+        { "--method", APR_OPTION_TEXT, &o.method, "NAME",
+          "linear slerp nuslerp multislerp karcher task_arithmetic ties dare_ties ...; models are operands" },
         { "--base", APR_OPTION_TEXT, &o.base, "MODEL", "what differences are to", SIMPLE },
         { "--weight", APR_OPTION_LIST, &o.weights, "F", "once for each model, in their order", SIMPLE },
         { "--density", APR_OPTION_REAL, &o.density, "F", "share of each difference that stays", .given = &o.has_density, SIMPLE },
@@ -125,8 +127,8 @@ int main(int argc, char **argv)
     o.c.cli = (struct apr_cli){
         .tool = "apr-merge",
         .synopsis = "CONFIG.yml OUT, or --method NAME A B ... OUT",
-        .about = "Makes a model of models, by mergekit's configurations or by the options of one method. Each tensor is made piece by piece from its models, of "
-                 "any format and dtype, and rounded once.",
+        .about = "Makes a model of models, by mergekit's configurations or by the options of one method. Each tensor is made piece by piece from its "
+                 "models, of any format and dtype, and rounded once.",
         .example = { "apr-merge merge.yml merged/", "apr-merge --method slerp --base a/ --t 0.5 a/ b/ merged/",
                      "apr-merge --method ties --base base/ --weight 1 --weight 0.5 --density 0.4 a/ b/ merged.gguf" },
         .option = option,

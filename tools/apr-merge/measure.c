@@ -177,7 +177,8 @@ static struct apr_cut cut_chunks(void *ctx, size_t input, unsigned mode)
 {
     const struct measuring *const g = ctx;
     (void)mode;
-    return (struct apr_cut){ .npiece = apr_ceil(g->input[input]->count, APR_CHUNK), .run = 1, .elements = APR_ALONE, .bytes = g->input[input]->count };
+    return (struct apr_cut){ .npiece = apr_ceil(g->input[input]->count, APR_CHUNK), .run = 1, .elements = APR_ALONE,
+                             .bytes = g->input[input]->count };
 }
 
 static enum apr_code make_sums(void *ctx, const struct apr_pieces *p, void *scratch, void *result, struct apr_error *e)
@@ -226,7 +227,8 @@ static enum apr_code check_sound(const struct measuring *g, struct apr_error *e)
 
 static enum apr_code sum_up(struct measuring *g, struct apr_error *e)
 {
-    struct apr_job job = { .what = "measuring", .ctx = g, .ninput = g->ninput, .scratch = sizeof(struct scratch), .cut = cut_chunks, .make = make_sums,
+    struct apr_job job = { .what = "measuring", .ctx = g, .ninput = g->ninput, .scratch = sizeof(struct scratch), .cut = cut_chunks,
+                           .make = make_sums,
                            .take = take_sums, .enter = enter, .leave = leave };
     for (size_t i = 0; i < g->ninput; i++) {
         const size_t n = g->nsum(g->input[i]);
@@ -271,7 +273,8 @@ static enum apr_code measure_units(struct merge *m, struct apr_error *e)
 {
     struct measuring g = { .m = m };
     APR_TRY(choose(&g, has_units, e));
-    const struct apr_job job = { .what = "measuring", .ctx = &g, .ninput = g.ninput, .result = sizeof(double), .scratch = sizeof(struct scratch),
+    const struct apr_job job = { .what = "measuring", .ctx = &g, .ninput = g.ninput, .result = sizeof(double),
+                                 .scratch = sizeof(struct scratch),
                                  .cut = cut_units, .make = make_units, .take = take_units, .enter = enter, .leave = leave };
     if (g.ninput == 0)
         return APR_OK;
@@ -406,7 +409,8 @@ static enum apr_code find_cutoffs(struct merge *m, struct apr_error *e)
     APR_TRY(begin_cutting(&c, e));
     if (c.n == 0)
         return APR_OK;
-    struct apr_thresholds t = { .tensor = c.scored, .ntensor = c.n, .contest = c.contest, .ncontest = c.n, .ctx = &c, .scratch = sizeof(struct scratch),
+    struct apr_thresholds t = { .tensor = c.scored, .ntensor = c.n, .contest = c.contest, .ncontest = c.n, .ctx = &c,
+                                .scratch = sizeof(struct scratch),
                                 .score = score, .enter = enter_score, .leave = leave,
                                 .choose = m->config.method->kernel == KERNEL_SCE ? choose_varying : NULL };
     t.cutoff = apr_arena_alloc(&m->arena, c.n * APR_MOST_RANKS * sizeof *t.cutoff);

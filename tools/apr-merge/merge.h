@@ -31,7 +31,8 @@ struct options {
 /* Those before PARAM_T may differ from model to model. */
 enum param {
     PARAM_WEIGHT, PARAM_DENSITY, PARAM_GAMMA, PARAM_EPSILON, PARAM_SCALE,
-    PARAM_T, PARAM_LAMBDA, PARAM_NORMALIZE, PARAM_RESCALE, PARAM_FLATTEN, PARAM_ROW_WISE, PARAM_NORMALIZE_WEIGHTS, PARAM_MAX_ITER, PARAM_TOL,
+    PARAM_T, PARAM_LAMBDA, PARAM_NORMALIZE, PARAM_RESCALE, PARAM_FLATTEN, PARAM_ROW_WISE, PARAM_NORMALIZE_WEIGHTS, PARAM_MAX_ITER,
+        PARAM_TOL,
     PARAM_TOPK, PARAM_FILTER_WISE, PARAM_INT8_MASK, NPARAMS
 };
 #define BY_MODEL PARAM_T
@@ -147,7 +148,8 @@ struct model {
 
 /* Opens all, tells their families, wishes for their tensors in the dialect of model number `reference`. Close with close_models, after a
  * failure too. */
-APR_MUST_CHECK enum apr_code open_models(struct model **models, const struct config *c, size_t reference, struct options *o, struct apr_error *e);
+APR_MUST_CHECK enum apr_code open_models(struct model **models, const struct config *c, size_t reference, struct options *o,
+                                         struct apr_error *e);
 void close_models(struct model *models, size_t n);
 
 /* The model's tensor of that name, or NULL; the number of the layer in a name, -1: none; the same name with another one. */
@@ -239,7 +241,8 @@ void read_difference(struct merged *t, size_t i, struct apr_window *w, uint64_t 
 /* The differences d of x number i to the base are thinned out: what is not kept becomes 0, the rest stays. */
 void thin_out(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d);
 
-/* sce: the population variance of element k of differences, n of each x; all of read_operands as differences, 0 where they vary too little. */
+/* sce: the population variance of element k of differences, n of each x; all of read_operands as differences,
+    0 where they vary too little. */
 float variance_at(const struct merged *t, size_t n, const double *d, size_t k);
 void select_varying(const struct merged *t, uint64_t first, size_t n, double *x);
 

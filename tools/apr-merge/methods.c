@@ -118,7 +118,8 @@ static enum apr_code settle_multislerp(const struct merged *t, const double *gra
     const double middle = length_of(gram, n, mean);
     if (middle < 1e-8) {
         if (n > 2)
-            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name, ": the models' directions cancel, so there is none between them");
+            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name,
+                                   ": the models' directions cancel, so there is none between them");
         memcpy(coef, w, n * sizeof *coef);
         return APR_OK;
     }
@@ -197,7 +198,8 @@ static enum apr_code settle_stock(const struct merged *t, const double *gram, do
     (void)e;
     for (size_t i = 0; i < n; i++)
         for (size_t k = i + 1; k < n; k++) {
-            const double lengths = sqrt(gram[i * n + i]) * sqrt(gram[k * n + k]), cosine = gram[i * n + k] / (lengths > 1e-6 ? lengths : 1e-6);
+            const double lengths = sqrt(gram[i * n + i]) * sqrt(gram[k * n + k]);
+            const double cosine = gram[i * n + k] / (lengths > 1e-6 ? lengths : 1e-6);
             sum += cosine > 1 ? 1 : cosine < -1 ? -1 : cosine;
         }
     const double c = sum / ((double)n * (double)(n - 1) / 2), below = 1 + (double)(n - 1) * c;
@@ -258,7 +260,10 @@ static enum units by_flatten(const struct merged *t)
     return t->p[PARAM_ROW_WISE] != 0 ? UNITS_COLUMNS : UNITS_ROWS;
 }
 
-static enum units by_filter(const struct merged *t) { return t->p[PARAM_FILTER_WISE] != 0 && t->tensor.ndim > 1 ? UNITS_ROWS : UNITS_WHOLE; }
+static enum units by_filter(const struct merged *t)
+{
+    return t->p[PARAM_FILTER_WISE] != 0 && t->tensor.ndim > 1 ? UNITS_ROWS : UNITS_WHOLE;
+}
 
 #define BIT(p)   (1u << PARAM_##p)
 #define THINNED  (BIT(DENSITY) | BIT(LAMBDA) | BIT(NORMALIZE) | BIT(RESCALE))
@@ -267,17 +272,27 @@ static enum units by_filter(const struct merged *t) { return t->p[PARAM_FILTER_W
 static const struct method methods[] = {
     { "linear", 1, ANY, BASE_AS_MODEL, BIT(WEIGHT), BIT(NORMALIZE), true, .units = none, .settle = settle_linear },
     { "slerp", 1, 1, BASE_ONE_OF_TWO, BIT(T), 0, .units = whole, .settle = settle_slerp },
-    { "nuslerp", 2, 2, BASE_MAY, BIT(WEIGHT), BIT(FLATTEN) | BIT(ROW_WISE), .differences = true, .units = by_flatten, .settle = settle_nuslerp },
-    { "multislerp", 1, ANY, BASE_MAY, BIT(WEIGHT), BIT(NORMALIZE_WEIGHTS), .differences = true, .units = whole, .settle = settle_multislerp },
+    { "nuslerp", 2, 2, BASE_MAY, BIT(WEIGHT), BIT(FLATTEN) | BIT(ROW_WISE), .differences = true, .units = by_flatten,
+      .settle = settle_nuslerp },
+    { "multislerp", 1, ANY, BASE_MAY, BIT(WEIGHT), BIT(NORMALIZE_WEIGHTS), .differences = true, .units = whole,
+      .settle = settle_multislerp },
     { "karcher", 1, ANY, BASE_MAY, 0, BIT(MAX_ITER) | BIT(TOL), .units = whole, .settle = settle_karcher },
-    { "task_arithmetic", 1, ANY, BASE_MUST, BIT(WEIGHT), BIT(LAMBDA) | BIT(NORMALIZE), .differences = true, .units = none, .settle = settle_task },
-    { "ties", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED, true, .votes = true, .thinning = THIN_LARGEST, .kernel = KERNEL_THINNED, .units = none },
-    { "dare_ties", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED, false, true, .votes = true, .thinning = THIN_RANDOM, .kernel = KERNEL_THINNED, .units = none },
-    { "dare_linear", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED, false, true, .thinning = THIN_RANDOM, .kernel = KERNEL_THINNED, .units = none },
-    { "breadcrumbs", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED | BIT(GAMMA), .thinning = THIN_MIDDLE, .kernel = KERNEL_THINNED, .units = none },
-    { "breadcrumbs_ties", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED | BIT(GAMMA), .votes = true, .thinning = THIN_MIDDLE, .kernel = KERNEL_THINNED, .units = none },
-    { "della", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED | BIT(EPSILON), true, true, .votes = true, .thinning = THIN_BY_RANK, .kernel = KERNEL_THINNED, .units = none },
-    { "della_linear", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED | BIT(EPSILON), false, true, .thinning = THIN_BY_RANK, .kernel = KERNEL_THINNED, .units = none },
+    { "task_arithmetic", 1, ANY, BASE_MUST, BIT(WEIGHT), BIT(LAMBDA) | BIT(NORMALIZE), .differences = true, .units = none,
+      .settle = settle_task },
+    { "ties", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED, true, .votes = true, .thinning = THIN_LARGEST, .kernel = KERNEL_THINNED,
+      .units = none },
+    { "dare_ties", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED, false, true, .votes = true, .thinning = THIN_RANDOM, .kernel = KERNEL_THINNED,
+      .units = none },
+    { "dare_linear", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED, false, true, .thinning = THIN_RANDOM, .kernel = KERNEL_THINNED,
+      .units = none },
+    { "breadcrumbs", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED | BIT(GAMMA), .thinning = THIN_MIDDLE, .kernel = KERNEL_THINNED,
+      .units = none },
+    { "breadcrumbs_ties", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED | BIT(GAMMA), .votes = true, .thinning = THIN_MIDDLE,
+      .kernel = KERNEL_THINNED, .units = none },
+    { "della", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED | BIT(EPSILON), true, true, .votes = true, .thinning = THIN_BY_RANK,
+      .kernel = KERNEL_THINNED, .units = none },
+    { "della_linear", 1, ANY, BASE_MUST, BIT(WEIGHT), THINNED | BIT(EPSILON), false, true, .thinning = THIN_BY_RANK,
+      .kernel = KERNEL_THINNED, .units = none },
     { "sce", 1, ANY, BASE_MUST, 0, BIT(TOPK), .kernel = KERNEL_SCE, .units = none },
     { "model_stock", 2, ANY, BASE_MUST, 0, BIT(FILTER_WISE), .differences = true, .units = by_filter, .settle = settle_stock },
     { "nearswap", 1, 1, BASE_MUST, BIT(T), 0, .kernel = KERNEL_NEARSWAP, .units = none },

@@ -155,18 +155,22 @@ static enum apr_code about(const struct config *c, const struct named *said, enu
 /* A name of the hub is no path, and nothing is fetched. */
 static enum apr_code check_there(const struct config *c, const struct named *said, struct apr_error *e)
 {
-    const unsigned char *const slash = memchr(said->text.at, '/', said->text.n);
-    const bool remote = slash != NULL && said->text.at[0] != '.' && said->text.at[0] != '/' && memchr(slash + 1, '/', said->text.n - (size_t)(slash - said->text.at) - 1) == NULL;
+    const struct apr_bytes text = said->text;
+    const unsigned char *const end = text.at + text.n, *const slash = memchr(text.at, '/', text.n);
+    const bool named = slash != NULL && text.at[0] != '.' && text.at[0] != '/';
+    const bool remote = named && memchr(slash + 1, '/', (size_t)(end - slash) - 1) == NULL;
     if (access(said->path, F_OK) == 0)
         return APR_OK;
-    return fail_at(c, said->node, e, "there is no model %s%s", APR_QUOTED(said->text), remote ? ": a name of the hub is not fetched, models are paths" : "");
+    return fail_at(c, said->node, e, "there is no model %s%s", APR_QUOTED(said->text), remote
+                   ? ": a name of the hub is not fetched, models are paths" : "");
 }
 
 static enum apr_code check_family(const struct config *c, const struct model *m, const struct model *first, struct apr_error *e)
 {
     if (m->family == first->family || m->family == NULL || first->family == NULL)
         return APR_OK;
-    return fail_at(c, m->said->node, e, "%s is of the family %.*s, %s of the family %.*s", m->said->path, APR_PRINTED(m->family->name), first->said->path,
+    return fail_at(c, m->said->node, e, "%s is of the family %.*s, %s of the family %.*s", m->said->path, APR_PRINTED(m->family->name),
+                   first->said->path,
                    APR_PRINTED(first->family->name));
 }
 
@@ -183,7 +187,8 @@ static enum apr_code wish_for(struct model *m, const struct model *reference, co
 {
     const enum apr_dialect to = reference->dialect;
     if (m->dialect != to && m->binding == NULL)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "its family is not known, so its tensors are not found by those of %s", reference->said->path);
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "its family is not known, so its tensors are not found by those of %s",
+                        reference->said->path);
     APR_TRY(apr_wishes_of(&m->wishes, o->c.cli.run.kernels, m->m, m->dialect != to ? m->binding : NULL, to, spare_nothing, NULL, e));
     return index_wishes(m, e);
 }

@@ -27,7 +27,8 @@ static enum apr_code missing(const struct merge *m, const struct apr_yaml *node,
 static bool takes(const struct method *m, enum param p) { return (m->required | m->optional) >> p & 1; }
 
 /* Those that differ from model to model, by the name in the model; the method's by that of the result. */
-static enum apr_code ask_by_model(const struct merge *m, const struct place *at, const struct part *part, struct operand *x, struct apr_bytes name,
+static enum apr_code ask_by_model(const struct merge *m, const struct place *at, const struct part *part, struct operand *x,
+                                  struct apr_bytes name,
                                   bool given[BY_MODEL], struct apr_error *e)
 {
     const struct apr_yaml *const level[] = { part->parameters, at->slice->parameters, m->config.level[0], m->config.level[1] };
@@ -98,14 +99,16 @@ static enum apr_code join_shape(struct merge *m, struct merged *t, const struct 
     if (!rows || !is_vocabulary(x))
         return fail_at(&m->config, model->said->node, e, "tensor %s is %s in %s, and %s in the models before it", APR_QUOTED(x->name),
                        apr_spell_shape(x->dim, x->ndim, mine), model->said->path, apr_spell_shape(s->dim, s->ndim, theirs));
-    APR_TRY(warn(&m->config, e, "%s: tensor %s has %llu rows, and %llu in the models before it: those that all have are merged", model->said->path,
+    APR_TRY(warn(&m->config, e, "%s: tensor %s has %llu rows, and %llu in the models before it: those that all have are merged",
+                 model->said->path,
                  APR_QUOTED(x->name), (unsigned long long)x->dim[0], (unsigned long long)s->dim[0]));
     s->dim[0] = apr_min(s->dim[0], x->dim[0]);
     return APR_OK;
 }
 
 /* One model's tensor of it. */
-static enum apr_code add_operand(struct merge *m, struct merged *t, const struct place *at, const struct part *part, const struct apr_wish *x, size_t place,
+static enum apr_code add_operand(struct merge *m, struct merged *t, const struct place *at, const struct part *part,
+                                 const struct apr_wish *x, size_t place,
                                  bool given[BY_MODEL], struct apr_error *e)
 {
     const struct model *const model = &m->model[part->model];
@@ -197,7 +200,8 @@ static enum apr_code finish(struct merge *m, struct merged *t, struct apr_error 
         t->ncol = t->count;
         t->nrow = 1;
     }
-    const bool alone = t->n + (t->base != NULL) == 1 || (t->method->kernel == KERNEL_COMBINATION && t->n == 1 && t->method == method_named(apr_text("passthrough")));
+    const bool alone = t->n + (t->base != NULL) == 1 || (t->method->kernel == KERNEL_COMBINATION && t->n == 1 &&
+                                                         t->method == method_named(apr_text("passthrough")));
     const bool whole = alone && !t->given[PARAM_SCALE];
     if (is_copy(m, t, in, whole)) {
         copy(m, t, in, model);
@@ -262,8 +266,16 @@ static enum apr_code add_tensor(struct merge *m, const struct place *at, struct 
 
 /* ---- all of them ---------------------------------------------------------------------------------------------------- */
 
+/* The name as the model's family spells it, by which those of several models are one; kept. */
+static struct apr_bytes key_of(struct merge *m, const struct model *model, struct apr_bytes name)
+{
+    char room[APR_NAME_ROOM];
+    return apr_arena_copy(&m->arena, model->family == NULL ? name : apr_family_spelling(model->family, name, room));
+}
+
 /* Is it read before the layers? */
-static bool is_before(struct apr_bytes name) { return apr_bytes_have(name, "embed") || apr_bytes_have(name, "embd") || apr_bytes_have(name, "wte") || apr_bytes_have(name, "wpe"); }
+static bool is_before(struct apr_bytes name) { return apr_bytes_have(name, "embed") || apr_bytes_have(name, "embd") ||
+                                               apr_bytes_have(name, "wte") || apr_bytes_have(name, "wpe"); }
 
 enum kind { BEFORE, BEHIND };
 
@@ -278,8 +290,7 @@ static enum apr_code add_outside(struct merge *m, const struct slice *s, enum ki
             const struct apr_wish *const w = &model->wishes.wish[k];
             if (layer_in(w->name) >= 0 || is_before(w->name) != (kind == BEFORE) || w->values != NULL)
                 continue;
-            char room[APR_NAME_ROOM];
-            const struct apr_bytes key = apr_arena_copy(&m->arena, model->family == NULL ? w->name : apr_family_spelling(model->family, w->name, room));
+            const struct apr_bytes key = key_of(m, model, w->name);
             if (key.at == NULL || apr_table_put(seen, key, &fresh) == NULL)
                 return apr_no_memory(e);
             if (fresh)
@@ -302,9 +313,8 @@ static enum apr_code add_layer(struct merge *m, const struct slice *s, uint32_t 
             const struct apr_wish *const w = &model->wishes.wish[j];
             if (layer_in(w->name) != (int64_t)s->part[i].from + k || w->values != NULL)
                 continue;
-            char room[APR_NAME_ROOM];
             const struct apr_bytes name = at_layer(&m->arena, w->name, out);
-            const struct apr_bytes key = name.at == NULL ? name : apr_arena_copy(&m->arena, model->family == NULL ? name : apr_family_spelling(model->family, name, room));
+            const struct apr_bytes key = name.at == NULL ? name : key_of(m, model, name);
             if (key.at == NULL || apr_table_put(&seen, key, &fresh) == NULL)
                 code = apr_no_memory(e);
             else if (fresh)
@@ -328,9 +338,11 @@ static enum apr_code check_ranges(struct merge *m, struct apr_error *e)
             if (p->whole)
                 p->to = model->nlayer;
             if (p->to > model->nlayer)
-                return fail_at(&m->config, apr_yaml_get(p->node, "layer_range"), e, "layers [%u, %u): %s has %u", p->from, p->to, model->said->path, model->nlayer);
+                return fail_at(&m->config, apr_yaml_get(p->node, "layer_range"), e, "layers [%u, %u): %s has %u", p->from, p->to,
+                               model->said->path, model->nlayer);
             if (p->to - p->from != length_of(s))
-                return fail_at(&m->config, p->node, e, "%s has %u layers, the models before it %u", model->said->path, p->to - p->from, length_of(s));
+                return fail_at(&m->config, p->node, e, "%s has %u layers, the models before it %u", model->said->path, p->to - p->from,
+                               length_of(s));
         }
     }
     return APR_OK;

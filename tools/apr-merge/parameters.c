@@ -34,7 +34,9 @@ const struct param_row params[NPARAMS] = {
 static bool number_of(const struct apr_yaml *y, double *value)
 {
     char *end;
-    if (y->kind != APR_YAML_SCALAR || y->quoted || y->text.n == 0 || strspn((const char *)y->text.at, "+-.0123456789eE_") != y->text.n)
+    if (y->kind != APR_YAML_SCALAR || y->quoted || y->text.n == 0)
+        return false;
+    if (strspn((const char *)y->text.at, "+-.0123456789eE") != y->text.n)
         return false;
     *value = strtod((const char *)y->text.at, &end);
     return *end == 0 && *value - *value == 0;
@@ -62,7 +64,8 @@ static bool is_filtered(const struct apr_yaml *list) { return list->child != NUL
 
 static enum apr_code no_value(const struct config *c, const struct apr_yaml *y, enum param p, struct apr_error *e)
 {
-    return fail_at(c, y, e, "%s takes %s, not %s", params[p].name, params[p].boolean ? "true or false" : "a number, a list of numbers, or a list of {filter, value}",
+    return fail_at(c, y, e, "%s takes %s, not %s", params[p].name, params[p].boolean ? "true or false"
+                   : "a number, a list of numbers, or a list of {filter, value}",
                    y->kind == APR_YAML_SCALAR ? APR_QUOTED(y->text) : y->n == 0 ? "nothing" : "that");
 }
 
@@ -163,7 +166,9 @@ static double gradient(const struct apr_yaml *list, double x)
 
 static bool fits(const struct apr_yaml *filter, struct apr_bytes name)
 {
-    return filter == NULL || apr_bytes_is(filter->text, "*") || (filter->text.n <= name.n && memmem(name.at, name.n, filter->text.at, filter->text.n) != NULL);
+    if (filter == NULL || apr_bytes_is(filter->text, "*"))
+        return true;
+    return filter->text.n <= name.n && memmem(name.at, name.n, filter->text.at, filter->text.n) != NULL;
 }
 
 static bool value_at(const struct apr_yaml *y, struct apr_bytes name, double x, double *value)

@@ -92,7 +92,8 @@ static void print_summary(const struct merge *m)
         n += is_ours(m, p->tensor[i].shard);
     for (size_t i = 0; i < p->nfile && m->o->c.dry_run; i++)
         bytes += is_ours(m, i) ? p->file[i].size : 0;
-    printf("%s of %zu model%s: %zu tensor%s, %s%s\n", m->config.method->name, m->config.nmodel, m->config.nmodel == 1 ? "" : "s", n, n == 1 ? "" : "s",
+    printf("%s of %zu model%s: %zu tensor%s, %s%s\n", m->config.method->name, m->config.nmodel, m->config.nmodel == 1 ? "" : "s", n,
+           n == 1 ? "" : "s",
            apr_spell_size(bytes, size), m->o->c.dry_run ? "; nothing was written" : m->conversion.verified ? "; verified" : "");
 }
 

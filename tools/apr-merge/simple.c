@@ -25,7 +25,8 @@ static int no_method(const struct options *o)
     for (size_t i = 0; method_at(i) != NULL; i++)
         apr_nearest_try(&near, apr_text(method_at(i)->name));
     if (near.best.n > 0)
-        return apr_cli_usage(&o->c.cli, "--method: there is no method %s; did you mean %.*s?", APR_QUOTED(apr_text(o->method)), APR_PRINTED(near.best));
+        return apr_cli_usage(&o->c.cli, "--method: there is no method %s; did you mean %.*s?", APR_QUOTED(apr_text(o->method)),
+                             APR_PRINTED(near.best));
     return apr_cli_usage(&o->c.cli, "--method: there is no method %s%s", APR_QUOTED(apr_text(o->method)),
                          method_is_refused(apr_text(o->method)) ? " here" : "");
 }

@@ -66,7 +66,8 @@ static enum apr_code find_nonfinite(const struct merged *t, const struct apr_inp
         apr_input_doubles(in, NULL, first, n, x);
         for (size_t i = 0; i < n; i++)
             if (x[i] - x[i] != 0)
-                return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name, " of %s: element %llu is %s; --nan-to-zero takes it as 0", m->said->path,
+                return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name,
+                                       " of %s: element %llu is %s; --nan-to-zero takes it as 0", m->said->path,
                                        (unsigned long long)(first + i), x[i] != x[i] ? "NaN" : "infinite");
     }
     return APR_OK;
@@ -161,7 +162,8 @@ void thin_out(struct merged *t, size_t i, struct apr_window *w, uint64_t first, 
     case THIN_MIDDLE:
         for (size_t k = 0; k < n; k++) {
             const float magnitude = fabsf((float)d[k]);
-            d[k] = apr_cutoff_takes(&t->cut[i][1], magnitude, first + k) && !apr_cutoff_takes(&t->cut[i][0], magnitude, first + k) ? d[k] : 0;
+            d[k] = apr_cutoff_takes(&t->cut[i][1], magnitude, first + k) && !apr_cutoff_takes(&t->cut[i][0], magnitude, first + k) ? d[k]
+                : 0;
         }
         break;
     case THIN_RANDOM:
@@ -199,7 +201,8 @@ static void subtract_base(const struct merged *t, size_t n, double *x)
 
 static double sign_of(double x) { return (x > 0) - (x < 0); }
 
-/* v: weighted differences, n of each model; out: the sum of those with the sign of their sum, over the weights of these where that is asked. */
+/* v: weighted differences, n of each model; out: the sum of those with the sign of their sum,
+    over the weights of these where that is asked. */
 static void vote(const struct merged *t, size_t n, const double *v, const double *w, bool normalize, double *out)
 {
     for (size_t k = 0; k < n; k++) {
