@@ -319,10 +319,9 @@ static enum apr_code read_dtype(struct config *c, const struct options *o, struc
 static enum apr_code read_source(struct config *c, const struct apr_yaml *y, struct apr_error *e)
 {
     APR_TRY(as_text(c, y, "the tokenizer's source", e));
-    c->with_union = apr_bytes_is(y->text, "union");
-    if (!c->with_union && !apr_bytes_is(y->text, "base"))
-        return model_of(c, y, &c->tokenizer, e);
-    return APR_OK;
+    if (apr_bytes_is(y->text, "union"))
+        return fail_at(c, y, e, "a union of tokenizers is not served: base, or a model");
+    return apr_bytes_is(y->text, "base") ? APR_OK : model_of(c, y, &c->tokenizer, e);
 }
 
 static enum apr_code read_tokenizer(struct config *c, struct apr_error *e)

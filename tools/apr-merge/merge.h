@@ -87,7 +87,7 @@ struct slice {
 /* A configuration, checked but for what the models say.
  *   path       NULL: it was made of the command line, whose words messages then use
  *   level      of parameters behind those of source and slice: the module's, the whole's
- *   tokenizer  of tokenizer_source or tokenizer.source: a model, or NONE; with_union
+ *   tokenizer  of tokenizer_source or tokenizer.source: a model, or NONE
  *   dtype      of the result, or NULL
  *   warning    texts for stderr */
 struct config {
@@ -100,7 +100,7 @@ struct config {
     struct named             *model;
     size_t                    nmodel, model_room;
     size_t                    base, tokenizer;
-    bool                      with_union, sliced;
+    bool                      sliced;
     struct slice             *slice;
     size_t                    nslice;
     const struct apr_dtype   *dtype;

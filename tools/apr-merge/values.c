@@ -15,10 +15,16 @@ size_t stretch_of(const struct merged *t) { return (size_t)apr_min(APR_STRETCH, 
 /* What is no finite number is noted, or becomes 0 where that is asked for. */
 static void look_at(struct merged *t, size_t n, double *x)
 {
-    double zero = 0;
-    for (size_t i = 0; i < n; i++)
-        zero += x[i] * 0;
-    if (zero == 0)
+    double zero[8] = { 0 }; /* a NaN in one of them, and it stays one */
+    size_t at = 0;
+    for (; at + 8 <= n; at += 8)
+        for (size_t i = 0; i < 8; i++)
+            zero[i] += x[at + i] * 0;
+    for (; at < n; at++)
+        zero[0] += x[at] * 0;
+    for (size_t i = 1; i < 8; i++)
+        zero[0] += zero[i];
+    if (zero[0] == 0)
         return;
     if (!t->merge->o->c.nan_to_zero)
         atomic_store(&t->nonfinite, true);
@@ -205,18 +211,22 @@ static double sign_of(double x) { return (x > 0) - (x < 0); }
     over the weights of these where that is asked. */
 static void vote(const struct merged *t, size_t n, const double *v, const double *w, bool normalize, double *out)
 {
-    for (size_t k = 0; k < n; k++) {
-        double sum = 0, total = 0, share = 0;
-        for (size_t i = 0; i < t->n; i++)
-            sum += v[i * n + k];
-        const double sign = sum >= 0 ? 1 : -1;
-        for (size_t i = 0; i < t->n; i++)
-            if (sign_of(v[i * n + k]) == sign) {
-                total += v[i * n + k];
-                share += w[i];
-            }
-        out[k] = normalize && share != 0 ? total / share : total;
-    }
+    double sum[APR_STRETCH], share[APR_STRETCH];
+    memset(sum, 0, n * sizeof *sum);
+    for (size_t i = 0; i < t->n; i++)
+        for (size_t k = 0; k < n; k++)
+            sum[k] += v[i * n + k];
+    memset(out, 0, n * sizeof *out);
+    memset(share, 0, n * sizeof *share);
+    for (size_t i = 0; i < t->n; i++)
+        for (size_t k = 0; k < n; k++) {
+            const double x = v[i * n + k];
+            const bool agrees = sum[k] >= 0 ? x > 0 : x < 0;
+            out[k] += agrees ? x : 0;
+            share[k] += agrees ? w[i] : 0;
+        }
+    for (size_t k = 0; k < n && normalize; k++)
+        out[k] = share[k] != 0 ? out[k] / share[k] : out[k];
 }
 
 static void merge_thinned(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *x, double *out)
