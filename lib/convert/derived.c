@@ -4,12 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/bytes.h"
 #include "base/table.h"
 #include "model/format.h"
-#include "model/json.h"
 #include "model/json_edit.h"
 #include "model/meta.h"
 #include "model/side.h"
@@ -169,59 +166,4 @@ static enum apr_code state(struct apr_derived *d, const struct apr_binding *b, c
 enum apr_code apr_derived_vocabulary(struct apr_derived *d, const struct apr_binding *b, uint64_t n, struct apr_error *e)
 {
     return state(d, b, "V", ".vocab_size", n, e);
-}
-
-/* ---- layers --------------------------------------------------------------------------------------------------------- */
-
-/* The list with its elements as the layers lie now. */
-static enum apr_code relist(struct apr_derived *d, const char *key, const json_t *list, const uint32_t *from, size_t n, struct apr_error *e)
-{
-    json_t *const other = json_array();
-    char *text = NULL;
-    bool whole = other != NULL;
-    for (size_t i = 0; i < n && whole; i++)
-        whole = json_array_append(other, json_array_get(list, from[i])) == 0;
-    if (whole)
-        text = json_dumps(other, JSON_ENCODE_ANY);
-    json_decref(other);
-    if (text == NULL)
-        return apr_no_memory(e);
-    const struct apr_bytes kept = apr_arena_copy(&d->arena, apr_text(text));
-    json_free_t give_back;
-    json_get_alloc_funcs(NULL, &give_back);
-    give_back(text);
-    return kept.at == NULL ? apr_no_memory(e) : apr_derived_config(d, key, kept, e);
-}
-
-/* Lists of the length `before` that a config has, and in what it has of the text model. */
-static enum apr_code relist_all(struct apr_derived *d, json_t *config, size_t before, const uint32_t *from, size_t n, struct apr_error *e)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach(config, key, value)
-        if (json_is_array(value) && json_array_size(value) == before && strchr(key, '.') == NULL)
-            APR_TRY(relist(d, key, value, from, n, e));
-    return APR_OK;
-}
-
-static enum apr_code relist_config(struct apr_derived *d, size_t before, const uint32_t *from, size_t n, struct apr_error *e)
-{
-    json_t *config;
-    if (d->m.config == NULL || before < 2) /* a list of one is no list of layers alone: architectures */
-        return APR_OK;
-    APR_TRY(apr_json_load_last(&config, d->config.map, 0, e));
-    enum apr_code code = relist_all(d, config, before, from, n, e);
-    json_t *const inner = json_object_get(config, "text_config");
-    if (code == APR_OK && json_is_object(inner))
-        code = relist_all(d, inner, before, from, n, e);
-    json_decref(config);
-    return code;
-}
-
-enum apr_code apr_derived_layers(struct apr_derived *d, const struct apr_binding *b, const uint32_t *from, size_t n, struct apr_error *e)
-{
-    const struct apr_dim *const layers = apr_family_dim(apr_binding_family(b), apr_text("N"));
-    const struct apr_result before = layers == NULL ? (struct apr_result){ 0 } : apr_binding_states_dim(b, layers).value;
-    APR_TRY(state(d, b, "N", ".block_count", n, e));
-    return before.known && before.number >= 0 && before.number < UINT32_MAX ? relist_config(d, (size_t)before.number, from, n, e) : APR_OK;
 }

@@ -198,7 +198,8 @@ static enum apr_code check_written(const struct apr_conversion *c, const struct 
     if (k->encode[id] == NULL && k->encode_weighted[id] != NULL && t->importance == NULL)
         return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": %s is only made with an importance matrix, which %s: --imatrix FILE gives one",
                                t->dtype->name, c->imatrix == NULL ? "is not given" : "does not have it");
-    if (!is_written(k, id) || (from == t->dtype && from->block > 1 && c->o->dtype == NULL))
+    const bool computed = x->in->view.npart > 0 && apr_input_part(x->in, 0)->computed != NULL; /* and so encoded in any case */
+    if (!is_written(k, id) || (from == t->dtype && from->block > 1 && c->o->dtype == NULL && !computed))
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is %s, whose blocks do not go through %s: --type decodes them, --keep-names carries "
                                "them as they are", from == NULL ? t->dtype->name : from->name, x->transform == NULL ? "this" : x->transform);
     if (!x->in->decodable)

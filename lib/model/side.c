@@ -309,7 +309,7 @@ enum apr_code apr_side_of(struct apr_side *s, const struct apr_model *m, const s
     struct apr_value carried;
     APR_TRY(carried_files(m, &carried, e));
     const char *const path = m->nfile == 0 ? "-" : m->file[0]->path;
-    if (carried.type == APR_META_OBJECT && m->config == NULL)
+    if (carried.type == APR_META_OBJECT && (m->config == NULL || !m->format->config))
         return add_carried(s, path, &carried, e);
     if (!m->format->config)
         return APR_OK;
