@@ -185,8 +185,10 @@ static void extremes_are_ranked_and_equals_go_by_index(void **state)
         struct apr_error e;
         assert_int_equal(apr_thresholds_find(&t, test_run_with(1), &e), APR_OK);
         const struct apr_cutoff hand = apr_cutoff_of(row[i].x, row[i].n, row[i].k, row[i].highest);
+        bool marked[6] = { false };
+        apr_cutoff_mark(found, row[i].x, 0, row[i].n, marked);
         for (size_t k = 0; k < row[i].n; k++)
-            if (apr_cutoff_takes(found, row[i].x[k], k) != (row[i].taken >> k & 1) ||
+            if (apr_cutoff_takes(found, row[i].x[k], k) != (row[i].taken >> k & 1) || marked[k] != (row[i].taken >> k & 1) ||
                 apr_cutoff_takes(&hand, row[i].x[k], k) != (row[i].taken >> k & 1))
                 fail_msg("row %zu, element %zu", i, k);
     }

@@ -68,6 +68,16 @@ static uint32_t digit_of(const uint64_t *count, uint32_t n, bool highest, uint64
     return highest ? 0 : n - 1;
 }
 
+void apr_cutoff_mark(const struct apr_cutoff *c, const float *score, uint64_t first, size_t n, bool *taken)
+{
+    const uint32_t key = c->key, flip = c->flip;
+    const size_t equals = c->end <= first ? 0 : (size_t)apr_min(c->end - first, n); /* of these the ones that have the key count */
+    for (size_t i = 0; i < equals; i++)
+        taken[i] = (apr_score_key(score[i]) ^ flip) <= key;
+    for (size_t i = equals; i < n; i++)
+        taken[i] = (apr_score_key(score[i]) ^ flip) < key;
+}
+
 static struct apr_cutoff take_all(bool highest)
 {
     return (struct apr_cutoff){ UINT32_MAX, highest ? UINT32_MAX : 0, UINT64_MAX };

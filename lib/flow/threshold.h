@@ -31,6 +31,9 @@ static inline bool apr_cutoff_takes(const struct apr_cutoff *c, float score, uin
     return key < c->key || (key == c->key && index < c->end);
 }
 
+/* The same of n elements from index `first` on. */
+void apr_cutoff_mark(const struct apr_cutoff *c, const float *score, uint64_t first, size_t n, bool *taken);
+
 /* The k lowest of n scores in hand, or the k highest; equal ones by rising index. None is NaN; k above n is n. O(n). */
 struct apr_cutoff apr_cutoff_of(const float *score, size_t n, uint64_t k, bool highest);
 
