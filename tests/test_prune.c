@@ -29,8 +29,8 @@ static struct test_answer prune(const char *const *before, const char *line)
         assert_true(n + 1 < MOST_WORDS);
         w[n++] = word;
     }
-    return test_tool(APR_PRUNE, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11], w[12], w[13], w[14], w[15], w[16], w[17], w[18],
-                     w[19], w[20], w[21], w[22], NULL);
+    return test_tool(APR_PRUNE, w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8], w[9], w[10], w[11], w[12], w[13], w[14], w[15],
+                     w[16], w[17], w[18], w[19], w[20], w[21], w[22], NULL);
 }
 
 /* The report of a run from `in` to a target among the tests' files. */
@@ -88,8 +88,9 @@ static void expect_row(const char *what, const char *line, const json_t *report,
         fail_msg("%s: %s has %lld zeros, not %lu", what, name, (long long)json_integer_value(at(row, "zeros")), zeros);
     if (crc_of_values(m, name) != crc)
         fail_msg("%s: %s has other values", what, name);
-    if (fabs(json_number_value(at(row, "norm_kept")) - kept) > 1e-10 || fabs(json_number_value(at(row, "error")) - error) > 1e-7)
-        fail_msg("%s: %s: norm_kept %.17g, error %.17g", what, name, json_number_value(at(row, "norm_kept")), json_number_value(at(row, "error")));
+    const double kept_there = json_number_value(at(row, "norm_kept")), error_there = json_number_value(at(row, "error"));
+    if (fabs(kept_there - kept) > 1e-10 || fabs(error_there - error) > 1e-7)
+        fail_msg("%s: %s: norm_kept %.17g, error %.17g", what, name, kept_there, error_there);
 }
 
 static void what_numpy_prunes_is_pruned(void **state)
@@ -171,9 +172,11 @@ static void a_checkpoint_and_its_gguf_lose_the_same(void **state)
 static void a_matrix_that_is_stored_the_other_way_round_loses_the_same(void **state)
 {
     (void)state;
-    static const char *const options[] = { "--sparsity 0.4 --scope row", "--pattern 2:4", "--sparsity 0.3 --method wanda", "--pattern 1:4 --method wanda",
+    static const char *const options[] = { "--sparsity 0.4 --scope row", "--pattern 2:4", "--sparsity 0.3 --method wanda",
+                                           "--pattern 1:4 --method wanda",
                                            "--sparsity 0.3 --method wanda --scope tensor" };
-    const char *const in = "fixtures/forward/gpt2", *const gguf = converted(in, "gpt2.gguf", NULL), *const imatrix = test_path("gpt2.imatrix.gguf");
+    const char *const in = "fixtures/forward/gpt2", *const gguf = converted(in, "gpt2.gguf", NULL);
+    const char *const imatrix = test_path("gpt2.imatrix.gguf");
     struct test_answer traced = test_tool("apr-trace", "-q", in, "--tokens=5,17,2,30,9,1,23,8", "--imatrix", imatrix, NULL);
     assert_int_equal(traced.exit, 0);
     test_answer_free(&traced);
@@ -331,7 +334,7 @@ static void the_layers_that_change_least_go(void **state)
     json_decref(report);
 }
 
-/* Of Gemma 2 every second layer sees a window, which in a GGUF its number tells; of DeepSeek the first ones are dense, which a key counts. */
+/* Of Gemma 2 every second layer sees a window, which in a GGUF its number tells; of DeepSeek the first are dense, which a key counts. */
 static void a_layer_that_would_be_of_another_kind_is_named(void **state)
 {
     (void)state;
@@ -421,7 +424,8 @@ static void nothing_is_written_onto_what_is_read(void **state)
 {
     (void)state;
     const char *const model = copy_of(MODEL, "own/m.gguf"), *const imatrix = copy_of(IMATRIX, "own/i.gguf");
-    const struct { const char *out, *options; } row[] = { { model, "--sparsity 0.5 --force" }, { imatrix, "--sparsity 0.5 --force" }, { imatrix, "--sparsity 0.5" } };
+    const struct { const char *out, *options; } row[] = { { model, "--sparsity 0.5 --force" }, { imatrix, "--sparsity 0.5 --force" },
+                                                          { imatrix, "--sparsity 0.5" } };
     for (size_t i = 0; i < APR_LENGTH(row); i++) {
         struct test_answer a = prune((const char *const[]){ model, row[i].out, "--imatrix", imatrix, NULL }, row[i].options);
         assert_int_equal(a.exit, 2);

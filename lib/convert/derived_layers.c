@@ -39,7 +39,9 @@ static const struct {
     { "ffn_multipliers", EACH },              { "block_types", EACH },
 };
 
-/* Layer i of n is layer from[i] of `before`; listed: of them all, so that lists can follow. config: what config.json is now, as a string of JSON; empty: there is none. */
+/* Layer i of n is layer from[i] of `before`.
+ *   listed  of them all, so that lists can follow
+ *   config  what config.json is now, as a string of JSON; empty: there is none */
 struct relayering {
     struct apr_derived       *d;
     const struct apr_binding *b;
@@ -186,7 +188,8 @@ static enum apr_code letters(struct relayering *r, struct apr_bytes quoted, stru
 }
 
 /* What stands at the key afterwards; empty: what stood there. */
-static enum apr_code new_value(struct relayering *r, struct apr_bytes key, struct apr_bytes json, struct apr_bytes *out, struct apr_error *e)
+static enum apr_code new_value(struct relayering *r, struct apr_bytes key, struct apr_bytes json, struct apr_bytes *out,
+                               struct apr_error *e)
 {
     const enum rule rule = rule_of(r, key);
     uint64_t k;
@@ -239,7 +242,8 @@ static bool is_inner(struct apr_bytes key)
 
 #define MOST_DEPTH 4
 
-static enum apr_code relayer_object(struct relayering *r, struct apr_bytes about, unsigned depth, struct apr_bytes *object, struct apr_error *e);
+static enum apr_code relayer_object(struct relayering *r, struct apr_bytes about, unsigned depth, struct apr_bytes *object,
+                                    struct apr_error *e);
 
 /* about: the key of the object that the member is in, where it is a GGUF's key with its type. */
 static enum apr_code relayer_member(struct relayering *r, struct apr_bytes about, unsigned depth, const struct apr_item *item,
@@ -281,7 +285,8 @@ static enum apr_code splice(struct relayering *r, struct apr_bytes about, unsign
 }
 
 /* All bytes between the values stay. */
-static enum apr_code relayer_object(struct relayering *r, struct apr_bytes about, unsigned depth, struct apr_bytes *object, struct apr_error *e)
+static enum apr_code relayer_object(struct relayering *r, struct apr_bytes about, unsigned depth, struct apr_bytes *object,
+                                    struct apr_error *e)
 {
     struct splicing s = { 0 };
     enum apr_code code = splice(r, about, depth, *object, &s, e);
@@ -297,8 +302,8 @@ static enum apr_code relayer_object(struct relayering *r, struct apr_bytes about
 
 static bool is_integer(const struct apr_value *v)
 {
-    return v->type == APR_META_U8 || v->type == APR_META_I8 || v->type == APR_META_U16 || v->type == APR_META_I16 || v->type == APR_META_U32 ||
-           v->type == APR_META_I32 || v->type == APR_META_U64 || v->type == APR_META_I64;
+    return v->type == APR_META_U8 || v->type == APR_META_I8 || v->type == APR_META_U16 || v->type == APR_META_I16 ||
+           v->type == APR_META_U32 || v->type == APR_META_I32 || v->type == APR_META_U64 || v->type == APR_META_I64;
 }
 
 static void put_element(struct apr_array *a, const struct apr_value *v)
@@ -343,14 +348,15 @@ static enum apr_code relayer_array(struct relayering *r, struct apr_value *array
     return code;
 }
 
-/* In a GGUF the architecture's keys are the model's; lists among them as long as there are layers are of layers, but for what is of rope. */
+/* In a GGUF the architecture's keys are the model's; lists among them of as many as there are layers are of layers, but what is of rope. */
 static enum apr_code relayer_gguf(struct relayering *r, struct apr_bytes architecture, struct apr_meta_entry *entry, struct apr_error *e)
 {
     struct apr_value *const v = &entry->value;
     const struct apr_bytes key = entry->key;
     const bool own = key.n > architecture.n && memcmp(key.at, architecture.at, architecture.n) == 0 && key.at[architecture.n] == '.';
     const enum rule rule = own ? rule_of(r, key) : NOTHING;
-    if (own && v->type == APR_META_ARRAY && v->n == r->before && r->listed && v->element != APR_META_ARRAY && !apr_bytes_have(key, ".rope."))
+    const bool list = v->type == APR_META_ARRAY && v->n == r->before && v->element != APR_META_ARRAY;
+    if (own && list && r->listed && !apr_bytes_have(key, ".rope."))
         return relayer_array(r, v, e);
     if (rule == COUNT && is_integer(v) && v->u == r->before)
         v->u = r->n;

@@ -144,7 +144,8 @@ static struct apr_cut cut(void *ctx, size_t input, unsigned mode)
 
 /* ---- counting ------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code count_upper(const struct apr_scored *t, uint64_t first, const float *score, size_t n, struct counts *into, struct apr_error *e)
+static enum apr_code count_upper(const struct apr_scored *t, uint64_t first, const float *score, size_t n, struct counts *into,
+                                 struct apr_error *e)
 {
     uint32_t low = 0, zeros = 0;
     bool odd = false;
@@ -159,7 +160,8 @@ static enum apr_code count_upper(const struct apr_scored *t, uint64_t first, con
     into->zeros += zeros;
     for (size_t i = 0; odd; i++)
         if (isnan(score[i]))
-            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, ": the score of element %llu is NaN", (unsigned long long)(first + i));
+            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, ": the score of element %llu is NaN",
+                                   (unsigned long long)(first + i));
     return APR_OK;
 }
 

@@ -95,7 +95,8 @@ static bool is_linear(const struct apr_tensor *t, struct apr_bytes gguf)
 }
 
 /* Does a pattern match the tensor, by its own name or by a GGUF's? */
-static enum apr_code matches(struct apr_patterns *patterns, const struct apr_tensor *t, struct apr_bytes gguf, bool *yes, struct apr_error *e)
+static enum apr_code matches(struct apr_patterns *patterns, const struct apr_tensor *t, struct apr_bytes gguf, bool *yes,
+                             struct apr_error *e)
 {
     size_t first = APR_NO_PATTERN, other = APR_NO_PATTERN;
     *yes = false;
@@ -148,11 +149,13 @@ static enum apr_code check_quantized(const struct pruning *p, const struct matri
 {
     const struct apr_convert_options *const to = &p->o->to;
     if (x->t->packed != NULL)
-        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->t->name, " is packed as %s: apr-convert --type bf16 makes a model of it that is pruned",
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->t->name,
+                               " is packed as %s: apr-convert --type bf16 makes a model of it that is pruned",
                                x->t->dtype->name);
     if (!apr_is_quantized(x->t->dtype) || to->allow_requantize || (to->dtype != NULL && !apr_is_quantized(to->dtype)) || p->o->report)
         return APR_OK;
-    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name, " is %s: --type f16 widens it, --allow-requantize quantizes what is left again",
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name,
+                           " is %s: --type f16 widens it, --allow-requantize quantizes what is left again",
                            x->t->dtype->name);
 }
 
@@ -205,5 +208,6 @@ enum apr_code choose_matrices(struct pruning *p, struct apr_error *e)
         return APR_OK;
     return apr_fail(e, APR_EARG, APR_NOWHERE, p->o->match != NULL || p->o->skip != NULL || p->binding != NULL
                                                   ? "no matrix is left to prune"
-                                                  : "what its tensors are for is not known: --match says which to prune, --family NAME whose it is like");
+                                                  : "what its tensors are for is not known: --match says which to prune, --family NAME "
+                                                    "whose it is like");
 }

@@ -16,7 +16,8 @@ static enum apr_code place_in(const struct pruning *p, const struct matrix *x, c
     *first = 0;
     if (entry->n == all)
         return APR_OK;
-    if (all == one && entry->n % one == 0 && p->binding != NULL && apr_binding_meaning(p->binding, x->t, 0, &s) && s.expert < entry->n / one) {
+    if (all == one && entry->n % one == 0 && p->binding != NULL && apr_binding_meaning(p->binding, x->t, 0, &s) &&
+        s.expert < entry->n / one) {
         *first = s.expert * one;
         return APR_OK;
     }

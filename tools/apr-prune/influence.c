@@ -52,7 +52,8 @@ static enum apr_code look(void *ctx, const struct apr_stage_values *v, struct ap
     return APR_OK;
 }
 
-static enum apr_code run_windows(struct watching *w, struct apr_sequence *s, const struct apr_ids *ids, uint64_t window, struct apr_error *e)
+static enum apr_code run_windows(struct watching *w, struct apr_sequence *s, const struct apr_ids *ids, uint64_t window,
+                                 struct apr_error *e)
 {
     const struct apr_observer observer = { .ctx = w, .wants = wants, .stage = look };
     for (size_t first = 0; first < ids->n; first += (size_t)window) {
@@ -92,7 +93,8 @@ static enum apr_code run_net(struct pruning *p, const struct apr_net *net, struc
     if (net->features)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is a classic model, which has no layers");
     if (net->nlayer != p->nlayer)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%llu of its %lu layers run", (unsigned long long)net->nlayer, (unsigned long)p->nlayer);
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "%llu of its %lu layers run", (unsigned long long)net->nlayer,
+                        (unsigned long)p->nlayer);
     enum apr_code code = apr_ids_of_file(&ids, p->o->tokens_file, net->embedding.nout, &p->o->to.cli.run, e);
     if (code == APR_OK)
         code = run_tokens(p, net, &ids, e);

@@ -7,7 +7,7 @@
 
 /* ---- how many there are --------------------------------------------------------------------------------------------- */
 
-/* Is a layer of that role one of the model's row of layers, which a GGUF calls blk.0, blk.1 ...? An encoder beside a decoder has another. */
+/* Is a layer of that role one of the model's row of layers, which a GGUF calls blk.0, blk.1 ...? An encoder beside a decoder is another. */
 static bool is_in_row(const struct apr_role *role)
 {
     static const char blk[] = "blk.{L}.";
@@ -24,7 +24,8 @@ static enum apr_code count_layers(const struct pruning *p, uint32_t *n, struct a
         if (!apr_binding_meaning(p->binding, &p->m->tensor[i], 0, &s) || !s.role->layered)
             continue;
         if (!is_in_row(s.role) || apr_bytes_have(s.role->known[APR_GGUF].word[0], ".nextn."))
-            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, p->m->tensor[i].name, " is of no plain row of layers, from which some could be taken");
+            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, p->m->tensor[i].name,
+                                   " is of no plain row of layers, from which some could be taken");
         if (s.layer >= *n)
             *n = s.layer + 1;
     }
@@ -36,13 +37,14 @@ static enum apr_code know_layers(struct pruning *p, struct apr_error *e)
     uint32_t n;
     double said;
     if (p->binding == NULL)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "what its tensors are for is not known, and so which are a layer's: --family NAME says whose it "
-                        "is like");
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE,
+                        "what its tensors are for is not known, and so which are a layer's: --family NAME says whose it is like");
     APR_TRY(count_layers(p, &n, e));
     if (!apr_binding_number(p->binding, apr_text("block_count"), &said))
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "nothing in it says how many layers it has");
     if (said != n)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it has tensors of %lu layers, and says that it has %.17g", (unsigned long)n, said);
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it has tensors of %lu layers, and says that it has %.17g", (unsigned long)n,
+                        said);
     p->nlayer = n;
     p->gone = calloc(n + 1, sizeof *p->gone);
     return p->gone == NULL ? apr_no_memory(e) : APR_OK;
@@ -54,7 +56,8 @@ static enum apr_code take_span(struct pruning *p, struct apr_error *e)
 {
     const struct options *const o = p->o;
     if (o->drop_to > p->nlayer)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop-layers %s: the model has layers 0..%lu", o->drop_layers, (unsigned long)p->nlayer);
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop-layers %s: the model has layers 0..%lu", o->drop_layers,
+                        (unsigned long)p->nlayer);
     if (o->drop_from == 0 && o->drop_to == p->nlayer)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "--drop-layers %s leaves no layer", o->drop_layers);
     for (uint64_t i = o->drop_from; i < o->drop_to; i++)

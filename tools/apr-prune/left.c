@@ -22,7 +22,8 @@ static enum apr_code renumbered(struct pruning *p, const struct apr_tensor *t, u
                                  (int)(t->name.n - i - digits), (const char *)t->name.at + i + digits);
         return name->at == NULL ? apr_no_memory(e) : APR_OK;
     }
-    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, ": its layer's number, %lu, does not stand in its name", (unsigned long)layer);
+    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, ": its layer's number, %lu, does not stand in its name",
+                           (unsigned long)layer);
 }
 
 /* What a tensor is called afterwards; *stays false: it goes with its layer. */
@@ -80,7 +81,8 @@ enum apr_code make_pruned(struct pruning *p, struct apr_error *e)
 
 static bool same_rope(const struct apr_rope *a, const struct apr_rope *b)
 {
-    return a->n == b->n && a->skip == b->skip && a->scale == b->scale && (a->n == 0 || memcmp(a->freq, b->freq, a->n / 2 * sizeof *a->freq) == 0);
+    const bool same = a->n == b->n && a->skip == b->skip && a->scale == b->scale;
+    return same && (a->n == 0 || memcmp(a->freq, b->freq, a->n / 2 * sizeof *a->freq) == 0);
 }
 
 /* A layer may be what it is by its number: every second one sees a window, the first are dense. */
@@ -97,7 +99,8 @@ static enum apr_code compare_layers(const struct pruning *p, const struct apr_ne
     return APR_OK;
 }
 
-static enum apr_code check_net(struct pruning *p, const struct apr_net *before, struct apr_binding **bound, struct apr_net **after, struct apr_error *e)
+static enum apr_code check_net(struct pruning *p, const struct apr_net *before, struct apr_binding **bound, struct apr_net **after,
+                               struct apr_error *e)
 {
     APR_TRY(apr_bind(bound, apr_binding_family(p->binding), &p->pruned.m, NULL, e));
     APR_TRY(apr_net_new(after, p->o->to.cli.run.kernels, &p->pruned.m, *bound, e));

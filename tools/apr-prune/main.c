@@ -138,7 +138,8 @@ static int read_pattern(struct options *o)
     if (stay > 0 && stay < text.n && text.at[stay] == ':')
         of = apr_digits((struct apr_bytes){ text.at + stay + 1, text.n - stay - 1 }, &o->of);
     if (of == 0 || stay + 1 + of != text.n || o->stay == 0 || o->stay >= o->of || o->of > MOST_NEIGHBOURS)
-        return apr_cli_usage(&o->to.cli, "--pattern takes N:M, N of each M neighbours, 0 < N < M <= %u, not %s", MOST_NEIGHBOURS, APR_QUOTED(text));
+        return apr_cli_usage(&o->to.cli, "--pattern takes N:M, N of each M neighbours, 0 < N < M <= %u, not %s", MOST_NEIGHBOURS,
+                             APR_QUOTED(text));
     return -1;
 }
 
@@ -237,16 +238,20 @@ int main(int argc, char **argv)
           "score of an element: |w|; |w| times the root mean square of its input; a seeded hash", .needs = "--sparsity --pattern" },
         { "--sparsity", APR_OPTION_REAL, &o.sparsity, "F", "share of the elements of each group that becomes zero, lowest scores first",
           .given = &o.sparse, .against = "--pattern" },
-        { "--scope", APR_OPTION_CHOICE, &o.scope, "row|tensor|role|model", "the group in which elements compete; default row for wanda, else tensor",
+        { "--scope", APR_OPTION_CHOICE, &o.scope, "row|tensor|role|model",
+          "the group in which elements compete; default row for wanda, else tensor",
           .given = &o.scope_given, .needs = "--sparsity" },
         { "--pattern", APR_OPTION_TEXT, &o.pattern, "N:M", "N of each M neighbours along a row stay: 2:4, 4:8" },
-        { "--imatrix", APR_OPTION_INPUT, &o.imatrix, "FILE", "importance of columns, for wanda and to tell the error", .needs = "--sparsity --pattern" },
+        { "--imatrix", APR_OPTION_INPUT, &o.imatrix, "FILE", "importance of columns, for wanda and to tell the error",
+          .needs = "--sparsity --pattern" },
         { "--match", APR_OPTION_LIST, &o.matches, "PATTERN", "the matrices to prune; default: the linear layers of blocks; repeatable",
           .needs = "--sparsity --pattern" },
         { "--skip", APR_OPTION_LIST, &o.skips, "PATTERN", "not those whose name matches; repeatable", .needs = "--sparsity --pattern" },
         { "--seed", APR_OPTION_COUNT, &o.seed, "N", "of --method random; default 0", .needs = "--method" },
-        { "--drop-layers", APR_OPTION_TEXT, &o.drop_layers, "A..B", "layers A to B - 1 go, the rest are renumbered", .against = "--drop-count" },
-        { "--drop-count", APR_OPTION_COUNT, &o.drop_count, "N", "the N layers go that change least what goes through them", .given = &o.counted },
+        { "--drop-layers", APR_OPTION_TEXT, &o.drop_layers, "A..B", "layers A to B - 1 go, the rest are renumbered",
+          .against = "--drop-count" },
+        { "--drop-count", APR_OPTION_COUNT, &o.drop_count, "N", "the N layers go that change least what goes through them",
+          .given = &o.counted },
         { "--by", APR_OPTION_CHOICE, &o.by, "influence", "what they are chosen by: 1 - mean cosine of what goes in and what comes out",
           .needs = "--drop-count" },
         { "--tokens-file", APR_OPTION_INPUT, &o.tokens_file, "FILE", "token ids that are run for it, parted by commas or white space",
@@ -257,8 +262,9 @@ int main(int argc, char **argv)
     o.to.cli = (struct apr_cli){
         .tool = "apr-prune",
         .synopsis = "MODEL OUT",
-        .about = "Sets the elements of a model's matrices that matter least to zero, or takes layers out of it. Reads and writes APR, SafeTensors and GGUF "
-                 "as apr-convert does: everything else stays as it is, and the same bytes come of it at any number of threads.",
+        .about = "Sets the elements of a model's matrices that matter least to zero, or takes layers out of it. Reads and writes APR, "
+                 "SafeTensors and GGUF as apr-convert does: everything else stays as it is, and the same bytes come of it at any number of "
+                 "threads.",
         .example = { "apr-prune model/ pruned/ --method wanda --imatrix model.imatrix.gguf --sparsity 0.5",
                      "apr-prune model/ sparse/ --pattern 2:4 --method wanda --imatrix model.imatrix.gguf",
                      "apr-prune model.gguf short.gguf --drop-count 4 --by influence --tokens-file tokens.txt" },

@@ -88,8 +88,9 @@ static enum apr_code rank_matrices(struct ranking *g, struct apr_error *e)
         g->matrix[i] = &g->p->matrix[i];
     qsort(g->matrix, g->p->nmatrix, sizeof *g->matrix, in_order);
     make_contests(g);
-    const struct apr_thresholds t = { .tensor = g->scored, .ntensor = g->p->nmatrix, .contest = g->contest, .ncontest = g->ncontest, .ctx = g,
-                                      .scratch = sizeof(struct bench), .score = score, .enter = enter, .leave = leave, .cutoff = g->cutoff };
+    const struct apr_thresholds t = { .tensor = g->scored, .ntensor = g->p->nmatrix, .contest = g->contest, .ncontest = g->ncontest,
+                                      .ctx = g, .scratch = sizeof(struct bench), .score = score, .enter = enter, .leave = leave,
+                                      .cutoff = g->cutoff };
     APR_TRY(apr_thresholds_find(&t, &g->p->o->to.cli.run, e));
     for (size_t i = 0; i < g->p->nmatrix; i++)
         g->matrix[i]->cutoff = g->cutoff[i * APR_MOST_RANKS];
@@ -262,8 +263,8 @@ enum apr_code measure_damage(struct pruning *p, struct apr_error *e)
     for (size_t i = 0; i < p->nmatrix; i++)
         if (p->matrix[i].row != NULL && !p->matrix[i].turned && p->matrix[i].ncol > longest)
             longest = p->matrix[i].ncol;
-    const struct apr_job job = { .what = "measuring", .ctx = p, .ninput = p->nmatrix, .result = sizeof(struct damage), .shared = sizeof(struct damage),
-                                 .scratch = sizeof(struct meter) + longest * sizeof(float), .cut = cut, .make = make, .take = take,
-                                 .enter = enter_meter, .leave = leave_meter };
+    const struct apr_job job = { .what = "measuring", .ctx = p, .ninput = p->nmatrix, .result = sizeof(struct damage),
+                                 .shared = sizeof(struct damage), .scratch = sizeof(struct meter) + longest * sizeof(float), .cut = cut,
+                                 .make = make, .take = take, .enter = enter_meter, .leave = leave_meter };
     return apr_pass(&p->o->to.cli.run, &job, e);
 }

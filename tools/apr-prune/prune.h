@@ -110,8 +110,8 @@ APR_MUST_CHECK enum apr_code read_importance(struct pruning *p, struct apr_error
 void score_elements(const struct matrix *x, const float *value, uint64_t first, size_t n, float *score);
 void pruned_values(const struct apr_computation *c, struct apr_window *w, uint64_t first, size_t n, void *out);
 
-/* Which of n elements become zero: those that lie from `first` on, of which value has the values; in whole groups where a pattern tells, but
- * for turned ones, whose neighbours are read. */
+/* Which of n elements become zero: those that lie from `first` on, of which value has the values. In whole groups where a pattern tells,
+ * but for turned ones, whose neighbours are read. */
 void find_zeros(const struct matrix *x, struct apr_window *w, const float *value, uint64_t first, size_t n, bool *zero);
 
 /* Elements of a group that lie side by side; 1: there are no such groups. */

@@ -57,7 +57,8 @@ enum apr_code check_numbers(const struct matrix *x, float *value, uint64_t first
         odd |= isnan(value[i]);
     for (size_t i = 0; odd; i++)
         if (isnan(value[i]))
-            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name, ": row %llu, column %llu is NaN, which has no place among the others",
+            return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name,
+                                   ": row %llu, column %llu is NaN, which has no place among the others",
                                    (unsigned long long)((first + i) / x->ncol), (unsigned long long)((first + i) % x->ncol));
     return APR_OK;
 }

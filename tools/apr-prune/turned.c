@@ -107,8 +107,9 @@ enum apr_code rank_turned(struct pruning *p, struct apr_error *e)
         c.matrix[c.n++] = &p->matrix[i];
         c.longest = p->matrix[i].high > c.longest ? p->matrix[i].high : c.longest;
     }
-    const struct apr_job job = { .what = "ranking", .ctx = &c, .ninput = c.n, .result = 1, .scratch = sizeof(struct bench) + c.longest * sizeof(float),
-                                 .cut = cut, .make = make, .take = take, .enter = enter, .leave = leave };
+    const struct apr_job job = { .what = "ranking", .ctx = &c, .ninput = c.n, .result = 1,
+                                 .scratch = sizeof(struct bench) + c.longest * sizeof(float), .cut = cut, .make = make, .take = take,
+                                 .enter = enter, .leave = leave };
     const enum apr_code code = c.n == 0 ? APR_OK : apr_pass(&p->o->to.cli.run, &job, e);
     free(c.matrix);
     return code;
@@ -127,7 +128,8 @@ void zeros_of_columns(const struct matrix *x, const float *score, uint64_t first
 /* ---- neighbours ----------------------------------------------------------------------------------------------------- */
 
 /* n elements of one stored row: each is held against those that stand above and below it in its group. */
-static void hold_against_group(const struct matrix *x, struct apr_window *w, const float *score, uint64_t row, uint64_t col, size_t n, bool *zero)
+static void hold_against_group(const struct matrix *x, struct apr_window *w, const float *score, uint64_t row, uint64_t col, size_t n,
+                               bool *zero)
 {
     const uint64_t of = x->o->of, group = row - row % x->high % of;
     float value[APR_STRETCH], other[APR_STRETCH];
