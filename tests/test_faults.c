@@ -18,7 +18,7 @@ struct scene {
 #define WIDE  "fixtures/wide.gguf"
 #define SPLIT "fixtures/split/qwen2-00001-of-00003.gguf"
 
-/* Of apr-convert: b is what it writes. Files without notes: one that finds no memory is lost (model/model.h). */
+/* Of apr-convert and apr-prune: b is what it writes. Files without notes: one that finds no memory is lost (model/model.h). */
 static char gguf[256], packed[256], folder[256], spoken[256], carried[256];
 
 static char page_option[256] = "--html=", tolerances_option[256] = "--tolerances=", manifest_option[256] = "--manifest=";
@@ -64,6 +64,11 @@ static const struct scene scenes[] = {
     { "apr-trace", "a trace is compared, on two threads", "2", "--color=never", "--tokens=1,2", "fixtures/qwen2-q8_0.gguf", "--stop-at-nan", false,
       { reference_option } },
     { "apr-trace", "weights are saved, on two threads", "2", "--json", "--save-weights=*", "fixtures/qwen2-q4_0.gguf", trace_option, false },
+    { "apr-prune", "by importance, on two threads", "2", "--json", "--pattern=2:4", "fixtures/qwen2-bf16.gguf", gguf, false,
+      { "--method=wanda", "--imatrix=fixtures/judged.imatrix.gguf" } },
+    { "apr-prune", "by rank in the whole model", "1", "--json", "--sparsity=0.5", "fixtures/qwen2", folder, false, { "--scope=model" } },
+    { "apr-prune", "layers by influence", "1", "--json", "--drop-count=2", "fixtures/deep", folder, false,
+      { "--tokens-file=fixtures/deep/tokens.txt" } },
     { "apr-convert", "types for a size", "1", "--json", "--target-size=120k", WIDE, gguf, false, { "--resume" } },
 };
 
@@ -95,9 +100,9 @@ static int find_shim(void **state)
     return 0;
 }
 
-static bool converts(const struct scene *s) { return strcmp(s->tool, "apr-convert") == 0; }
+static bool converts(const struct scene *s) { return strcmp(s->tool, "apr-convert") == 0 || strcmp(s->tool, "apr-prune") == 0; }
 
-/* What apr-convert or apr-trace wrote, whole, half or hidden. */
+/* What apr-convert, apr-prune or apr-trace wrote, whole, half or hidden. */
 static void clear_target(void)
 {
     static const char *const pattern[] = { "m/layer-?/*", "m/*", "m/.apr*", "m*", ".apr*" };
