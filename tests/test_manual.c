@@ -6,7 +6,7 @@
 
 #define SHARE APR_BUILD "/share"
 
-static const char *const tools[] = { "apr-convert", "apr-diff", "apr-inspect", "apr-linear", "apr-trace" };
+static const char *const tools[] = { "apr-convert", "apr-diff", "apr-inspect", "apr-linear", "apr-merge", "apr-prune", "apr-trace" };
 static const char *const verbs[] = { "fit", "predict", "serve" }; /* of apr-linear */
 
 /* ---- words ---------------------------------------------------------------------------------------------------------- */
@@ -212,7 +212,9 @@ static const char *desk(const char *name)
     static const char *const copies[][2] = {
         { "qwen2-bf16.gguf", "model.gguf" }, { "qwen2-q8_0.gguf", "model-q8_0.gguf" }, { "qwen2-q4_0.gguf", "model-q4_k_m.gguf" },
         { "qwen2.apr", "b.apr" }, { "forward/qwen2.safetensors", "a.safetensors" }, { "forward/qwen2.safetensors", "model.safetensors" },
-        { "iris.csv", "iris.csv" }, { "iris.csv", "flowers.csv" } };
+        { "iris.csv", "iris.csv" }, { "iris.csv", "flowers.csv" }, { "deep/config.json", "large/config.json" },
+        { "deep/model.safetensors", "large/model.safetensors" }, { "deep/tokens.txt", "tokens.txt" } };
+    static const char *const checkpoints[] = { "one", "two", "base" };
     char prices[1024] = "id,size,rooms,price\n";
     for (int i = 0; i < 20; i++)
         snprintf(prices + strlen(prices), 64, "%d,%d,%d,%d.5\n", i, 30 + 7 * i % 60, 1 + i % 4, 60 + 15 * i % 140);
@@ -226,10 +228,19 @@ static const char *desk(const char *name)
     }
     snprintf(file, sizeof file, "%s/prices.csv", name);
     test_file(file, prices, strlen(prices));
+    static const char merge[] = "merge_method: linear\nmodels:\n- {model: one, parameters: {weight: 2}}\n- {model: two, parameters: {weight: 1}}\n";
+    snprintf(file, sizeof file, "%s/merge.yml", name);
+    test_file(file, merge, strlen(merge));
+    for (size_t i = 0; i < APR_LENGTH(checkpoints); i++) {
+        snprintf(file, sizeof file, "%s/%s", name, checkpoints[i]);
+        checkpoint(file, NULL);
+    }
     snprintf(file, sizeof file, "%s/chat.jinja", name);
     test_file(file, "{{ messages }}", 14);
     snprintf(file, sizeof file, "%s/model", name);
-    spoken(file, 0, 0);
+    const char *const model = spoken(file, 0, 0);
+    snprintf(file, sizeof file, "%s/model.imatrix.gguf", name);
+    expect_exit(test_tool("apr-trace", model, "--perplexity", "fixtures/judged.ids", "--window=16", "--imatrix", test_path(file), NULL), 0, NULL);
     return test_path(name);
 }
 
@@ -328,6 +339,11 @@ static void a_line_is_completed_by_what_could_stand_there(void **state)
         { "apr-convert", { "1", "--quantize", "Q4_K_" }, "Q4_K_S\nQ4_K_M\n" },
         { "apr-convert", { "1", "--quantize", "apr_" }, "apr_q4\napr_q8\n" },
         { "apr-convert", { "0", "--type=bf" }, "bf16\n" },
+        { "apr-merge", { "1", "--method", "dare" }, "dare_ties\ndare_linear\n" },
+        { "apr-merge", { "1", "--base", "" }, "\tfiles safetensors gguf apr safetensors.index.json\n" },
+        { "apr-merge", { "0", "--to=g" }, "gguf\n" },
+        { "apr-prune", { "1", "--scope", "r" }, "row\nrole\n" },
+        { "apr-prune", { "2", "fixtures/qwen2", "--skip", PAIR "q" }, PAIR "q_proj.bias\n" PAIR "q_proj.weight\n" },
         { "apr-trace", { "1", "--save-tensor", "lm_head,ffn_o" }, "lm_head,ffn_out\n" },
         { "apr-linear", { "0", "p" }, "predict\tanswers each row of data with a row\n" },
         { "apr-linear", { "2", "fit", "--model", "" }, "logistic\nlinear\n" },

@@ -110,22 +110,32 @@ struct apr_conversion {
     bool                     head, quantized, unknown_pre, verified;
 };
 
+/* Words that completions offer (ui/cli.h): of --to, of --type, of an option that gives some tensors a dtype, of --quantize, --compress. */
+const char *apr_offer_format(size_t i);
+const char *apr_offer_type(size_t i);
+const char *apr_offer_type_of_rule(size_t i);
+const char *apr_offer_preset(size_t i);
+const char *apr_offer_compression(size_t i);
+
 /* The rows of an option table that every tool has which writes a model. */
-#define APR_CONVERT_OPTIONS(o)                                                                                                             \
-    { "--to", APR_OPTION_TEXT, &(o)->to, "FORMAT", "apr, safetensors or gguf; default: as the target's suffix says" },                     \
-    { "--type", APR_OPTION_TEXT, &(o)->type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ...", .instead = "--dequantize --dtype" },     \
-    { "--pure", APR_OPTION_FLAG, &(o)->pure, NULL, "--type holds of vectors and norms too", .needs = "--type" },                          \
-    { "--allow-requantize", APR_OPTION_FLAG, &(o)->allow_requantize, NULL, "quantized tensors may be quantized again" },                  \
-    { "--nan-to-zero", APR_OPTION_FLAG, &(o)->nan_to_zero, NULL, "values that are not finite become 0; else they are refused" },          \
-    { "--compress", APR_OPTION_TEXT, &(o)->compress, "zstd[:LEVEL]", "APR: independent frames with a seek table" },                       \
-    { "--shard-size", APR_OPTION_SIZE, &(o)->shard_size, "N", "shards of at most N bytes of tensors", .given = &(o)->sized,               \
-      .against = "--shards --partition" },                                                                                                \
-    { "--shards", APR_OPTION_COUNT, &(o)->shards, "N", "N shards, as even as whole tensors allow", .given = &(o)->counted },               \
-    { "--partition", APR_OPTION_TEXT, &(o)->partition, "K/N", "only the K-th of N shards, every byte as one run writes it" },             \
-    { "--family", APR_OPTION_TEXT, &(o)->family, "NAME", "the model's family, which else the model tells" },                              \
-    { APR_SELECTION_FAMILY(&(o)->selection) },                                                                                            \
-    { "--dry-run", APR_OPTION_FLAG, &(o)->dry_run, NULL, "prints the plan and writes nothing" },                                          \
-    { "--force", APR_OPTION_FLAG, &(o)->force, NULL, "replaces a file that is there; never an input" },                                   \
+#define APR_CONVERT_OPTIONS(o)                                                                                                          \
+    { "--to", APR_OPTION_TEXT, &(o)->to, "FORMAT", "apr, safetensors or gguf; default: as the target's suffix says",                    \
+      .offer = apr_offer_format },                                                                                                      \
+    { "--type", APR_OPTION_TEXT, &(o)->type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ...", .instead = "--dequantize --dtype",    \
+      .offer = apr_offer_type },                                                                                                        \
+    { "--pure", APR_OPTION_FLAG, &(o)->pure, NULL, "--type holds of vectors and norms too", .needs = "--type" },                        \
+    { "--allow-requantize", APR_OPTION_FLAG, &(o)->allow_requantize, NULL, "quantized tensors may be quantized again" },                \
+    { "--nan-to-zero", APR_OPTION_FLAG, &(o)->nan_to_zero, NULL, "values that are not finite become 0; else they are refused" },        \
+    { "--compress", APR_OPTION_TEXT, &(o)->compress, "zstd[:LEVEL]", "APR: independent frames with a seek table",                       \
+      .offer = apr_offer_compression },                                                                                                 \
+    { "--shard-size", APR_OPTION_SIZE, &(o)->shard_size, "N", "shards of at most N bytes of tensors", .given = &(o)->sized,             \
+      .against = "--shards --partition" },                                                                                              \
+    { "--shards", APR_OPTION_COUNT, &(o)->shards, "N", "N shards, as even as whole tensors allow", .given = &(o)->counted },            \
+    { "--partition", APR_OPTION_TEXT, &(o)->partition, "K/N", "only the K-th of N shards, every byte as one run writes it" },           \
+    { "--family", APR_OPTION_TEXT, &(o)->family, "NAME", "the model's family, which else the model tells" },                            \
+    { APR_SELECTION_FAMILY(&(o)->selection) },                                                                                          \
+    { "--dry-run", APR_OPTION_FLAG, &(o)->dry_run, NULL, "prints the plan and writes nothing" },                                        \
+    { "--force", APR_OPTION_FLAG, &(o)->force, NULL, "replaces a file that is there; never an input" },                                 \
     { "--no-verify", APR_OPTION_FLAG, &(o)->no_verify, NULL, "does not read the result back", .against = "--dry-run" }
 
 /* What the options say, and whether that makes sense: -1, or the exit code when the fault has been told. The rules of the file that

@@ -9,13 +9,6 @@
 void print_aim(const struct apr_conversion *c);
 void write_aim(struct apr_out *j, const struct apr_conversion *c);
 
-/* Words that completions offer (ui/cli.h): of --to, of --type, of an option that gives some tensors a dtype, of --quantize, --compress. */
-const char *offer_format(size_t i);
-const char *offer_type(size_t i);
-const char *offer_type_of_rule(size_t i);
-const char *offer_preset(size_t i);
-const char *offer_compression(size_t i);
-
 /* A name, and blanks up to `width` columns, of which there are 64 at most. */
 void print_name(struct apr_bytes name, size_t width);
 

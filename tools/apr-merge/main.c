@@ -83,6 +83,8 @@ static int merge_models(struct options *o, const char *path, struct apr_bytes te
 
 /* ---- the command line ----------------------------------------------------------------------------------------------- */
 
+static const char *offer_method(size_t i) { return method_at(i) != NULL ? method_at(i)->name : NULL; }
+
 static int run(struct options *o, char *const *argv, struct apr_arena **arena)
 {
     struct apr_cli *const cli = &o->c.cli;
@@ -105,6 +107,14 @@ static int run(struct options *o, char *const *argv, struct apr_arena **arena)
     return merge_models(o, path, text);
 }
 
+/* For the man page. */
+static const struct apr_said files[] = {
+    { "CONFIG.yml", "a configuration as mergekit's: methods, models, slices, parameters" },
+    { "*.safetensors, *.gguf, *.apr", "a model, told by its content; of a split one, any shard; a folder stands for what it holds" },
+    { "adapter_config.json, adapter_model.safetensors", "an adapter of PEFT, in its folder; one in a GGUF is that file" },
+    { 0 },
+};
+
 #define SIMPLE .needs = "--method"
 
 int main(int argc, char **argv)
@@ -113,13 +123,15 @@ int main(int argc, char **argv)
     struct apr_arena *arena = NULL;
     const struct apr_option option[] = {
         { "--method", APR_OPTION_TEXT, &o.method, "NAME",
-          "linear slerp nuslerp multislerp karcher task_arithmetic ties dare_ties ...; models are operands" },
-        { "--base", APR_OPTION_TEXT, &o.base, "MODEL", "what differences are to", SIMPLE },
+          "linear slerp nuslerp multislerp karcher task_arithmetic ties dare_ties ...; models are operands",
+          .offer = offer_method },
+        { "--base", APR_OPTION_TEXT, &o.base, "MODEL", "what differences are to", SIMPLE, .files = APR_MODELS },
         { "--weight", APR_OPTION_LIST, &o.weights, "F", "once for each model, in their order", SIMPLE },
         { "--density", APR_OPTION_REAL, &o.density, "F", "share of each difference that stays", .given = &o.has_density, SIMPLE },
         { "--t", APR_OPTION_REAL, &o.t, "F", "how far from the base to the model", .given = &o.has_t, SIMPLE },
         { "--lambda", APR_OPTION_REAL, &o.lambda, "F", "what the merged difference is multiplied by", .given = &o.has_lambda, SIMPLE },
-        { "--lora", APR_OPTION_LIST, &o.loras, "ADAPTER[:SCALE]", "onto the model before it; repeatable", SIMPLE },
+        { "--lora", APR_OPTION_LIST, &o.loras, "ADAPTER[:SCALE]", "onto the model before it; repeatable", SIMPLE,
+          .files = "safetensors gguf" },
         { "--seed", APR_OPTION_COUNT, &o.seed, "N", "of random choices; default 0" },
         { "--strict", APR_OPTION_CHOICE, &o.strict, "yes|no", "no: keys of a configuration that are not known are ignored with a warning" },
         APR_CONVERT_OPTIONS(&o.c),
@@ -127,12 +139,15 @@ int main(int argc, char **argv)
     o.c.cli = (struct apr_cli){
         .tool = "apr-merge",
         .synopsis = "CONFIG.yml OUT, or --method NAME A B ... OUT",
-        .about = "Makes a model of models, by mergekit's configurations or by the options of one method. Each tensor is made piece by piece from its "
-                 "models, of any format and dtype, and rounded once.",
-        .example = { "apr-merge merge.yml merged/", "apr-merge --method slerp --base a/ --t 0.5 a/ b/ merged/",
-                     "apr-merge --method ties --base base/ --weight 1 --weight 0.5 --density 0.4 a/ b/ merged.gguf" },
+        .about = "Makes a model of models, by mergekit's configurations or by the options of one method. Each tensor is made piece by piece "
+                 "from its models, of any format and dtype, and rounded once.",
+        .example = { "apr-merge merge.yml merged/", "apr-merge --method slerp --base one/ --t 0.5 one/ two/ between/",
+                     "apr-merge --method ties --base base/ --weight 1 --weight 0.5 --density 0.4 one/ two/ merged.gguf" },
         .option = option,
         .noption = APR_LENGTH(option),
+        .brief = "makes a language model of several",
+        .files = "yml yaml " APR_MODELS,
+        .file = files,
     };
     int exit_code = apr_cli_parse(&o.c.cli, argc, argv);
     if (exit_code < 0)

@@ -11,6 +11,7 @@
 #include "prune.h"
 #include "token/ids.h"
 #include "ui/progress.h"
+#include "ui/remote.h"
 
 /* ---- the source ----------------------------------------------------------------------------------------------------- */
 
@@ -243,10 +244,11 @@ int main(int argc, char **argv)
           .given = &o.scope_given, .needs = "--sparsity" },
         { "--pattern", APR_OPTION_TEXT, &o.pattern, "N:M", "N of each M neighbours along a row stay: 2:4, 4:8" },
         { "--imatrix", APR_OPTION_INPUT, &o.imatrix, "FILE", "importance of columns, for wanda and to tell the error",
-          .needs = "--sparsity --pattern" },
+          .needs = "--sparsity --pattern", .files = "gguf dat" },
         { "--match", APR_OPTION_LIST, &o.matches, "PATTERN", "the matrices to prune; default: the linear layers of blocks; repeatable",
-          .needs = "--sparsity --pattern" },
-        { "--skip", APR_OPTION_LIST, &o.skips, "PATTERN", "not those whose name matches; repeatable", .needs = "--sparsity --pattern" },
+          .needs = "--sparsity --pattern", .named = APR_NAMED_TENSOR },
+        { "--skip", APR_OPTION_LIST, &o.skips, "PATTERN", "not those whose name matches; repeatable", .needs = "--sparsity --pattern",
+          .named = APR_NAMED_TENSOR },
         { "--seed", APR_OPTION_COUNT, &o.seed, "N", "of --method random; default 0", .needs = "--method" },
         { "--drop-layers", APR_OPTION_TEXT, &o.drop_layers, "A..B", "layers A to B - 1 go, the rest are renumbered",
           .against = "--drop-count" },
@@ -258,6 +260,7 @@ int main(int argc, char **argv)
           .needs = "--drop-count" },
         { "--report", APR_OPTION_FLAG, &o.report, NULL, "what it would do to each matrix; nothing is written", .against = "--dry-run" },
         APR_CONVERT_OPTIONS(&o.to),
+        APR_REMOTE_OPTIONS(&o.to.cli),
     };
     o.to.cli = (struct apr_cli){
         .tool = "apr-prune",
@@ -267,9 +270,13 @@ int main(int argc, char **argv)
                  "threads.",
         .example = { "apr-prune model/ pruned/ --method wanda --imatrix model.imatrix.gguf --sparsity 0.5",
                      "apr-prune model/ sparse/ --pattern 2:4 --method wanda --imatrix model.imatrix.gguf",
-                     "apr-prune model.gguf short.gguf --drop-count 4 --by influence --tokens-file tokens.txt" },
+                     "apr-prune large/ short/ --drop-count 2 --by influence --tokens-file tokens.txt" },
         .option = option,
         .noption = APR_LENGTH(option),
+        .brief = "sets weights of language models to zero, or takes layers out",
+        .files = APR_MODELS,
+        .file = apr_model_files,
+        .environment = apr_remote_environment,
     };
     int exit_code = apr_cli_parse(&o.to.cli, argc, argv);
     if (exit_code < 0)

@@ -1,12 +1,12 @@
-/* What completions offer as arguments of apr-convert. */
+/* What completions offer as arguments of tools that write a model. */
 #include <ctype.h>
 #include <string.h>
 
-#include "convert.h"
+#include "convert/conversion.h"
 #include "model/format.h"
 #include "values/kernels.h"
 
-const char *offer_format(size_t i)
+const char *apr_offer_format(size_t i)
 {
     for (size_t k = 0; apr_formats[k] != NULL; k++)
         if (apr_formats[k]->rule != NULL && i-- == 0)
@@ -30,10 +30,10 @@ static const char *written_name(size_t i)
     return NULL;
 }
 
-const char *offer_type(size_t i) { return i == 0 ? "auto" : written_name(i - 1); }
-const char *offer_type_of_rule(size_t i) { return written_name(i); }
+const char *apr_offer_type(size_t i) { return i == 0 ? "auto" : written_name(i - 1); }
+const char *apr_offer_type_of_rule(size_t i) { return written_name(i); }
 
-const char *offer_preset(size_t i)
+const char *apr_offer_preset(size_t i)
 {
     static const char *const own[] = { "apr_q4", "apr_q8", NULL };
     size_t n = 0;
@@ -42,4 +42,4 @@ const char *offer_preset(size_t i)
     return i < n ? apr_preset_at(i)->name : i - n < APR_LENGTH(own) ? own[i - n] : NULL;
 }
 
-const char *offer_compression(size_t i) { return i == 0 ? "zstd" : NULL; }
+const char *apr_offer_compression(size_t i) { return i == 0 ? "zstd" : NULL; }
