@@ -12,6 +12,8 @@
 #include "base/bytes.h"
 #include "base/nearest.h"
 #include "family/family.h"
+#include "token/split.h"
+#include "ui/page.h"
 
 #include "packed.h"
 
@@ -38,6 +40,9 @@ static void unpack(unsigned char *to, size_t room, const unsigned char *packed, 
         pthread_once(&once, unpack_##name);                                                                                        \
     }
 TABLE(families)
+TABLE(expressions)
+TABLE(style)
+TABLE(script)
 TABLE(unicode)
 TABLE(properties)
 
@@ -51,6 +56,10 @@ TABLE(properties)
         return __real_##name arguments;                                                                                            \
     }
 BY_WAY(families, enum apr_code, apr_families_new, (struct apr_families **all, struct apr_error *e), (all, e))
+BY_WAY(expressions, const struct apr_pre *, apr_pre_named, (struct apr_bytes name), (name))
+BY_WAY(style, enum apr_code, apr_page_begin, (struct apr_page *p, const char *path, const char *title, struct apr_error *e),
+       (p, path, title, e))
+BY_WAY(script, enum apr_code, apr_page_end, (struct apr_page *p, const char *script, struct apr_error *e), (p, script, e))
 BY_WAY(unicode, utf8proc_category_t, utf8proc_category, (utf8proc_int32_t c), (c))
 BY_WAY(unicode, const utf8proc_property_t *, utf8proc_get_property, (utf8proc_int32_t c), (c))
 BY_WAY(unicode, utf8proc_int32_t, utf8proc_tolower, (utf8proc_int32_t c), (c))

@@ -29,6 +29,10 @@ $CC -O2 -o "$work/pack" packaging/pack.c -lzstd
 echo "#define APR_TOOLS $(printf 'TOOL(%s) ' "$@" | sed 's/apr-//g')" >"$work/packed.h"
 (cd "$work" && ar x "$(archive utf8proc)" utf8proc.o && ar x "$(archive pcre2-8)" libpcre2_8_la-pcre2_ucd.o)
 pack families "$build/families.o" .rodata.str1.1
+pack expressions "$build/lib/token/pre.o" .rodata.str1.1
+pack script "$build/lib/ui/page.o" .rodata.shared_script
+objects=${objects% *} # what follows is the same object
+pack style "$work/script.o" .rodata.css
 pack unicode "$work/utf8proc.o" .rodata
 pack properties "$work/libpcre2_8_la-pcre2_ucd.o" .rodata
 
@@ -39,9 +43,10 @@ for name in $(nm -u "$build/libaprtools.a" $objects 2>/dev/null | sed -n 's/^ *U
 done
 
 # Functions that libraries bring and no tool calls: what reads old forms of zstd, a compiler, what loads character sets and what unwinds
-# threads that are cancelled; and, since nothing unwinds, what tells how.
+# threads that are cancelled; and, since nothing unwinds, what tells how; what prints wide characters, where a message of the C library
+# meets a stream of them.
 absent=$(nm -u "$(archive zstd)" "$(archive pcre2-8)" "$(archive c)" 2>/dev/null | sed 's/.* //' | sort -u |
-    grep -E '^((ZSTD|ZBUFF)v0[0-9]_.*|_?pcre2_jit_.*|_Unwind_[A-Za-z]*|__gcc_personality_v0|__gconv_(find|release)_shlib)$')
+    grep -E '^((ZSTD|ZBUFF)v0[0-9]_.*|_?pcre2_jit_.*|_Unwind_[A-Za-z]*|__gcc_personality_v0|__gconv_(find|release)_shlib|__vfwprintf_internal)$')
 for library in c $(pkg-config --static --libs-only-l $PACKAGES | sed 's/-l//g'); do
     test ! -e "$(archive "$library")" || objcopy --remove-section=.eh_frame "$(archive "$library")" "$work/lib$library.a"
 done
