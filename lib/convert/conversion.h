@@ -1,10 +1,12 @@
 /* A model on its way to another file: what apr-convert does, for every tool that writes a model. The source, a path or a model of computed
- * tensors, goes to any format, dialect, dtype and number of shards, with config.json, tokenizer and keys; each target is whole or as it was.
+ * tensors, goes to any format, dialect, dtype and number of shards, with config.json, tokenizer and keys; each target is whole or as it
+ * was.
  *
  *     struct apr_convert_options o = { 0 };                   APR_CONVERT_OPTIONS(&o) in the table of o.cli; o.in, o.out, o.model
  *     struct apr_conversion c = { .o = &o };
- *     apr_convert_usage, apr_convert_recipe, apr_selection_families     what the options say
- *     apr_conversion_target                                      where it goes
+ *     apr_convert_usage, apr_convert_recipe, apr_selection_families
+ *                                                             what the options say
+ *     apr_conversion_target                                   where it goes
  *     apr_conversion_plan                                     all that is known before any value is read
  *     apr_conversion_write, unless o.dry_run                  reads, computes, writes, verifies
  *     apr_conversion_end, apr_convert_options_end */
@@ -44,27 +46,28 @@
  *   sized, counted --shard-size, --shards were given
  *   part, nparts   of --partition K/N; 0: not given */
 struct apr_convert_options {
-    struct apr_cli          cli;
-    const char             *in, *out, *const *other;
-    size_t                  nother;
-    struct apr_model       *model;
-    bool                    retyped;
-    struct apr_selection    selection;
-    const char             *to, *type, *quantize, *imatrix, *recipe_path, *write_recipe, *output_type, *embedding_type, *compress, *tokenizer, *config, *family,
-                           *pre, *partition, *partial;
-    struct apr_texts        drops, keeps, grafts, tensor_types;
+    struct apr_cli              cli;
+    const char                 *in, *out, *const *other;
+    size_t                      nother;
+    struct apr_model           *model;
+    bool                        retyped;
+    struct apr_selection        selection;
+    const char                 *to, *type, *quantize, *imatrix, *recipe_path, *write_recipe, *output_type, *embedding_type, *compress;
+    const char                 *tokenizer, *config, *family, *pre, *partition, *partial;
+    struct apr_texts            drops, keeps, grafts, tensor_types;
     struct apr_edits            edits;
-    uint64_t                shard_size, shards, part, nparts;
-    bool                    no_shard, pure, keep_names, dry_run, force, no_verify, resume, nan_to_zero, allow_requantize, leave_output, sized, counted;
-    const struct apr_dtype *dtype, *output_dtype, *embedding_dtype;
-    const struct apr_preset *preset;
+    uint64_t                    shard_size, shards, part, nparts;
+    bool                        no_shard, pure, keep_names, dry_run, force, no_verify, resume, nan_to_zero, allow_requantize, leave_output;
+    bool                        sized, counted;
+    const struct apr_dtype     *dtype, *output_dtype, *embedding_dtype;
+    const struct apr_preset    *preset;
     struct apr_recipe           recipe;
-    bool                    automatic;
-    double                  target_bpw;
-    uint64_t                target_size;
-    bool                    sized_target, priced;
-    int                     zstd;
-    struct apr_patterns    *drop, *keep;
+    bool                        automatic;
+    double                      target_bpw;
+    uint64_t                    target_size;
+    bool                        sized_target, priced;
+    int                         zstd;
+    struct apr_patterns        *drop, *keep;
 };
 
 /* A model that tensors come from, the source or a graft.
@@ -72,14 +75,14 @@ struct apr_convert_options {
  *   m           as it is without packing where codes are undone; else, as `opened`, as it is stored
  *   m, config   may be NULL while it is being opened */
 struct apr_convert_source {
-    const char             *path;
-    struct apr_model       *m, *opened;
-    struct apr_packing     *packing;
-    const struct apr_family *family;
-    struct apr_binding     *binding;
-    struct apr_hf_config   *config;
-    struct apr_wishes       wishes;
-    bool                    translated;
+    const char                 *path;
+    struct apr_model           *m, *opened;
+    struct apr_packing         *packing;
+    const struct apr_family    *family;
+    struct apr_binding         *binding;
+    struct apr_hf_config       *config;
+    struct apr_wishes           wishes;
+    bool                        translated;
 };
 
 /* A conversion under way.
@@ -92,22 +95,22 @@ struct apr_convert_source {
  *   overhead  bytes of the file besides its tensors; `plain` while that is found out, with every tensor as it is
  *   shown     the target as messages call it */
 struct apr_conversion {
-    struct apr_convert_options          *o;
-    const struct apr_format *format;
-    enum apr_dialect         dialect;
-    bool                     folder;
-    struct apr_convert_source            source, *graft;
-    size_t                   ngraft;
-    struct apr_side          side;
-    struct apr_imatrix      *imatrix;
-    struct apr_aim            aim;
-    uint64_t                 overhead;
-    bool                     plain;
-    size_t                   weighable, weighed, fell_back;
-    struct apr_plan          plan;
-    const struct apr_dtype  *main, *blocks;
-    uint64_t                 bytes, elements, expert_elements, nexpert;
-    bool                     head, quantized, unknown_pre, verified;
+    struct apr_convert_options *o;
+    const struct apr_format    *format;
+    enum apr_dialect            dialect;
+    bool                        folder;
+    struct apr_convert_source   source, *graft;
+    size_t                      ngraft;
+    struct apr_side             side;
+    struct apr_imatrix         *imatrix;
+    struct apr_aim              aim;
+    uint64_t                    overhead;
+    bool                        plain;
+    size_t                      weighable, weighed, fell_back;
+    struct apr_plan             plan;
+    const struct apr_dtype     *main, *blocks;
+    uint64_t                    bytes, elements, expert_elements, nexpert;
+    bool                        head, quantized, unknown_pre, verified;
 };
 
 /* Words that completions offer (ui/cli.h): of --to, of --type, of an option that gives some tensors a dtype, of --quantize, --compress. */
