@@ -155,7 +155,12 @@ static void kept_names_are_carried_as_they_are(void **state)
     expect_text("the first", r, "tensors.0.name_to", "token_embd.weight");
     json_decref(r);
     text_file("unkept/x", "");
-    REFUSED("unkept", (model, test_path("unkept/m.gguf")), "--family", "--keep-names");
+    expect_same_bytes(CONVERTED(model, "untold.gguf", "--threads=1"), test_path("kept.gguf"));
+    struct test_answer told_so = test_tool(APR_CONVERT, "--force", model, test_path("untold.gguf"), NULL);
+    assert_int_equal(told_so.exit, 0);
+    assert_non_null(strstr((char *)told_so.err.at, "four.safetensors: nothing says what model it is"));
+    test_answer_free(&told_so);
+    REFUSED("unkept", (model, test_path("unkept/m.gguf"), "--type=f16"), "--family", "--keep-names");
     REFUSED("unkept", (model, test_path("unkept/m.gguf"), "--family=qwen2"), "a.weight", "qwen2", "--keep-names");
     REFUSED("unkept", ("fixtures/qwen2", test_path("unkept/m.gguf"), "--family=qwen22"), "qwen22", "did you mean");
     float v[2] = { 0 };

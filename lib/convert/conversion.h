@@ -93,6 +93,7 @@ struct apr_convert_source {
  *   weighable, weighed, fell_back  tensors quantized to a dtype that importance has a say in, those that have it, those whose rows were no
  *             whole blocks of what was meant
  *   overhead  bytes of the file besides its tensors; `plain` while that is found out, with every tensor as it is
+ *   untold    nothing says what model the source is: its tensors keep their names
  *   shown     the target as messages call it */
 struct apr_conversion {
     struct apr_convert_options *o;
@@ -110,7 +111,7 @@ struct apr_conversion {
     struct apr_plan             plan;
     const struct apr_dtype     *main, *blocks;
     uint64_t                    bytes, elements, expert_elements, nexpert;
-    bool                        head, quantized, unknown_pre, verified;
+    bool                        head, quantized, unknown_pre, untold, verified;
 };
 
 /* Words that completions offer (ui/cli.h): of --to, of --type, of an option that gives some tensors a dtype, of --quantize, --compress. */

@@ -55,11 +55,25 @@ static enum apr_code no_family(const struct apr_conversion *c, const struct apr_
                     "as they are");
 }
 
+static bool keeps_names(const struct apr_conversion *c)
+{
+    return c->o->keep_names || c->untold;
+}
+
+/* A checkpoint's file by itself, without a word of what model it is, and nothing asked of it that a family decides: there is nothing to
+ * translate by. */
+static bool is_untold(const struct apr_conversion *c, const struct apr_convert_source *s)
+{
+    return s == &c->source && s->m->format->config && s->m->config == NULL && s->config == NULL && s->packing == NULL &&
+           apr_class_said(s->m, NULL).n == 0 && apr_model_kind(s->m) == APR_KIND_MODEL && c->o->dtype == NULL && !c->o->retyped &&
+           !apr_is_quantizing(c->o);
+}
+
 /* Must its tensors be translated? An APR may hold any dialect, which only its names tell. */
 static bool needs_translation(const struct apr_conversion *c, const struct apr_convert_source *s)
 {
     const bool same_format = s->m->format == c->format, any = !s->m->format->own_names && !s->m->format->config;
-    if (c->o->keep_names || (same_format && s == &c->source))
+    if (keeps_names(c) || (same_format && s == &c->source))
         return false;
     if (any && s->binding != NULL)
         return apr_binding_spoken(s->binding, s->m) != c->dialect;
@@ -87,8 +101,9 @@ static enum apr_code find_family(struct apr_conversion *c, struct apr_convert_so
         APR_TRY(named_family(c, &s->family, e));
     else
         APR_TRY(apr_family_said(c->o->selection.families, s->m, &s->family, e));
-    if (s->family == NULL && !c->o->keep_names && needs_translation(c, s))
+    if (s->family == NULL && !keeps_names(c) && needs_translation(c, s))
         APR_TRY(apr_family_guessed(c->o->selection.families, s->m, &s->family, either, e));
+    c->untold = c->untold || (s->family == NULL && needs_translation(c, s) && is_untold(c, s));
     if (s->family == NULL && needs_translation(c, s)) {
         APR_TRY(check_kind(s, e));
         return no_family(c, s, either, e);
@@ -127,7 +142,7 @@ static bool is_generated(const struct apr_conversion *c, struct apr_bytes name)
 {
     const struct apr_tensor *const t = c->source.binding == NULL || !c->format->config ? NULL : apr_model_find(c->source.m, name);
     struct apr_meaning s;
-    return t != NULL && !c->o->keep_names && apr_binding_meaning(c->source.binding, t, 0, &s) && s.role->generated;
+    return t != NULL && !keeps_names(c) && apr_binding_meaning(c->source.binding, t, 0, &s) && s.role->generated;
 }
 
 /* With --keep nothing is missed, and what the family does not know stays behind; the rest is sorted out when both names are known. */
@@ -333,7 +348,7 @@ static bool carries_codes(const struct apr_conversion *c, const struct apr_conve
 {
     if (c->o->dtype != NULL || apr_is_quantizing(c->o))
         return false;
-    return c->o->keep_names || (s->m->format == c->format && s == &c->source) || s->m->format->own_names == c->format->own_names;
+    return keeps_names(c) || (s->m->format == c->format && s == &c->source) || s->m->format->own_names == c->format->own_names;
 }
 
 /* Puts what codes stand for in their place, where they must be undone. */
