@@ -156,6 +156,7 @@ uninstall:
 # All tools in one program that needs nothing beside it.
 static:
 	$(MAKE) --no-print-directory MODE=static build/static/apr
+build/static/lib/values/kernels/iq.o: ALL_CFLAGS += -fno-data-sections
 build/static/apr: build/static/libaprtools.a $(call obj,$(sort $(wildcard tools/*/*.c))) $(wildcard packaging/*.c packaging/static.sh)
 	$(call say,LINK,$@) CC="$(CC)" CFLAGS='$(ALL_CFLAGS)' PACKAGES="$(PACKAGES)" sh packaging/static.sh build/static $@ $(NAMES)
 deb: all

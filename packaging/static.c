@@ -14,6 +14,7 @@
 #include "family/family.h"
 #include "token/split.h"
 #include "ui/page.h"
+#include "values/kernels/init.h"
 
 #include "packed.h"
 
@@ -43,6 +44,7 @@ TABLE(families)
 TABLE(expressions)
 TABLE(style)
 TABLE(script)
+TABLE(grids)
 TABLE(unicode)
 TABLE(properties)
 
@@ -60,6 +62,7 @@ BY_WAY(expressions, const struct apr_pre *, apr_pre_named, (struct apr_bytes nam
 BY_WAY(style, enum apr_code, apr_page_begin, (struct apr_page *p, const char *path, const char *title, struct apr_error *e),
        (p, path, title, e))
 BY_WAY(script, enum apr_code, apr_page_end, (struct apr_page *p, const char *script, struct apr_error *e), (p, script, e))
+BY_WAY(grids, void, apr_iq_init, (struct apr_kernels *k, enum apr_isa isa), (k, isa))
 BY_WAY(unicode, utf8proc_category_t, utf8proc_category, (utf8proc_int32_t c), (c))
 BY_WAY(unicode, const utf8proc_property_t *, utf8proc_get_property, (utf8proc_int32_t c), (c))
 BY_WAY(unicode, utf8proc_int32_t, utf8proc_tolower, (utf8proc_int32_t c), (c))

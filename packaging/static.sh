@@ -33,8 +33,13 @@ pack expressions "$build/lib/token/pre.o" .rodata.str1.1
 pack script "$build/lib/ui/page.o" .rodata.shared_script
 objects=${objects% *} # what follows is the same object
 pack style "$work/script.o" .rodata.css
+pack grids "$build/lib/values/kernels/iq.o" .rodata
 pack unicode "$work/utf8proc.o" .rodata
 pack properties "$work/libpcre2_8_la-pcre2_ucd.o" .rodata
+
+# Hashes: the header has them all, as functions of which those that are called stay.
+echo '#include <xxhash.h>' | $CC $CFLAGS -O2 -DXXH_STATIC_LINKING_ONLY -DXXH_IMPLEMENTATION -x c -c -o "$work/xxhash.o" -
+objects="$objects $work/xxhash.o"
 
 # All ways to a table lead by packaging/static.c.
 wrapped=$(sed -n 's/^BY_WAY([a-z]*, [^(]*, \([a-z0-9_]*\),.*/\1/p' packaging/static.c)
