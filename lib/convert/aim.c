@@ -31,7 +31,7 @@ static const struct candidate {
  *   evenly  importance of what has none of its own
  *   fewest  bits per element of a candidate */
 struct choosing {
-    struct apr_aim    *t;
+    struct apr_aim   *t;
     struct apr_trial *trial;
     struct apr_tried *tried;
     struct apr_offer *offer;

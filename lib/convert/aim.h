@@ -24,7 +24,7 @@ struct apr_aim_tensor {
     const struct apr_dtype *kept;
     uint64_t                kept_bytes, count;
     bool                    fixed;
-    struct apr_aim_option    chosen, less, more;
+    struct apr_aim_option   chosen, less, more;
 };
 
 /* What is asked for, and what came of it.
@@ -38,14 +38,14 @@ struct apr_aim_tensor {
  *   unreachable  why it failed: no choice of types meets the target
  *   error       the sum of all (weighted) errors; bound: no choice that fits has a smaller one; exact: nor than error */
 struct apr_aim {
-    double                bpw;
-    uint64_t              size, overhead, alignment, allowed, sample;
-    bool                  nan_to_zero;
+    double                 bpw;
+    uint64_t               size, overhead, alignment, allowed, sample;
+    bool                   nan_to_zero;
     struct apr_aim_tensor *tensor;
-    size_t                ntensor;
-    uint64_t              bytes, elements;
-    double                reached, error, bound;
-    bool                  exact, unreachable;
+    size_t                 ntensor;
+    uint64_t               bytes, elements;
+    double                 reached, error, bound;
+    bool                   exact, unreachable;
 };
 
 #define APR_AIM_SAMPLE (1u << 20)

@@ -98,7 +98,8 @@ static void forget_plan(struct apr_conversion *c)
     c->bytes = c->elements = c->expert_elements = c->nexpert = 0;
 }
 
-/* What is no tensor is known from a plan in which each stays as it is. The header may say more when they do not: then it is planned again. */
+/* What is no tensor is known from a plan in which each stays as it is. The header may say more when they do not: then it is planned
+ * again. */
 static enum apr_code plan_to_size(struct apr_conversion *c, struct apr_error *e)
 {
     c->plain = true;

@@ -33,10 +33,10 @@ APR_MUST_CHECK enum apr_code apr_plan_scales(struct apr_conversion *c, const str
 /* Gives the planned tensors, one for each wish, the dtypes of preset and rules, and the importance of their columns. */
 APR_MUST_CHECK enum apr_code apr_quantize_tensors(struct apr_conversion *c, struct apr_planned *t, struct apr_error *e);
 
-/* Gives mixed, one for each planned tensor, dtypes that meet it, those that `mix` lets change; c->aim says what was
- * chosen. The recipe, where one is asked for. */
-APR_MUST_CHECK enum apr_code apr_choose_towards(struct apr_conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const struct apr_mix *mix,
-                                            struct apr_error *e);
+/* towards.c: gives mixed, one for each planned tensor, dtypes that meet the size that is wanted, those that `mix` lets change; c->aim says
+ * what was chosen. And writes the recipe, where one is asked for. */
+APR_MUST_CHECK enum apr_code apr_choose_towards(struct apr_conversion *c, struct apr_planned *t, struct apr_mixed *mixed,
+                                                const struct apr_mix *mix, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_save_recipe(const struct apr_conversion *c, struct apr_error *e);
 
 /* What a preset asks of the model: by the keys that a GGUF of it has. */

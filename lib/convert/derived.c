@@ -129,8 +129,8 @@ static enum apr_code meta_number(struct apr_derived *d, struct apr_bytes key, ui
     for (size_t i = 0; i < d->m.meta.n; i++) {
         struct apr_value *const v = &d->m.meta.entry[i].value;
         const bool is_signed = v->type == APR_META_I8 || v->type == APR_META_I16 || v->type == APR_META_I32 || v->type == APR_META_I64;
-        const bool whole = is_signed || v->type == APR_META_U8 || v->type == APR_META_U16 || v->type == APR_META_U32 || v->type == APR_META_U64;
-        if (!whole || !apr_bytes_equal(d->m.meta.entry[i].key, key))
+        const bool is_unsigned = v->type == APR_META_U8 || v->type == APR_META_U16 || v->type == APR_META_U32 || v->type == APR_META_U64;
+        if ((!is_signed && !is_unsigned) || !apr_bytes_equal(d->m.meta.entry[i].key, key))
             continue;
         v->u = n;
         if (v->text.n > 0)
@@ -151,7 +151,8 @@ static const struct apr_kv *kv_called(const struct apr_family *f, const char *ke
 }
 
 /* n wherever the dim, or the key, is stated. */
-static enum apr_code state(struct apr_derived *d, const struct apr_binding *b, const char *dim, const char *key, uint64_t n, struct apr_error *e)
+static enum apr_code state(struct apr_derived *d, const struct apr_binding *b, const char *dim, const char *key, uint64_t n,
+                           struct apr_error *e)
 {
     const struct apr_family *const f = apr_binding_family(b);
     const struct apr_dim *const stated = apr_family_dim(f, apr_text(dim));

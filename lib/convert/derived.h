@@ -23,14 +23,16 @@ APR_MUST_CHECK enum apr_code apr_derived_files(struct apr_derived *d, const stru
 /* A tensor, whole, by a name that no other has; name and what it points to must outlive the model. APR_EARG: the name is taken. */
 APR_MUST_CHECK enum apr_code apr_derived_add(struct apr_derived *d, const struct apr_tensor *t, struct apr_error *e);
 
-/* It has n rows of the vocabulary from now on: in config.json and in the metadata, wherever that is stated. b: the binding of the model that
- * it is made of. */
+/* It has n rows of the vocabulary from now on: in config.json and in the metadata, wherever that is stated. b: the binding of the model
+ * that it is made of. */
 APR_MUST_CHECK enum apr_code apr_derived_vocabulary(struct apr_derived *d, const struct apr_binding *b, uint64_t n, struct apr_error *e);
 
-/* It has n layers, number i being from[i] of those of the model that it is made of: so are their count and what config.json and metadata say
- * of layers, as far as its key is known for that: one of each (not where a layer is beyond them), how many from the first on, their numbers. */
+/* It has n layers, number i being from[i] of those of the model that it is made of: so are their count and what config.json and metadata
+ * say of layers, as far as its key is known for that: one of each (not where a layer is beyond them), how many from the first on, their
+ * numbers. */
 #define APR_MOST_LAYERS 65536u
-APR_MUST_CHECK enum apr_code apr_derived_layers(struct apr_derived *d, const struct apr_binding *b, const uint32_t *from, size_t n, struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_derived_layers(struct apr_derived *d, const struct apr_binding *b, const uint32_t *from, size_t n,
+                                                struct apr_error *e);
 
 /* What config.json says at a path ("torch_dtype") becomes that JSON text; nothing where there is none. */
 APR_MUST_CHECK enum apr_code apr_derived_config(struct apr_derived *d, const char *path, struct apr_bytes json, struct apr_error *e);

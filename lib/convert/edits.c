@@ -187,11 +187,13 @@ static enum apr_code unset_key(struct apr_draft *d, const char *key, struct apr_
 static enum apr_code check_template(const struct apr_source *s, struct apr_error *e)
 {
     if (s->map.n > APR_MOST_CONFIG)
-        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %zu bytes, of a template at most %u are read", s->map.n, (unsigned)APR_MOST_CONFIG);
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "has %zu bytes, of a template at most %u are read", s->map.n,
+                        (unsigned)APR_MOST_CONFIG);
     return is_text(s->map) ? APR_OK : apr_fail(e, APR_EARG, APR_NOWHERE, "is no chat template: it is not UTF-8");
 }
 
-enum apr_code apr_read_template(struct apr_arena **arena, const char *path, const struct apr_run *r, struct apr_bytes *text, struct apr_error *e)
+enum apr_code apr_read_template(struct apr_arena **arena, const char *path, const struct apr_run *r, struct apr_bytes *text,
+                                struct apr_error *e)
 {
     struct apr_source *s;
     APR_TRY(apr_source_open(&s, path, r, e));
@@ -219,7 +221,7 @@ static enum apr_code set_template(struct apr_draft *d, const struct apr_edits *x
 }
 
 enum apr_code apr_edit_metadata(struct apr_draft *d, const struct apr_edits *x, const struct apr_format *f, const struct apr_run *r,
-                            struct apr_error *e)
+                                struct apr_error *e)
 {
     for (size_t i = 0; i < x->set.n; i++)
         APR_TRY(set_key(d, x->set.text[i], f, e));

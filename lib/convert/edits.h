@@ -23,12 +23,12 @@ bool apr_have_edits(const struct apr_edits *x);
 
 /* Does --set, --unset, then --chat-template to metadata of that format. What makes no sense is APR_EARG, and names the option: a KEY that
  * is not there, a value outside of its type, a template for a format that has none. */
-APR_MUST_CHECK enum apr_code apr_edit_metadata(struct apr_draft *d, const struct apr_edits *x, const struct apr_format *f, const struct apr_run *r,
-                                           struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_edit_metadata(struct apr_draft *d, const struct apr_edits *x, const struct apr_format *f,
+                                               const struct apr_run *r, struct apr_error *e);
 
 /* The text of a template's file, into the arena. */
 APR_MUST_CHECK enum apr_code apr_read_template(struct apr_arena **arena, const char *path, const struct apr_run *r, struct apr_bytes *text,
-                                           struct apr_error *e);
+                                               struct apr_error *e);
 
 /* Renames: all at once, so that two can change places. APR_EARG: no name is A, or two would be the same. New names are views of the
  * options. */

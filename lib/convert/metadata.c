@@ -15,8 +15,10 @@
 /* general.file_type of a model whose matrices are of that dtype, as a loader guesses it; -1 where there is no number for it. */
 static int64_t file_type_of(const struct apr_dtype *d)
 {
-    static const enum apr_file_type usual[APR_NDTYPES] = { [APR_Q3_K] = APR_MIX_Q3_K_M, [APR_Q4_K] = APR_MIX_Q4_K_M, [APR_Q5_K] = APR_MIX_Q5_K_M,
-                                                           [APR_IQ2_XS] = APR_MIX_IQ2_XS, [APR_IQ2_S] = APR_MIX_IQ2_S, [APR_IQ3_S] = APR_MIX_IQ3_S };
+    static const enum apr_file_type usual[APR_NDTYPES] = {
+        [APR_Q3_K] = APR_MIX_Q3_K_M,   [APR_Q4_K] = APR_MIX_Q4_K_M, [APR_Q5_K] = APR_MIX_Q5_K_M,
+        [APR_IQ2_XS] = APR_MIX_IQ2_XS, [APR_IQ2_S] = APR_MIX_IQ2_S, [APR_IQ3_S] = APR_MIX_IQ3_S,
+    };
     if (d == &apr_dtypes[APR_NVFP4])
         return 39;
     if (usual[apr_dtype_id(d)] != 0)
@@ -124,7 +126,8 @@ static enum apr_code exchange_tokenizer(struct apr_conversion *c, struct apr_tok
     return apr_tokenizer_to_gguf(d, tokenizer, &c->o->cli.run, e);
 }
 
-static enum apr_code to_gguf(struct apr_conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer, struct apr_error *e)
+static enum apr_code to_gguf(struct apr_conversion *c, const struct apr_translation *t, struct apr_tokenizer *tokenizer,
+                             struct apr_error *e)
 {
     APR_TRY(apr_translate_to_gguf(&c->plan.meta, t, e));
     if (!c->source.m->format->own_names)
@@ -226,8 +229,11 @@ static enum apr_code all_of_it(struct apr_conversion *c, struct apr_error *e)
 {
     struct apr_translation t = translation_of(c);
     APR_TRY(name_of(&c->source, &c->plan.meta.arena, &t.name, e));
-    struct apr_tokenizer tokenizer = { .m = c->source.m, .b = c->source.binding, .side = &c->side, .pre = c->o->pre, .rows = embedding_rows(c) };
-    APR_TRY(c->format->own_names ? to_gguf(c, &t, &tokenizer, e) : c->format->config ? to_hf(c, &t, &tokenizer, e) : to_apr(c, &t, &tokenizer, e));
+    struct apr_tokenizer tokenizer = { .m = c->source.m, .b = c->source.binding, .side = &c->side, .pre = c->o->pre,
+                                       .rows = embedding_rows(c) };
+    APR_TRY(c->format->own_names ? to_gguf(c, &t, &tokenizer, e)
+            : c->format->config  ? to_hf(c, &t, &tokenizer, e)
+                                 : to_apr(c, &t, &tokenizer, e));
     c->unknown_pre = tokenizer.unknown_pre;
     APR_TRY(tell_quantization(c, e));
     return edit(c, e);

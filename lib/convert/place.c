@@ -54,7 +54,8 @@ static int check_partial(const struct apr_convert_options *o)
     const size_t n = strlen(out);
     if (from == NULL || (strncmp(from, out, n) == 0 && strcmp(from + n, ".apr-partial") == 0))
         return -1;
-    return apr_cli_usage(&o->cli, "--keep-going-from: a run to %s leaves %s.apr-partial, not %s", APR_QUOTED(apr_text(out)), out, APR_QUOTED(apr_text(from)));
+    return apr_cli_usage(&o->cli, "--keep-going-from: a run to %s leaves %s.apr-partial, not %s", APR_QUOTED(apr_text(out)), out,
+                         APR_QUOTED(apr_text(from)));
 }
 
 /* A checkpoint goes into a folder where OUT is one, ends in a slash, or has no suffix of a file. */

@@ -77,8 +77,8 @@ static uint64_t expert_of(const struct apr_wish *x, const struct apr_meaning *s)
 }
 
 /* Weights [first, first + n) of an entry, into the plan's memory. */
-static enum apr_code keep_weights(struct apr_conversion *c, const struct apr_imatrix_entry *x, uint64_t first, uint64_t n, const float **kept,
-                                  struct apr_error *e)
+static enum apr_code keep_weights(struct apr_conversion *c, const struct apr_imatrix_entry *x, uint64_t first, uint64_t n,
+                                  const float **kept, struct apr_error *e)
 {
     float *const w = n > SIZE_MAX / sizeof *w ? NULL : apr_arena_alloc(&c->plan.arena, (size_t)n * sizeof *w);
     if (w == NULL)
@@ -134,8 +134,9 @@ static enum apr_code check_unruled(const struct apr_conversion *c, const struct 
     for (size_t i = 0; x->values == NULL && i < x->in->view.npart; i++) {
         const struct apr_tensor *const t = apr_input_part(x->in, i);
         if (t->packed != NULL)
-            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is packed as %s, and no rule is for it: --type says what the "
-                                   "values of all others are to be", t->dtype->name);
+            return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name,
+                                   " is packed as %s, and no rule is for it: --type says what the values of all others are to be",
+                                   t->dtype->name);
     }
     return APR_OK;
 }
@@ -150,8 +151,9 @@ static enum apr_code check_rules(const struct apr_conversion *c, struct apr_erro
             return APR_EARG;
         }
         if (r->rule[i].dtype != NULL && apr_is_quantized(r->rule[i].dtype) && r->rule[i].used > 0 && r->rule[i].used == r->rule[i].spared)
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "the rule %s is for tensors that stay as they are alone: vectors, norms, routers; --type with --pure "
-                            "changes them",
+            return apr_fail(e, APR_EARG, APR_NOWHERE,
+                            "the rule %s is for tensors that stay as they are alone: vectors, norms, routers; --type with --pure changes "
+                            "them",
                             APR_QUOTED(apr_patterns_text(r->match, i)));
     }
     return APR_OK;
@@ -257,8 +259,9 @@ static enum apr_code quantize_with(struct apr_conversion *c, struct apr_planned 
     struct apr_mix mix = { .preset = o->preset, .pure = o->pure, .imatrix = c->imatrix != NULL, .leave_output = o->leave_output,
                            .output = o->output_dtype, .embedding = o->embedding_dtype };
     if ((o->preset != NULL || apr_has_aim(o)) && !are_known(c))
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "what its tensors are for is not known, so there is no telling which may be quantized: --family NAME "
-                        "says whose it is like, --type gives all matrices one dtype");
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE,
+                        "what its tensors are for is not known, so there is no telling which may be quantized: --family NAME says whose it "
+                        "is like, --type gives all matrices one dtype");
     APR_TRY(apr_read_mix(c, &mix, e));
     APR_TRY(look_at(c, &mix, t, mixed, importance, e));
     APR_TRY(check_rules(c, e));
@@ -274,7 +277,8 @@ static enum apr_code quantize_with(struct apr_conversion *c, struct apr_planned 
         lacking |= count_quantized(c, &mix, &t[i], &mixed[i]);
     }
     if (c->imatrix != NULL && lacking && c->weighed == 0)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "the imatrix has none of the %zu tensors that take importance: it is another model's, or an edited one",
+        return apr_fail(e, APR_EARG, APR_NOWHERE,
+                        "the imatrix has none of the %zu tensors that take importance: it is another model's, or an edited one",
                         c->weighable);
     return c->imatrix == NULL ? APR_OK : apr_imatrix_unchanged(c->imatrix, e);
 }

@@ -191,7 +191,7 @@ static enum apr_code first_of(struct apr_recipe *r, struct apr_bytes name, size_
 }
 
 enum apr_code apr_recipe_find(struct apr_recipe *r, struct apr_bytes name, struct apr_bytes gguf, const struct apr_recipe_rule **rule,
-                          struct apr_error *e)
+                              struct apr_error *e)
 {
     size_t first, other = APR_NO_PATTERN;
     *rule = NULL;
@@ -337,7 +337,8 @@ static enum apr_code write_rules(FILE *to, const struct apr_recipe_line *line, s
     return code == APR_OK && w.lost ? apr_no_memory(e) : code;
 }
 
-enum apr_code apr_recipe_write(struct apr_bytes *text, const char *remark, const struct apr_recipe_line *line, size_t n, struct apr_error *e)
+enum apr_code apr_recipe_write(struct apr_bytes *text, const char *remark, const struct apr_recipe_line *line, size_t n,
+                               struct apr_error *e)
 {
     struct apr_emit m;
     *text = (struct apr_bytes){ 0 };

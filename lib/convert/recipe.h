@@ -25,12 +25,12 @@ struct apr_recipe_rule {
 /* Begin with { .type = ..., .ctx = ... }, add rules in the order in which they count, end with apr_recipe_free. One thread at a time.
  *   path  of the file; NULL: there is none */
 struct apr_recipe {
-    apr_recipe_type_fn      *type;
-    const void          *ctx;
-    const char          *path;
-    struct apr_patterns *match;
-    struct apr_recipe_rule  *rule;
-    size_t               n, room;
+    apr_recipe_type_fn     *type;
+    const void             *ctx;
+    const char             *path;
+    struct apr_patterns    *match;
+    struct apr_recipe_rule *rule;
+    size_t                  n, room;
 };
 void apr_recipe_free(struct apr_recipe *r);
 
@@ -45,8 +45,8 @@ APR_MUST_CHECK enum apr_code apr_recipe_read(struct apr_recipe *r, const char *p
 APR_MUST_CHECK enum apr_code apr_recipe_open(struct apr_recipe *r, const char *path, const struct apr_run *run, struct apr_error *e);
 
 /* The first rule that matches a tensor by its name or by what a GGUF calls it (empty: it has no other name); NULL: none does. */
-APR_MUST_CHECK enum apr_code apr_recipe_find(struct apr_recipe *r, struct apr_bytes name, struct apr_bytes gguf, const struct apr_recipe_rule **rule,
-                                         struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_recipe_find(struct apr_recipe *r, struct apr_bytes name, struct apr_bytes gguf,
+                                             const struct apr_recipe_rule **rule, struct apr_error *e);
 
 /* Has rule i matched no name that was asked for? *why says so then, for apr_cli_fail. */
 bool apr_recipe_idle(const struct apr_recipe *r, size_t i, struct apr_error *why);
@@ -58,6 +58,6 @@ struct apr_recipe_line {
     const struct apr_dtype *dtype;
 };
 APR_MUST_CHECK enum apr_code apr_recipe_write(struct apr_bytes *text, const char *remark, const struct apr_recipe_line *line, size_t n,
-                                          struct apr_error *e);
+                                              struct apr_error *e);
 
 #endif

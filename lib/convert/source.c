@@ -31,7 +31,8 @@ static enum apr_code named_family(const struct apr_conversion *c, const struct a
         apr_nearest_try(&near, name);
     }
     return apr_fail(e, APR_EARG, APR_NOWHERE, "--family: no family is called %s%s%s%s", APR_QUOTED(apr_text(c->o->family)),
-                    near.best.n > 0 ? " (did you mean " : "", near.best.n > 0 ? (const char *)apr_arena_copy(&c->source.m->arena, near.best).at : "",
+                    near.best.n > 0 ? " (did you mean " : "",
+                    near.best.n > 0 ? (const char *)apr_arena_copy(&c->source.m->arena, near.best).at : "",
                     near.best.n > 0 ? "?)" : "");
 }
 
@@ -40,19 +41,26 @@ static enum apr_code no_family(const struct apr_conversion *c, const struct apr_
 {
     const struct apr_bytes word = apr_class_said(s->m, s->config);
     if (s->m->format->config && s->m->config == NULL)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "there is no config.json beside it, which says what model it is: --config FILE gives one, "
-                        "--family NAME tells the family, --keep-names carries tensors as they are");
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE,
+                        "there is no config.json beside it, which says what model it is: --config FILE gives one, --family NAME tells the "
+                        "family, --keep-names carries tensors as they are");
     if (either[1] != NULL)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "its names fit the families %.*s and %.*s, which order rows differently, and it does not say which: "
-                        "--family NAME tells", APR_PRINTED(either[0]->name), APR_PRINTED(either[1]->name));
+        return apr_fail(e, APR_EARG, APR_NOWHERE,
+                        "its names fit the families %.*s and %.*s, which order rows differently, and it does not say which: --family NAME "
+                        "tells",
+                        APR_PRINTED(either[0]->name), APR_PRINTED(either[1]->name));
     if (word.n > 0 && c->o->selection.files.n > 0)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "no contract knows %s, that of --family-file neither: name it there under "
-                        "detect.architectures, or take that with --family %.*s", APR_QUOTED(word), APR_PRINTED(apr_families_name(c->o->selection.families, 0)));
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE,
+                        "no contract knows %s, that of --family-file neither: name it there under detect.architectures, or take that with "
+                        "--family %.*s",
+                        APR_QUOTED(word), APR_PRINTED(apr_families_name(c->o->selection.families, 0)));
     if (word.n > 0)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "no contract knows %s: --family-file takes one of your own, --family NAME tells whose it is like, "
-                        "--keep-names carries tensors as they are", APR_QUOTED(word));
-    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it does not say what model it is: --family NAME or --config FILE tells, --keep-names carries tensors "
-                    "as they are");
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE,
+                        "no contract knows %s: --family-file takes one of your own, --family NAME tells whose it is like, --keep-names "
+                        "carries tensors as they are",
+                        APR_QUOTED(word));
+    return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE,
+                    "it does not say what model it is: --family NAME or --config FILE tells, --keep-names carries tensors as they are");
 }
 
 static bool keeps_names(const struct apr_conversion *c)
@@ -89,7 +97,8 @@ static enum apr_code check_kind(const struct apr_convert_source *s, struct apr_e
         if (strcmp(s->m->note[i].code, "index.beside") == 0)
             return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: give the folder or the index", s->m->note[i].text);
     if (kind != APR_KIND_MODEL)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it is %s, which no family's contract describes: --keep-names carries its tensors as they are",
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE,
+                        "it is %s, which no family's contract describes: --keep-names carries its tensors as they are",
                         apr_model_kind_text(kind));
     return APR_OK;
 }
@@ -248,7 +257,8 @@ static enum apr_code replace(struct apr_wish *to, const struct apr_wish *from, s
 }
 
 /* Puts the tensors of s that match in the place of those of their names. */
-static enum apr_code graft_tensors(struct apr_conversion *c, const struct apr_convert_source *s, struct apr_patterns *p, struct apr_error *e)
+static enum apr_code graft_tensors(struct apr_conversion *c, const struct apr_convert_source *s, struct apr_patterns *p,
+                                   struct apr_error *e)
 {
     struct apr_wishes *const w = &c->source.wishes;
     struct apr_table place = { 0 };
@@ -282,7 +292,8 @@ static enum apr_code graft_tensors(struct apr_conversion *c, const struct apr_co
     return code;
 }
 
-static enum apr_code open_source(struct apr_conversion *c, struct apr_convert_source *s, const char *path, apr_spare_fn *which, struct apr_error *e);
+static enum apr_code open_source(struct apr_conversion *c, struct apr_convert_source *s, const char *path, apr_spare_fn *which,
+                                 struct apr_error *e);
 
 static enum apr_code graft(struct apr_conversion *c, size_t i, struct apr_error *e)
 {
@@ -387,7 +398,8 @@ static enum apr_code turn_stacks(const struct apr_conversion *c, struct apr_conv
     return APR_OK;
 }
 
-static enum apr_code open_source(struct apr_conversion *c, struct apr_convert_source *s, const char *path, apr_spare_fn *which, struct apr_error *e)
+static enum apr_code open_source(struct apr_conversion *c, struct apr_convert_source *s, const char *path, apr_spare_fn *which,
+                                 struct apr_error *e)
 {
     s->path = path;
     const bool given = c->o->model != NULL && s == &c->source;
@@ -469,14 +481,16 @@ static enum apr_code open_side(struct apr_conversion *c, struct apr_error *e)
     if (c->o->tokenizer == NULL)
         return APR_OK;
     const size_t n = strlen(c->o->tokenizer);
-    const struct apr_bytes folder = apr_arena_format(&c->side.arena, "%s%s", c->o->tokenizer, n > 0 && c->o->tokenizer[n - 1] != '/' ? "/" : "");
+    const struct apr_bytes folder = apr_arena_format(&c->side.arena, "%s%s", c->o->tokenizer,
+                                                     n > 0 && c->o->tokenizer[n - 1] != '/' ? "/" : "");
     const size_t before = c->side.nsource;
     if (folder.at == NULL)
         return apr_no_memory(e);
     apr_side_forget(&c->side, true);
     APR_TRY(apr_side_folder(&c->side, (const char *)folder.at, true, &c->o->cli.run, e));
     if (c->side.nsource == before)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "--tokenizer %s: there are no files of a tokenizer", APR_QUOTED(apr_text(c->o->tokenizer)));
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "--tokenizer %s: there are no files of a tokenizer",
+                        APR_QUOTED(apr_text(c->o->tokenizer)));
     return APR_OK;
 }
 

@@ -88,7 +88,8 @@ static bool stays_f32(const struct apr_conversion *c, const struct apr_wish *x)
 
 enum apr_code apr_refuse_again(struct apr_bytes name, const struct apr_dtype *from, const struct apr_dtype *to, struct apr_error *e)
 {
-    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, name, " is %s already: --allow-requantize quantizes it again, to %s", from->name, to->name);
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, name, " is %s already: --allow-requantize quantizes it again, to %s", from->name,
+                           to->name);
 }
 
 /* Is it packed as blocks that a GGUF has? */
@@ -103,7 +104,8 @@ static bool keeps_blocks(const struct apr_wish *x)
 }
 
 /* Without --type a GGUF gets the values that codes stand for, but of what its makers would rather have asked. */
-static enum apr_code unpacked_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
+static enum apr_code unpacked_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype **to,
+                                    struct apr_error *e)
 {
     for (size_t i = 0; i < x->in->view.npart; i++) {
         const struct apr_tensor *const t = apr_input_part(x->in, i);
@@ -123,8 +125,8 @@ bool apr_is_quantized_source(const struct apr_dtype *d)
 }
 
 /* What --type makes of it. */
-static enum apr_code asked_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype *from, const struct apr_dtype **to,
-                                 struct apr_error *e)
+static enum apr_code asked_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype *from,
+                                 const struct apr_dtype **to, struct apr_error *e)
 {
     const struct apr_dtype *const wanted = c->o->dtype;
     const bool gguf = c->dialect == APR_GGUF, numbers = from == NULL || apr_is_real(from);
@@ -145,7 +147,8 @@ static enum apr_code asked_dtype(const struct apr_conversion *c, const struct ap
     return APR_OK;
 }
 
-static enum apr_code choose_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype **to, struct apr_error *e)
+static enum apr_code choose_dtype(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_dtype **to,
+                                  struct apr_error *e)
 {
     const struct apr_dtype *const from = apr_stored_dtype(x);
     *to = from;
@@ -160,7 +163,8 @@ static enum apr_code choose_dtype(const struct apr_conversion *c, const struct a
 }
 
 /* Blocks are decoded because a dtype was asked for, never by chance. */
-static enum apr_code check_blocks(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_error *e)
+static enum apr_code check_blocks(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_planned *t,
+                                  struct apr_error *e)
 {
     const struct apr_dtype *const from = apr_stored_dtype(x);
     if (x->values != NULL || x->in->view.nvalue == 0 || from == NULL || !apr_is_quantized(from) || c->o->dtype != NULL || t->dtype != f32)
@@ -190,20 +194,24 @@ static bool rows_move(const struct apr_input *in)
 }
 
 /* Are there blocks of d, with the importance that is there? */
-static enum apr_code check_written(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_planned *t, struct apr_error *e)
+static enum apr_code check_written(const struct apr_conversion *c, const struct apr_wish *x, const struct apr_planned *t,
+                                   struct apr_error *e)
 {
     const struct apr_kernels *const k = c->o->cli.run.kernels;
     const enum apr_dtype_id id = apr_dtype_id(t->dtype);
     const struct apr_dtype *const from = apr_stored_dtype(x);
     if (k->encode[id] == NULL && k->encode_weighted[id] != NULL && t->importance == NULL)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name, ": %s is only made with an importance matrix, which %s: --imatrix FILE gives one",
-                               t->dtype->name, c->imatrix == NULL ? "is not given" : "does not have it");
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->name,
+                               ": %s is only made with an importance matrix, which %s: --imatrix FILE gives one", t->dtype->name,
+                               c->imatrix == NULL ? "is not given" : "does not have it");
     const bool computed = x->in->view.npart > 0 && apr_input_part(x->in, 0)->computed != NULL; /* and so encoded in any case */
     if (!is_written(k, id) || (from == t->dtype && from->block > 1 && c->o->dtype == NULL && !computed))
-        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, " is %s, whose blocks do not go through %s: --type decodes them, --keep-names carries "
-                               "them as they are", from == NULL ? t->dtype->name : from->name, x->transform == NULL ? "this" : x->transform);
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name,
+                               " is %s, whose blocks do not go through %s: --type decodes them, --keep-names carries them as they are",
+                               from == NULL ? t->dtype->name : from->name, x->transform == NULL ? "this" : x->transform);
     if (!x->in->decodable)
-        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": values of %s are not decoded", from == NULL ? "its parts" : from->name);
+        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": values of %s are not decoded",
+                               from == NULL ? "its parts" : from->name);
     return APR_OK;
 }
 
@@ -218,11 +226,12 @@ static enum apr_code check_held(const struct apr_conversion *c, const struct apr
     for (size_t i = 0, n = 0; i < APR_NDTYPES; i++) {
         struct apr_planned other = *t;
         other.dtype = &apr_dtypes[i];
-        if (is_written(c->o->cli.run.kernels, i) && apr_is_quantized(other.dtype) && c->format->rule->holds(&other, &why) && n < sizeof text)
+        const bool may = is_written(c->o->cli.run.kernels, i) && apr_is_quantized(other.dtype) && c->format->rule->holds(&other, &why);
+        if (may && n < sizeof text)
             n += (size_t)snprintf(text + n, sizeof text - n, " %s", apr_dtypes[i].name);
     }
-    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, " would be %s, which %s does not hold%s%s", t->dtype->name, c->format->title,
-                           *text == 0 ? "; a GGUF does" : "; of blocks it holds", text);
+    return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, t->name, " would be %s, which %s does not hold%s%s", t->dtype->name,
+                           c->format->title, *text == 0 ? "; a GGUF does" : "; of blocks it holds", text);
 }
 
 static bool is_computed(const struct apr_input *in)
@@ -248,7 +257,8 @@ static enum apr_code choose_way(const struct apr_conversion *c, const struct apr
         t->row = apr_input_part(in, 0)->row;
         return APR_OK;
     }
-    const bool moves = from == t->dtype && in->view.nvalue == 0 && !is_computed(in) && (from->block == 1 || rows_move(in)) && (from->head == 0 || in->plain);
+    const bool moves = from == t->dtype && in->view.nvalue == 0 && !is_computed(in) && (from->block == 1 || rows_move(in)) &&
+                       (from->head == 0 || in->plain);
     t->how = moves ? APR_BLOCKS : APR_ENCODE;
     if (moves)
         return APR_OK;

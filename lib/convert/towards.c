@@ -1,4 +1,4 @@
-/* --target-bpw and --target-size: the tensors of a conversion as target.h asks about them, and what it answers: dtypes, a table, a recipe. */
+/* --target-bpw and --target-size: the tensors of a conversion as convert/aim.h asks about them, and what it answers: dtypes, a recipe. */
 #include "convert/conversion_parts.h"
 
 #include <math.h>
@@ -55,18 +55,20 @@ static enum apr_code tell_what_helps(const struct apr_conversion *c, enum apr_co
     for (size_t i = 0; i < c->aim.ntensor; i++)
         blocks |= c->aim.tensor[i].fixed && apr_is_quantized(c->aim.tensor[i].kept);
     if (c->aim.unreachable && n < sizeof e->text)
-        snprintf(e->text + n, sizeof e->text - n, "%s%s", blocks && !c->o->allow_requantize ? "; --allow-requantize lets quantized tensors change" : "",
+        snprintf(e->text + n, sizeof e->text - n, "%s%s",
+                 blocks && !c->o->allow_requantize ? "; --allow-requantize lets quantized tensors change" : "",
                  c->imatrix == NULL ? "; with --imatrix there are smaller types" : "");
     return code;
 }
 
 enum apr_code apr_choose_towards(struct apr_conversion *c, struct apr_planned *t, struct apr_mixed *mixed, const struct apr_mix *mix,
-                             struct apr_error *e)
+                                 struct apr_error *e)
 {
     const size_t n = c->source.wishes.n;
     struct apr_aim *const aim = &c->aim;
-    *aim = (struct apr_aim){ .bpw = c->o->target_bpw, .size = c->o->target_size, .overhead = c->overhead, .alignment = c->format->rule->align(&c->plan),
-                            .allowed = held(c), .sample = APR_AIM_SAMPLE, .nan_to_zero = c->o->nan_to_zero, .ntensor = n };
+    *aim = (struct apr_aim){ .bpw = c->o->target_bpw, .size = c->o->target_size, .overhead = c->overhead,
+                             .alignment = c->format->rule->align(&c->plan), .allowed = held(c), .sample = APR_AIM_SAMPLE,
+                             .nan_to_zero = c->o->nan_to_zero, .ntensor = n };
     aim->tensor = calloc(n + 1, sizeof *aim->tensor);
     if (aim->tensor == NULL)
         return apr_no_memory(e);
@@ -95,8 +97,8 @@ static enum apr_code recipe_text(const struct apr_conversion *c, struct apr_byte
         if (t->how != APR_GENERATE)
             line[n++] = (struct apr_recipe_line){ t->name, t->how == APR_ENCODE ? t->dtype : NULL };
     }
-    const enum apr_code code = apr_recipe_write(text, "Dtypes as apr-convert chose them: for --recipe, with the same model and the same --imatrix.",
-                                            line, n, e);
+    static const char remark[] = "Dtypes as apr-convert chose them: for --recipe, with the same model and the same --imatrix.";
+    const enum apr_code code = apr_recipe_write(text, remark, line, n, e);
     free(line);
     return code;
 }

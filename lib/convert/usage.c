@@ -82,7 +82,8 @@ static int read_preset(struct apr_convert_options *o)
     if (own != &apr_dtypes[APR_APR_Q4] && own != &apr_dtypes[APR_APR_Q8])
         o->preset = apr_preset_of(o->quantize);
     else if (o->leave_output || o->output_type != NULL || o->embedding_type != NULL || o->imatrix != NULL)
-        return apr_cli_usage(&o->cli, "--quantize %s is one dtype for all matrices: it knows no imatrix, and no other dtype for output and embedding",
+        return apr_cli_usage(&o->cli,
+                             "--quantize %s is one dtype for all matrices: it knows no imatrix, and no other dtype for output and embedding",
                              o->quantize);
     else
         o->dtype = own;
@@ -123,7 +124,8 @@ static int check_usage(struct apr_convert_options *o)
     if (o->compress != NULL && !read_compression(o))
         return apr_cli_usage(&o->cli, "--compress takes zstd or zstd:1 to zstd:%d, not %s", BEST_LEVEL, APR_QUOTED(apr_text(o->compress)));
     if (o->partition != NULL && !read_partition(o))
-        return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, and the N of --shards, not %s", APR_QUOTED(apr_text(o->partition)));
+        return apr_cli_usage(&o->cli, "--partition needs K/N with 1 <= K <= N, and the N of --shards, not %s",
+                             APR_QUOTED(apr_text(o->partition)));
     if (o->shards > MOST_SHARDS)
         return apr_cli_usage(&o->cli, "--shards goes up to %u", MOST_SHARDS);
     return read_types(o);

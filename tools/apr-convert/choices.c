@@ -34,7 +34,8 @@ static void print_choices(const struct apr_aim *aim, const struct apr_aim_tensor
     qsort(row, n, sizeof *row, in_order);
     for (size_t i = 0; i < n; i++) {
         print_name(row[i]->name, width);
-        printf("  %-7s %5.2f bits  error %-10.4g", row[i]->chosen.dtype->name, bits(row[i], &row[i]->chosen), row[i]->chosen.error.weighted);
+        printf("  %-7s %5.2f bits  error %-10.4g", row[i]->chosen.dtype->name, bits(row[i], &row[i]->chosen),
+               row[i]->chosen.error.weighted);
         print_other("smaller", &row[i]->less);
         print_other("larger", &row[i]->more);
         putchar('\n');

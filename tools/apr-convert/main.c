@@ -129,52 +129,62 @@ static int run(struct options *o)
     return o->in_place || o->recover ? change_in_place(o) : convert_model(&o->c);
 }
 
-#define NOT_IN_PLACE                                                                                                                       \
-    "--to --type --quantize --compress --shard-size --shards --no-shard --partition --drop --keep --graft --tokenizer --config --family "  \
-    "--keep-names --dry-run --force --no-verify --resume --keep-going-from --pure --pre --nan-to-zero --allow-requantize --imatrix --tensor-type "  \
-    "--recipe --write-recipe --target-bpw --target-size --leave-output --output-tensor-type --token-embedding-type"
+#define NOT_IN_PLACE                                                                                                                      \
+    "--to --type --quantize --compress --shard-size --shards --no-shard --partition --drop --keep --graft --tokenizer --config "          \
+    "--family --keep-names --dry-run --force --no-verify --resume --keep-going-from --pure --pre --nan-to-zero --allow-requantize "       \
+    "--imatrix --tensor-type --recipe --write-recipe --target-bpw --target-size --leave-output --output-tensor-type "                     \
+    "--token-embedding-type"
 
 int main(int argc, char **argv)
 {
     struct options o = { 0 };
     const struct apr_option option[] = {
-        { "--to", APR_OPTION_TEXT, &o.c.to, "FORMAT", "apr, safetensors or gguf; default: as the target's suffix says", .offer = apr_offer_format },
+        { "--to", APR_OPTION_TEXT, &o.c.to, "FORMAT", "apr, safetensors or gguf; default: as the target's suffix says",
+          .offer = apr_offer_format },
         { "--type", APR_OPTION_TEXT, &o.c.type, "T", "dtype of the matrices: f32 f16 bf16 q8_0 ..., auto for the first 16-bit one met",
           .instead = "--dequantize --dtype --outtype", .offer = apr_offer_type },
-        { "--pure", APR_OPTION_FLAG, &o.c.pure, NULL, "--type holds of vectors and norms too; --quantize gives all matrices one dtype", .needs = "--type --quantize" },
-        { "--quantize", APR_OPTION_TEXT, &o.c.quantize, "PRESET", "a mix of llama-quantize: Q4_K_M IQ4_XS ...; apr_q4, apr_q8 of APR's own", .against = "--type",
-          .offer = apr_offer_preset },
+        { "--pure", APR_OPTION_FLAG, &o.c.pure, NULL, "--type holds of vectors and norms too; --quantize gives all matrices one dtype",
+          .needs = "--type --quantize" },
+        { "--quantize", APR_OPTION_TEXT, &o.c.quantize, "PRESET", "a mix of llama-quantize: Q4_K_M IQ4_XS ...; apr_q4, apr_q8 of APR's own",
+          .against = "--type", .offer = apr_offer_preset },
         { "--imatrix", APR_OPTION_INPUT, &o.c.imatrix, "FILE", "importance of columns (GGUF or legacy .dat), for blocks that take it",
           .needs = "--type --quantize --tensor-type --recipe --target-bpw --target-size", .files = "gguf dat" },
-        { "--tensor-type", APR_OPTION_LIST, &o.c.tensor_types, "PATTERN=T", "dtype of the tensors whose name matches; the first that matches counts; repeatable",
-          .named = APR_NAMED_TENSOR },
-        { "--recipe", APR_OPTION_INPUT, &o.c.recipe_path, "FILE", "YAML: a list of {match: PATTERN, type: T}, after those of --tensor-type", .files = "yaml yml" },
-        { "--write-recipe", APR_OPTION_OUTPUT, &o.c.write_recipe, "FILE", "the dtype of each tensor, for --recipe", .needs = "--target-size --target-bpw --quantize",
-          .against = "--rename --dry-run", .files = "yaml yml" },
-        { "--target-bpw", APR_OPTION_REAL, &o.c.target_bpw, "F", "types by measured error, so that all tensors have F bits per weight", .given = &o.c.priced,
-          .against = "--type --quantize --target-size" },
-        { "--target-size", APR_OPTION_SIZE, &o.c.target_size, "N", "the same, so that the file has at most N bytes", .given = &o.c.sized_target,
-          .against = "--type --quantize --compress --shards --shard-size --partition" },
-        { "--leave-output", APR_OPTION_FLAG, &o.c.leave_output, NULL, "output.weight stays what it is", .against = "--output-tensor-type", .needs = "--quantize --target-bpw --target-size" },
-        { "--output-tensor-type", APR_OPTION_TEXT, &o.c.output_type, "T", "dtype of output.weight", .needs = "--quantize --target-bpw --target-size", .offer = apr_offer_type_of_rule },
-        { "--token-embedding-type", APR_OPTION_TEXT, &o.c.embedding_type, "T", "dtype of token_embd.weight", .needs = "--quantize --target-bpw --target-size",
-          .offer = apr_offer_type_of_rule },
+        { "--tensor-type", APR_OPTION_LIST, &o.c.tensor_types, "PATTERN=T",
+          "dtype of the tensors whose name matches; the first that matches counts; repeatable", .named = APR_NAMED_TENSOR },
+        { "--recipe", APR_OPTION_INPUT, &o.c.recipe_path, "FILE", "YAML: a list of {match: PATTERN, type: T}, after those of --tensor-type",
+          .files = "yaml yml" },
+        { "--write-recipe", APR_OPTION_OUTPUT, &o.c.write_recipe, "FILE", "the dtype of each tensor, for --recipe",
+          .needs = "--target-size --target-bpw --quantize", .against = "--rename --dry-run", .files = "yaml yml" },
+        { "--target-bpw", APR_OPTION_REAL, &o.c.target_bpw, "F", "types by measured error, so that all tensors have F bits per weight",
+          .given = &o.c.priced, .against = "--type --quantize --target-size" },
+        { "--target-size", APR_OPTION_SIZE, &o.c.target_size, "N", "the same, so that the file has at most N bytes",
+          .given = &o.c.sized_target, .against = "--type --quantize --compress --shards --shard-size --partition" },
+        { "--leave-output", APR_OPTION_FLAG, &o.c.leave_output, NULL, "output.weight stays what it is", .against = "--output-tensor-type",
+          .needs = "--quantize --target-bpw --target-size" },
+        { "--output-tensor-type", APR_OPTION_TEXT, &o.c.output_type, "T", "dtype of output.weight",
+          .needs = "--quantize --target-bpw --target-size", .offer = apr_offer_type_of_rule },
+        { "--token-embedding-type", APR_OPTION_TEXT, &o.c.embedding_type, "T", "dtype of token_embd.weight",
+          .needs = "--quantize --target-bpw --target-size", .offer = apr_offer_type_of_rule },
         { "--allow-requantize", APR_OPTION_FLAG, &o.c.allow_requantize, NULL, "quantized tensors may be quantized again",
           .needs = "--type --quantize --tensor-type --recipe --target-bpw --target-size" },
         { "--nan-to-zero", APR_OPTION_FLAG, &o.c.nan_to_zero, NULL, "values that are not finite become 0 in blocks; else they are refused",
           .needs = "--type --quantize --tensor-type --recipe --target-bpw --target-size" },
-        { "--compress", APR_OPTION_TEXT, &o.c.compress, "zstd[:LEVEL]", "APR: independent frames with a seek table", .offer = apr_offer_compression },
+        { "--compress", APR_OPTION_TEXT, &o.c.compress, "zstd[:LEVEL]", "APR: independent frames with a seek table",
+          .offer = apr_offer_compression },
         { "--shard-size", APR_OPTION_SIZE, &o.c.shard_size, "N", "shards of at most N bytes of tensors", .given = &o.c.sized,
           .against = "--shards --partition" },
         { "--shards", APR_OPTION_COUNT, &o.c.shards, "N", "N shards, as even as whole tensors allow", .given = &o.c.counted },
         { "--no-shard", APR_OPTION_FLAG, &o.c.no_shard, NULL, "one file, which is what is written without an option",
           .against = "--shard-size --shards --partition" },
         { "--partition", APR_OPTION_TEXT, &o.c.partition, "K/N", "only the K-th of N shards, every byte as one run writes it" },
-        { "--rename", APR_OPTION_LIST, &o.c.edits.rename, "A=B", "tensor A of the target is called B; repeatable", .named = APR_NAMED_TENSOR },
-        { "--drop", APR_OPTION_LIST, &o.c.drops, "PATTERN", "not the tensors whose name, in either dialect, matches; repeatable", .named = APR_NAMED_TENSOR },
+        { "--rename", APR_OPTION_LIST, &o.c.edits.rename, "A=B", "tensor A of the target is called B; repeatable",
+          .named = APR_NAMED_TENSOR },
+        { "--drop", APR_OPTION_LIST, &o.c.drops, "PATTERN", "not the tensors whose name, in either dialect, matches; repeatable",
+          .named = APR_NAMED_TENSOR },
         { "--keep", APR_OPTION_LIST, &o.c.keeps, "PATTERN", "only those whose name matches; repeatable", .named = APR_NAMED_TENSOR },
         { "--graft", APR_OPTION_LIST, &o.c.grafts, "FILE:PATTERN", "tensors that match come from FILE; repeatable", .files = APR_MODELS },
-        { "--set", APR_OPTION_LIST, &o.c.edits.set, "KEY=TYPE:VALUE", "metadata: u8 i8 ... f64, bool, str; repeatable", .named = APR_NAMED_KEY },
+        { "--set", APR_OPTION_LIST, &o.c.edits.set, "KEY=TYPE:VALUE", "metadata: u8 i8 ... f64, bool, str; repeatable",
+          .named = APR_NAMED_KEY },
         { "--unset", APR_OPTION_LIST, &o.c.edits.unset, "KEY", "takes a key of the metadata out; repeatable", .named = APR_NAMED_KEY },
         { "--tokenizer", APR_OPTION_TEXT, &o.c.tokenizer, "DIR", "the tokenizer's files are those of DIR", .files = "/" },
         { "--config", APR_OPTION_INPUT, &o.c.config, "FILE", "stands for the source's config.json", .files = "json" },
@@ -187,9 +197,10 @@ int main(int argc, char **argv)
         { "--force", APR_OPTION_FLAG, &o.c.force, NULL, "replaces a file that is there; never an input" },
         { "--no-verify", APR_OPTION_FLAG, &o.c.no_verify, NULL, "does not read the result back", .against = "--dry-run" },
         { "--resume", APR_OPTION_FLAG, &o.c.resume, NULL, "goes on where a run with this option was interrupted", .against = "--dry-run" },
-        { "--keep-going-from", APR_OPTION_TEXT, &o.c.partial, "PARTIAL", "the same, where PARTIAL is what that run left", .against = "--resume", .files = "part" },
-        { "--in-place", APR_OPTION_FLAG, &o.in_place, NULL, "IN alone: --set, --unset, --chat-template, --rename change its header where it is",
-          .against = NOT_IN_PLACE },
+        { "--keep-going-from", APR_OPTION_TEXT, &o.c.partial, "PARTIAL", "the same, where PARTIAL is what that run left",
+          .against = "--resume", .files = "part" },
+        { "--in-place", APR_OPTION_FLAG, &o.in_place, NULL,
+          "IN alone: --set, --unset, --chat-template, --rename change its header where it is", .against = NOT_IN_PLACE },
         { "--recover", APR_OPTION_FLAG, &o.recover, NULL, "IN alone: finishes or undoes an edit in place that was interrupted",
           .against = NOT_IN_PLACE " --in-place --set --unset --chat-template --rename" },
         APR_REMOTE_OPTIONS(&o.c.cli),
@@ -197,8 +208,8 @@ int main(int argc, char **argv)
     o.c.cli = (struct apr_cli){
         .tool = "apr-convert",
         .synopsis = "IN OUT",
-        .about = "Converts a model between APR, SafeTensors and GGUF. Without an option every tensor keeps its dtype and every value; what has no place in "
-                 "the target is an error, never lost in silence. A target that is a folder is a HuggingFace checkpoint.",
+        .about = "Converts a model between APR, SafeTensors and GGUF. Without an option every tensor keeps its dtype and every value; what "
+                 "has no place in the target is an error, never lost in silence. A target that is a folder is a HuggingFace checkpoint.",
         .example = { "apr-convert model/ new.gguf --type auto", "apr-convert model-q8_0.gguf new/ --type bf16",
           "apr-convert --in-place model.gguf --chat-template chat.jinja" },
         .option = option,

@@ -306,8 +306,8 @@ static void print_rounded(const struct apr_conversion *c)
         if (!is_rounded(c, t))
             continue;
         print_name(t->name, width);
-        printf("  %-*s -> %-*s  %5.2f bits  rmse %-10.4g  cosine %.6f  largest error %.4g\n", (int)from, dtype_from(t, text), (int)to, t->dtype->name,
-               t->count == 0 ? 0 : 8 * (double)t->bytes / (double)t->count, t->rmse, t->cosine, t->max_error);
+        printf("  %-*s -> %-*s  %5.2f bits  rmse %-10.4g  cosine %.6f  largest error %.4g\n", (int)from, dtype_from(t, text), (int)to,
+               t->dtype->name, t->count == 0 ? 0 : 8 * (double)t->bytes / (double)t->count, t->rmse, t->cosine, t->max_error);
     }
 }
 
@@ -315,7 +315,8 @@ static void print_rounded(const struct apr_conversion *c)
 static void print_shortfalls(const struct apr_conversion *c)
 {
     if (c->fell_back > 0)
-        printf("%zu tensor%s rows that are no whole blocks of the preset's dtype, and got another\n", c->fell_back, c->fell_back == 1 ? " has" : "s have");
+        printf("%zu tensor%s rows that are no whole blocks of the preset's dtype, and got another\n", c->fell_back,
+               c->fell_back == 1 ? " has" : "s have");
     if (c->imatrix != NULL)
         printf("importance: %zu of %zu tensors that take it have it\n", c->weighed, c->weighable);
 }
@@ -340,7 +341,8 @@ enum outcome { AS_STORED, REARRANGED, EXACT, ROUNDED, GENERATED, NOUTCOMES };
 
 static enum outcome outcome_of(const struct apr_planned *t)
 {
-    static const enum outcome of[] = { [APR_COPY] = AS_STORED, [APR_BLOCKS] = REARRANGED, [APR_ENCODE] = EXACT, [APR_GENERATE] = GENERATED };
+    static const enum outcome of[] = { [APR_COPY] = AS_STORED, [APR_BLOCKS] = REARRANGED, [APR_ENCODE] = EXACT,
+                                       [APR_GENERATE] = GENERATED };
     return t->how == APR_ENCODE && t->lossy ? ROUNDED : of[t->how];
 }
 
