@@ -27,7 +27,7 @@ export PWD := $(CURDIR)
 FOUND   := $(shell pkg-config --cflags $(PACKAGES))
 LIBS    := $(shell pkg-config --libs $(PACKAGES)) -lm -pthread
 # -iquote, not -I: <math.h> and <yaml.h> are the system's, "yaml.h" is ours.
-ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -ffile-prefix-map=$(CURDIR)=. -pthread $(WARNINGS) $(FLAGS_$(MODE)) \
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -ffp-contract=off -pthread $(WARNINGS) $(FLAGS_$(MODE)) \
              -iquote lib -iquote $(BUILD)/lib -iquote $(BUILD) $(FOUND) $(CFLAGS)
 
 # One short line a file, or with V=1 the commands.
@@ -35,7 +35,7 @@ ifneq ($(V),1)
 .SILENT:
 say      = printf '%-4s %s\n' $(1) $(2) &&
 endif
-compile  = $(call say,CC,$<) mkdir -p $(@D) && $(CC) $(ALL_CFLAGS)
+compile  = $(call say,CC,$<) mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) '-ffile-prefix-map=$(CURDIR)=.'
 link     = $(call say,LINK,$@) mkdir -p $(@D) && $(CC) $(ALL_CFLAGS)
 make     = $(call say,MAKE,$@) mkdir -p $(@D) &&
 
