@@ -177,7 +177,7 @@ static void put_see_also(const struct apr_cli *c, int n, char **tool)
             fputs("(1)", stdout);
         }
     printf("\n.PP\nThe folder of documents, ");
-    put_in('I', "share/doc/apr-tools");
+    put_in('I', "share/doc/apr-tools/docs");
     printf(", has ");
     put_in('I', c->tool);
     printf("\\fI.md\\fR with all that it prints.\n");

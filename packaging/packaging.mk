@@ -17,12 +17,12 @@ $(BUILD)/share/zsh/site-functions/_%: packaging/complete.zsh; $(complete)
 $(BUILD)/share/fish/vendor_completions.d/%.fish: packaging/complete.fish; $(complete)
 
 install: all $(SHARED:%=$(BUILD)/share/%)
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TOOLS)
+	$(call say,INSTALL,$(DESTDIR)$(PREFIX)) install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TOOLS)
 	for f in $(SHARED); do install -D -m 644 $(BUILD)/share/$$f $(DESTDIR)$(PREFIX)/share/$$f || exit; done
-	install -D -m 644 -t $(DOC) $(DOCS)
+	for f in $(DOCS); do install -D -m 644 $$f $(DOC)/$$f || exit; done
 uninstall:
-	rm -f $(NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) $(SHARED:%=$(DESTDIR)$(PREFIX)/share/%) $(addprefix $(DOC)/,$(notdir $(DOCS)))
-	rmdir $(DOC) 2>/dev/null || true
+	rm -f $(NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) $(SHARED:%=$(DESTDIR)$(PREFIX)/share/%) $(DOCS:%=$(DOC)/%)
+	rmdir $(DOC)/docs $(DOC) 2>/dev/null || true
 
 # All tools in one program that needs nothing beside it.
 static:
