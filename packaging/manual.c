@@ -161,7 +161,9 @@ static void put_head(const struct apr_cli *c, const char *version, const char *s
     fputs(".TH ", stdout);
     for (const char *at = c->tool; *at != 0; at++)
         printf(*at == '-' ? "\\-" : "%c", *at >= 'a' && *at <= 'z' ? *at - 'a' + 'A' : *at);
-    printf(" 1 %s \"apr tools %s\"\n.SH NAME\n", date, version);
+    printf(" 1 %s \"apr tools %s\"\n", date, version);
+    fputs(".nh\n.ad l\n", stdout); /* words stay whole: names of options are typed as they stand */
+    printf(".SH NAME\n");
     put(c->tool);
     fputs(" \\- ", stdout);
     put_line(c->brief);

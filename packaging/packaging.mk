@@ -10,7 +10,7 @@ complete = $(make) sed 's/TOOL/$*/g' $< >$@.part && mv $@.part $@
 # As it lies below $(PREFIX)/share: a man page, written by the tool's own option table, and completions, which ask it.
 $(BUILD)/manual/%: $$(call obj,$$(sort $$(wildcard tools/$$*/*.c))) $(BUILD)/packaging/manual.o $(LIBRARY)
 	$(link) -Wl,--wrap=apr_cli_parse -o $@ $^ $(LIBS)
-$(BUILD)/share/man/man1/%.1: $(BUILD)/manual/% VERSION packaging/changelog
+$(BUILD)/share/man/man1/%.1: $(BUILD)/manual/% VERSION packaging/changelog $(wildcard tools/*/main.c)
 	$(make) $< $(VERSION) $(DATE) $(NAMES) >$@.part && mv $@.part $@
 $(BUILD)/share/bash-completion/completions/%: packaging/complete.bash; $(complete)
 $(BUILD)/share/zsh/site-functions/_%: packaging/complete.zsh; $(complete)

@@ -173,6 +173,11 @@ static void pages_have_their_sections(void **state)
         }
         snprintf(line, sizeof line, "\"apr tools %.*s\"\n", (int)strcspn((const char *)version.at, "\n"), (const char *)version.at);
         assert_true(test_says(&page, line));
+        for (size_t k = 0; k < APR_LENGTH(tools); k++) {
+            snprintf(line, sizeof line, "\n%s(1)", tools[k]);
+            if (k != i && !test_says(&page, line))
+                fail_msg("%s: no %s", tools[i], line + 1);
+        }
         test_free(&page);
         test_free(&version);
     }
@@ -192,6 +197,7 @@ static void pages_and_completions_pass_those_who_judge_such_text(void **state)
     static const struct { const char *judge, *line; } rows[] = {
         { "mandoc", "for f in " SHARE "/man/man1/*.1; do mandoc -Tlint -Wwarning $f || exit; done" },
         { "man", "for f in " SHARE "/man/man1/*.1; do test -z \"$(man --warnings -E UTF-8 -l -Tutf8 -Z $f 2>&1 >/dev/null)\" || exit; done" },
+        { "man", "for f in " SHARE "/man/man1/*.1; do ! MANWIDTH=60 man -E UTF-8 -l $f | grep '\u2010$' || exit; done" }, /* --trans-pose */
         { "bash", "for f in " SHARE "/bash-completion/completions/*; do bash -n $f || exit; done" },
         { "zsh", "for f in " SHARE "/zsh/site-functions/_*; do zsh -n $f || exit; done" },
         { "fish", "for f in " SHARE "/fish/vendor_completions.d/*.fish; do fish -n $f || exit; done" },
