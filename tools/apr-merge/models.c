@@ -152,17 +152,17 @@ static enum apr_code about(const struct config *c, const struct named *said, enu
     return code;
 }
 
-/* A name of the hub is no path, and nothing is fetched. */
+/* Neither an address nor a name of the hub is a path, and nothing is fetched. */
 static enum apr_code check_there(const struct config *c, const struct named *said, struct apr_error *e)
 {
     const struct apr_bytes text = said->text;
     const unsigned char *const end = text.at + text.n, *const slash = memchr(text.at, '/', text.n);
     const bool named = slash != NULL && text.at[0] != '.' && text.at[0] != '/';
-    const bool remote = named && memchr(slash + 1, '/', (size_t)(end - slash) - 1) == NULL;
+    const bool remote = memmem(text.at, text.n, "://", 3) != NULL || (named && memchr(slash + 1, '/', (size_t)(end - slash) - 1) == NULL);
     if (access(said->path, F_OK) == 0)
         return APR_OK;
     return fail_at(c, said->node, e, "there is no model %s%s", APR_QUOTED(said->text), remote
-                   ? ": a name of the hub is not fetched, models are paths" : "");
+                   ? ": what lies elsewhere is not fetched, models are paths" : "");
 }
 
 static enum apr_code check_family(const struct config *c, const struct model *m, const struct model *first, struct apr_error *e)
