@@ -9,7 +9,7 @@ static const struct {
 } shorts[] = { { 'h', "--help" }, { 'V', "--version" }, { 'q', "--quiet" }, { 'j', "--threads" } };
 
 const struct apr_said apr_cli_environment[] = {
-    { "TMPDIR", "where standard input and compressed models are spooled to, into files without a name; default: /tmp" },
+    { "TMPDIR", "where standard input, compressed and fetched models are spooled to, into files without a name; default: /tmp" },
     { "NO_COLOR", "set to anything: no colours, where --color does not ask for them" },
     { "TERM", "dumb: likewise" },
     { "COLUMNS", "how wide the terminal is, where it is not as it says" },
@@ -26,7 +26,9 @@ const struct apr_said apr_cli_exits[] = {
 const struct apr_said apr_remote_environment[] = {
     { "HF_ENDPOINT", "where the hub of hf:// is; default: https://huggingface.co" },
     { "HF_TOKEN", "the token for it, sent there only; else that in the file of HF_TOKEN_PATH, or in $HF_HOME/token" },
+    { "HF_HOME", "where the hub's own programs keep things; default: ~/.cache/huggingface" },
     { "XDG_CACHE_HOME", "the folder of caches; default: ~/.cache" },
+    { "https_proxy", "and its like: as libcurl has them" },
     { 0 },
 };
 

@@ -6,8 +6,8 @@
 
 /* Rows for a tool's option table; c is its struct apr_cli. */
 #define APR_REMOTE_OPTIONS(c)                                                                                                          \
-    { "--download", APR_OPTION_FLAG, &(c)->download, NULL, "of MODEL at an address: fetch all of it, where all is needed" },            \
-    { "--no-cache", APR_OPTION_FLAG, &(c)->no_cache, NULL, "of MODEL at an address: neither use nor keep what was fetched before" },    \
+    { "--download", APR_OPTION_FLAG, &(c)->download, NULL, "fetch all of a model at an address, where all of it is needed" },           \
+    { "--no-cache", APR_OPTION_FLAG, &(c)->no_cache, NULL, "take nothing that was fetched before from the cache, and keep nothing" },   \
     { "--verbose", APR_OPTION_FLAG, &(c)->verbose, NULL, "say how many bytes were fetched" }
 
 /* Sets c->run.remote where an operand is an address and the tool has these options, and reads the environment then: HF_ENDPOINT, HF_TOKEN,
