@@ -35,6 +35,7 @@
  *   other          nother further paths that are read, and never written
  *   model          NULL: `in` is opened. Else the source itself, borrowed and in its own dialect, which `in` names: of tensors that
  *                  files hold or that are computed (flow/computed.h); those keep their dtype but for what --type and the target's rules ask
+ *   tokenizer_files  NULL, or files that are the tokenizer, whatever the source has
  *   retyped        the dtypes of `model` are others than config.json says
  *   to, type ...   as given, NULL when not
  *   dtype          what `type` names; NULL: each keeps its own, or `automatic`: the first 16-bit type met
@@ -50,6 +51,7 @@ struct apr_convert_options {
     const char                 *in, *out, *const *other;
     size_t                      nother;
     struct apr_model           *model;
+    const struct apr_side      *tokenizer_files;
     bool                        retyped;
     struct apr_selection        selection;
     const char                 *to, *type, *quantize, *imatrix, *recipe_path, *write_recipe, *output_type, *embedding_type, *compress;

@@ -42,6 +42,9 @@ APR_MUST_CHECK enum apr_code apr_save_recipe(const struct apr_conversion *c, str
 /* What a preset asks of the model: by the keys that a GGUF of it has. */
 APR_MUST_CHECK enum apr_code apr_read_mix(struct apr_conversion *c, struct apr_mix *mix, struct apr_error *e);
 
+/* Adds the files of a side to another, which borrows their texts. */
+APR_MUST_CHECK enum apr_code apr_copy_side(struct apr_side *to, const struct apr_side *from, struct apr_error *e);
+
 /* Puts metadata, tokenizer and the files beside into the plan, with the edits of the command line. */
 APR_MUST_CHECK enum apr_code apr_plan_metadata(struct apr_conversion *c, struct apr_error *e);
 

@@ -106,7 +106,7 @@ static uint64_t embedding_rows(const struct apr_conversion *c)
 }
 
 /* A checkpoint's own files go along. */
-static enum apr_code copy_side(struct apr_side *to, const struct apr_side *from, struct apr_error *e)
+enum apr_code apr_copy_side(struct apr_side *to, const struct apr_side *from, struct apr_error *e)
 {
     for (size_t i = 0; i < from->n; i++)
         APR_TRY(apr_side_put(to, (const char *)from->file[i].name.at, from->file[i].text, e));
@@ -132,7 +132,7 @@ static enum apr_code to_gguf(struct apr_conversion *c, const struct apr_translat
     APR_TRY(apr_translate_to_gguf(&c->plan.meta, t, e));
     if (!c->source.m->format->own_names)
         return apr_tokenizer_to_gguf(&c->plan.meta, tokenizer, &c->o->cli.run, e);
-    if (c->o->tokenizer != NULL)
+    if (c->o->tokenizer != NULL || c->o->tokenizer_files != NULL)
         return exchange_tokenizer(c, tokenizer, e);
     const bool named = c->o->pre != NULL && apr_draft_find(&c->plan.meta, apr_text("tokenizer.ggml.tokens")) != NULL;
     return !named ? APR_OK : apr_draft_text(&c->plan.meta, "tokenizer.ggml.pre", apr_text(c->o->pre), e);
@@ -166,7 +166,7 @@ static enum apr_code to_hf(struct apr_conversion *c, const struct apr_translatio
 {
     struct apr_side *const files = c->folder ? &c->plan.side : NULL;
     if (files != NULL)
-        APR_TRY(copy_side(files, &c->side, e));
+        APR_TRY(apr_copy_side(files, &c->side, e));
     APR_TRY(apr_translate_to_hf(&c->plan.meta, files, t, e));
     APR_TRY(carry_packing(c, e));
     return files == NULL ? APR_OK : apr_tokenizer_to_hf(files, tokenizer, &c->o->cli.run, e);

@@ -478,6 +478,10 @@ static enum apr_code open_side(struct apr_conversion *c, struct apr_error *e)
     if (c->source.m->config != NULL && (c->o->config != NULL || c->o->model != NULL))
         APR_TRY(apr_side_put(&c->side, "config.json", c->source.m->config->map, e));
     APR_TRY(forget_packing(c, e));
+    if (c->o->tokenizer_files != NULL) {
+        apr_side_forget(&c->side, true);
+        return apr_copy_side(&c->side, c->o->tokenizer_files, e);
+    }
     if (c->o->tokenizer == NULL)
         return APR_OK;
     const size_t n = strlen(c->o->tokenizer);

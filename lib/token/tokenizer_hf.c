@@ -46,11 +46,11 @@ static bool spell_word(struct apr_arena **a, struct apr_token *t)
     return true;
 }
 
-static enum apr_code spell_words(struct apr_hf_writing *w)
+enum apr_code apr_spell_words(struct apr_vocabulary *v, struct apr_error *e)
 {
-    for (size_t i = 0; i < w->v.ntoken && w->v.kind == APR_VOCABULARY_WORDPIECE; i++)
-        if (!spell_word(&w->v.arena, &w->v.token[i]))
-            return apr_no_memory(w->e);
+    for (size_t i = 0; i < v->ntoken && v->kind == APR_VOCABULARY_WORDPIECE; i++)
+        if (!spell_word(&v->arena, &v->token[i]))
+            return apr_no_memory(e);
     return APR_OK;
 }
 
@@ -71,16 +71,17 @@ static struct apr_token *token_of(struct apr_hf_writing *w, uint64_t id)
 }
 
 /* Those that are not normal; the model has all of them as well, so that their ids are theirs. */
+static uint8_t flags_by_type(unsigned type)
+{
+    if (type == APR_TOKEN_CONTROL || type == APR_TOKEN_UNKNOWN)
+        return APR_TOKEN_ADDED | APR_TOKEN_SPECIAL | APR_TOKEN_OWN;
+    return type == APR_TOKEN_USER ? APR_TOKEN_ADDED | APR_TOKEN_OWN : 0;
+}
+
 static void add_by_types(struct apr_hf_writing *w)
 {
-    for (size_t i = 0; i < w->v.ntoken; i++) {
-        struct apr_token *const t = &w->v.token[i];
-        t->flags = 0;
-        if (t->type == APR_TOKEN_CONTROL || t->type == APR_TOKEN_UNKNOWN)
-            t->flags = APR_TOKEN_ADDED | APR_TOKEN_SPECIAL | APR_TOKEN_OWN;
-        if (t->type == APR_TOKEN_USER)
-            t->flags = APR_TOKEN_ADDED | APR_TOKEN_OWN;
-    }
+    for (size_t i = 0; i < w->v.ntoken; i++)
+        w->v.token[i].flags = flags_by_type(w->v.token[i].type);
 }
 
 /* [first, how many, flags] or [id, 1, flags, "text"]; *next: behind the last of those before, which rise. */
@@ -157,6 +158,41 @@ static enum apr_code read_carried(struct apr_hf_writing *w)
     w->carried = carried->text;
     w->own = model[1].value.type == APR_META_U64 ? model[1].value.u : UINT64_MAX;
     return add_by_runs(w, &m[1].value);
+}
+
+/* ---- more tokens ----------------------------------------------------------------------------------------------------- */
+
+#define LEAST_RANK (-1e8) /* below it are pieces that no merge makes */
+
+static double lowest_rank(const struct apr_vocabulary *v)
+{
+    double lowest = 0;
+    for (size_t i = 0; i < v->ntoken; i++)
+        if (v->token[i].type == APR_TOKEN_NORMAL && v->token[i].score < lowest && v->token[i].score > LEAST_RANK)
+            lowest = v->token[i].score;
+    return lowest;
+}
+
+/* A model has one unknown token. */
+static enum apr_code add_more(struct apr_hf_writing *w, const struct apr_more_tokens *more)
+{
+    struct apr_vocabulary *const v = &w->v;
+    while (v->ntoken > 0 && v->token[v->ntoken - 1].id >= more->first)
+        v->ntoken--;
+    double rank = lowest_rank(v);
+    for (size_t i = 0; i < more->ntoken; i++) {
+        const struct apr_token *const t = &more->token[i];
+        const unsigned type = t->type == APR_TOKEN_UNKNOWN ? APR_TOKEN_CONTROL : t->type;
+        const bool ranked = v->kind == APR_VOCABULARY_SPM && type == APR_TOKEN_NORMAL;
+        APR_TRY(apr_put_token(v, t->text, t->id, type, ranked ? --rank : t->score, w->e));
+        v->token[v->ntoken - 1].flags = t->flags & APR_TOKEN_ADDED ? t->flags : flags_by_type(type);
+        v->byte_fallback |= type == APR_TOKEN_BYTE;
+    }
+    for (size_t i = 0; i < more->nmerge; i++)
+        APR_TRY(apr_put_merge(v, more->merge[i].left, more->merge[i].right, w->e));
+    v->size = more->first + more->ntoken;
+    w->own = UINT64_MAX;
+    return APR_OK;
 }
 
 /* ---- files ----------------------------------------------------------------------------------------------------------- */
@@ -380,8 +416,10 @@ static enum apr_code write_tokens(struct apr_out *out, const struct apr_hf_writi
 {
     struct apr_token_list l = { 0 };
     const struct apr_value *const want = apr_draft_find(&w->keys, apr_text("tokenizer.ggml.tokens"));
-    const uint64_t n = want == NULL ? 0 : want->n;
+    const uint64_t n = want == NULL ? 0 : w->more != NULL ? w->v.size : want->n;
     enum apr_code code = n == 0 ? APR_OK : apr_tokens_of_files(&l, read, n, 0, w->e);
+    if (w->more != NULL)
+        l.n = apr_min(l.n, w->more->first);
     if (code == APR_OK && n > 0)
         code = apr_write_own_tokens(out, &w->keys, &l, any, w->e);
     apr_token_list_end(&l);
@@ -425,10 +463,12 @@ static enum apr_code make(struct apr_side *files, struct apr_hf_writing *w, stru
     const struct apr_value *const map = apr_draft_find(&w->keys, apr_text(APR_CARRIED_MAP));
     const bool config = apr_side_get(files, "tokenizer_config.json").at == NULL;
     struct apr_bytes own = { 0 };
-    APR_TRY(spell_words(w));
+    APR_TRY(apr_spell_words(&w->v, w->e));
     add_by_types(w);
     APR_TRY(read_carried(w));
     drop_padding(&w->v);
+    if (w->more != NULL)
+        APR_TRY(add_more(w, w->more));
     APR_TRY(apr_vocabulary_index(&w->v, w->e));
     APR_TRY(make_vocabulary(files, w));
     if (map != NULL && map->type == APR_META_STRING && apr_side_get(files, "special_tokens_map.json").at == NULL) {
@@ -442,17 +482,26 @@ static enum apr_code make(struct apr_side *files, struct apr_hf_writing *w, stru
     return own.n == 0 ? APR_OK : make_config(files, w, own);
 }
 
-static enum apr_code from_keys(struct apr_side *files, struct apr_tokenizer *t, struct apr_error *e)
+/* What the keys that w has by now say; code: of what made them. */
+static enum apr_code from_keys(struct apr_side *files, struct apr_tokenizer *t, struct apr_hf_writing *w, enum apr_code code)
 {
-    struct apr_hf_writing w = { .e = e };
-    enum apr_code code = apr_gguf_keys_of(&w.keys, t, e);
     if (code == APR_OK)
-        code = apr_read_metadata(&w.v, &w.keys.meta, e);
-    if (code == APR_OK && (w.v.ntoken > 0 || w.v.nchat > 0))
-        code = make(files, &w, t);
-    apr_vocabulary_end(&w.v);
-    apr_draft_end(&w.keys);
+        code = apr_read_metadata(&w->v, &w->keys.meta, w->e);
+    if (code == APR_OK && w->more != NULL && (w->v.ntoken == 0 || w->v.kind < APR_VOCABULARY_BPE || w->v.kind > APR_VOCABULARY_WORDPIECE))
+        code = apr_fail(w->e, APR_EUNSUPPORTED, APR_NOWHERE, "its tokenizer is of no kind to which tokens can be added: %s",
+                        APR_QUOTED(w->v.model));
+    if (code == APR_OK && (w->v.ntoken > 0 || w->v.nchat > 0))
+        code = make(files, w, t);
+    apr_vocabulary_end(&w->v);
+    apr_draft_end(&w->keys);
     return code;
+}
+
+enum apr_code apr_tokenizer_extended(struct apr_side *files, struct apr_tokenizer *t, const struct apr_more_tokens *more,
+                                     const struct apr_run *r, struct apr_error *e)
+{
+    struct apr_hf_writing w = { .more = more, .e = e };
+    return from_keys(files, t, &w, apr_tokenizer_to_gguf(&w.keys, t, r, e));
 }
 
 static bool is_tokenizers(struct apr_bytes name)
@@ -475,5 +524,8 @@ enum apr_code apr_tokenizer_to_hf(struct apr_side *files, struct apr_tokenizer *
         if (is_tokenizers(t->side->file[i].name) && apr_side_get(files, name).at == NULL)
             APR_TRY(apr_side_put(files, name, t->side->file[i].text, e));
     }
-    return t->m->format->config || apr_tokenizer_files_any(files) ? APR_OK : from_keys(files, t, e);
+    if (t->m->format->config || apr_tokenizer_files_any(files))
+        return APR_OK;
+    struct apr_hf_writing w = { .e = e };
+    return from_keys(files, t, &w, apr_gguf_keys_of(&w.keys, t, e));
 }

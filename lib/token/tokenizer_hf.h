@@ -7,14 +7,16 @@
 /* keys     tokenizer.* as a GGUF has them
  *   v        the same, read, its texts as HuggingFace spells them, its flags those of added tokens
  *   carried  the tokenizer.json that came along without its vocabulary (tokenizer_carry.c), or empty
- *   own      ids below it are the model's own; UINT64_MAX: all are */
+ *   own      ids below it are the model's own; UINT64_MAX: all are
+ *   more     tokens that `keys` has not, or NULL */
 struct apr_hf_writing {
-    struct apr_draft      keys;
-    struct apr_vocabulary v;
-    struct apr_bytes      carried;
-    uint64_t              own;
-    struct apr_out       *out;
-    struct apr_error     *e;
+    struct apr_draft              keys;
+    struct apr_vocabulary         v;
+    struct apr_bytes              carried;
+    uint64_t                      own;
+    const struct apr_more_tokens *more;
+    struct apr_out               *out;
+    struct apr_error             *e;
 };
 
 /* tokenizer.json, whole, to w->out. */

@@ -33,6 +33,25 @@ APR_MUST_CHECK enum apr_code apr_tokenizer_to_gguf(struct apr_draft *d, struct a
 APR_MUST_CHECK enum apr_code apr_tokenizer_to_hf(struct apr_side *files, struct apr_tokenizer *t, const struct apr_run *r,
                                                  struct apr_error *e);
 
+/* Tokens behind those of a source, and merges that lead to them: their ids go from `first` on, one by one. What the source has from there
+ * on is left out. */
+struct apr_more_tokens {
+    uint64_t                first;
+    const struct apr_token *token;
+    const struct apr_merge *merge;
+    size_t                  ntoken, nmerge;
+};
+
+/* The same files, of a checkpoint too, made anew with more tokens, whose texts are as HuggingFace spells them; they keep their flags where
+ * they are added ones. All are tokens of the model itself, added ones as well, since a reader numbers others behind those. SentencePiece's
+ * pieces rank behind those of the source, in their order. APR_EUNSUPPORTED: the source has a tokenizer of no kind that files are made for. */
+APR_MUST_CHECK enum apr_code apr_tokenizer_extended(struct apr_side *files, struct apr_tokenizer *t, const struct apr_more_tokens *more,
+                                                    const struct apr_run *r, struct apr_error *e);
+
+/* Spells the tokens of a GGUF's WordPiece as HuggingFace does: what goes on with a word is marked, not what begins one. Before they are
+ * indexed. */
+APR_MUST_CHECK enum apr_code apr_spell_words(struct apr_vocabulary *v, struct apr_error *e);
+
 /* tokenizer.* of an APR (families.md 7.5), from a checkpoint's files or from the keys of a GGUF; of an APR its own, unless other files take
  * the place of those that it carries. From a GGUF tokenizer.vocabulary, merges, scores, token_type hold its arrays element by element: they
  * can be made again where all texts are UTF-8, all scores finite, and the elements str, f32, i32. */

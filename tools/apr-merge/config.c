@@ -320,8 +320,8 @@ static enum apr_code read_source(struct config *c, const struct apr_yaml *y, str
 {
     APR_TRY(as_text(c, y, "the tokenizer's source", e));
     if (apr_bytes_is(y->text, "union"))
-        return fail_at(c, y, e, "a union of tokenizers is not served: base, or a model");
-    return apr_bytes_is(y->text, "base") ? APR_OK : model_of(c, y, &c->tokenizer, e);
+        c->unite = y;
+    return c->unite != NULL || apr_bytes_is(y->text, "base") ? APR_OK : model_of(c, y, &c->tokenizer, e);
 }
 
 static enum apr_code read_tokenizer(struct config *c, struct apr_error *e)
@@ -342,7 +342,10 @@ static enum apr_code read_tokenizer(struct config *c, struct apr_error *e)
     if (map->kind != APR_YAML_MAP)
         return fail_at(c, map, e, "tokenizer is a map with source");
     APR_TRY(check_keys(c, map, keys, APR_LENGTH(keys), e));
-    return apr_yaml_get(map, "source") == NULL ? APR_OK : read_source(c, apr_yaml_get(map, "source"), e);
+    if (apr_yaml_get(map, "source") != NULL)
+        return read_source(c, apr_yaml_get(map, "source"), e);
+    c->unite = map; /* as there */
+    return APR_OK;
 }
 
 static bool has_part(const struct slice *s, size_t model)

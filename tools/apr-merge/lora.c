@@ -307,7 +307,7 @@ static enum apr_code take_pair(struct said *s, struct lora *l, const struct apr_
     return t->target == NULL || t->by == NULL ? apr_no_memory(e) : APR_OK;
 }
 
-static const struct apr_dtype *dtype_of(const struct apr_wish *x)
+const struct apr_dtype *float_of(const struct apr_wish *x)
 {
     const struct apr_dtype *const d = apr_stored_dtype_of(x->in);
     return d != NULL && d->kind == APR_REAL && d->block == 1 && !d->packed ? d : &apr_dtypes[x->ndim < 2 ? APR_F32 : APR_F16];
@@ -333,7 +333,7 @@ static enum apr_code adapt(struct said *s, struct lora *l, const struct apr_kern
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": its values are not decoded");
     if (f->a != NULL || f->b != NULL)
         APR_TRY(take_pair(s, l, k, x, f, t, e));
-    *out = (struct apr_tensor){ .name = x->name, .dtype = dtype_of(x), .ndim = x->ndim, .count = x->count, .row = x->count,
+    *out = (struct apr_tensor){ .name = x->name, .dtype = float_of(x), .ndim = x->ndim, .count = x->count, .row = x->count,
                                 .computed = &t->c };
     memcpy(out->dim, x->dim, sizeof out->dim);
     t->wide = out->dtype->wide;

@@ -40,6 +40,8 @@ static enum apr_code plan(struct merge *m, struct apr_error *e)
     APR_TRY(name_inputs(m, e));
     APR_TRY(apr_conversion_free_to(&m->conversion, e));
     APR_TRY(open_models(&m->model, &m->config, m->reference, m->o, e));
+    if (m->config.unite != NULL)
+        APR_TRY(unite_vocabularies(m, e));
     APR_TRY(begin_result(m, e));
     APR_TRY(pair_models(m, e));
     APR_TRY(make_result(m, e));
@@ -74,6 +76,7 @@ static int merge_models(struct options *o, const char *path, struct apr_bytes te
     apr_conversion_end(&m.conversion);
     if (m.began)
         apr_derived_end(&m.result);
+    apr_side_end(&m.united.files);
     close_models(m.model, m.config.nmodel);
     free(m.tensor);
     config_end(&m.config);

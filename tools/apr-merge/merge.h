@@ -87,7 +87,7 @@ struct slice {
 /* A configuration, checked but for what the models say.
  *   path       NULL: it was made of the command line, whose words messages then use
  *   level      of parameters behind those of source and slice: the module's, the whole's
- *   tokenizer  of tokenizer_source or tokenizer.source: a model, or NONE
+ *   tokenizer  of tokenizer_source or tokenizer.source: a model, or NONE; unite: where a union is asked for, or NULL
  *   dtype      of the result, or NULL
  *   warning    texts for stderr */
 struct config {
@@ -96,7 +96,7 @@ struct config {
     struct apr_bytes          folder;
     bool                      strict;
     const struct method      *method;
-    const struct apr_yaml    *root, *method_node, *level[2];
+    const struct apr_yaml    *root, *method_node, *level[2], *unite;
     struct named             *model;
     size_t                    nmodel, model_room;
     size_t                    base, tokenizer;
@@ -152,6 +152,12 @@ APR_MUST_CHECK enum apr_code open_models(struct model **models, const struct con
                                          struct apr_error *e);
 void close_models(struct model *models, size_t n);
 
+/* The dtype of floats that has its values: its own, else F32 of a vector and F16 of a matrix. */
+const struct apr_dtype *float_of(const struct apr_wish *x);
+
+/* Are its rows tokens? */
+bool is_vocabulary(const struct apr_wish *x);
+
 /* The model's tensor of that name, or NULL; the number of the layer in a name, -1: none; the same name with another one. */
 const struct apr_wish *wish_called(const struct model *m, struct apr_bytes name);
 int64_t layer_in(struct apr_bytes name);
@@ -198,6 +204,14 @@ struct merged {
     atomic_bool             nonfinite, starved;
 };
 
+/* Of n tokens in a union the row in each model, UINT32_MAX where it has none; the tokenizer's files, where they are others than those of the
+ * model whose words the result has. */
+struct united {
+    uint64_t        n;
+    uint32_t      **row;
+    struct apr_side files;
+};
+
 /* All of it.
  *   reference   whose dialect, metadata and tokenizer the result has
  *   first_file  of each model: what is to be added to a tensor's `file` in the result, which goes to the target
@@ -209,6 +223,7 @@ struct merge {
     size_t                reference;
     unsigned             *first_file;
     struct apr_derived    result;
+    struct united         united;
     struct merged       **tensor;
     size_t                ntensor, room;
     struct apr_conversion conversion;
@@ -220,6 +235,12 @@ struct merge {
 APR_MUST_CHECK enum apr_code begin_result(struct merge *m, struct apr_error *e);
 APR_MUST_CHECK enum apr_code pair_models(struct merge *m, struct apr_error *e);
 APR_MUST_CHECK enum apr_code make_result(struct merge *m, struct apr_error *e);
+
+/* union.c: what a union of vocabularies is made of; and the model's tensor with a row for each of its tokens in the place of *wish, where its
+ * rows are tokens: its own, else the base's, else the mean of those of the slice that have it, else of all. */
+APR_MUST_CHECK enum apr_code unite_vocabularies(struct merge *m, struct apr_error *e);
+APR_MUST_CHECK enum apr_code unite_rows(struct merge *m, const struct slice *s, size_t model, const struct apr_wish **wish,
+                                        struct apr_error *e);
 
 /* What is planned is measured against the base while it is written, where there is one. */
 APR_MUST_CHECK enum apr_code measure_against_base(struct merge *m, struct apr_error *e);

@@ -72,8 +72,7 @@ static enum apr_code check_density(const struct merge *m, const struct part *par
 
 /* ---- operands ------------------------------------------------------------------------------------------------------- */
 
-/* Rows of it are tokens. */
-static bool is_vocabulary(const struct apr_wish *x)
+bool is_vocabulary(const struct apr_wish *x)
 {
     static const char *const words[] = { "embed_tokens", "lm_head", "token_embd", "wte", "word_embeddings", "embed_out", "output.weight" };
     bool is = x->role != NULL && (apr_bytes_is(x->role->name, "token_embd") || apr_bytes_is(x->role->name, "output"));
@@ -248,10 +247,12 @@ static enum apr_code add_tensor(struct merge *m, const struct place *at, struct 
         const struct part *const part = &s->part[i];
         const bool base = apart && part->model == s->base;
         const struct apr_bytes there = at->layer < 0 ? from : at_layer(&m->arena, from, part->from + (uint32_t)at->layer);
-        const struct apr_wish *const w = there.at == NULL ? NULL : wish_called(&m->model[part->model], there);
+        const struct apr_wish *w = there.at == NULL ? NULL : wish_called(&m->model[part->model], there);
         bool given[BY_MODEL] = { 0 };
         if (there.at == NULL)
             return apr_no_memory(e);
+        if (w != NULL && w->values == NULL && m->config.unite != NULL)
+            APR_TRY(unite_rows(m, s, part->model, &w, e));
         if (w != NULL && w->values == NULL)
             APR_TRY(add_operand(m, t, at, part, w, base ? NONE : place, given, e));
         place += !base;

@@ -1,0 +1,329 @@
+/* A union of vocabularies: the tokens of the model whose words the result has, with their ids, then what others have beside them, model by
+ * model. Rows of the embedding and of the head go by token. */
+#include "merge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/table.h"
+#include "token/tokenizer_write.h"
+#include "token/vocabulary_read.h"
+
+/* ---- the vocabularies ----------------------------------------------------------------------------------------------- */
+
+/* While it is made.
+ *   v, rows  of each model: what it has, and how many rows for that
+ *   at       the number of each text in the union, of which there are n so far
+ *   token    those that the reference has not, merge: those that lead to them */
+struct uniting {
+    struct merge          *m;
+    struct apr_vocabulary *v;
+    uint64_t              *rows, n;
+    struct apr_table       at;
+    struct apr_token      *token;
+    struct apr_merge      *merge;
+    size_t                 ntoken, token_room, nmerge, merge_room;
+};
+
+/* The embedding, which also is the head where there is none; or NULL. */
+static const struct apr_wish *embedding_of(const struct model *model)
+{
+    for (size_t i = 0; i < model->wishes.n; i++)
+        if (is_vocabulary(&model->wishes.wish[i]) && model->wishes.wish[i].ndim == 2)
+            return &model->wishes.wish[i];
+    return NULL;
+}
+
+/* Does a token stand for its text, and has it a row? */
+static bool counts(const struct apr_vocabulary *v, const struct apr_token *t, uint64_t rows)
+{
+    return t->id < rows && t->type != APR_TOKEN_UNUSED && apr_vocabulary_find(v, t->text) == t;
+}
+
+static bool is_bytewise(const struct apr_vocabulary *v)
+{
+    return v->from != APR_FROM_TOKENIZER_JSON || apr_bytes_have(v->decoder, "ByteLevel") || apr_bytes_have(v->pre_tokenizer, "ByteLevel");
+}
+
+static enum apr_code check_kind(const struct uniting *u, size_t i, struct apr_error *e)
+{
+    static const char *const words[] = { "BPE", "SentencePiece's BPE", "Unigram", "WordPiece" };
+    const struct model *const model = u->m->model, *const reference = &model[u->m->reference];
+    const struct apr_vocabulary *const v = &u->v[i], *const first = &u->v[u->m->reference];
+    const struct apr_yaml *const node = u->m->config.unite;
+    if (v->ntoken == 0 || v->kind < APR_VOCABULARY_BPE || v->kind > APR_VOCABULARY_WORDPIECE)
+        return fail_at(&u->m->config, node, e, "%s has no vocabulary that can be united with others: %s", model[i].said->path,
+                       v->ntoken == 0 ? "it has none" : (const char *)APR_QUOTED(v->model));
+    if (v->kind != first->kind)
+        return fail_at(&u->m->config, node, e, "the vocabulary of %s is a %s, that of %s a %s: there is no union of them",
+                       model[i].said->path, words[v->kind - 1], reference->said->path, words[first->kind - 1]);
+    if (v->kind != APR_VOCABULARY_BPE || (is_bytewise(v) == is_bytewise(first) && apr_bytes_equal(v->suffix, first->suffix)))
+        return APR_OK;
+    return fail_at(&u->m->config, node, e, "the tokens of %s stand for other bytes than those of %s: there is no union of them",
+                   model[i].said->path, reference->said->path);
+}
+
+static enum apr_code read_vocabulary(struct uniting *u, size_t i, struct apr_error *e)
+{
+    const struct model *const model = &u->m->model[i];
+    const struct apr_wish *const embedding = embedding_of(model);
+    struct apr_vocabulary *const v = &u->v[i];
+    bool words = false;
+    u->rows[i] = embedding == NULL ? UINT64_MAX : embedding->dim[0];
+    APR_TRY(apr_vocabulary_read(v, model->opened, &u->m->o->c.cli.run, e));
+    APR_TRY(check_kind(u, i, e));
+    for (size_t k = 0; k < v->ntoken && v->kind == APR_VOCABULARY_WORDPIECE; k++)
+        words |= apr_bytes_have(v->token[k].text, "\u2581");
+    if (words) {
+        apr_table_free(&v->by_text);
+        APR_TRY(apr_spell_words(v, e));
+    }
+    return apr_vocabulary_index(v, e);
+}
+
+/* ---- their union ---------------------------------------------------------------------------------------------------- */
+
+static enum apr_code add_token(struct uniting *u, struct apr_token t, struct apr_error *e)
+{
+    struct apr_token *const grown = apr_grown(u->token, &u->token_room, u->ntoken, 256, sizeof *grown);
+    if (grown == NULL)
+        return apr_no_memory(e);
+    if (u->n >= APR_MOST_TOKENS)
+        return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "a union of more than %llu tokens", (unsigned long long)APR_MOST_TOKENS);
+    u->token = grown;
+    t.id = (uint32_t)u->n++;
+    u->token[u->ntoken++] = t;
+    return APR_OK;
+}
+
+/* The reference's keep their ids, whatever lies between them. */
+static enum apr_code add_tokens(struct uniting *u, size_t i, struct apr_error *e)
+{
+    const struct apr_vocabulary *const v = &u->v[i];
+    const bool reference = i == u->m->reference;
+    bool fresh;
+    for (size_t k = 0; k < v->ntoken; k++) {
+        const struct apr_token *const t = &v->token[k];
+        if (!counts(v, t, u->rows[i]))
+            continue;
+        union apr_table_value *const at = apr_table_put(&u->at, t->text, &fresh);
+        if (at == NULL)
+            return apr_no_memory(e);
+        if (reference)
+            u->n = 1 + (at->number = t->id);
+        else if (fresh) {
+            at->number = u->n;
+            APR_TRY(add_token(u, *t, e));
+        }
+    }
+    return APR_OK;
+}
+
+/* Merges whose parts are tokens, and make one that has come with this model. */
+static enum apr_code add_merges(struct uniting *u, size_t i, uint64_t first, struct apr_error *e)
+{
+    struct apr_vocabulary *const v = &u->v[i];
+    for (size_t k = 0; k < v->nmerge && v->kind == APR_VOCABULARY_BPE && first < u->n; k++) {
+        const struct apr_merge *const parts = &v->merge[k];
+        const struct apr_token *const whole = apr_vocabulary_join(v, parts);
+        const union apr_table_value *const at = whole == NULL ? NULL : apr_table_find(&u->at, whole->text);
+        if (at == NULL || at->number < first || apr_table_find(&u->at, parts->left) == NULL || apr_table_find(&u->at, parts->right) == NULL)
+            continue;
+        struct apr_merge *const grown = apr_grown(u->merge, &u->merge_room, u->nmerge, 256, sizeof *grown);
+        if (grown == NULL)
+            return apr_no_memory(e);
+        u->merge = grown;
+        u->merge[u->nmerge++] = *parts;
+    }
+    return APR_OK;
+}
+
+/* Where the tokens of the union lie in each model. */
+static enum apr_code find_rows(struct uniting *u, struct apr_error *e)
+{
+    struct merge *const m = u->m;
+    m->united.row = apr_arena_alloc(&m->arena, m->config.nmodel * sizeof *m->united.row);
+    for (size_t i = 0; i < m->config.nmodel; i++) {
+        const struct apr_vocabulary *const v = &u->v[i];
+        uint32_t *const row = m->united.row == NULL ? NULL : apr_arena_alloc(&m->arena, u->n * sizeof *row);
+        if (row == NULL)
+            return apr_no_memory(e);
+        m->united.row[i] = row;
+        for (uint64_t id = 0; id < u->n; id++)
+            row[id] = i == m->reference ? (uint32_t)id : UINT32_MAX;
+        for (size_t k = 0; k < v->ntoken && i != m->reference; k++)
+            if (counts(v, &v->token[k], u->rows[i]))
+                row[apr_table_find(&u->at, v->token[k].text)->number] = v->token[k].id;
+        m->united.n = u->n;
+    }
+    return APR_OK;
+}
+
+static enum apr_code make_files(struct uniting *u, uint64_t first, struct apr_error *e)
+{
+    struct merge *const m = u->m;
+    const struct model *const reference = &m->model[m->reference];
+    const struct apr_run *const r = &m->o->c.cli.run;
+    const struct apr_more_tokens more = { first, u->token, u->merge, u->ntoken, u->nmerge };
+    struct apr_side side = { 0 };
+    struct apr_tokenizer t = { .m = reference->opened, .b = reference->binding, .side = &side };
+    enum apr_code code = apr_side_of(&side, reference->opened, r, e);
+    if (code == APR_OK)
+        code = apr_tokenizer_extended(&m->united.files, &t, &more, r, e);
+    apr_side_end(&side);
+    if (code != APR_OK)
+        apr_error_in(e, reference->said->path);
+    else
+        m->o->c.tokenizer_files = &m->united.files;
+    return code;
+}
+
+static enum apr_code unite(struct uniting *u, struct apr_error *e)
+{
+    struct merge *const m = u->m;
+    uint64_t first = 0;
+    for (size_t k = 0; k < m->config.nmodel; k++) {
+        const size_t i = k == 0 ? m->reference : k <= m->reference ? k - 1 : k;
+        const uint64_t before = u->n;
+        const enum apr_code code = read_vocabulary(u, i, e);
+        if (code != APR_OK) {
+            apr_error_in(e, m->model[i].said->path);
+            return code;
+        }
+        APR_TRY(add_tokens(u, i, e));
+        if (k == 0)
+            first = u->n;
+        else
+            APR_TRY(add_merges(u, i, before, e));
+    }
+    APR_TRY(find_rows(u, e));
+    return u->n == first && first == u->v[m->reference].size ? APR_OK : make_files(u, first, e);
+}
+
+enum apr_code unite_vocabularies(struct merge *m, struct apr_error *e)
+{
+    const size_t n = m->config.nmodel;
+    struct uniting u = { .m = m, .v = calloc(n, sizeof *u.v), .rows = calloc(n, sizeof *u.rows) };
+    const enum apr_code code = u.v == NULL || u.rows == NULL ? apr_no_memory(e) : unite(&u, e);
+    for (size_t i = 0; u.v != NULL && i < n; i++)
+        apr_vocabulary_end(&u.v[i]);
+    apr_table_free(&u.at);
+    free(u.token);
+    free(u.merge);
+    free(u.rows);
+    free(u.v);
+    return code;
+}
+
+/* ---- rows ----------------------------------------------------------------------------------------------------------- */
+
+/* A model's tensor with a row for each token of the union.
+ *   from    of each model what it has of that tensor, or NULL
+ *   merged  of each model: whether it is merged here
+ *   base    its number, or NONE; ncol: of one row */
+struct united_rows {
+    struct apr_computation  c;
+    const struct united    *u;
+    const struct apr_wish **from;
+    bool                   *merged, wide;
+    size_t                  nmodel, model, base;
+    uint64_t                ncol;
+};
+
+/* The row of a token in model i; UINT32_MAX: it has none. */
+static uint32_t row_in(const struct united_rows *t, size_t i, uint64_t token)
+{
+    const uint32_t row = t->u->row[i][token];
+    return t->from[i] != NULL && row < t->from[i]->dim[0] ? row : UINT32_MAX;
+}
+
+/* The mean of those that have the token, of what is merged here or of all; false: none has it. */
+static bool read_mean(const struct united_rows *t, bool all, struct apr_window *w, uint64_t token, uint64_t col, size_t n, double *x)
+{
+    double one[APR_STRETCH], count = 0;
+    memset(x, 0, n * sizeof *x);
+    for (size_t i = 0; i < t->nmodel; i++) {
+        const uint32_t row = all || t->merged[i] ? row_in(t, i, token) : UINT32_MAX;
+        if (row == UINT32_MAX)
+            continue;
+        apr_input_doubles(t->from[i]->in, w, row * t->ncol + col, n, one);
+        for (size_t k = 0; k < n; k++)
+            x[k] += one[k];
+        count++;
+    }
+    for (size_t k = 0; k < n && count > 0; k++)
+        x[k] /= count;
+    return count > 0;
+}
+
+/* Columns [col, col + n) of a token: the model's own, else the base's, else of those that have it. */
+static void read_token(const struct united_rows *t, struct apr_window *w, uint64_t token, uint64_t col, size_t n, double *x)
+{
+    size_t i = t->model;
+    if (row_in(t, i, token) == UINT32_MAX)
+        i = t->base;
+    if (i != NONE && row_in(t, i, token) != UINT32_MAX)
+        apr_input_doubles(t->from[i]->in, w, row_in(t, i, token) * t->ncol + col, n, x);
+    else if (!read_mean(t, false, w, token, col, n, x))
+        read_mean(t, true, w, token, col, n, x);
+}
+
+static void united_values(const struct apr_computation *c, struct apr_window *w, uint64_t first, size_t n, void *out)
+{
+    const struct united_rows *const t = (const struct united_rows *)(const void *)c;
+    double x[APR_STRETCH];
+    for (size_t at = 0, now; at < n; at += now) {
+        const uint64_t col = (first + at) % t->ncol;
+        now = (size_t)apr_min(n - at, t->ncol - col);
+        read_token(t, w, (first + at) / t->ncol, col, now, x + at);
+    }
+    if (t->wide)
+        memcpy(out, x, n * sizeof *x);
+    else
+        for (size_t i = 0; i < n; i++)
+            ((float *)out)[i] = (float)x[i];
+}
+
+static enum apr_code find_parts(struct merge *m, const struct slice *s, const struct apr_wish *x, struct united_rows *t, struct apr_error *e)
+{
+    t->from = apr_arena_alloc(&m->arena, t->nmodel * sizeof *t->from);
+    t->merged = apr_arena_alloc(&m->arena, t->nmodel * sizeof *t->merged);
+    if (t->from == NULL || t->merged == NULL)
+        return apr_no_memory(e);
+    for (size_t i = 0; i < t->nmodel; i++) {
+        const struct apr_wish *w = wish_called(&m->model[i], x->name);
+        if (w == NULL && x->ndim == 2)
+            w = embedding_of(&m->model[i]);
+        t->from[i] = w != NULL && w->ndim == x->ndim && w->values == NULL && (x->ndim == 1 || w->dim[1] == x->dim[1]) && w->in->decodable ? w : NULL;
+        t->merged[i] = i == t->base;
+    }
+    for (size_t i = 0; i < s->npart; i++)
+        t->merged[s->part[i].model] = true;
+    return APR_OK;
+}
+
+enum apr_code unite_rows(struct merge *m, const struct slice *s, size_t model, const struct apr_wish **wish, struct apr_error *e)
+{
+    const struct apr_wish *const x = *wish, *const embedding = embedding_of(&m->model[model]);
+    struct united_rows *const t = apr_arena_alloc(&m->arena, sizeof *t);
+    struct apr_wish *const w = apr_arena_alloc(&m->arena, sizeof *w);
+    if (embedding == NULL || !is_vocabulary(x) || x->ndim == 0 || x->ndim > 2 || x->dim[0] != embedding->dim[0] || !x->in->decodable)
+        return APR_OK;
+    if (t == NULL || w == NULL)
+        return apr_no_memory(e);
+    *t = (struct united_rows){ .c = { .values = united_values }, .u = &m->united, .nmodel = m->config.nmodel, .model = model,
+                               .base = s->base, .ncol = x->ndim == 1 ? 1 : x->dim[1] };
+    APR_TRY(find_parts(m, s, x, t, e));
+    *w = *x;
+    w->dim[0] = m->united.n;
+    if (!apr_mul(w->dim[0], t->ncol, &w->count))
+        return apr_fail_tensor(e, APR_ELIMIT, APR_NOWHERE, x->name, ": no file holds so many elements");
+    struct apr_tensor one = { .name = x->name, .dtype = float_of(x), .ndim = x->ndim, .dim = { w->dim[0], x->dim[1] }, .count = w->count,
+                              .row = w->count, .computed = &t->c };
+    t->wide = one.dtype->wide;
+    const struct apr_input in = apr_input_of(m->o->c.cli.run.kernels, m->model[model].m, &one);
+    w->in = apr_input_keep(&m->arena, &in);
+    *wish = w;
+    return w->in == NULL ? apr_no_memory(e) : APR_OK;
+}
