@@ -157,8 +157,8 @@ static enum apr_code state(struct apr_derived *d, const struct apr_binding *b, c
     const struct apr_family *const f = apr_binding_family(b);
     const struct apr_dim *const stated = apr_family_dim(f, apr_text(dim));
     const struct apr_kv *const kv = kv_called(f, key);
-    if (stated != NULL)
-        APR_TRY(config_number(d, apr_binding_states_dim(b, stated).key, n, e));
+    for (size_t i = 0; stated != NULL && i < stated->key.n; i++) /* an APR's binding knows nothing of a config.json that it carries */
+        APR_TRY(config_number(d, stated->key.word[i], n, e));
     if (kv != NULL && kv->apr.n > 0)
         APR_TRY(meta_number(d, kv->apr, n, e));
     return kv == NULL ? APR_OK : meta_number(d, apr_binding_states(b, kv).key, n, e);

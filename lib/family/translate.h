@@ -20,6 +20,7 @@
  *   elements     of all source tensors that are written; experts: those of them in tensors of one expert each, or stacked; for
  *                general.size_label. nexpert: how many experts
  *   typed        a conversion of dtypes was asked for: what the source says of its dtype is then replaced by `main` and `file_type`
+ *   refiled      the files beside may be others than those that the source carries
  *   rope_freqs   values of the source's rope_freqs.weight, of nrope_freqs; NULL: it has none */
 struct apr_translation {
     const struct apr_model     *m;
@@ -29,7 +30,7 @@ struct apr_translation {
     struct apr_bytes            name;
     const struct apr_dtype     *main;
     int64_t                     file_type;
-    bool                        head, quantized, typed;
+    bool                        head, quantized, typed, refiled;
     uint64_t                    bytes, elements, expert_elements, nexpert;
     const float                *rope_freqs;
     size_t                      nrope_freqs;

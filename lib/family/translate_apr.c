@@ -419,6 +419,8 @@ static enum apr_code copy_own(struct apr_draft *d, const struct apr_translation 
         APR_TRY(put_count(d, "total_size", t->bytes, e));
     if (apr_draft_find(d, apr_text("param_count")) == NULL)
         APR_TRY(put_count(d, "param_count", t->elements, e));
+    if (t->refiled && t->side->n > 0 && apr_draft_find(d, apr_text(APR_SIDE_KEY)) != NULL)
+        APR_TRY(put_files(d, t->side, e));
     return t->typed ? put_quantization(d, t, e) : APR_OK;
 }
 
