@@ -139,8 +139,8 @@ static enum apr_code add_merges(struct uniting *u, size_t i, uint64_t first, str
     return APR_OK;
 }
 
-/* Where the tokens of the union lie in each model. */
-static enum apr_code find_rows(struct uniting *u, struct apr_error *e)
+/* Where the tokens of the union lie in each model. Those below `first` are the reference's. */
+static enum apr_code find_rows(struct uniting *u, uint64_t first, struct apr_error *e)
 {
     struct merge *const m = u->m;
     m->united.row = apr_arena_alloc(&m->arena, m->config.nmodel * sizeof *m->united.row);
@@ -151,7 +151,7 @@ static enum apr_code find_rows(struct uniting *u, struct apr_error *e)
             return apr_no_memory(e);
         m->united.row[i] = row;
         for (uint64_t id = 0; id < u->n; id++)
-            row[id] = i == m->reference ? (uint32_t)id : UINT32_MAX;
+            row[id] = i == m->reference && id < first ? (uint32_t)id : UINT32_MAX;
         for (size_t k = 0; k < v->ntoken && i != m->reference; k++)
             if (counts(v, &v->token[k], u->rows[i]))
                 row[apr_table_find(&u->at, v->token[k].text)->number] = v->token[k].id;
@@ -197,7 +197,7 @@ static enum apr_code unite(struct uniting *u, struct apr_error *e)
         else
             APR_TRY(add_merges(u, i, before, e));
     }
-    APR_TRY(find_rows(u, e));
+    APR_TRY(find_rows(u, first, e));
     return u->n == first && first == u->v[m->reference].size ? APR_OK : make_files(u, first, e);
 }
 
