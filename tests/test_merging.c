@@ -344,6 +344,42 @@ static void one_model_in_every_format_merged_is_that_model(void **state)
     }
 }
 
+/* Two experts of two rows of 32 codes each, all of one value a row: 1, 3, -1/4, 2. The class of such a checkpoint has the values turned. */
+static void what_is_packed_is_merged_by_its_values_and_says_no_more_of_codes(void **state)
+{
+    (void)state;
+    static unsigned char codes[4 * 16];
+    static const unsigned char scales[4] = { 127, 128, 126, 127 };
+    static const float row[4] = { 1, 3, -.25f, 2 };
+    static float values[2 * 32 * 2];
+    for (unsigned i = 0; i < sizeof codes; i++)
+        codes[i] = (unsigned char)("\x22\x33\x99\x44"[i / 16]);
+    for (unsigned i = 0; i < 128; i++)
+        values[i] = row[i / 64 * 2 + i % 2];
+    const struct test_tensor t[] = { { "layers.0.experts.down_proj_blocks", "U8", "[2,2,1,16]", codes, 64 },
+                                     { "layers.0.experts.down_proj_scales", "U8", "[2,2,1]", scales, 4 } };
+    const struct test_tensor want = { "layers.0.experts.down_proj", "F32", "[2,32,2]", values, sizeof values };
+    static const char said[] = "\"quantization_config\": {\"quant_method\": \"mxfp4\"}";
+    char config[256];
+    snprintf(config, sizeof config, "{%s, \"text_config\": {\"a\": 1, %s}}", said, said);
+    const char *const source = test_checkpoint("packed", config, t, 2), *const out = test_path("unpacked/");
+    const char *const truth = test_safetensors("values.safetensors", &want, 1);
+    test_file("packed/hf_quant_config.json", "{}", 2);
+    for (unsigned i = 0; i < 2; i++) {
+        expect_end(test_tool(MERGE, "--method", "linear", "--weight", "1", "--weight", "3", "--force", source, i == 0 ? source : truth, out,
+                             NULL), 0, "packed");
+        json_t *const r = report_of(test_tool("apr-diff", "--json", truth, out, NULL), 0);
+        expect_text("packed", r, "results.0.layout", "same");
+        expect_text("packed", r, "results.0.status", "Identical");
+        json_decref(r);
+        struct test_bytes text = test_load(test_path("unpacked/config.json"));
+        test_put(&text, "", 1);
+        assert_string_equal((const char *)text.at, "{\"text_config\": {\"a\": 1}}");
+        test_free(&text);
+        assert_int_not_equal(access(test_path("unpacked/hf_quant_config.json"), F_OK), 0);
+    }
+}
+
 static void slices_are_layers_anew(void **state)
 {
     (void)state;
@@ -446,6 +482,7 @@ int main(void)
         cmocka_unit_test(random_choices_are_of_the_seed_alone),
         cmocka_unit_test(the_command_line_says_the_same),
         cmocka_unit_test(one_model_in_every_format_merged_is_that_model),
+        cmocka_unit_test(what_is_packed_is_merged_by_its_values_and_says_no_more_of_codes),
         cmocka_unit_test(slices_are_layers_anew),
         cmocka_unit_test(what_makes_no_sense_is_told_by_line_and_name),
         cmocka_unit_test(what_is_no_number_is_named_or_becomes_0),

@@ -37,6 +37,7 @@
  *                  files hold or that are computed (flow/computed.h); those keep their dtype but for what --type and the target's rules ask
  *   tokenizer_files  NULL, or files that are the tokenizer, whatever the source has
  *   retyped        the dtypes of `model` are others than config.json says
+ *   unpacked       it has values of what was packed: what is said of codes goes no further
  *   to, type ...   as given, NULL when not
  *   dtype          what `type` names; NULL: each keeps its own, or `automatic`: the first 16-bit type met
  *   preset         what `quantize` names, where it is a mix; APR's own schemes are a dtype
@@ -52,7 +53,7 @@ struct apr_convert_options {
     size_t                      nother;
     struct apr_model           *model;
     const struct apr_side      *tokenizer_files;
-    bool                        retyped;
+    bool                        retyped, unpacked;
     struct apr_selection        selection;
     const char                 *to, *type, *quantize, *imatrix, *recipe_path, *write_recipe, *output_type, *embedding_type, *compress;
     const char                 *tokenizer, *config, *family, *pre, *partition, *partial;

@@ -39,6 +39,9 @@ APR_MUST_CHECK enum apr_code apr_choose_towards(struct apr_conversion *c, struct
                                                 const struct apr_mix *mix, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_save_recipe(const struct apr_conversion *c, struct apr_error *e);
 
+/* derived.c: takes out of the text of a config.json what it says of codes, in its inner configuration too. */
+APR_MUST_CHECK enum apr_code apr_config_unpacked(struct apr_arena **arena, struct apr_bytes *config, struct apr_error *e);
+
 /* What a preset asks of the model: by the keys that a GGUF of it has. */
 APR_MUST_CHECK enum apr_code apr_read_mix(struct apr_conversion *c, struct apr_mix *mix, struct apr_error *e);
 

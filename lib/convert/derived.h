@@ -34,6 +34,9 @@ APR_MUST_CHECK enum apr_code apr_derived_vocabulary(struct apr_derived *d, const
 APR_MUST_CHECK enum apr_code apr_derived_layers(struct apr_derived *d, const struct apr_binding *b, const uint32_t *from, size_t n,
                                                 struct apr_error *e);
 
+/* It has the values of what is packed in the model that it is made of (family/packing.h): config.json says nothing of codes any more. */
+APR_MUST_CHECK enum apr_code apr_derived_unpacked(struct apr_derived *d, struct apr_error *e);
+
 /* What config.json says at a path ("torch_dtype") becomes that JSON text; nothing where there is none. */
 APR_MUST_CHECK enum apr_code apr_derived_config(struct apr_derived *d, const char *path, struct apr_bytes json, struct apr_error *e);
 

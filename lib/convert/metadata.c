@@ -154,7 +154,7 @@ static enum apr_code carry_packing(struct apr_conversion *c, struct apr_error *e
         struct apr_bytes said = apr_json_find(inner, apr_packing_keys[i]);
         if (said.n == 0)
             said = apr_json_find(config, apr_packing_keys[i]);
-        if (c->source.packing != NULL)
+        if (c->source.packing != NULL || c->o->unpacked)
             apr_draft_remove(d, key);
         else if (!c->folder && said.n > 0 && said.at[0] == '{' && apr_draft_find(d, key) == NULL)
             APR_TRY(apr_draft_text(d, apr_packing_keys[i], said, e));

@@ -374,28 +374,17 @@ static enum apr_code unpack(const struct apr_conversion *c, struct apr_convert_s
     return APR_OK;
 }
 
-/* x as the class has it where nothing is packed. */
-static enum apr_code turn(const struct apr_conversion *c, struct apr_convert_source *s, struct apr_wish *x, struct apr_error *e)
+/* Are values, there, what once were codes? */
+static bool is_unpacked(const struct apr_conversion *c, const struct apr_convert_source *s)
 {
-    const struct apr_tensor **const part = apr_arena_alloc(&s->wishes.arena, sizeof *part);
-    struct apr_view view;
-    if (part == NULL)
-        return apr_no_memory(e);
-    *part = apr_input_part(x->in, 0);
-    APR_TRY(apr_turned_view(part, &view, x->dim, e));
-    const struct apr_input in = apr_input_through(c->o->cli.run.kernels, s->m, &view, x->dim, x->ndim);
-    x->in = apr_input_keep(&s->wishes.arena, &in);
-    x->transform = apr_op_word(APR_OP_TRANSPOSE);
-    return x->in == NULL ? apr_no_memory(e) : APR_OK;
+    return s->packing != NULL || (c->o->unpacked && s == &c->source);
 }
 
 /* Where a checkpoint's own names go on, without a contract that would turn them. */
 static enum apr_code turn_stacks(const struct apr_conversion *c, struct apr_convert_source *s, struct apr_error *e)
 {
-    for (size_t i = 0; s->packing != NULL && !s->translated && c->dialect == APR_HF && i < s->wishes.n; i++)
-        if (s->wishes.wish[i].values == NULL && apr_is_turned(apr_input_part(s->wishes.wish[i].in, 0)))
-            APR_TRY(turn(c, s, &s->wishes.wish[i], e));
-    return APR_OK;
+    const bool own = is_unpacked(c, s) && !s->translated && c->dialect == APR_HF;
+    return own ? apr_turn_wishes(&s->wishes, c->o->cli.run.kernels, s->m, e) : APR_OK;
 }
 
 static enum apr_code open_source(struct apr_conversion *c, struct apr_convert_source *s, const char *path, apr_spare_fn *which,
@@ -455,18 +444,10 @@ static enum apr_code take_template(struct apr_conversion *c, struct apr_error *e
 /* What is unpacked is not what config.json says of codes. */
 static enum apr_code forget_packing(struct apr_conversion *c, struct apr_error *e)
 {
-    static const char *const key[] = { "quantization_config", "quantization", "compression_config" };
-    struct apr_bytes config = apr_side_get(&c->side, "config.json"), inner;
-    if (c->source.packing == NULL || config.at == NULL)
+    struct apr_bytes config = apr_side_get(&c->side, "config.json");
+    if (!is_unpacked(c, &c->source) || config.at == NULL)
         return APR_OK;
-    for (size_t i = 0; i < APR_LENGTH(key); i++) {
-        APR_TRY(apr_json_drop(&c->side.arena, &config, key[i], e));
-        inner = apr_json_find(config, "text_config");
-        if (inner.n == 0 || inner.at[0] != '{' || apr_json_find(inner, key[i]).at == NULL)
-            continue;
-        APR_TRY(apr_json_drop(&c->side.arena, &inner, key[i], e));
-        APR_TRY(apr_json_put(&c->side.arena, &config, "text_config", inner, e));
-    }
+    APR_TRY(apr_config_unpacked(&c->side.arena, &config, e));
     apr_side_remove(&c->side, "hf_quant_config.json");
     return apr_side_put(&c->side, "config.json", config, e);
 }

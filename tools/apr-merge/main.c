@@ -47,6 +47,7 @@ static enum apr_code plan(struct merge *m, struct apr_error *e)
     APR_TRY(make_result(m, e));
     o->model = &m->result.m;
     o->retyped = m->config.dtype != NULL;
+    o->unpacked = m->model[m->reference].packing != NULL;
     o->edits.template_text = m->config.chat_template;
     if (m->config.tokenizer != NONE)
         o->tokenizer = m->config.model[m->config.tokenizer].path;

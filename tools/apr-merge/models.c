@@ -10,6 +10,7 @@
 #include "base/table.h"
 #include "family/kind.h"
 #include "family/missing.h"
+#include "flow/turned.h"
 #include "model/format.h"
 #include "model/open.h"
 
@@ -190,6 +191,8 @@ static enum apr_code wish_for(struct model *m, const struct model *reference, co
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "its family is not known, so its tensors are not found by those of %s",
                         reference->said->path);
     APR_TRY(apr_wishes_of(&m->wishes, o->c.cli.run.kernels, m->m, m->dialect != to ? m->binding : NULL, to, spare_nothing, NULL, e));
+    if (m->packing != NULL && m->dialect == to && to == APR_HF)
+        APR_TRY(apr_turn_wishes(&m->wishes, o->c.cli.run.kernels, m->m, e));
     return index_wishes(m, e);
 }
 

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "model/json_edit.h"
 
 /* ---- sizes ---------------------------------------------------------------------------------------------------------- */
 
@@ -36,20 +35,6 @@ static enum apr_code count_rows(struct merge *m, struct apr_error *e)
         if (w != NULL && w->ndim == 2 && w->dim[0] != t->dim[0] && reference->binding != NULL)
             return apr_derived_vocabulary(&m->result, reference->binding, t->dim[0], e);
     }
-    return APR_OK;
-}
-
-/* What is merged is packed no more. */
-static enum apr_code forget_packing(struct merge *m, struct apr_error *e)
-{
-    struct apr_derived *const d = &m->result;
-    struct apr_bytes text = d->config.map;
-    if (m->model[m->reference].packing == NULL || d->m.config == NULL)
-        return APR_OK;
-    for (size_t i = 0; apr_packing_keys[i] != NULL; i++)
-        APR_TRY(apr_json_drop(&d->arena, &text, apr_packing_keys[i], e));
-    d->config.map = text;
-    d->config.stored = text.n;
     return APR_OK;
 }
 
@@ -108,7 +93,8 @@ enum apr_code make_result(struct merge *m, struct apr_error *e)
     APR_TRY(put_in_order(m, e));
     APR_TRY(count_layers(m, e));
     APR_TRY(count_rows(m, e));
-    APR_TRY(forget_packing(m, e));
+    if (m->model[m->reference].packing != NULL)
+        APR_TRY(apr_derived_unpacked(&m->result, e));
     for (size_t i = 0; i < m->ntensor; i++)
         APR_TRY(apr_derived_add(&m->result, &m->tensor[i]->tensor, e));
     return APR_OK;
