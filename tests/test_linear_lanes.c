@@ -12,7 +12,7 @@
 #define BODY(level, attributes)                                                                                      \
     attributes static void exp_##level(double *x, size_t n) { lanes_exp(x, n); }                                     \
     attributes static double dot_##level(const double *a, const double *b, size_t n) { return lanes_dot(a, b, n); }
-FOR_LEVELS(BODY)
+APR_FOR_LEVELS(BODY)
 #undef BODY
 
 static double random_in(double low, double high) { return low + (high - low) * drand48(); }
@@ -68,7 +68,7 @@ static void sums_have_their_order_at_every_level_and_length(void **state)
                 a[i] = random_in(-1, 1);
                 b[i] = ldexp(random_in(-1, 1), (int)(i % 30));
             }
-            const double want = plain_dot(a, b, n), got = AT_LEVEL(dot, isa)(a, b, n);
+            const double want = plain_dot(a, b, n), got = APR_AT_LEVEL(dot, isa)(a, b, n);
             if (want != got)
                 fail_msg("level %u, %zu numbers: %a, not %a", isa, n, got, want);
             free(a);
@@ -86,7 +86,7 @@ static void exponentials_have_the_same_bits_at_every_level(void **state)
             x[i] = i % 7 == 0 ? -drand48() : random_in(-750, 0);
         if (!apr_isa_has((enum apr_isa)isa))
             continue;
-        AT_LEVEL(exp, isa)(x, APR_LENGTH(x));
+        APR_AT_LEVEL(exp, isa)(x, APR_LENGTH(x));
         if (isa == APR_SCALAR)
             memcpy(want, x, sizeof x);
         assert_memory_equal(want, x, sizeof x);

@@ -5,25 +5,14 @@
 
 #include <string.h>
 
-#include "base/core.h"
+#include "base/levels.h"
 
 #define LANES 16
 
 typedef double  lanes_half __attribute__((vector_size(64)));
 typedef int64_t lanes_bits __attribute__((vector_size(64)));
-#define ALWAYS static inline __attribute__((always_inline))
-
-/* Functions of one body for each level: what BODY(level, attributes) makes, with the level in its name. */
-#if defined(__x86_64__)
-#define FOR_LEVELS(BODY) BODY(scalar, ) BODY(avx2, __attribute__((target("avx2")))) BODY(avx512, __attribute__((target("avx512f"))))
-#define AT_LEVEL(name, isa) ((isa) >= APR_AVX512 ? name##_avx512 : (isa) >= APR_AVX2 ? name##_avx2 : name##_scalar)
-#else
-#define FOR_LEVELS(BODY) BODY(scalar, )
-#define AT_LEVEL(name, isa) ((void)(isa), name##_scalar)
-#endif
-
 /* The products of fewer than eight, and zeros. One jump, and all stay in registers. */
-ALWAYS void lanes_few(const double *a, const double *b, size_t n, double v[LANES / 2])
+APR_ALWAYS void lanes_few(const double *a, const double *b, size_t n, double v[LANES / 2])
 {
     for (size_t i = 0; i < LANES / 2; i++)
         v[i] = 0;
@@ -38,10 +27,10 @@ ALWAYS void lanes_few(const double *a, const double *b, size_t n, double v[LANES
     }
 }
 
-ALWAYS double lanes_fold(const double v[LANES / 2]) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+APR_ALWAYS double lanes_fold(const double v[LANES / 2]) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 /* The sum of a[i] * b[i]. */
-ALWAYS double lanes_dot(const double *a, const double *b, size_t n)
+APR_ALWAYS double lanes_dot(const double *a, const double *b, size_t n)
 {
     double v[LANES / 2];
     if (n < LANES / 2) {
@@ -79,7 +68,7 @@ ALWAYS double lanes_dot(const double *a, const double *b, size_t n)
 }
 
 /* y[i] += a * x[i] */
-ALWAYS void lanes_add(double *y, double a, const double *x, size_t n)
+APR_ALWAYS void lanes_add(double *y, double a, const double *x, size_t n)
 {
     size_t i = 0;
     lanes_half u, v;
@@ -94,7 +83,7 @@ ALWAYS void lanes_add(double *y, double a, const double *x, size_t n)
 }
 
 /* y[i] += (a[0] * x[0][i] + a[1] * x[1][i]) + (a[2] * x[2][i] + a[3] * x[3][i]) */
-ALWAYS void lanes_add_four(double *y, const double a[4], const double *const x[4], size_t n)
+APR_ALWAYS void lanes_add_four(double *y, const double a[4], const double *const x[4], size_t n)
 {
     size_t i = 0;
     lanes_half u, v[4];
@@ -112,7 +101,7 @@ ALWAYS void lanes_add_four(double *y, const double a[4], const double *const x[4
 /* exp of eight numbers that are not above 0, in their place, within two units in the last place; of all below -708 as of -708. NaN stays. x is
  * n ln 2 + r with |r| <= ln 2 / 2 (W. J. Cody, W. Waite, "Software manual for the elementary functions", 1980); then Taylor's series of r, even and
  * odd powers apart: r^14 / 14! is below 2^-57. */
-ALWAYS void lanes_exp_eight(double *at)
+APR_ALWAYS void lanes_exp_eight(double *at)
 {
     static const double c[] = { 1 / 2., 1 / 6., 1 / 24., 1 / 120., 1 / 720., 1 / 5040., 1 / 40320., 1 / 362880., 1 / 3628800., 1 / 39916800.,
                                 1 / 479001600., 1 / 6227020800. };
@@ -134,7 +123,7 @@ ALWAYS void lanes_exp_eight(double *at)
 }
 
 /* Of any number of them. */
-ALWAYS void lanes_exp(double *x, size_t n)
+APR_ALWAYS void lanes_exp(double *x, size_t n)
 {
     double last[LANES / 2] = { 0 };
     size_t i = 0;

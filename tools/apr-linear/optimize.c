@@ -15,11 +15,11 @@
 #define BODY(level, attributes)                                                                                              \
     attributes static double dot_##level(const double *a, const double *b, size_t n) { return lanes_dot(a, b, n); }          \
     attributes static void add_##level(double *y, double a, const double *x, size_t n) { lanes_add(y, a, x, n); }
-FOR_LEVELS(BODY)
+APR_FOR_LEVELS(BODY)
 #undef BODY
 
-static double dot(const struct problem *q, const double *a, const double *b, size_t n) { return AT_LEVEL(dot, q->isa)(a, b, n); }
-static void add(const struct problem *q, double *y, double a, const double *x, size_t n) { AT_LEVEL(add, q->isa)(y, a, x, n); }
+static double dot(const struct problem *q, const double *a, const double *b, size_t n) { return APR_AT_LEVEL(dot, q->isa)(a, b, n); }
+static void add(const struct problem *q, double *y, double a, const double *x, size_t n) { APR_AT_LEVEL(add, q->isa)(y, a, x, n); }
 
 /* ---- L-BFGS --------------------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@
 
 /* The derivative of each loss by its z, in its place; returns the sum of the losses, where it is wanted. The sum of log(1 + e) is the log of one
  * product less 1, so that a loss next to nothing is not lost beside the 1. */
-ALWAYS double binary(double *z, const double *y, size_t n, bool wanted)
+APR_ALWAYS double binary(double *z, const double *y, size_t n, bool wanted)
 {
     double e[STRIP], loss = 0, product = 0;
     for (size_t i = 0; i < n; i++)
@@ -32,7 +32,7 @@ ALWAYS double binary(double *z, const double *y, size_t n, bool wanted)
 }
 
 /* The same of k outputs a row. */
-ALWAYS double softmax(double *z, size_t k, const double *y, size_t n, bool wanted)
+APR_ALWAYS double softmax(double *z, size_t k, const double *y, size_t n, bool wanted)
 {
     double loss = 0, product = 0;
     size_t top[STRIP];
@@ -59,7 +59,7 @@ ALWAYS double softmax(double *z, size_t k, const double *y, size_t n, bool wante
     return wanted ? loss + apr_log1p(product) : 0;
 }
 
-ALWAYS double squares(double *z, const double *y, size_t n)
+APR_ALWAYS double squares(double *z, const double *y, size_t n)
 {
     double loss = 0;
     for (size_t i = 0; i < n; i++) {
@@ -69,7 +69,7 @@ ALWAYS double squares(double *z, const double *y, size_t n)
     return loss;
 }
 
-ALWAYS double losses(const struct problem *q, const size_t row[STRIP], double *z, size_t n, bool wanted)
+APR_ALWAYS double losses(const struct problem *q, const size_t row[STRIP], double *z, size_t n, bool wanted)
 {
     double y[STRIP];
     for (size_t i = 0; i < n; i++)
@@ -80,8 +80,8 @@ ALWAYS double losses(const struct problem *q, const size_t row[STRIP], double *z
 }
 
 /* The next rows of a role, at most STRIP of those from *at on and before `end`, and their z. Returns how many. */
-ALWAYS size_t answer(const struct problem *q, const double *w, const double *b, uint8_t role, size_t *at, size_t end, size_t row[STRIP],
-                     double *z)
+APR_ALWAYS size_t answer(const struct problem *q, const double *w, const double *b, uint8_t role, size_t *at, size_t end, size_t row[STRIP],
+                         double *z)
 {
     size_t n = 0;
     for (; n < STRIP && *at < end; ++*at) {
@@ -103,7 +103,7 @@ static double *partial_of(const struct problem *q, size_t block) { return q->par
 static size_t block_end(const struct problem *q, size_t block) { return (block + 1) * q->rows < q->n ? (block + 1) * q->rows : q->n; }
 
 /* The part of n rows, at most 4, in the gradient. */
-ALWAYS void add_rows(const struct problem *q, const size_t *row, const double *z, size_t n, double *g, double *gb)
+APR_ALWAYS void add_rows(const struct problem *q, const size_t *row, const double *z, size_t n, double *g, double *gb)
 {
     const double *x[4];
     for (size_t j = 0; j < 4; j++)
@@ -117,7 +117,7 @@ ALWAYS void add_rows(const struct problem *q, const size_t *row, const double *z
     }
 }
 
-ALWAYS void sum_block(const struct problem *q, size_t block)
+APR_ALWAYS void sum_block(const struct problem *q, size_t block)
 {
     double *const g = partial_of(q, block), *const gb = g + q->outputs * q->p, *const loss = gb + q->outputs, *const z = loss + 1;
     const size_t end = block_end(q, block);
@@ -142,20 +142,20 @@ ALWAYS void sum_block(const struct problem *q, size_t block)
         return losses(q, row, z, n, true);                                                                                          \
     }                                                                                                                               \
     attributes static double dot_##level(const double *a, const double *b, size_t n) { return lanes_dot(a, b, n); }
-FOR_LEVELS(BODY)
+APR_FOR_LEVELS(BODY)
 #undef BODY
 
 static void sum_task(void *ctx, size_t block, unsigned worker)
 {
     const struct problem *const q = ctx;
     (void)worker;
-    AT_LEVEL(sum_block, q->isa)(q, block);
+    APR_AT_LEVEL(sum_block, q->isa)(q, block);
 }
 
 /* ---- columns -------------------------------------------------------------------------------------------------------- */
 
 /* The sums of a block's columns into its partial sums: of x, or squared of (x - w)^2. */
-ALWAYS void sum_columns(const struct problem *q, size_t block, bool squared)
+APR_ALWAYS void sum_columns(const struct problem *q, size_t block, bool squared)
 {
     double *const sum = partial_of(q, block);
     memset(sum, 0, q->p * sizeof *sum);
@@ -273,7 +273,7 @@ void problem_plain(const struct problem *q, const double *at, double *w, double 
         double *const row = w + k * q->p;
         for (size_t j = 0; j < q->p; j++)
             row[j] = at[k * q->p + j] / q->scale[j];
-        b[k] = at[q->outputs * q->p + k] - AT_LEVEL(dot, q->isa)(row, q->shift, q->p);
+        b[k] = at[q->outputs * q->p + k] - APR_AT_LEVEL(dot, q->isa)(row, q->shift, q->p);
     }
 }
 
@@ -348,12 +348,12 @@ struct score problem_score(struct problem *q, const double *w, const double *b, 
     struct score s = { 0 };
     double *const z = q->partial, mean = 0;
     size_t row[STRIP], n;
-    for (size_t at = 0; (n = AT_LEVEL(answer, q->isa)(q, w, b, role, &at, row, z)) > 0;) {
+    for (size_t at = 0; (n = APR_AT_LEVEL(answer, q->isa)(q, w, b, role, &at, row, z)) > 0;) {
         for (size_t i = 0; i < n; i++) {
             judge(q, z + i * q->outputs, q->y[row[i]], &s);
             mean += q->y[row[i]];
         }
-        s.log_loss += AT_LEVEL(losses, q->isa)(q, row, z, n);
+        s.log_loss += APR_AT_LEVEL(losses, q->isa)(q, row, z, n);
         for (size_t i = 0; i < n; i++)
             s.rss += z[i * q->outputs] * z[i * q->outputs];
     }

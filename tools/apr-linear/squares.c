@@ -21,7 +21,7 @@ struct triangle {
 };
 
 /* Householder's reflection of each column k that makes [R_kk; block column k] one number, applied to the columns behind it. */
-ALWAYS void take_in(struct triangle *r)
+APR_ALWAYS void take_in(struct triangle *r)
 {
     for (size_t k = 0; k < r->width; k++) {
         double *const v = r->block + k * BLOCK, *const pivot = &r->at[k * r->width + k];
@@ -44,7 +44,7 @@ ALWAYS void take_in(struct triangle *r)
     attributes static void take_in_##level(struct triangle *r) { take_in(r); }                                            \
     attributes static double dot_##level(const double *a, const double *b, size_t n) { return lanes_dot(a, b, n); }       \
     attributes static void add_##level(double *y, double a, const double *x, size_t n) { lanes_add(y, a, x, n); }
-FOR_LEVELS(BODY)
+APR_FOR_LEVELS(BODY)
 #undef BODY
 
 /* ---- the rows ------------------------------------------------------------------------------------------------------- */
@@ -77,7 +77,7 @@ static void take_group(void *ctx, size_t group, unsigned worker)
         for (n = 0; i < end && n < BLOCK; i++)
             if (s->q->role[i] == ROW_LEARNED)
                 fill_row(s, r->block, i, n++);
-        AT_LEVEL(take_in, s->q->isa)(r);
+        APR_AT_LEVEL(take_in, s->q->isa)(r);
     }
 }
 
@@ -89,7 +89,7 @@ static void take_triangle(const struct problem *q, struct triangle *r, const str
         for (size_t j = i; j < r->width; j++)
             for (size_t k = i; k <= j && k < i + BLOCK; k++)
                 r->block[j * BLOCK + (k - i)] = other->at[j * r->width + k];
-        AT_LEVEL(take_in, q->isa)(r);
+        APR_AT_LEVEL(take_in, q->isa)(r);
     }
 }
 
@@ -101,7 +101,7 @@ static void take_penalty(const struct problem *q, struct triangle *r)
         memset(r->block, 0, BLOCK * r->width * sizeof *r->block);
         for (size_t j = i; j < q->p && j < i + BLOCK; j++)
             r->block[(j + 1) * BLOCK + (j - i)] = root;
-        AT_LEVEL(take_in, q->isa)(r);
+        APR_AT_LEVEL(take_in, q->isa)(r);
     }
 }
 
@@ -127,8 +127,8 @@ struct pivots {
     double               *by, *norm;
 };
 
-static double dot(const struct pivots *v, const double *a, const double *b, size_t n) { return AT_LEVEL(dot, v->q->isa)(a, b, n); }
-static void add(const struct pivots *v, double *y, double a, const double *x, size_t n) { AT_LEVEL(add, v->q->isa)(y, a, x, n); }
+static double dot(const struct pivots *v, const double *a, const double *b, size_t n) { return APR_AT_LEVEL(dot, v->q->isa)(a, b, n); }
+static void add(const struct pivots *v, double *y, double a, const double *x, size_t n) { APR_AT_LEVEL(add, v->q->isa)(y, a, x, n); }
 
 /* Makes n numbers one: the first becomes the length, returned is the factor; the vector is left in them, its first in *first. */
 static double reflect(const struct pivots *v, double *x, size_t n, double *diagonal)
