@@ -437,6 +437,69 @@ static void a_server_without_ranges_gives_all_or_nothing(void **state)
     test_free(&b);
 }
 
+/* A server that has ranges at some times only: the whole at first, or parts. */
+static struct test_bytes whole;
+static size_t           part_bytes;
+
+static bool give_part(struct test_ask *a)
+{
+    char range[100];
+    const size_t first = (size_t)a->first, n = whole.n - first < part_bytes ? whole.n - first : part_bytes;
+    snprintf(range, sizeof range, "Content-Range: bytes %zu-%zu/%zu\r\n", first, first + n - 1, whole.n);
+    return test_give(a, 206, range, whole.at + first, n, n);
+}
+
+static bool whole_then_parts(struct test_ask *a)
+{
+    return is_model(a) && (a->nth == 1 ? test_give(a, 200, "", whole.at, 100000, whole.n) : give_part(a));
+}
+
+static bool parts_then_shorter(struct test_ask *a) /* which has no length */
+{
+    return is_model(a) && (a->nth == 1 ? give_part(a) : test_give(a, 200, "", whole.at, whole.n - 300000, UINT64_MAX));
+}
+
+static bool parts_then_longer(struct test_ask *a)
+{
+    static char longer[16 * MIB];
+    return is_model(a) && (a->nth == 1 ? give_part(a) : test_give(a, 200, "", longer, sizeof longer, UINT64_MAX));
+}
+
+static void a_server_that_turns_to_ranges_is_read_to_the_end(void **state)
+{
+    (void)state;
+    whole = tensors(1000, MIB, 0);
+    const char *const local = test_file("whole.safetensors", whole.at, whole.n);
+    part_bytes = 65536;
+    test_server_how(server, whole_then_parts);
+    struct test_answer a = test_tool("apr-inspect", "--hash", "--download", at_server("/large.safetensors"), NULL);
+    struct test_answer near = test_tool("apr-inspect", "--hash", local, NULL);
+    if (a.exit != 0)
+        fail_msg("%s", (char *)a.err.at);
+    assert_string_equal((char *)a.out.at, (char *)near.out.at);
+    assert_in_range(test_server_asks(server, "/large.safetensors"), 2, whole.n / 65536 + 3);
+    test_answer_free(&a);
+    test_answer_free(&near);
+    test_free(&whole);
+}
+
+static void a_whole_of_another_length_is_told(void **state)
+{
+    static test_how_fn *const how[] = { parts_then_shorter, parts_then_longer };
+    static const char *const  words[] = { "fewer bytes than", "more than it promised" };
+    for (size_t i = 0; i < APR_LENGTH(how); i++) {
+        begin_test(state);
+        whole = tensors(1000, MIB, 0);
+        part_bytes = MIB;
+        test_server_how(server, how[i]);
+        struct test_answer a = test_tool("apr-inspect", "--hash", "--download", at_server("/large.safetensors"), NULL);
+        if (a.exit != 2 || !test_says(&a.err, words[i]) || test_server_asks(server, "/large.safetensors") != 2)
+            fail_msg("exit %d, %zu requests: %s", a.exit, test_server_asks(server, "/large.safetensors"), (char *)a.err.at);
+        test_answer_free(&a);
+        test_free(&whole);
+    }
+}
+
 /* ---- tokens --------------------------------------------------------------------------------------------------------- */
 
 static struct test_server *_Atomic elsewhere;
@@ -653,6 +716,8 @@ int main(void)
         cmocka_unit_test_setup(many_processes_share_a_cache, begin_test),
         cmocka_unit_test_setup(a_download_goes_on_where_it_was_cut, begin_test),
         cmocka_unit_test_setup(a_server_without_ranges_gives_all_or_nothing, begin_test),
+        cmocka_unit_test_setup(a_server_that_turns_to_ranges_is_read_to_the_end, begin_test),
+        cmocka_unit_test_setup(a_whole_of_another_length_is_told, begin_test),
     };
     return cmocka_run_group_tests(tests, begin_world, NULL);
 }

@@ -79,7 +79,7 @@ static bool find_gap(const struct apr_remote_file *f, uint64_t begin, uint64_t e
     return begin < end;
 }
 
-/* Notes that [begin, end) is there, which touches no other part or joins it. */
+/* Notes that [begin, end) is there: it joins the parts that it touches. */
 static enum apr_code add_part(struct apr_remote_file *f, uint64_t begin, uint64_t end, struct apr_error *e)
 {
     size_t i = 0;
@@ -88,7 +88,7 @@ static enum apr_code add_part(struct apr_remote_file *f, uint64_t begin, uint64_
     if (i < f->npart && f->part[i].begin <= end) {
         f->part[i].begin = apr_min(f->part[i].begin, begin);
         f->part[i].end = f->part[i].end > end ? f->part[i].end : end;
-        if (i + 1 < f->npart && f->part[i + 1].begin <= f->part[i].end) {
+        while (i + 1 < f->npart && f->part[i + 1].begin <= f->part[i].end) {
             f->part[i].end = f->part[i + 1].end > f->part[i].end ? f->part[i + 1].end : f->part[i].end;
             memmove(&f->part[i + 1], &f->part[i + 2], (f->npart - i - 2) * sizeof *f->part);
             f->npart--;

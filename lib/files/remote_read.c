@@ -71,9 +71,10 @@ static bool check_all(struct apr_reading *g, const struct apr_http_answer *a)
         f->r->o.begin(f->r->o.ctx, a->length == APR_NOWHERE ? 0 : a->length);
     g->download |= g->whole;
     f->ranges_ignored = true;
-    f->size = a->length;
+    if (a->length != APR_NOWHERE)
+        f->size = a->length;
     g->at = f->base = 0;
-    g->end = a->length;
+    g->end = f->size;
     return true;
 }
 
@@ -254,10 +255,11 @@ enum apr_code apr_remote_read(struct apr_reading *g, const char *none_match, lon
         const enum apr_http_end end = ask(g, none_match, &a);
         *status = a.status;
         const bool body = a.status == 200 || a.status == 206;
-        const bool done = settle(g, end, &a, &code), more = !done && end == APR_HTTP_WHOLE && body && g->at - before >= LEAST_PART;
+        const bool done = settle(g, end, &a, &code), part = a.status == 206 && end == APR_HTTP_WHOLE;
+        const bool more = !done && part && g->at - before >= LEAST_PART;
         if (end != APR_HTTP_FAILED && body && !g->failed)
             remember(g->f, &a);
-        if (g->f->ranges_ignored && !done)
+        if (g->f->ranges_ignored && !done && a.status != 206)
             g->at = 0; /* the whole comes again */
         const bool go_on = !done && (more || again(&t, g, end, &a));
         if (!done && !go_on && code == APR_OK)
