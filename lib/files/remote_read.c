@@ -142,6 +142,8 @@ static enum apr_code no_access(const struct apr_remote_file *f, const struct apr
                     r->token_place, r->endpoint);
 }
 
+static bool comes_back(long status) { return status == 429 || (status >= 500 && status < 600); }
+
 static enum apr_code no_answer(const struct apr_remote_file *f, const struct apr_http_answer *a, struct apr_error *e)
 {
     switch (a->status) {
@@ -158,13 +160,11 @@ static enum apr_code no_answer(const struct apr_remote_file *f, const struct apr
         return apr_fail(e, APR_EIO, APR_NOWHERE, "429, too many requests, also after %d more tries: wait, or give a token in HF_TOKEN",
                         MOST_TRIES);
     default:
-        if (a->status >= 500)
+        if (comes_back(a->status))
             return apr_fail(e, APR_EIO, APR_NOWHERE, "the server fails with %ld, also after %d more tries", a->status, MOST_TRIES);
         return apr_fail(e, APR_EIO, APR_NOWHERE, "the server answers %ld, which is no file", a->status);
     }
 }
-
-static bool comes_back(long status) { return status == 429 || status == 500 || status == 502 || status == 503 || status == 504; }
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
