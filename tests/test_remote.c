@@ -327,6 +327,14 @@ static bool many_headers(struct test_ask *a)
     return true;
 }
 
+static bool long_header(struct test_ask *a)
+{
+    static char line[200000];
+    memset(line, 'a', sizeof line);
+    memcpy(line, "HTTP/1.1 206 X\r\nX: ", 19);
+    return test_give(a, 100, "", line, sizeof line, UINT64_MAX);
+}
+
 static void faults_are_told_in_one_line(void **state)
 {
     (void)state;
@@ -347,6 +355,7 @@ static void faults_are_told_in_one_line(void **state)
         { no_total, { "how long", "" }, 1, 1 }, { endless, { "ignores range", "" }, 1, 1 },
         { longer_than_said, { "more than it promised", "" }, 1, 1 },
         { huge, { "than can be mapped", "" }, 1, 2 }, { many_headers, { "of headers", "" }, 1, 1 },
+        { long_header, { "headers is too long", "" }, 1, 1 },
     };
     const char *const url = at_server("/large.safetensors");
     for (size_t i = 0; i < APR_LENGTH(row); i++) {

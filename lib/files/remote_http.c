@@ -239,6 +239,8 @@ static enum apr_http_end judge(struct request *q, CURLcode code, struct apr_erro
     case CURLE_COULDNT_RESOLVE_PROXY:
     case CURLE_COULDNT_CONNECT:
         return fail(e, "cannot connect: %s", why);
+    case CURLE_OUT_OF_MEMORY: /* also its word for a line that is longer than it takes */
+        return fail(e, "%s", "a line of the server's headers is too long, or memory is out");
     case CURLE_OPERATION_TIMEDOUT:
         fail(e, "the server is silent: %s", why);
         return APR_HTTP_STALLED;
