@@ -279,6 +279,16 @@ static bool to_nowhere(struct test_ask *a) { return test_give_text(a, 302, "", "
 static bool to_user(struct test_ask *a) { return test_give_text(a, 302, "Location: http://me:secret@127.0.0.1/\r\n", ""); }
 static bool shorter(struct test_ask *a) { return test_give_cut(a, a->first == 0 ? 1000 : 0); }
 static bool changing_tag(struct test_ask *a) { return a->nth > 1 && test_give_file(a, "\"other\"", true, 0); }
+static bool changing_date(struct test_ask *a)
+{
+    static char zeros[64 * 1024];
+    char headers[200];
+    if (a->nth == 1)
+        return test_give_file(a, "", true, 0);
+    snprintf(headers, sizeof headers, "Content-Range: bytes %llu-%llu/7340040\r\nLast-Modified: Sat, 01 Nov 2025 00:00:%02u GMT\r\n",
+             (unsigned long long)a->first, (unsigned long long)a->first + sizeof zeros - 1, a->nth);
+    return test_give(a, 206, headers, zeros, sizeof zeros, sizeof zeros);
+}
 static bool changing_length(struct test_ask *a) { return test_give_file(a, "", true, a->nth > 1 ? 64 : 0); }
 static bool page(struct test_ask *a) { return test_give_text(a, 200, "", "<!DOCTYPE html><html>Sign in</html>"); }
 static bool empty(struct test_ask *a) { return test_give_text(a, 416, "Content-Range: bytes */0\r\n", ""); }
@@ -349,6 +359,7 @@ static void faults_are_told_in_one_line(void **state)
         { to_file, { "redirects", "nowhere" }, 1, 1 }, { to_nowhere, { "redirects", "" }, 1, 1 }, { to_user, { "password", "" }, 1, 1 },
         { shorter, { "ended early", "" }, 6, 7 },
         { changing_tag, { "changed", "" }, 2, 2 }, { changing_length, { "changed", "length" }, 2, 2 },
+        { changing_date, { "changed", "begin again" }, 3, 3 },
         { page, { "HTML", "" }, 1, 1 }, { empty, { "is empty", "" }, 1, 1 }, { packed, { "packs", "" }, 1, 1 },
         { other_range, { "another one", "" }, 1, 1 }, { no_range, { "another one", "" }, 1, 1 },
         { wrong_length, { "another length", "" }, 1, 1 },

@@ -96,6 +96,14 @@ static void take_etag(const struct apr_http *h, struct apr_http_answer *a, struc
     a->etag[text.n] = 0;
 }
 
+/* A date is only ever compared. */
+static void take_modified(struct apr_http_answer *a, struct apr_bytes text)
+{
+    const size_t n = text.n < sizeof a->modified ? text.n : 0;
+    memcpy(a->modified, text.at, n);
+    a->modified[n] = 0;
+}
+
 static bool is_called(struct apr_bytes name, const char *word)
 {
     return name.n == strlen(word) && strncasecmp((const char *)name.at, word, name.n) == 0;
@@ -115,6 +123,8 @@ static void take_header(struct request *q, struct apr_bytes name, struct apr_byt
         a->wait = apr_count_read(text, &n) ? n : 0;
     else if (is_called(name, "etag"))
         take_etag(q->h, a, text);
+    else if (is_called(name, "last-modified"))
+        take_modified(a, text);
     else if (is_called(name, "location") && q->location == NULL)
         q->location = strndup((const char *)text.at, text.n);
 }

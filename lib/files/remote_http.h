@@ -15,6 +15,7 @@ void apr_http_free(struct apr_http *h);
  *   length      what Content-Length says, APR_NOWHERE: nothing
  *   ranged      there is a Content-Range that can be read, and it is `range`
  *   etag        with its quotes; "" for none, one that is too long, or one that holds the token
+ *   modified    what Last-Modified says, as it is; "" for nothing, or what is too long
  *   wait        seconds that Retry-After asks for, 0 when it asks for none or by a date
  *   encoded     the body is packed in a way nobody asked for
  *   authorized  the token went along
@@ -24,7 +25,7 @@ struct apr_http_answer {
     uint64_t                 length, wait;
     bool                     ranged, encoded, authorized, trusted;
     struct apr_content_range range;
-    char                     etag[256];
+    char                     etag[256], modified[40];
     char                    *url;
 };
 void apr_http_answer_free(struct apr_http_answer *a);

@@ -21,6 +21,7 @@ struct apr_part {
  *   path     as the user would know it
  *   url      what it stands for. direct: where a redirect led, which later requests ask first; or NULL
  *   etag     "" for none. It binds later reads unless it is weak (W/)
+ *   modified when it was, as the server spells it; "" for nothing. It is compared where there is no etag
  *   size     of the whole; APR_NOWHERE until the server has said
  *   spool    of the read under way, or -1: an unlinked file, which begins with byte `base`
  *   tmpdir   of the run
@@ -31,7 +32,7 @@ struct apr_remote_file {
     const char        *path;
     char              *url, *direct;
     bool               direct_trusted, ranges_ignored;
-    char               etag[256];
+    char               etag[256], modified[40];
     uint64_t           size, keep, cached, base;
     const char        *tmpdir;
     int                spool;

@@ -27,10 +27,11 @@ static bool refuse(struct apr_reading *g, enum apr_code code, const char *text)
 
 static bool changed(struct apr_reading *g) { return refuse(g, APR_EIO, "the file changed on the server while it was read: begin again"); }
 
-/* Is the tag another than the one that is known? */
-static bool other_tag(const struct apr_remote_file *f, const struct apr_http_answer *a)
+/* Is it another file than the one that is known, by its tag, or by its date where a tag is not there to tell? */
+static bool other_file(const struct apr_remote_file *f, const struct apr_http_answer *a)
 {
-    return f->etag[0] != 0 && a->etag[0] != 0 && strcmp(f->etag, a->etag) != 0;
+    const bool tags = f->etag[0] != 0 && a->etag[0] != 0, dates = f->modified[0] != 0 && a->modified[0] != 0;
+    return tags ? strcmp(f->etag, a->etag) != 0 : dates && strcmp(f->modified, a->modified) != 0;
 }
 
 /* 206: the range that was asked for, or the beginning of it. */
@@ -82,11 +83,14 @@ static bool check_answer(struct apr_reading *g, const struct apr_http_answer *a)
 {
     if (a->encoded)
         return refuse(g, APR_EIO, "the server packs what it sends, though nobody asked for that");
-    if (other_tag(g->f, a))
+    if (other_file(g->f, a))
         return changed(g);
     if (!(a->status == 206 ? check_part(g, a) : check_all(g, a)))
         return false;
-    memcpy(g->f->etag, a->etag[0] != 0 ? a->etag : g->f->etag, sizeof g->f->etag);
+    if (a->etag[0] != 0)
+        memcpy(g->f->etag, a->etag, sizeof g->f->etag);
+    if (a->modified[0] != 0)
+        memcpy(g->f->modified, a->modified, sizeof g->f->modified);
     return true;
 }
 
