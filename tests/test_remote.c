@@ -615,6 +615,30 @@ static const char *cache(void)
     return path;
 }
 
+static void an_endpoint_is_an_address_and_nothing_secret(void **state)
+{
+    (void)state;
+    static const char *const row[][2] = {
+        { "http://me:hunter2@%s", "password" }, { "ftp://me:hunter2@%s", "password" },
+        { "%s", "no http address" }, { "ftp://%s", "no http address" },
+        { "http://%s/?key=hunter2", "query" }, { "http://%s/#hunter2", "fragment" }, { "http://%s ", "blank" },
+        { "http://%s/\r\nX: hunter2", "control" },
+    };
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < APR_LENGTH(row); i++) {
+        char endpoint[200];
+        snprintf(endpoint, sizeof endpoint, row[i][0], test_server_root(server) + 7); /* behind http:// */
+        setenv("HF_ENDPOINT", endpoint, 1);
+        struct test_answer a = test_tool("apr-inspect", "hf://apr/qwen2", NULL);
+        if (a.exit != 2 || !test_says(&a.err, "HF_ENDPOINT") || !test_says(&a.err, row[i][1]) || test_says(&a.err, "hunter2"))
+            fail_msg("%s: exit %d: %s", row[i][0], a.exit, (char *)a.err.at);
+        test_answer_free(&a);
+    }
+    setenv("HF_ENDPOINT", test_server_root(server), 1);
+    assert_int_equal(test_server_asks(server, NULL), 0);
+    assert_int_equal(files_with(cache(), "hunter2", &bytes), 0);
+}
+
 static void a_token_is_not_kept_even_when_a_server_sends_it_back(void **state)
 {
     (void)state;
@@ -730,6 +754,7 @@ int main(void)
         cmocka_unit_test_setup(a_length_costs_nothing, begin_test),
         cmocka_unit_test_setup(a_refusal_for_now_is_tried_again_later_and_later, begin_test),
         cmocka_unit_test_setup(a_token_goes_to_its_endpoint_alone, begin_test),
+        cmocka_unit_test_setup(an_endpoint_is_an_address_and_nothing_secret, begin_test),
         cmocka_unit_test_setup(a_token_is_not_kept_even_when_a_server_sends_it_back, begin_test),
         cmocka_unit_test_setup(a_header_that_is_known_is_not_fetched_again, begin_test),
         cmocka_unit_test_setup(a_weak_tag_is_not_believed, begin_test),

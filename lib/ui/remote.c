@@ -88,6 +88,20 @@ static const char *find_token(struct places *p)
 static void begin(void *progress, uint64_t bytes) { apr_progress_begin(progress, "fetching", bytes); }
 static void add(void *progress, uint64_t bytes) { apr_progress_add(progress, bytes); }
 
+/* What is wrong with HF_ENDPOINT; NULL: nothing. */
+static const char *wrong_endpoint(const char *url)
+{
+    const size_t origin = apr_origin_length(url);
+    if (memchr(url, '@', origin == 0 ? strlen(url) : origin) != NULL)
+        return "HF_ENDPOINT has a name or password in it, which would be seen in lists and files: HF_TOKEN is for what is secret";
+    if (origin == 0)
+        return "HF_ENDPOINT is no http address";
+    for (const char *c = url; *c != 0; c++)
+        if ((unsigned char)*c <= ' ' || *c == 0x7F || strchr("?#\\", *c) != NULL)
+            return "HF_ENDPOINT has a blank, a control character, a backslash, a query or a fragment in it";
+    return NULL;
+}
+
 static int new_remote(struct apr_cli *c)
 {
     struct places p = { .secret = "" };
@@ -99,9 +113,8 @@ static int new_remote(struct apr_cli *c)
         .token_place = *p.token != 0 ? p.token : "a file that HF_TOKEN_PATH names", .cache = c->no_cache || *p.cache == 0 ? NULL : p.cache,
         .download = c->download, .begin = begin, .add = add, .ctx = c->run.progress,
     };
-    enum apr_code code = apr_origin_length(o.endpoint) == 0
-                             ? apr_fail(&e, APR_EARG, APR_NOWHERE, "HF_ENDPOINT is no http address: %s", APR_QUOTED(apr_text(o.endpoint)))
-                             : apr_remote_new(&c->run.remote, &o, &e);
+    const char *const wrong = wrong_endpoint(o.endpoint);
+    enum apr_code code = wrong != NULL ? apr_fail(&e, APR_EARG, APR_NOWHERE, "%s", wrong) : apr_remote_new(&c->run.remote, &o, &e);
     explicit_bzero(p.secret, sizeof p.secret);
     e.file[0] = 0;
     return code == APR_OK ? -1 : apr_cli_fail(c, &e);
