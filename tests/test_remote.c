@@ -581,6 +581,33 @@ static void a_token_goes_to_its_endpoint_alone(void **state)
         assert_string_equal(test_server_ask(elsewhere, NULL, i)->bearer, "");
 }
 
+static void what_cannot_be_a_token_is_told_and_not_sent(void **state)
+{
+    static char long_one[1100];
+    memset(long_one, 'x', sizeof long_one - 1);
+    const char *const wrong[] = { TOKEN "\r\nX-Evil: 1", TOKEN " " TOKEN, TOKEN "\x01" TOKEN, TOKEN "\x80", long_one };
+    const char *const right[] = { TOKEN "\n", " \t" TOKEN "\r\n" };
+    for (size_t i = 0; i < APR_LENGTH(wrong); i++) {
+        setenv("HF_TOKEN", wrong[i], 1);
+        struct test_answer a = test_tool("apr-inspect", "hf://apr/qwen2", NULL);
+        if (a.exit != 2 || !test_says(&a.err, "HF_TOKEN holds no token") || test_says(&a.err, "hf_") || test_server_asks(server, NULL) != 0)
+            fail_msg("%zu: exit %d: %s", i, a.exit, (char *)a.err.at);
+        test_answer_free(&a);
+    }
+    for (size_t i = 0; i < APR_LENGTH(right); i++) {
+        begin_test(state);
+        setenv("HF_TOKEN", right[i], 1);
+        test_server_how(server, gated);
+        struct test_answer a = test_tool("apr-inspect", "hf://apr/qwen2", NULL);
+        assert_int_equal(a.exit, 0);
+        test_answer_free(&a);
+    }
+    setenv("HF_TOKEN", " \n", 1); /* as good as none */
+    struct test_answer a = test_tool("apr-inspect", "hf://apr/qwen2", NULL);
+    assert_true(a.exit == 2 && test_says(&a.err, "401"));
+    test_answer_free(&a);
+}
+
 static bool echo(struct test_ask *a)
 {
     char tag[400];
@@ -755,6 +782,7 @@ int main(void)
         cmocka_unit_test_setup(a_refusal_for_now_is_tried_again_later_and_later, begin_test),
         cmocka_unit_test_setup(a_token_goes_to_its_endpoint_alone, begin_test),
         cmocka_unit_test_setup(an_endpoint_is_an_address_and_nothing_secret, begin_test),
+        cmocka_unit_test_setup(what_cannot_be_a_token_is_told_and_not_sent, begin_test),
         cmocka_unit_test_setup(a_token_is_not_kept_even_when_a_server_sends_it_back, begin_test),
         cmocka_unit_test_setup(a_header_that_is_known_is_not_fetched_again, begin_test),
         cmocka_unit_test_setup(a_weak_tag_is_not_believed, begin_test),

@@ -71,12 +71,21 @@ static bool take_token(struct places *p, const char *text, size_t n)
     return true;
 }
 
-/* Of the variable, else of the file where the hub's own programs keep it; where it stood, or NULL. */
-static const char *find_token(struct places *p)
+static bool is_blank(const char *text)
+{
+    while (*text != 0 && (unsigned char)*text <= ' ')
+        text++;
+    return *text == 0;
+}
+
+/* Of the variable, else of the file where the hub's own programs keep it; where it stood, or NULL. *wrong: the variable holds something and
+ * it is none. */
+static const char *find_token(struct places *p, bool *wrong)
 {
     const char *const said = variable("HF_TOKEN");
     char text[MOST_TOKEN + 2];
-    if (said != NULL && take_token(p, said, strlen(said)))
+    *wrong = said != NULL && !is_blank(said) && !take_token(p, said, strlen(said));
+    if (*p->secret != 0)
         return "HF_TOKEN";
     const int fd = *p->token == 0 ? -1 : open(p->token, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     const ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text);
@@ -107,13 +116,15 @@ static int new_remote(struct apr_cli *c)
     struct places p = { .secret = "" };
     struct apr_error e;
     find_places(&p);
-    const char *const endpoint = variable("HF_ENDPOINT"), *const from = find_token(&p);
+    bool no_token;
+    const char *const endpoint = variable("HF_ENDPOINT"), *const from = find_token(&p, &no_token);
     const struct apr_remote_options o = {
         .endpoint = endpoint != NULL ? endpoint : HUB, .token = from == NULL ? NULL : p.secret, .token_from = from,
         .token_place = *p.token != 0 ? p.token : "a file that HF_TOKEN_PATH names", .cache = c->no_cache || *p.cache == 0 ? NULL : p.cache,
         .download = c->download, .begin = begin, .add = add, .ctx = c->run.progress,
     };
-    const char *const wrong = wrong_endpoint(o.endpoint);
+    const char *const wrong = no_token ? "HF_TOKEN holds no token: one is printable, without blanks, and of 1024 bytes at most"
+                                       : wrong_endpoint(o.endpoint);
     enum apr_code code = wrong != NULL ? apr_fail(&e, APR_EARG, APR_NOWHERE, "%s", wrong) : apr_remote_new(&c->run.remote, &o, &e);
     explicit_bzero(p.secret, sizeof p.secret);
     e.file[0] = 0;
