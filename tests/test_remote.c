@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "files/remote.h"
@@ -714,8 +715,73 @@ static void turn_a_byte(const char *path)
     close(fd);
 }
 
+static void turn_a_byte_of_ours(const char *path)
+{
+    if (strlen(strrchr(path, '/')) == 33)
+        turn_a_byte(path);
+}
+
 static void open_to_all(const char *path) { chmod(path, 0666); }
 static void cut(const char *path) { assert_int_equal(truncate(path, 100), 0); }
+
+static void by_link(const char *path)
+{
+    unlink(path);
+    assert_int_equal(symlink(test_path("victim"), path), 0);
+}
+
+static void by_pipe(const char *path)
+{
+    unlink(path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+}
+
+static void by_folder(const char *path)
+{
+    unlink(path);
+    assert_int_equal(mkdir(path, 0700), 0);
+}
+
+static void what_lies_in_the_place_of_an_entry_is_not_followed(void **state)
+{
+    static void (*const put[])(const char *) = { by_link, by_pipe, by_folder };
+    test_file("victim", "precious", 8);
+    for (size_t i = 0; i < APR_LENGTH(put); i++) {
+        begin_test(state);
+        assert_true(inspect_large("--quiet") >= 3 * MIB);
+        change_cache(put[i]);
+        assert_true(inspect_large("--quiet") >= 3 * MIB);
+        if (put[i] != by_folder)
+            assert_int_equal(inspect_large("--quiet"), 0);
+    }
+    struct test_bytes b = test_load(test_path("victim"));
+    assert_true(b.n == 8 && memcmp(b.at, "precious", 8) == 0);
+    test_free(&b);
+}
+
+static void the_oldest_of_many_files_make_room(void **state)
+{
+    (void)state;
+    char path[8192];
+    assert_true(inspect_large("--quiet") >= 3 * MIB);
+    for (unsigned i = 0; i < 20000; i++) {
+        snprintf(path, sizeof path, "%s/%u", cache(), i);
+        const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        const struct timespec when[2] = { { .tv_sec = 1 + (20000 - i) }, { .tv_sec = 1 + (20000 - i) } };
+        assert_int_equal(ftruncate(fd, i == 3 ? 200 << 20 : i == 4 ? 60 << 20 : 10), 0);
+        assert_int_equal(futimens(fd, when), 0);
+        close(fd);
+    }
+    change_cache(turn_a_byte_of_ours);
+    const time_t begun = time(NULL);
+    assert_true(inspect_large("--quiet") >= 3 * MIB);
+    assert_in_range(time(NULL) - begun, 0, 20);
+    snprintf(path, sizeof path, "%s/4", cache());
+    assert_int_equal(access(path, F_OK), -1);
+    snprintf(path, sizeof path, "%s/3", cache());
+    assert_int_equal(access(path, F_OK), 0); /* the oldest are enough */
+    assert_int_equal(inspect_large("--quiet"), 0);
+}
 
 static void a_header_that_is_known_is_not_fetched_again(void **state)
 {
@@ -785,6 +851,8 @@ int main(void)
         cmocka_unit_test_setup(what_cannot_be_a_token_is_told_and_not_sent, begin_test),
         cmocka_unit_test_setup(a_token_is_not_kept_even_when_a_server_sends_it_back, begin_test),
         cmocka_unit_test_setup(a_header_that_is_known_is_not_fetched_again, begin_test),
+        cmocka_unit_test_setup(what_lies_in_the_place_of_an_entry_is_not_followed, begin_test),
+        cmocka_unit_test_setup(the_oldest_of_many_files_make_room, begin_test),
         cmocka_unit_test_setup(a_weak_tag_is_not_believed, begin_test),
         cmocka_unit_test_setup(many_processes_share_a_cache, begin_test),
         cmocka_unit_test_setup(a_download_goes_on_where_it_was_cut, begin_test),

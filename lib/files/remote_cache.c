@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "files/address.h"
 #include "files/sink.h"
+#include "files/source.h"
 
 #define MAGIC      "APRCACHE"
 #define DIGEST_AT  8
@@ -59,6 +60,15 @@ static struct apr_digest digest_at(const unsigned char *at)
     return d;
 }
 
+/* A strong one, as it goes into a header line, with a 0 behind it. */
+static bool is_tag(struct apr_bytes tag)
+{
+    for (size_t i = 0; i + 1 < tag.n; i++)
+        if (tag.at[i] <= ' ' || tag.at[i] >= 0x7F)
+            return false;
+    return tag.n > 1 && tag.at[0] == '"' && tag.at[tag.n - 1] == 0;
+}
+
 /* The fields, when all of them is as it was written and of that URL. */
 static bool take(struct apr_cached *c, struct apr_bytes file, const char *url)
 {
@@ -71,7 +81,7 @@ static bool take(struct apr_cached *c, struct apr_bytes file, const char *url)
     const uint32_t netag = apr_u32(&at), nname = apr_u32(&at);
     const struct apr_bytes etag = apr_take_bytes(&at, netag), name = apr_take_bytes(&at, nname);
     c->bytes = apr_take_bytes(&at, n);
-    if (at.bad || apr_left(&at) != 0 || n > c->size || netag == 0 || etag.at[netag - 1] != 0 ||
+    if (at.bad || apr_left(&at) != 0 || n == 0 || n > c->size || (n < c->size && n % apr_source_page() != 0) || !is_tag(etag) ||
         !apr_bytes_equal(name, (struct apr_bytes){ (const unsigned char *)url, apr_path_length(url) }))
         return false;
     c->etag = (const char *)etag.at;
@@ -115,40 +125,76 @@ static void make_folders(const char *folder)
         }
 }
 
-/* What lies in it, but for one name: all bytes, and which is the oldest; "" when there is none. */
-static uint64_t survey(int folder, const char *but, char oldest[256])
+/* The files in it, but for one name. */
+struct survey {
+    struct entry {
+        struct timespec written;
+        uint64_t        bytes;
+        char           *name;
+    }       *entry;
+    size_t   n, room;
+    uint64_t bytes;
+};
+
+static bool add_entry(struct survey *s, const char *name, const struct stat *st)
+{
+    struct entry *const more = apr_grown(s->entry, &s->room, s->n, 64, sizeof *more);
+    char *const own = strdup(name);
+    if (more != NULL)
+        s->entry = more;
+    if (more == NULL || own == NULL) {
+        free(own);
+        return false;
+    }
+    more[s->n++] = (struct entry){ st->st_mtim, (uint64_t)st->st_size, own };
+    s->bytes += (uint64_t)st->st_size;
+    return true;
+}
+
+/* False when it cannot be told. */
+static bool look_around(struct survey *s, int folder, const char *but)
 {
     const int own = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *const d = own < 0 ? NULL : fdopendir(own);
-    struct timespec first = { 0 };
-    uint64_t bytes = 0;
+    bool told = d != NULL;
     struct stat st;
-    oldest[0] = 0;
     if (d == NULL && own >= 0)
         close(own);
-    for (const struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;) {
-        if (strcmp(entry->d_name, but) == 0 || fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode))
-            continue;
-        bytes += (uint64_t)st.st_size;
-        const bool older = st.st_mtim.tv_sec < first.tv_sec || (st.st_mtim.tv_sec == first.tv_sec && st.st_mtim.tv_nsec < first.tv_nsec);
-        if (oldest[0] == 0 || older) {
-            first = st.st_mtim;
-            snprintf(oldest, 256, "%s", entry->d_name);
-        }
-    }
+    for (const struct dirent *entry; told && (entry = readdir(d)) != NULL;)
+        if (strcmp(entry->d_name, but) != 0 && fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+            told = add_entry(s, entry->d_name, &st);
     if (d != NULL)
         closedir(d);
-    return bytes;
+    return told;
+}
+
+static int by_age(const void *a, const void *b)
+{
+    const struct timespec x = ((const struct entry *)a)->written, y = ((const struct entry *)b)->written;
+    return x.tv_sec != y.tv_sec ? (x.tv_sec > y.tv_sec) - (x.tv_sec < y.tv_sec) : (x.tv_nsec > y.tv_nsec) - (x.tv_nsec < y.tv_nsec);
 }
 
 /* Removes the oldest files until n more bytes fit, in the place of the one called `name`. */
 static bool make_room(int folder, const char *name, uint64_t n)
 {
-    char oldest[256];
-    while (survey(folder, name, oldest) + n > APR_CACHE_BYTES)
-        if (oldest[0] == 0 || unlinkat(folder, oldest, 0) != 0)
-            return false;
-    return true;
+    struct survey s = { 0 };
+    const bool told = look_around(&s, folder, name);
+    if (told && s.bytes + n > APR_CACHE_BYTES)
+        qsort(s.entry, s.n, sizeof *s.entry, by_age);
+    for (size_t i = 0; told && i < s.n && s.bytes + n > APR_CACHE_BYTES; i++)
+        if (unlinkat(folder, s.entry[i].name, 0) == 0)
+            s.bytes -= s.entry[i].bytes;
+    for (size_t i = 0; i < s.n; i++)
+        free(s.entry[i].name);
+    free(s.entry);
+    return told && s.bytes + n <= APR_CACHE_BYTES;
+}
+
+/* A file lies there, or nothing: a link would be followed, a pipe waited for. */
+static bool clear_place(int folder, const char *name)
+{
+    struct stat st;
+    return fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) != 0 || S_ISREG(st.st_mode) || unlinkat(folder, name, 0) == 0;
 }
 
 static void put_u64(unsigned char *at, uint64_t v)
@@ -200,7 +246,8 @@ void apr_cache_keep(const char *folder, const char *url, const char *etag, uint6
     char *const path = path_of(folder, url);
     unsigned char *const file = spell(&n, url, etag, size, bytes);
     const bool ours = fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 022) == 0;
-    if (ours && path != NULL && file != NULL && flock(fd, LOCK_EX | LOCK_NB) == 0 && make_room(fd, path + strlen(folder) + 1, n))
+    const char *const name = path == NULL ? NULL : path + strlen(folder) + 1;
+    if (ours && path != NULL && file != NULL && flock(fd, LOCK_EX | LOCK_NB) == 0 && clear_place(fd, name) && make_room(fd, name, n))
         write_file(path, file, n);
     free(file);
     free(path);
