@@ -385,6 +385,22 @@ static void faults_are_told_in_one_line(void **state)
     }
 }
 
+static void what_is_no_address_is_not_asked_for(void **state)
+{
+    (void)state;
+    static const char *const row[][2] = {
+        { "http://", "without a host" }, { "https:///", "without a host" }, { "hf://", "OWNER/NAME" }, { "hf://apr", "OWNER/NAME" },
+        { "hf://apr/", "OWNER/NAME" }, { "hf://apr/qwen2@", "OWNER/NAME" }, { "hf://apr/qwen2@refs", "OWNER/NAME" },
+        { "hf://apr/qwen2@refs/pr", "OWNER/NAME" }, { "hf://apr/..", "OWNER/NAME" }, { "hf://apr/qwen2/../x.gguf", "OWNER/NAME" },
+    };
+    for (size_t i = 0; i < APR_LENGTH(row); i++) {
+        struct test_answer a = test_tool("apr-inspect", row[i][0], NULL);
+        if (a.exit != 2 || !test_says(&a.err, row[i][1]) || test_server_asks(server, NULL) != 0)
+            fail_msg("%s: exit %d: %s", row[i][0], a.exit, (char *)a.err.at);
+        test_answer_free(&a);
+    }
+}
+
 static void a_length_costs_nothing(void **state)
 {
     (void)state;
@@ -844,6 +860,7 @@ int main(void)
         cmocka_unit_test_setup(what_takes_all_waits_for_the_word, begin_test),
         cmocka_unit_test_setup(a_page_that_is_not_there_is_an_error, begin_test),
         cmocka_unit_test_setup(faults_are_told_in_one_line, begin_test),
+        cmocka_unit_test_setup(what_is_no_address_is_not_asked_for, begin_test),
         cmocka_unit_test_setup(a_length_costs_nothing, begin_test),
         cmocka_unit_test_setup(a_refusal_for_now_is_tried_again_later_and_later, begin_test),
         cmocka_unit_test_setup(a_token_goes_to_its_endpoint_alone, begin_test),

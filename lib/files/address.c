@@ -119,6 +119,15 @@ static struct apr_bytes take_revision(const char *s)
     return revision;
 }
 
+/* refs/ alone, or with one part behind it, names nothing. */
+static bool is_revision(struct apr_bytes revision)
+{
+    size_t slashes = 0;
+    for (size_t i = 0; i < revision.n; i++)
+        slashes += revision.at[i] == '/';
+    return revision.n > 0 && stays(revision) && (slashes == 0 || (slashes == 2 && revision.at[revision.n - 1] != '/'));
+}
+
 static enum apr_code hub_url(char **url, const char *path, const char *endpoint, struct apr_error *e)
 {
     const struct apr_bytes owner = up_to(path + sizeof HUB - 1, "/");
@@ -131,7 +140,7 @@ static enum apr_code hub_url(char **url, const char *path, const char *endpoint,
         at = (const char *)revision.at + revision.n;
     }
     const struct apr_bytes file = apr_text(at + (*at == '/'));
-    if (!is_name(owner) || !is_name(name) || revision.n == 0 || !stays(revision) || !stays(file))
+    if (!is_name(owner) || !is_name(name) || !is_revision(revision) || !stays(file))
         return apr_fail(e, APR_EARG, APR_NOWHERE, "is no address of the hub, which is hf://OWNER/NAME[@REVISION][/PATH]");
     size_t n = strlen(endpoint);
     while (n > 0 && endpoint[n - 1] == '/')
@@ -175,6 +184,14 @@ enum apr_code apr_address_url(char **url, const char *path, const char *endpoint
         return apr_fail(e, APR_EARG, APR_NOWHERE, "a name or password in an address is not sent: who reads the list of processes sees it");
     *url = strdup(path);
     return *url == NULL ? apr_no_memory(e) : APR_OK;
+}
+
+enum apr_code apr_address_check(const char *path, struct apr_error *e)
+{
+    char *url;
+    const enum apr_code code = apr_address_url(&url, path, "https://hub", e);
+    free(url);
+    return code;
 }
 
 /* ---- headers -------------------------------------------------------------------------------------------------------- */

@@ -25,6 +25,9 @@ char *apr_beside(const char *folder, struct apr_bytes name);
  * APR_EARG: blanks, control characters, a password; names that the hub has not, or a ".." that would leave the repository. */
 APR_MUST_CHECK enum apr_code apr_address_url(char **url, const char *path, const char *endpoint, struct apr_error *e);
 
+/* The same of an address that others are put together from: is it one? */
+APR_MUST_CHECK enum apr_code apr_address_check(const char *path, struct apr_error *e);
+
 /* Scheme, host and port of an http address as written, in n bytes; 0 when there is no host. Two are the same when their bytes are, but for
  * upper case. */
 size_t apr_origin_length(const char *url);

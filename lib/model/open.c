@@ -333,7 +333,11 @@ static enum apr_code read_folder(struct apr_model *m, const char *folder, const 
     char *adapter = apr_beside(folder, apr_text("adapter_model.safetensors"));
     struct apr_source *s = NULL;
     bool there = false;
-    enum apr_code code = single == NULL || index == NULL || adapter == NULL ? apr_no_memory(e) : read_file(m, single, &there, r, e);
+    enum apr_code code = single == NULL || index == NULL || adapter == NULL ? apr_no_memory(e) : APR_OK;
+    if (code == APR_OK && apr_is_address(folder))
+        code = apr_address_check(folder, e);
+    if (code == APR_OK)
+        code = read_file(m, single, &there, r, e);
     if (code == APR_OK && !there)
         code = apr_source_sidecar(&s, index, APR_MOST_INDEX, r, e);
     if (code == APR_OK && s != NULL)
