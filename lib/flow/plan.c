@@ -122,6 +122,31 @@ static uint64_t even_limit(const struct apr_plan *p, size_t n)
     return low;
 }
 
+/* Where each file begins when they are filled to the limit from the last one on: a file in front that ends before leaves too much. */
+static void fill_from_behind(struct apr_plan *p, uint64_t limit)
+{
+    for (size_t i = p->nfile, end = p->ntensor; i-- > 0; end = p->file[i].first) {
+        uint64_t sum = 0;
+        size_t first = end;
+        while (first > i && (first == end || p->tensor[first - 1].bytes <= limit - apr_min(sum, limit)))
+            sum += p->tensor[--first].bytes;
+        p->file[i].first = first;
+    }
+}
+
+/* How many tensors from `first` on go into file i, where `left` bytes go into it and those behind it: as near to an even share of them as
+ * the limit and the others, which were filled from behind, allow. */
+static size_t even_run(const struct apr_plan *p, size_t i, size_t first, uint64_t limit, uint64_t left)
+{
+    const size_t most = run_of(p, first, limit, p->nfile - 1 - i), due = p->file[i + 1].first, least = due > first ? due - first : 1;
+    const uint64_t share = left / (p->nfile - i);
+    uint64_t sum = 0;
+    size_t n = 0;
+    while (n < most && (n < least || sum + p->tensor[first + n].bytes / 2 <= share))
+        sum += p->tensor[first + n++].bytes;
+    return n;
+}
+
 static enum apr_code count_files(struct apr_plan *p, uint64_t *limit, struct apr_error *e)
 {
     *limit = p->shard_bytes > 0 ? p->shard_bytes : UINT64_MAX;
@@ -175,10 +200,17 @@ static enum apr_code cut(struct apr_plan *p, struct apr_error *e)
         p->nfile = 0;
         return code == APR_OK ? apr_no_memory(e) : code;
     }
+    uint64_t left = 0;
+    for (size_t i = 0; i < p->ntensor; i++)
+        left += p->tensor[i].bytes;
+    if (p->nshard > 1)
+        fill_from_behind(p, limit);
     for (size_t i = 0, first = 0; i < p->nfile; first += p->file[i++].n) {
         struct apr_planned_file *const f = &p->file[i];
         f->first = first;
-        f->n = i + 1 == p->nfile ? p->ntensor - first : run_of(p, first, limit, p->nshard > 1 ? p->nfile - 1 - i : 0);
+        f->n = i + 1 == p->nfile ? p->ntensor - first : p->nshard > 1 ? even_run(p, i, first, limit, left) : run_of(p, first, limit, 0);
+        for (size_t k = 0; k < f->n; k++)
+            left -= p->tensor[first + k].bytes;
         APR_TRY(place_tensors(p, f, i, e));
     }
     return APR_OK;
