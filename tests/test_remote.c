@@ -361,7 +361,7 @@ static void faults_are_told_in_one_line(void **state)
         { shorter, { "ended early", "" }, 6, 7 },
         { changing_tag, { "changed", "" }, 2, 2 }, { changing_length, { "changed", "length" }, 2, 2 },
         { changing_date, { "changed", "begin again" }, 3, 3 },
-        { page, { "HTML", "" }, 1, 1 }, { empty, { "is empty", "" }, 1, 1 }, { packed, { "packs", "" }, 1, 1 },
+        { page, { "HTML", "hf://OWNER" }, 1, 1 }, { empty, { "is empty", "" }, 1, 1 }, { packed, { "packs", "" }, 1, 1 },
         { other_range, { "another one", "" }, 1, 1 }, { no_range, { "another one", "" }, 1, 1 },
         { wrong_length, { "another length", "" }, 1, 1 },
         { no_total, { "how long", "" }, 1, 1 }, { endless, { "ignores range", "" }, 1, 1 },

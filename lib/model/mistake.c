@@ -10,6 +10,7 @@
 
 #include "base/bytes.h"
 #include "base/nearest.h"
+#include "files/address.h"
 
 /* ---- files ---------------------------------------------------------------------------------------------------------- */
 
@@ -74,8 +75,11 @@ enum apr_code apr_no_such_file(struct apr_bytes file, const char *wanted, struct
     return apr_fail(e, APR_ECORRUPT, 0, "is no %s: it has %zu bytes and begins with%s", wanted, file.n, start);
 }
 
-enum apr_code apr_no_model_file(struct apr_bytes file, struct apr_error *e)
+enum apr_code apr_no_model_file(const char *path, struct apr_bytes file, struct apr_error *e)
 {
+    if (apr_is_address(path) && is_page(file))
+        return apr_fail(e, APR_ECORRUPT, 0, "is an HTML page; a model of the hub is hf://OWNER/NAME[/PATH], and the address of a folder "
+                        "ends in \"/\"");
     return apr_no_such_file(file, "SafeTensors, GGUF, APR, APRT or NumPy file", e);
 }
 

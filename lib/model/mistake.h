@@ -4,9 +4,9 @@
 
 #include "base/core.h"
 
-/* The fault of a file that no format knows: a Git LFS pointer, a page, an archive, a pickle, an older format, nothing at all; else its
- * first bytes. Always APR_ECORRUPT. */
-enum apr_code apr_no_model_file(struct apr_bytes file, struct apr_error *e);
+/* The fault of the file at that path, which no format knows: a Git LFS pointer, a page, an archive, a pickle, an older format, nothing at
+ * all; else its first bytes. Always APR_ECORRUPT. */
+enum apr_code apr_no_model_file(const char *path, struct apr_bytes file, struct apr_error *e);
 
 /* The same where something else is wanted: "is no <wanted>: it has ..." of one that is nothing known. */
 enum apr_code apr_no_such_file(struct apr_bytes file, const char *wanted, struct apr_error *e);

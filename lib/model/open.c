@@ -29,7 +29,7 @@ static enum apr_code recognise(struct apr_model *m, const struct apr_source *s, 
     while (*f != NULL && !(*f)->probe(start, s->map.n))
         f++;
     if (*f == NULL)
-        return apr_no_model_file(head, e);
+        return apr_no_model_file(s->path, head, e);
     if (m->format != NULL && m->format != *f)
         return apr_fail(e, APR_ECORRUPT, 0, "is a file of format %s, but %s is of format %s", (*f)->name, m->file[0]->path,
                         m->format->name);
