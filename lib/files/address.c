@@ -28,17 +28,16 @@ bool apr_is_folder_address(const char *path)
     if (!apr_is_address(path))
         return false;
     const size_t n = apr_path_length(path);
-    const char *const owner = path + sizeof HUB - 1, *const name = is_hub(path) ? strchr(owner, '/') : NULL;
-    if (path[n - 1] == '/')
-        return true;
     if (!is_hub(path))
-        return false;
-    const char *const revision = name == NULL ? NULL : strchr(name, '@');
-    const char *rest = name == NULL ? NULL : strchr(name + 1, '/');
+        return path[n - 1] == '/';
+    const char *const owner = path + sizeof HUB - 1, *const name = strchr(owner, '/');
+    if (name == NULL || name[1] == 0)
+        return false; /* and of nothing else: hf://OWNER alone names no model */
+    const char *const revision = strchr(name, '@'), *rest = strchr(name + 1, '/');
     if (rest != NULL && revision != NULL && revision < rest && begins(revision, "@refs/")) /* refs/pr/1, refs/convert/parquet */
         for (unsigned i = 0; i < 2 && rest != NULL; i++)
             rest = strchr(rest + 1, '/');
-    return rest == NULL;
+    return rest == NULL || path[n - 1] == '/';
 }
 
 /* ---- putting together ------------------------------------------------------------------------------------------------ */
