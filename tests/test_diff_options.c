@@ -435,7 +435,7 @@ static void shares_that_do_not_belong_together_are_refused(void **state)
     expect_exit(test_tool(APR_DIFF, "--merge", NULL), 2, "--merge needs");
     expect_exit(test_tool(APR_DIFF, "--merge", one, NULL), 2, "one: at byte 0: ");
     expect_exit(test_tool(APR_DIFF, "--merge", whole, NULL), 2, "json: is no JSON of apr-diff --partition");
-    expect_exit(test_tool(APR_DIFF, "--merge", first, NULL), 2, "is part 1 of 2, but 1 parts were given");
+    expect_exit(test_tool(APR_DIFF, "--merge", first, NULL), 2, "is part 1 of 2, but part 2 was not given");
     expect_exit(test_tool(APR_DIFF, "--merge", first, first, NULL), 2, "is part 1 of 2");
     expect_exit(test_tool(APR_DIFF, "--merge", first, two, NULL), 1, NULL);
     expect_exit(test_tool(APR_DIFF, "--merge", first, share("--limit=0", 2, 2, left(), left()), NULL), 2, "its model_b is not that of");

@@ -133,11 +133,11 @@ static void shares_that_do_not_belong_together_are_refused(void **state)
     const char *const alone = share(hash, copy, 1, 1), *const third = share(hash, copy, 3, 3);
     expect_refused(test_tool(TOOL, "--merge", NULL), "--merge needs");
     expect_refused(test_tool(TOOL, "--merge", "fixtures/none.json", NULL), "none.json");
-    expect_refused(test_tool(TOOL, "--merge", one, NULL), "is part 1 of 2, but 1 parts were given");
-    expect_refused(test_tool(TOOL, "--merge", one, one, NULL), "is part 1 of 2, but 2 parts were given, this one twice");
-    expect_refused(test_tool(TOOL, "--merge", one, third, NULL), "is part 3 of 3, and part 2 is not among the 2");
-    expect_refused(test_tool(TOOL, "--merge", third, third, third, NULL), "is part 3 of 3, and part 1 is not among the 3");
-    expect_refused(test_tool(TOOL, "--merge", alone, one, NULL), "of 1, but 2 parts");
+    expect_refused(test_tool(TOOL, "--merge", one, NULL), "is part 1 of 2, but part 2 was not given");
+    expect_refused(test_tool(TOOL, "--merge", one, one, NULL), "is part 1 of 2, which was given twice");
+    expect_refused(test_tool(TOOL, "--merge", one, third, NULL), "is part 3 of 3, others are of 2");
+    expect_refused(test_tool(TOOL, "--merge", third, third, third, NULL), "is part 3 of 3, but part 1 was not given");
+    expect_refused(test_tool(TOOL, "--merge", alone, one, NULL), "is part 1 of 2, others are of 1");
     expect_refused(test_tool(TOOL, "--merge", one, share(stats, copy, 2, 2), NULL), "its plan is not that of");
     expect_refused(test_tool(TOOL, "--merge", one, share(hash, "fixtures/qwen2.apr", 2, 2), NULL), "its files is not that of");
     model.at[model.n - 1] ^= 1;

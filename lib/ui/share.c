@@ -319,19 +319,19 @@ static enum apr_code misfit(const struct apr_share *p, struct apr_error *e)
     return e->code;
 }
 
-/* Number `due` of n should stand here; before: the one before it, or NULL. */
-static enum apr_code check_number(const struct apr_share *p, const struct apr_share *before, uint64_t due, size_t n, struct apr_error *e)
+/* Part `due` of `of` should stand here; before: the part before it, or NULL. */
+static enum apr_code check_number(const struct apr_share *p, const struct apr_share *before, uint64_t due, uint64_t of, struct apr_error *e)
 {
-    const unsigned long long number = p->number, of = p->of;
-    if (p->of == n && p->number == due)
+    const unsigned long long number = p->number, all = p->of;
+    if (p->of == of && p->number == due)
         return APR_OK;
-    if (before != NULL && p->number == before->number)
-        apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, but %zu parts were given, this one twice", number, of, n);
-    else if (p->number > due)
-        apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, and part %llu is not among the %zu that were given", number, of,
-                 (unsigned long long)due, n);
+    if (p->of != of)
+        apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, others are of %llu: the parts are of different runs", number, all,
+                 (unsigned long long)of);
+    else if (before != NULL && p->number == before->number)
+        apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, which was given twice", number, all);
     else
-        apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, but %zu parts were given", number, of, n);
+        apr_fail(e, APR_EARG, APR_NOWHERE, "is part %llu of %llu, but part %llu was not given", number, all, (unsigned long long)due);
     return misfit(p, e);
 }
 
@@ -342,20 +342,23 @@ static enum apr_code check_same(const struct apr_share *p, const struct apr_shar
             apr_fail(e, APR_EARG, APR_NOWHERE, "its %s is not that of %s: the parts are of different runs", *keys, first->s->path);
             return misfit(p, e);
         }
-    if (strcmp(apr_member_text(json_object_get(p->top, "partition"), "plan"), apr_member_text(json_object_get(first->top, "partition"), "plan")) == 0)
+    const json_t *const its = json_object_get(p->top, "partition"), *const firsts = json_object_get(first->top, "partition");
+    if (strcmp(apr_member_text(its, "plan"), apr_member_text(firsts, "plan")) == 0)
         return APR_OK;
-    apr_fail(e, APR_EARG, APR_NOWHERE, "its plan is not that of %s: other options, or the input changed between the two jobs", first->s->path);
+    apr_fail(e, APR_EARG, APR_NOWHERE, "its plan is not that of %s: other options, or the input changed between the two jobs",
+             first->s->path);
     return misfit(p, e);
 }
 
 enum apr_code apr_shares_fit(void *share, size_t n, size_t size, const char *const *keys, struct apr_error *e)
 {
+    const struct apr_share *const first = share, *const last = (const void *)((const char *)share + (n - 1) * size);
     qsort(share, n, size, by_number);
     for (size_t i = 0; i < n; i++) {
         const struct apr_share *const p = (const void *)((const char *)share + i * size);
         const struct apr_share *const before = i == 0 ? NULL : (const void *)((const char *)p - size);
-        APR_TRY(check_number(p, before, i + 1, n, e));
-        APR_TRY(check_same(p, share, keys, e));
+        APR_TRY(check_number(p, before, i + 1, first->of, e));
+        APR_TRY(check_same(p, first, keys, e));
     }
-    return APR_OK;
+    return check_number(last, NULL, n == last->of ? n : n + 1, last->of, e);
 }
