@@ -131,5 +131,7 @@ int main(int argc, char **argv)
         return asked->main(argc - 1, argv + 1);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return list_tools();
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
+        return printf("apr %s\n", APR_VERSION) > 0 && fflush(stdout) == 0 ? 0 : 2;
     return no_tool(argv[1]);
 }

@@ -51,12 +51,13 @@ done
 # threads that are cancelled; and, since nothing unwinds, what tells how; what prints wide characters, where a message of the C library
 # meets a stream of them.
 absent=$(nm -u "$(archive zstd)" "$(archive pcre2-8)" "$(archive c)" 2>/dev/null | sed 's/.* //' | sort -u |
-    grep -E '^((ZSTD|ZBUFF)v0[0-9]_.*|_?pcre2_jit_.*|_Unwind_[A-Za-z]*|__gcc_personality_v0|__gconv_(find|release)_shlib|__vfwprintf_internal)$')
+    grep -Ex -e '(ZSTD|ZBUFF)v0[0-9]_.*|_?pcre2_jit_.*|_Unwind_[A-Za-z]*|__gcc_personality_v0' \
+        -e '__gconv_(find|release)_shlib|__vfwprintf_internal')
 for library in c $(pkg-config --static --libs-only-l $PACKAGES | sed 's/-l//g'); do
     test ! -e "$(archive "$library")" || objcopy --remove-section=.eh_frame "$(archive "$library")" "$work/lib$library.a"
 done
 
-$CC $CFLAGS -iquote "$work" -c -o "$work/static.o" packaging/static.c
+$CC $CFLAGS "-DAPR_VERSION=\"$(cat VERSION)\"" -iquote "$work" -c -o "$work/static.o" packaging/static.c
 $CC -static -no-pie -s -Wl,--gc-sections -Wl,--build-id=none -Wl,-z,noseparate-code $(printf -- '-Wl,--wrap=%s ' $wrapped) \
     $(printf -- '-Wl,--defsym=%s=apr_absent ' $absent) -o "$out.part" "$work/static.o" $objects "$build/libaprtools.a" \
     -L"$work" $(pkg-config --static --libs $PACKAGES) -lm -pthread ${MAP:+-Wl,-Map=$MAP}
