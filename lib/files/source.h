@@ -27,8 +27,8 @@ struct apr_source {
 };
 
 /* Maps the file that the user named; of one behind an address (files/address.h) all is fetched. What cannot be mapped (a pipe, "-", a
- * terminal) is first copied into an unlinked file in r->tmpdir. A folder or a file that does not open is APR_EIO. An empty file has an empty
- * map. */
+ * terminal) is first copied into an unlinked file in r->tmpdir. A folder or a file that does not open is APR_EIO. An empty file has an
+ * empty map. */
 APR_MUST_CHECK enum apr_code apr_source_open(struct apr_source **s, const char *path, const struct apr_run *r, struct apr_error *e);
 
 /* The same, but of what lies behind an address only the first MiB is there, and more when it is asked for (below). */

@@ -260,7 +260,8 @@ static int unknown_option(const struct parse *p, const char *word, size_t n)
         if (is_among(apr_cli_at(&p->table, i)->instead, word, n))
             near.best = apr_text(apr_cli_at(&p->table, i)->name);
     if (near.best.n)
-        return apr_cli_usage(p->c, "unknown option %.*s (did you mean %.*s?)", (int)apr_min(n, 256), word, (int)near.best.n, (const char *)near.best.at);
+        return apr_cli_usage(p->c, "unknown option %.*s (did you mean %.*s?)", (int)apr_min(n, 256), word, (int)near.best.n,
+                             (const char *)near.best.at);
     return apr_cli_usage(p->c, "unknown option %.*s", (int)apr_min(n, 256), word);
 }
 

@@ -108,9 +108,9 @@ struct apr_cli {
 
 /* Parses; options and operands may mix, "--" ends options; a prefix that only one option has stands for it. Returns -1 to go on, or the
  * exit code: --help and --version have been answered on stdout (0), or the fault has been told on stderr with the synopsis (2). The
- * environment is read here and nowhere else: TMPDIR, NO_COLOR, TERM, COLUMNS; for addresses see ui/remote.h. Sees to signals: SIGBUS is a file that shrank, those that
- * end a program remove what a sink has begun first, SIGXFSZ is a write that fails, and so is SIGPIPE while a sink is at work; stdout keeps
- * the reason of its first failure. */
+ * environment is read here and nowhere else: TMPDIR, NO_COLOR, TERM, COLUMNS; for addresses see ui/remote.h. Sees to signals: SIGBUS is a
+ * file that shrank, those that end a program remove what a sink has begun first, SIGXFSZ is a write that fails, and so is SIGPIPE while a
+ * sink is at work; stdout keeps the reason of its first failure. */
 int apr_cli_parse(struct apr_cli *c, int argc, char **argv);
 
 /* Before anything is read: APR_EARG when an output is one of the inputs (operands, INPUT and INPUTS; through links too), belongs to a

@@ -112,7 +112,8 @@ struct judging {
 };
 
 /* The rest of stage 7; `degenerate`, the findings of stage 8; stage 9; `round_trip`, those of stage 10. */
-APR_MUST_CHECK enum apr_code judge_together(const struct judging *j, struct findings *degenerate, struct findings *round_trip, struct apr_error *e);
+APR_MUST_CHECK enum apr_code judge_together(const struct judging *j, struct findings *degenerate, struct findings *round_trip,
+                                            struct apr_error *e);
 
 /* Adds more's findings and frees more, after a failure too. */
 APR_MUST_CHECK enum apr_code append_findings(struct findings *into, struct findings *more, struct apr_error *e);

@@ -143,8 +143,8 @@ static enum apr_code add_unknown(struct inspection *x, struct apr_error *e)
                            "the model does not say what it is: its tensors are held against no contract");
     if (x->o->selection.files.n > 0)
         return add_finding(&x->findings, "contract.unknown", no_tensor, e,
-                           "no contract knows %s, that of --family-file neither: its tensors are held against none; it is to be named there under "
-                           "detect.architectures", APR_QUOTED(word));
+                           "no contract knows %s, that of --family-file neither: its tensors are held against none; it is to be named "
+                           "there under detect.architectures", APR_QUOTED(word));
     return add_finding(&x->findings, "contract.unknown", no_tensor, e,
                        "no contract knows %s: its tensors are held against none; --family-file takes one of your own", APR_QUOTED(word));
 }

@@ -126,7 +126,8 @@ static enum apr_code check_ids(struct stage *s, const char *prefix)
     const size_t n = strlen(prefix);
     for (size_t i = 0; i < s->x->m->meta.n; i++) {
         const struct apr_meta_entry *m = &s->x->m->meta.entry[i];
-        if (m->key.n < n || memcmp(m->key.at, prefix, n) != 0 || !apr_bytes_end(m->key, apr_text("_token_id")) || m->value.type == APR_META_NULL)
+        if (m->key.n < n || memcmp(m->key.at, prefix, n) != 0 || !apr_bytes_end(m->key, apr_text("_token_id")) ||
+            m->value.type == APR_META_NULL)
             continue;
         const bool integer = m->value.type == (m->value.encoding == APR_JSON ? APR_META_U64 : APR_META_U32);
         if (!integer)

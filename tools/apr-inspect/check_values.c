@@ -324,7 +324,8 @@ static enum apr_code judge(struct checking *p, const struct apr_tensor *t, struc
     if (weights && plain) {
         *m = (struct moments){ .name = t->name, .mean = p->sum.mean, .std = sqrt(p->sum.squares / (double)p->sum.n),
                                .most = fmax(fabs(p->sum.min), fabs(p->sum.max)), .weights = true,
-                               .usable = p->sum.n == t->count && p->sum.min < p->sum.max, .vector = is_vector(t), .made = is_made(p->x, t) };
+                               .usable = p->sum.n == t->count && p->sum.min < p->sum.max, .vector = is_vector(t),
+                               .made = is_made(p->x, t) };
         memcpy(m->magnitude, p->sum.magnitude, sizeof m->magnitude);
         APR_TRY(judge_zeros(p, t, e));
     }
@@ -404,8 +405,8 @@ static void choose(struct checking *p)
 static enum apr_code read_all(struct checking *p, struct apr_error *e)
 {
     const size_t result = sizeof(struct tally) + (p->counted != NULL ? CLASSES * sizeof(uint64_t) : 0);
-    const struct apr_job job = { .what = "checking", .ctx = p, .ninput = p->njob, .result = result, .shared = p->counted != NULL ? 0 : result,
-                                 .scratch = sizeof(struct apr_window), .cut = cut, .make = make, .take = take, .done = done,
+    const struct apr_job job = { .what = "checking", .ctx = p, .ninput = p->njob,
+                                 .result = result, .shared = p->counted != NULL ? 0 : result, .scratch = sizeof(struct apr_window), .cut = cut, .make = make, .take = take, .done = done,
                                  .enter = enter, .leave = leave };
     return apr_pass(&p->x->o->cli.run, &job, e);
 }
@@ -549,7 +550,8 @@ enum apr_code check_values(struct inspection *x, struct apr_error *e)
     if (code == APR_OK)
         code = share ? end_share(&p, e) : judge_all(&p, e);
     struct apr_error ignored;
-    const enum apr_code rest[] = { append_findings(&x->findings, &p.degenerate, &ignored), append_findings(&x->findings, &p.round_trip, &ignored) };
+    const enum apr_code rest[] = { append_findings(&x->findings, &p.degenerate, &ignored),
+                                   append_findings(&x->findings, &p.round_trip, &ignored) };
     struct measured left = { .moments = p.moments, .roles = p.roles, .census = p.census };
     free_measured(&left);
     free(p.job);

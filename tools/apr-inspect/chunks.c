@@ -13,7 +13,8 @@ static uint64_t times(uint64_t n, uint64_t size) { return n / size + (n % size !
 static uint64_t stretches_of(const struct apr_input *in)
 {
     const struct apr_tensor *t = &in->one;
-    const uint64_t stored = times(t->data.n - apr_min(t->data.n, t->dtype->head), stretch_bytes(t->dtype)), values = times(t->count, APR_STRETCH);
+    const uint64_t stored = times(t->data.n - apr_min(t->data.n, t->dtype->head), stretch_bytes(t->dtype));
+    const uint64_t values = times(t->count, APR_STRETCH);
     return stored > values ? stored : values;
 }
 

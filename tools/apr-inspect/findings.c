@@ -25,8 +25,8 @@ static struct alike *alike_of(struct alike of[CODES][APR_FAULT + 1], const struc
 
 static void print_finding(const struct finding *f, size_t n, bool colour)
 {
-    printf("%s%-7s%s %2u %s  ", apr_style(colour, severities[f->severity].style), severities[f->severity].word, apr_style(colour, APR_PLAIN),
-           f->stage, f->code);
+    printf("%s%-7s%s %2u %s  ", apr_style(colour, severities[f->severity].style), severities[f->severity].word,
+           apr_style(colour, APR_PLAIN), f->stage, f->code);
     if (n >= MANY)
         printf("%zu of these, the first: ", n);
     puts(f->text);

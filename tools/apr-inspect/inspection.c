@@ -81,9 +81,10 @@ static enum apr_code choose_tensors(struct inspection *x, struct apr_error *e)
         APR_TRY(choose(x, i, &x->chosen[i], e));
         any |= x->chosen[i];
     }
+    const struct apr_patterns *const filter = x->o->selection.filter;
     return any ? APR_OK
-               : apr_fail(e, APR_EARG, APR_NOWHERE, "no tensor matches --filter %s%s", APR_QUOTED(apr_patterns_text(x->o->selection.filter, 0)),
-                          apr_patterns_count(x->o->selection.filter) > 1 ? " or the other filters" : "");
+               : apr_fail(e, APR_EARG, APR_NOWHERE, "no tensor matches --filter %s%s", APR_QUOTED(apr_patterns_text(filter, 0)),
+                          apr_patterns_count(filter) > 1 ? " or the other filters" : "");
 }
 
 /* Of the chosen ones, cut by bytes. */
@@ -191,7 +192,10 @@ enum apr_code config_metadata(const struct inspection *x, struct apr_meta *confi
 
 bool is_chosen(const struct inspection *x, const struct apr_tensor *t) { return x->chosen[t - x->m->tensor]; }
 
-bool is_mine(const struct inspection *x, const struct apr_tensor *t) { return is_chosen(x, t) && (x->mine == NULL || x->mine[t - x->m->tensor]); }
+bool is_mine(const struct inspection *x, const struct apr_tensor *t)
+{
+    return is_chosen(x, t) && (x->mine == NULL || x->mine[t - x->m->tensor]);
+}
 
 /* ---- findings ------------------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,8 @@ static size_t digits_of(uint64_t n) { return (size_t)snprintf(NULL, 0, "%" PRIu6
 
 struct listing listing_of(size_t nfile)
 {
-    struct listing l = { .name = strlen("tensor"), .offset = strlen("tensor"), .dtype = strlen("dtype"), .shape = strlen("dtype"), .size = strlen("size") };
+    struct listing l = { .name = strlen("tensor"), .offset = strlen("tensor"), .dtype = strlen("dtype"), .shape = strlen("dtype"),
+                         .size = strlen("size") };
     l.file = nfile > 1 ? 2 + (digits_of(nfile - 1) > 4 ? digits_of(nfile - 1) : 4) : 0;
     return l;
 }
@@ -51,8 +52,9 @@ void print_file(size_t i, struct apr_bytes path)
 void print_header(const struct listing *l, const struct options *o)
 {
     const bool colour = o->cli.colour;
-    printf("%s%-*s  %-*s  %-*s%*s  %*s  %*s%s\n", apr_style(colour, APR_BOLD), (int)l->name, "tensor", (int)l->dtype, "dtype", (int)l->shape, "shape",
-           (int)l->file, l->file > 0 ? "file" : "", (int)l->offset, "offset", (int)l->size, "size", apr_style(colour, APR_PLAIN));
+    printf("%s%-*s  %-*s  %-*s%*s  %*s  %*s%s\n", apr_style(colour, APR_BOLD), (int)l->name, "tensor", (int)l->dtype, "dtype",
+           (int)l->shape, "shape", (int)l->file, l->file > 0 ? "file" : "", (int)l->offset, "offset", (int)l->size, "size",
+           apr_style(colour, APR_PLAIN));
 }
 
 void print_line(const struct listing *l, const struct listed *t, unsigned indent)

@@ -178,15 +178,17 @@ int main(int argc, char **argv)
         { "--hex", APR_OPTION_FLAG, &o.hex, NULL, "its bytes", .needs = "--tensor" },
         { "--blocks", APR_OPTION_FLAG, &o.blocks, NULL, "its quantized blocks, field by field", .needs = "--tensor" },
         { "--html", APR_OPTION_OUTPUT, &o.html, "FILE", "write a page with per-layer statistics and histograms", .files = "html" },
-        { "--partial", APR_OPTION_FLAG, &o.partial, NULL, "what is there of a file cut short, a download under way; exit 1 while it is not whole",
+        { "--partial", APR_OPTION_FLAG, &o.partial, NULL,
+          "what is there of a file cut short, a download under way; exit 1 while it is not whole",
           .against = "--check --manifest --verify --html --textconv" },
         { "--textconv", APR_OPTION_FLAG, &o.textconv, NULL, "text that git can compare",
           .against = "--json --tensors --metadata --get --stats --hash --manifest --verify --check --tree --tokenizer --tensor --html" },
-        { "--partition", APR_OPTION_TEXT, &o.partition, "K/N", "the K-th of N shares of the work, as JSON for --merge", .needs = "--stats --hash --check",
+        { "--partition", APR_OPTION_TEXT, &o.partition, "K/N", "the K-th of N shares of the work, as JSON for --merge",
+          .needs = "--stats --hash --check",
           .against = "--tensors --metadata --get --manifest --verify --tree --tokenizer --tensor --html --partial --textconv" },
         { "--merge", APR_OPTION_FLAG, &o.merge, NULL, "put the JSON of all N shares together; they are the operands",
-          .against = "--tensors --filter --metadata --full --get --stats --hash --manifest --verify --check --tree --tokenizer --tensor --html --partial "
-            "--textconv --family-file --partition" },
+          .against = "--tensors --filter --metadata --full --get --stats --hash --manifest --verify --check --tree --tokenizer --tensor "
+            "--html --partial --textconv --family-file --partition" },
         { APR_SELECTION_FAMILY(&o.selection) },
         APR_REMOTE_OPTIONS(&o.cli),
     };

@@ -359,7 +359,8 @@ int show_value(struct inspection *x)
     return exit_code;
 }
 
-static enum apr_code write_one(struct apr_out *j, const char *name, const struct inspection *x, const char *key, bool *all, struct apr_error *e)
+static enum apr_code write_one(struct apr_out *j, const char *name, const struct inspection *x, const char *key, bool *all,
+                               struct apr_error *e)
 {
     struct apr_value v = { .type = APR_META_NULL };
     struct apr_nearest near;

@@ -187,7 +187,8 @@ static enum apr_code take(void *ctx, const struct apr_pieces *p, const void *res
 
 /* When the sample missed values far out, the tensor is read a second time, now that all of its range is known: for the spark, and for
  * percentiles that lie there. The others were told apart better the first time. */
-static enum apr_code stats_of_bins(struct scan *s, struct apr_pass *pass, size_t i, uint64_t n, struct apr_stats *stats, struct apr_error *e)
+static enum apr_code stats_of_bins(struct scan *s, struct apr_pass *pass, size_t i, uint64_t n, struct apr_stats *stats,
+                                   struct apr_error *e)
 {
     bool outside;
     *stats = apr_stats_of_bins(n, &s->sums, &s->job[i].grid, s->count, &outside);

@@ -285,8 +285,8 @@ int print_partial(const struct inspection *x)
         return APR_EXIT_YES;
     for (size_t i = 0; i < m->ntensor; i++)
         whole += stored_bytes(&m->tensor[i]);
-    printf("\n%zu of %zu tensors are whole, %s of %s; the first that is not: ", m->ntensor, m->ntensor + m->ncut, apr_spell_size(whole, here),
-           apr_spell_size(whole + m->cut_bytes, all));
+    printf("\n%zu of %zu tensors are whole, %s of %s; the first that is not: ", m->ntensor, m->ntensor + m->ncut,
+           apr_spell_size(whole, here), apr_spell_size(whole + m->cut_bytes, all));
     apr_print_bytes(stdout, m->first_cut);
     putchar('\n');
     return APR_EXIT_NO;

@@ -19,8 +19,8 @@ bool has_model_hash(const struct options *o) { return o->hash && !o->filtered &&
 
 static struct listed listed_of(const struct inspection *x, const struct apr_tensor *t)
 {
-    struct listed l = { .name = t->name, .dtype = stored_dtype(t)->name, .ndim = t->ndim, .file = t->file, .offset = apr_tensor_offset(x->m, t),
-                        .size = stored_bytes(t), .tied = t->tied };
+    struct listed l = { .name = t->name, .dtype = stored_dtype(t)->name, .ndim = t->ndim, .file = t->file,
+                        .offset = apr_tensor_offset(x->m, t), .size = stored_bytes(t), .tied = t->tied };
     for (unsigned i = 0; i < t->ndim; i++)
         l.dim[i] = t->dim[i];
     return l;
