@@ -72,7 +72,6 @@ block() { awk -v wanted="$1" '/^```sh$/ { n++; inside = n == wanted; next } /^``
 
 begin() { # the share whose first job is killed
     rm -rf "$work/killed" "$work/log" shards ./*.log ./*.json
-    mkdir shards
     export KILL=$1
 }
 
