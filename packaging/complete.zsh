@@ -1,7 +1,7 @@
 #compdef TOOL
 # Completion of TOOL in zsh. TOOL itself says what could stand on its line (--complete); nothing of what it says is ever run.
-local line suffixes tab=$'\t' result=1
-local -a line_words said names shown
+local line suffixes tab=$'\t' result=1 width=0 i
+local -a line_words said names shown alone
 
 line_words=("${(@Q)words[2,-1]}")
 line_words[CURRENT-1]=${(Q)PREFIX}
@@ -18,8 +18,12 @@ for line in $said; do
         fi
     else
         names+=("${line%%$tab*}")
-        shown+=("${line/$tab/  -- }")
+        shown+=("$line")
+        (($#names[-1] > width)) && width=$#names[-1]
     fi
 done
-(($#names)) && compadd -l -d shown -a names && result=0
+for ((i = 1; i <= $#shown; i++)); do # descriptions stand one below the other, a candidate a line
+    [[ $shown[i] == *$tab* ]] && shown[i]="${(r:width:)names[i]}  -- ${shown[i]#*$tab}" alone=(-l)
+done
+(($#names)) && compadd $alone -d shown -a names && result=0
 return result
