@@ -326,7 +326,7 @@ static enum apr_code read_source(struct config *c, const struct apr_yaml *y, str
 
 static enum apr_code read_tokenizer(struct config *c, struct apr_error *e)
 {
-    static const char *const keys[] = { "source" };
+    static const char *const keys[] = { "source", "tokens", "pad_to_multiple_of" };
     const struct apr_yaml *const source = apr_yaml_get(c->root, "tokenizer_source"), *const map = apr_yaml_get(c->root, "tokenizer");
     const struct apr_yaml *const template = apr_yaml_get(c->root, "chat_template");
     if (source != NULL && map != NULL)
@@ -342,6 +342,9 @@ static enum apr_code read_tokenizer(struct config *c, struct apr_error *e)
     if (map->kind != APR_YAML_MAP)
         return fail_at(c, map, e, "tokenizer is a map with source");
     APR_TRY(check_keys(c, map, keys, APR_LENGTH(keys), e));
+    for (size_t i = 1; i < APR_LENGTH(keys); i++)
+        if (apr_yaml_get(map, keys[i]) != NULL)
+            return fail_at(c, apr_yaml_get(map, keys[i]), e, "%s is not served", keys[i]);
     if (apr_yaml_get(map, "source") != NULL)
         return read_source(c, apr_yaml_get(map, "source"), e);
     c->unite = map; /* as there */
