@@ -136,8 +136,12 @@ int apr_remote_settle(struct apr_cli *c)
     bool any = false, takes = false;
     for (size_t i = 0; i < c->noperand; i++)
         any |= apr_is_address(c->operand[i]);
-    for (size_t i = 0; i < c->noption; i++)
-        takes |= c->option[i].to == &c->download;
+    for (size_t i = 0; i < c->noption; i++) {
+        const struct apr_option *const o = &c->option[i];
+        takes |= o->to == &c->download;
+        if (o->kind == APR_OPTION_TEXT && o->files != NULL && strcmp(o->files, APR_MODELS) == 0 && *(const char **)o->to != NULL)
+            any |= apr_is_address(*(const char **)o->to);
+    }
     if (any && takes)
         return new_remote(c);
     if (c->download || c->no_cache)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "ui/remote.h"
 
 /* ---- merging -------------------------------------------------------------------------------------------------------- */
 
@@ -139,6 +140,7 @@ int main(int argc, char **argv)
         { "--seed", APR_OPTION_COUNT, &o.seed, "N", "of random choices; default 0" },
         { "--strict", APR_OPTION_CHOICE, &o.strict, "yes|no", "no: keys of a configuration that are not known are ignored with a warning" },
         APR_CONVERT_OPTIONS(&o.c),
+        APR_REMOTE_OPTIONS(&o.c.cli),
     };
     o.c.cli = (struct apr_cli){
         .tool = "apr-merge",
@@ -152,6 +154,7 @@ int main(int argc, char **argv)
         .brief = "makes a language model of several",
         .files = "yml yaml " APR_MODELS,
         .file = files,
+        .environment = apr_remote_environment,
     };
     int exit_code = apr_cli_parse(&o.c.cli, argc, argv);
     if (exit_code < 0)

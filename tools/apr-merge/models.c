@@ -10,6 +10,7 @@
 #include "base/table.h"
 #include "family/kind.h"
 #include "family/missing.h"
+#include "files/address.h"
 #include "flow/turned.h"
 #include "model/format.h"
 #include "model/open.h"
@@ -153,17 +154,18 @@ static enum apr_code about(const struct config *c, const struct named *said, enu
     return code;
 }
 
-/* Neither an address nor a name of the hub is a path, and nothing is fetched. */
+/* A configuration names paths: a name of the hub is none, and nothing is fetched. The command line may name addresses. */
 static enum apr_code check_there(const struct config *c, const struct named *said, struct apr_error *e)
 {
     const struct apr_bytes text = said->text;
     const unsigned char *const end = text.at + text.n, *const slash = memchr(text.at, '/', text.n);
     const bool named = slash != NULL && text.at[0] != '.' && text.at[0] != '/';
-    const bool remote = memmem(text.at, text.n, "://", 3) != NULL || (named && memchr(slash + 1, '/', (size_t)(end - slash) - 1) == NULL);
-    if (access(said->path, F_OK) == 0)
+    const bool address = apr_is_address((const char *)text.at);
+    const bool remote = address || (named && memchr(slash + 1, '/', (size_t)(end - slash) - 1) == NULL);
+    if (access(said->path, F_OK) == 0 || (address && c->path == NULL))
         return APR_OK;
-    return fail_at(c, said->node, e, "there is no model %s%s", APR_QUOTED(said->text), remote
-                   ? ": what lies elsewhere is not fetched, models are paths" : "");
+    return fail_at(c, said->node, e, "there is no model %s%s", APR_QUOTED(text), remote
+                   ? ": nothing is fetched here, models are paths; --method takes addresses" : "");
 }
 
 static enum apr_code check_family(const struct config *c, const struct model *m, const struct model *first, struct apr_error *e)
