@@ -237,6 +237,35 @@ static void what_takes_all_waits_for_the_word(void **state)
     test_free(&b);
 }
 
+static void expect_end(struct test_answer a, int code, const char *in_error)
+{
+    if (a.exit != code || !test_says(&a.err, in_error))
+        fail_msg("exit %d, not %d, or no %s: %s", a.exit, code, in_error, (const char *)a.err.at);
+    test_answer_free(&a);
+}
+
+static void models_at_addresses_are_merged_as_files_are(void **state)
+{
+    (void)state;
+    struct test_bytes b = tensors(3 * MIB, MIB, 0), got[2];
+    const char *const local = test_file("merged/large.safetensors", b.at, b.n), *const two = test_file("merged/two.safetensors", b.at, b.n),
+                     *const url = at_server("/large.safetensors"), *const here = test_path("merged/here.safetensors"),
+                     *const there = test_path("merged/there.safetensors");
+    expect_end(test_tool("apr-merge", "--method=slerp", "--t=0.5", "--base", local, two, here, NULL), 0, "");
+    expect_end(test_tool("apr-merge", "--method=slerp", "--t=0.5", "--base", url, two, there, NULL), 2, "--download");
+    expect_end(test_tool("apr-merge", "--method=slerp", "--t=0.5", "--base", url, two, there, "--download", NULL), 0, "");
+    got[0] = test_load(here);
+    got[1] = test_load(there);
+    assert_int_equal(got[0].n, got[1].n);
+    assert_memory_equal(got[0].at, got[1].at, got[0].n);
+    char text[700];
+    snprintf(text, sizeof text, "merge_method: passthrough\nmodels: [{model: \"%s\"}]\n", url);
+    expect_end(test_tool("apr-merge", test_file("merged/far.yml", text, strlen(text)), there, "--force", NULL), 2, "line 2,");
+    test_free(&got[0]);
+    test_free(&got[1]);
+    test_free(&b);
+}
+
 /* What nobody asked for is an error, not zeros: of a run like that of the tools, in a process of its own. */
 static void a_page_that_is_not_there_is_an_error(void **state)
 {
@@ -858,6 +887,7 @@ int main(void)
         cmocka_unit_test_setup(a_header_takes_few_reads_and_a_mebibyte_more_at_most, begin_test),
         cmocka_unit_test_setup(a_tensor_is_fetched_alone, begin_test),
         cmocka_unit_test_setup(what_takes_all_waits_for_the_word, begin_test),
+        cmocka_unit_test_setup(models_at_addresses_are_merged_as_files_are, begin_test),
         cmocka_unit_test_setup(a_page_that_is_not_there_is_an_error, begin_test),
         cmocka_unit_test_setup(faults_are_told_in_one_line, begin_test),
         cmocka_unit_test_setup(what_is_no_address_is_not_asked_for, begin_test),

@@ -204,8 +204,8 @@ struct merged {
     atomic_bool             nonfinite, starved;
 };
 
-/* Of n tokens in a union the row in each model, UINT32_MAX where it has none; the tokenizer's files, where they are others than those of the
- * model whose words the result has. */
+/* Of n tokens in a union the row in each model, UINT32_MAX where it has none; the tokenizer's files, where they are others than those of
+ * the model whose words the result has. */
 struct united {
     uint64_t        n;
     uint32_t      **row;
@@ -236,7 +236,7 @@ APR_MUST_CHECK enum apr_code begin_result(struct merge *m, struct apr_error *e);
 APR_MUST_CHECK enum apr_code pair_models(struct merge *m, struct apr_error *e);
 APR_MUST_CHECK enum apr_code make_result(struct merge *m, struct apr_error *e);
 
-/* union.c: what a union of vocabularies is made of; and the model's tensor with a row for each of its tokens in the place of *wish, where its
+/* union.c: what a union of vocabularies is made of; and the model's tensor with a row for each of its tokens in the place of *wish, where
  * rows are tokens: its own, else the base's, else the mean of those of the slice that have it, else of all. */
 APR_MUST_CHECK enum apr_code unite_vocabularies(struct merge *m, struct apr_error *e);
 APR_MUST_CHECK enum apr_code unite_rows(struct merge *m, const struct slice *s, size_t model, const struct apr_wish **wish,

@@ -70,7 +70,7 @@ static enum apr_code read_vocabulary(struct uniting *u, size_t i, struct apr_err
     const struct apr_wish *const embedding = embedding_of(model);
     struct apr_vocabulary *const v = &u->v[i];
     bool words = false;
-    u->rows[i] = embedding == NULL ? UINT64_MAX : embedding->dim[0];
+    u->rows[i] = embedding == NULL ? APR_MOST_TOKENS : apr_min(embedding->dim[0], APR_MOST_TOKENS);
     APR_TRY(apr_vocabulary_read(v, model->opened, &u->m->o->c.cli.run, e));
     APR_TRY(check_kind(u, i, e));
     for (size_t k = 0; k < v->ntoken && v->kind == APR_VOCABULARY_WORDPIECE; k++)
@@ -285,7 +285,8 @@ static void united_values(const struct apr_computation *c, struct apr_window *w,
             ((float *)out)[i] = (float)x[i];
 }
 
-static enum apr_code find_parts(struct merge *m, const struct slice *s, const struct apr_wish *x, struct united_rows *t, struct apr_error *e)
+static enum apr_code find_parts(struct merge *m, const struct slice *s, const struct apr_wish *x, struct united_rows *t,
+                                struct apr_error *e)
 {
     t->from = apr_arena_alloc(&m->arena, t->nmodel * sizeof *t->from);
     t->merged = apr_arena_alloc(&m->arena, t->nmodel * sizeof *t->merged);
@@ -295,7 +296,8 @@ static enum apr_code find_parts(struct merge *m, const struct slice *s, const st
         const struct apr_wish *w = wish_called(&m->model[i], x->name);
         if (w == NULL && x->ndim == 2)
             w = embedding_of(&m->model[i]);
-        t->from[i] = w != NULL && w->ndim == x->ndim && w->values == NULL && (x->ndim == 1 || w->dim[1] == x->dim[1]) && w->in->decodable ? w : NULL;
+        const bool fits = w != NULL && w->values == NULL && w->ndim == x->ndim && (x->ndim == 1 || w->dim[1] == x->dim[1]);
+        t->from[i] = fits && w->in->decodable ? w : NULL;
         t->merged[i] = i == t->base;
     }
     for (size_t i = 0; i < s->npart; i++)
@@ -308,7 +310,8 @@ enum apr_code unite_rows(struct merge *m, const struct slice *s, size_t model, c
     const struct apr_wish *const x = *wish, *const embedding = embedding_of(&m->model[model]);
     struct united_rows *const t = apr_arena_alloc(&m->arena, sizeof *t);
     struct apr_wish *const w = apr_arena_alloc(&m->arena, sizeof *w);
-    if (embedding == NULL || !is_vocabulary(x) || x->ndim == 0 || x->ndim > 2 || x->dim[0] != embedding->dim[0] || !x->in->decodable)
+    const bool bias = x->ndim == 1 && embedding != NULL && x->dim[0] == embedding->dim[0];
+    if (!is_vocabulary(x) || (x->ndim != 2 && !bias) || !x->in->decodable)
         return APR_OK;
     if (t == NULL || w == NULL)
         return apr_no_memory(e);
