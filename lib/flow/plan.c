@@ -227,7 +227,7 @@ static int stem_of(const struct apr_plan *p)
 
 static enum apr_code name_files(struct apr_plan *p, struct apr_error *e)
 {
-    const char *const suffix = p->format->suffix, *const model = p->folder ? "model" : "";
+    const char *const suffix = p->format->suffix, *const model = !p->folder ? "" : p->adapter ? "adapter_model" : "model";
     const int stem = stem_of(p);
     if (p->nfile > 1 && strcmp(p->out, "-") == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "%zu shards do not go into standard output", p->nfile);

@@ -78,6 +78,7 @@ struct apr_planned_index {
  *   side          files that are written beside the weights (SafeTensors in a folder)
  *   out           as the user named it; folder: a checkpoint in a folder, out ends in '/'. With force the small files of a model that is
  *                 there go with its weights, but for README.md and LICENSE
+ *   adapter       what goes into the folder is no model but an adapter: adapter_model.safetensors; the files of a model there stay
  *   shard_bytes   most bytes of tensors in a shard; nshard: how many shards. 0: not asked for; not both
  *   only          write file number `only` - 1 alone; 0: all
  *   resume        a file under way is OUT.apr-partial, and stays when the run ends early; what a run before has written of it is kept. Not
@@ -91,7 +92,7 @@ struct apr_plan {
     struct apr_draft         meta;
     struct apr_side          side;
     const char              *out, *based_on;
-    bool                     folder, force, nan_to_zero, resume, unsynced;
+    bool                     folder, adapter, force, nan_to_zero, resume, unsynced;
     uint64_t                 shard_bytes;
     unsigned                 nshard, only;
     int                      zstd;

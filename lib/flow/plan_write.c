@@ -349,11 +349,6 @@ static bool is_shard(const char *name, const char *suffix)
     return shape[i] == 0 && strcmp(name + i, suffix) == 0;
 }
 
-static bool is_weights(const struct apr_plan *p, const char *name)
-{
-    return is_shard(name, p->format->suffix) || strcmp(name, "model.safetensors") == 0 || strcmp(name, "model.safetensors.index.json") == 0;
-}
-
 /* Is it one of the files that all jobs of the plan write together? */
 static bool is_planned(const struct apr_plan *p, const char *name)
 {
@@ -361,6 +356,13 @@ static bool is_planned(const struct apr_plan *p, const char *name)
         if (strcmp(name, name_in(p, p->file[i].path)) == 0)
             return true;
     return p->index.path != NULL && strcmp(name, name_in(p, p->index.path)) == 0;
+}
+
+static bool is_weights(const struct apr_plan *p, const char *name)
+{
+    if (p->adapter)
+        return is_planned(p, name);
+    return is_shard(name, p->format->suffix) || strcmp(name, "model.safetensors") == 0 || strcmp(name, "model.safetensors.index.json") == 0;
 }
 
 /* Is it one of the small files that belong to one model alone? What is written for people stays. */
@@ -420,7 +422,7 @@ static enum apr_code note_old(struct apr_writing *w, struct apr_error *e)
 {
     static const char *const folders[] = { "", "1_Pooling", "additional_chat_templates" };
     APR_TRY(each_name(w, "", note_weights, e));
-    for (size_t i = 0; i < APR_LENGTH(folders) && w->replaces && w->p->force && w->p->only == 0; i++)
+    for (size_t i = 0; i < APR_LENGTH(folders) && w->replaces && w->p->force && w->p->only == 0 && !w->p->adapter; i++)
         APR_TRY(each_name(w, folders[i], note_side, e));
     return APR_OK;
 }

@@ -118,6 +118,21 @@ static enum apr_code factor_of(struct said *s, struct apr_arena **a, struct apr_
 
 enum role { ROLE_A, ROLE_B, ROLE_TARGET, ROLE_BASE, ROLE_SAVED };
 
+/* "NAME.base_layer.weight" is NAME.weight, "NAME.base_layer.bias" its bias, as the adapter found or changed them. */
+static bool is_inner(struct apr_bytes name, char room[APR_NAME_ROOM], struct apr_bytes *module)
+{
+    static const char inner[] = ".base_layer.";
+    const size_t n = sizeof inner - 1;
+    const unsigned char *const at = memmem(name.at, name.n, inner, n);
+    if (at == NULL || name.n - n + 1 > APR_NAME_ROOM)
+        return false;
+    const size_t before = (size_t)(at - name.at) + 1;
+    memcpy(room, name.at, before);
+    memcpy(room + before, at + n, name.n - n + 1 - before);
+    *module = (struct apr_bytes){ (const unsigned char *)room, name.n - n + 1 };
+    return true;
+}
+
 /* What a tensor of an adapter is, and for which of the model: its name is put together in `room`. */
 static enum role role_of(struct apr_bytes name, bool gguf, bool *embedding, char room[APR_NAME_ROOM], struct apr_bytes *module)
 {
@@ -125,7 +140,7 @@ static enum role role_of(struct apr_bytes name, bool gguf, bool *embedding, char
         { ".lora_A.weight", false, false, ROLE_A }, { ".lora_B.weight", false, false, ROLE_B }, { ".lora_embedding_A", false, true,
                                                                                                   ROLE_A },
         { ".lora_embedding_B", false, true, ROLE_B }, { ".lora_magnitude_vector.weight", false, false, ROLE_TARGET },
-        { ".lora_magnitude_vector", false, false, ROLE_TARGET }, { ".base_layer.weight", false, false, ROLE_BASE },
+        { ".lora_magnitude_vector", false, false, ROLE_TARGET },
         { ".weight.lora_a", true, false, ROLE_A }, { ".weight.lora_b", true, false, ROLE_B },
     };
     static const char prefix[] = "base_model.model.";
@@ -133,6 +148,8 @@ static enum role role_of(struct apr_bytes name, bool gguf, bool *embedding, char
         name = (struct apr_bytes){ name.at + sizeof prefix - 1, name.n - (sizeof prefix - 1) };
     *module = name;
     *embedding = false;
+    if (!gguf && is_inner(name, room, module))
+        return ROLE_BASE;
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         const struct apr_bytes suffix = apr_text(rows[i].suffix);
         if (rows[i].gguf != gguf || !apr_bytes_end(name, suffix) || name.n - suffix.n + 8 > APR_NAME_ROOM)

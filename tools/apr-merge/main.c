@@ -1,5 +1,5 @@
 /* apr-merge: models made of models. */
-#include "merge.h"
+#include "extract.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,20 +96,20 @@ static int run(struct options *o, char *const *argv, struct apr_arena **arena)
     const char *path = NULL;
     struct apr_bytes text = { 0 };
     struct apr_error e;
-    if (cli->noperand < 2 || (o->method == NULL && cli->noperand != 2))
+    if (!o->extract && (cli->noperand < 2 || (o->method == NULL && cli->noperand != 2)))
         return apr_cli_usage(cli, o->method == NULL ? "needs a configuration and a target, or --method, models and a target"
                              : "needs models and a target");
-    o->c.out = cli->operand[cli->noperand - 1];
+    o->c.out = cli->noperand == 0 ? "" : cli->operand[cli->noperand - 1];
     int exit_code = apr_convert_usage(&o->c);
-    if (exit_code < 0 && o->method != NULL)
+    if (exit_code < 0 && !o->extract && o->method != NULL)
         exit_code = config_of_options(o, argv, arena, &text);
-    else if (exit_code < 0)
+    else if (exit_code < 0 && !o->extract)
         o->c.in = path = cli->operand[0];
     if (exit_code >= 0)
         return exit_code;
     if (apr_selection_families(&o->c.selection, &cli->run, &e) != APR_OK)
         return apr_cli_fail(cli, &e);
-    return merge_models(o, path, text);
+    return o->extract ? extract_lora(o) : merge_models(o, path, text);
 }
 
 /* For the man page. */
@@ -138,13 +138,18 @@ int main(int argc, char **argv)
         { "--lora", APR_OPTION_LIST, &o.loras, "ADAPTER[:SCALE]", "onto the model before it; repeatable", SIMPLE,
           .files = "safetensors gguf" },
         { "--seed", APR_OPTION_COUNT, &o.seed, "N", "of random choices; default 0" },
+        { "--extract-lora", APR_OPTION_FLAG, &o.extract, NULL, "writes what TUNED has over BASE as an adapter of PEFT, into the folder OUT",
+          .against = "--method --seed --strict --to --pure --allow-requantize --nan-to-zero --compress --shard-size --shards --partition" },
+        { "--rank", APR_OPTION_COUNT, &o.rank, "R", "highest rank of its matrices", .needs = "--extract-lora" },
+        { "--sv-epsilon", APR_OPTION_REAL, &o.sv_epsilon, "F", "singular values up to F are left out; default 0",
+          .needs = "--extract-lora" },
         { "--strict", APR_OPTION_CHOICE, &o.strict, "yes|no", "no: keys of a configuration that are not known are ignored with a warning" },
         APR_CONVERT_OPTIONS(&o.c),
         APR_REMOTE_OPTIONS(&o.c.cli),
     };
     o.c.cli = (struct apr_cli){
         .tool = "apr-merge",
-        .synopsis = "CONFIG.yml OUT, or --method NAME A B ... OUT",
+        .synopsis = "CONFIG.yml OUT, or --method NAME A B ... OUT, or --extract-lora --rank R BASE TUNED OUT/",
         .about = "Makes a model of models, by mergekit's configurations or by the options of one method. Each tensor is made piece by piece "
                  "from its models, of any format and dtype, and rounded once.",
         .example = { "apr-merge merge.yml merged/", "apr-merge --method slerp --base one/ --t 0.5 one/ two/ between/",

@@ -15,7 +15,8 @@
 /* ---- the command line ----------------------------------------------------------------------------------------------- */
 
 /*   weights, loras  as given; t, lambda, density: where their flag says so
- *   strict          0: unknown keys are refused */
+ *   strict          0: unknown keys are refused
+ *   extract         --extract-lora, with rank, sv_epsilon (extract.h) */
 struct options {
     struct apr_convert_options c;
     const char                *method, *base;
@@ -24,6 +25,9 @@ struct options {
     bool                       has_density, has_t, has_lambda;
     uint64_t                   seed;
     unsigned                   strict;
+    bool                       extract;
+    uint64_t                   rank;
+    double                     sv_epsilon;
 };
 
 /* ---- parameters ----------------------------------------------------------------------------------------------------- */
@@ -146,8 +150,8 @@ struct model {
     size_t                   nlora;
 };
 
-/* Opens all, tells their families, wishes for their tensors in the dialect of model number `reference`. Close with close_models, after a
- * failure too. */
+/* Opens all, tells their families, wishes for their tensors in the dialect of model number `reference`, or that of an adapter that is
+ * extracted. Close with close_models, after a failure too. */
 APR_MUST_CHECK enum apr_code open_models(struct model **models, const struct config *c, size_t reference, struct options *o,
                                          struct apr_error *e);
 void close_models(struct model *models, size_t n);
@@ -249,6 +253,10 @@ APR_MUST_CHECK enum apr_code measure_against_base(struct merge *m, struct apr_er
 APR_MUST_CHECK enum apr_code measure_tensors(struct merge *m, struct apr_error *e);
 void merged_values(const struct apr_computation *c, struct apr_window *w, uint64_t first, size_t n, void *out);
 enum apr_code merged_sound(const struct apr_computation *c, struct apr_error *e);
+
+/* APR_EARG names the first element of a model's tensor that is no finite number, and then says `help`. */
+APR_MUST_CHECK enum apr_code check_finite(const struct apr_input *in, struct apr_bytes name, const struct model *m, const char *help,
+                                          struct apr_error *e);
 
 void base_values(const struct apr_computation *c, struct apr_window *w, uint64_t first, size_t n, void *out);
 

@@ -188,10 +188,10 @@ static enum apr_code spare_nothing(void *ctx, struct apr_bytes name, const char 
 
 static enum apr_code wish_for(struct model *m, const struct model *reference, const struct options *o, struct apr_error *e)
 {
-    const enum apr_dialect to = reference->dialect;
+    const enum apr_dialect to = o->extract ? APR_HF : reference->dialect;
     if (m->dialect != to && m->binding == NULL)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "its family is not known, so its tensors are not found by those of %s",
-                        reference->said->path);
+                        o->extract ? "an adapter" : reference->said->path);
     APR_TRY(apr_wishes_of(&m->wishes, o->c.cli.run.kernels, m->m, m->dialect != to ? m->binding : NULL, to, spare_nothing, NULL, e));
     if (m->packing != NULL && m->dialect == to && to == APR_HF)
         APR_TRY(apr_turn_wishes(&m->wishes, o->c.cli.run.kernels, m->m, e));

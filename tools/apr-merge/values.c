@@ -64,17 +64,16 @@ void read_difference(struct merged *t, size_t i, struct apr_window *w, uint64_t 
         d[k] -= base[k];
 }
 
-static enum apr_code find_nonfinite(const struct merged *t, const struct apr_input *in, const struct model *m, struct apr_error *e)
+enum apr_code check_finite(const struct apr_input *in, struct apr_bytes name, const struct model *m, const char *help, struct apr_error *e)
 {
     double x[APR_STRETCH];
-    for (uint64_t first = 0; first < t->count; first += APR_STRETCH) {
-        const size_t n = (size_t)apr_min(APR_STRETCH, t->count - first);
+    for (uint64_t first = 0; first < in->count; first += APR_STRETCH) {
+        const size_t n = (size_t)apr_min(APR_STRETCH, in->count - first);
         apr_input_doubles(in, NULL, first, n, x);
         for (size_t i = 0; i < n; i++)
             if (x[i] - x[i] != 0)
-                return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name,
-                                       " of %s: element %llu is %s; --nan-to-zero takes it as 0", m->said->path,
-                                       (unsigned long long)(first + i), x[i] != x[i] ? "NaN" : "infinite");
+                return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, name, " of %s: element %llu is %s%s", m->said->path,
+                                       (unsigned long long)(first + i), x[i] != x[i] ? "NaN" : "infinite", help);
     }
     return APR_OK;
 }
@@ -86,9 +85,10 @@ enum apr_code merged_sound(const struct apr_computation *c, struct apr_error *e)
         return apr_no_memory(e);
     if (!atomic_load(&t->nonfinite))
         return APR_OK;
+    static const char help[] = "; --nan-to-zero takes it as 0";
     for (size_t i = 0; i < t->n; i++)
-        APR_TRY(find_nonfinite(t, t->x[i].in, t->x[i].model, e));
-    return t->base == NULL ? APR_OK : find_nonfinite(t, t->base, t->base_model, e);
+        APR_TRY(check_finite(t->x[i].in, t->tensor.name, t->x[i].model, help, e));
+    return t->base == NULL ? APR_OK : check_finite(t->base, t->tensor.name, t->base_model, help, e);
 }
 
 /* ---- thinning ------------------------------------------------------------------------------------------------------- */
