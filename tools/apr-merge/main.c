@@ -68,7 +68,7 @@ static enum apr_code merge(struct merge *m, const char *path, struct apr_bytes t
 
 static int merge_models(struct options *o, const char *path, struct apr_bytes text)
 {
-    struct merge m = { .o = o, .config = { .base = NONE }, .conversion = { .o = &o->c } };
+    struct merge m = { .o = o, .loops = loops_at(o->c.cli.run.kernels->isa), .config = { .base = NONE }, .conversion = { .o = &o->c } };
     struct apr_error e;
     int exit_code = apr_conversion_target(&m.conversion);
     if (exit_code >= 0)

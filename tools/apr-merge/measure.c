@@ -45,22 +45,6 @@ static size_t vectors_of(const struct merged *t) { return t->n + (t->base != NUL
 
 /* ---- dots ----------------------------------------------------------------------------------------------------------- */
 
-/* 16 lanes, folded. */
-static double dot(const double *a, const double *b, size_t n)
-{
-    double lane[16] = { 0 };
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (size_t k = 0; k < 16; k++)
-            lane[k] += a[i + k] * b[i + k];
-    for (size_t k = 0; i + k < n; k++)
-        lane[k] += a[i + k] * b[i + k];
-    for (size_t half = 8; half > 0; half /= 2)
-        for (size_t k = 0; k < half; k++)
-            lane[k] += lane[k + half];
-    return lane[0];
-}
-
 /* n elements of each vector, as the method looks at them: differences where it wants those. */
 static void read_vectors(struct merged *t, struct scratch *s, uint64_t first, size_t n)
 {
@@ -68,8 +52,7 @@ static void read_vectors(struct merged *t, struct scratch *s, uint64_t first, si
     if (t->base == NULL || !t->method->differences)
         return;
     for (size_t i = 0; i < t->n; i++)
-        for (size_t k = 0; k < n; k++)
-            s->x[i * n + k] -= s->x[t->n * n + k];
+        t->merge->loops->subtract(s->x + i * n, s->x + t->n * n, n);
 }
 
 /* Adds the dots of elements [first, first + n) of all pairs to gram, nvector squared. */
@@ -81,7 +64,7 @@ static void add_dots(struct merged *t, struct scratch *s, uint64_t first, uint64
         read_vectors(t, s, first, (size_t)now);
         for (size_t i = 0; i < nvector; i++)
             for (size_t k = i; k < nvector; k++)
-                gram[i * nvector + k] += dot(s->x + i * now, s->x + k * now, (size_t)now);
+                gram[i * nvector + k] += t->merge->loops->dot(s->x + i * now, s->x + k * now, (size_t)now);
     }
 }
 
@@ -325,18 +308,14 @@ static enum apr_code score(void *ctx, size_t tensor, uint64_t first, size_t n, v
     struct scratch *const s = scratch;
     (void)e;
     if (t->method->kernel != KERNEL_SCE) {
-        double d[APR_STRETCH];
-        read_difference(t, c->of[tensor].i, &s->window, first, n, d);
-        for (size_t k = 0; k < n; k++)
-            out[k] = fabsf((float)d[k]);
+        read_magnitudes(t, c->of[tensor].i, &s->window, first, n, out);
         return APR_OK;
     }
     for (size_t at = 0, now; at < n; at += now) {
         now = (size_t)apr_min(stretch_of(t), n - at);
         read_operands(t, &s->window, first + at, now, s->x);
         for (size_t i = 0; i < t->n; i++)
-            for (size_t k = 0; k < now; k++)
-                s->x[i * now + k] -= s->x[t->n * now + k];
+            t->merge->loops->subtract(s->x + i * now, s->x + t->n * now, now);
         for (size_t k = 0; k < now; k++)
             out[at + k] = variance_at(t, now, s->x, k);
     }
@@ -436,13 +415,10 @@ static void add_kept(struct merged *t, struct scratch *s, uint64_t first, uint64
         for (size_t i = 0; i < t->n; i++) {
             double *const d = s->x;
             read_difference(t, i, &s->window, first, (size_t)now, d);
-            for (size_t k = 0; k < now; k++)
-                sum[3 * i] += fabs(d[k]);
+            sum[3 * i] += t->merge->loops->sum_of_magnitudes(d, (size_t)now);
             thin_out(t, i, &s->window, first, (size_t)now, d);
-            for (size_t k = 0; k < now; k++) {
-                sum[3 * i + 1] += fabs(d[k]);
-                sum[3 * i + 2] += d[k] != 0;
-            }
+            sum[3 * i + 1] += t->merge->loops->sum_of_magnitudes(d, (size_t)now);
+            sum[3 * i + 2] += (double)t->merge->loops->count(d, (size_t)now);
         }
     }
 }
@@ -500,7 +476,7 @@ static void add_squares(struct merged *t, struct scratch *s, uint64_t first, uin
         read_operands(t, &s->window, first, (size_t)now, s->x);
         select_varying(t, first, (size_t)now, s->x);
         for (size_t i = 0; i < t->n; i++)
-            sum[i] += dot(s->x + i * now, s->x + i * now, (size_t)now);
+            sum[i] += t->merge->loops->dot(s->x + i * now, s->x + i * now, (size_t)now);
     }
 }
 

@@ -9,6 +9,7 @@
 #include "family/yaml.h"
 #include "flow/computed.h"
 #include "flow/threshold.h"
+#include "loops.h"
 
 #define MOST_MODELS 64u
 
@@ -217,11 +218,13 @@ struct united {
 };
 
 /* All of it.
+ *   loops       for the level of instructions
  *   reference   whose dialect, metadata and tokenizer the result has
  *   first_file  of each model: what is to be added to a tensor's `file` in the result, which goes to the target
  *   began       there is a result */
 struct merge {
     struct options       *o;
+    const struct loops   *loops;
     struct config         config;
     struct model         *model;
     size_t                reference;
@@ -261,11 +264,12 @@ APR_MUST_CHECK enum apr_code check_finite(const struct apr_input *in, struct apr
 void base_values(const struct apr_computation *c, struct apr_window *w, uint64_t first, size_t n, void *out);
 
 /* n elements of each x from `first` on, and of the base, one after the other into `out`; n at most stretch_of. Of the difference of one to
- * the base, n at most APR_STRETCH. What is not finite is noted, and 0. */
+ * the base, n at most APR_STRETCH, and its magnitudes. What is not finite is noted, and 0. */
 #define OPERAND_ROOM 16384u /* doubles, of all operands */
 size_t stretch_of(const struct merged *t);
 void read_operands(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *out);
 void read_difference(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d);
+void read_magnitudes(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, float *out);
 
 /* The differences d of x number i to the base are thinned out: what is not kept becomes 0, the rest stays. */
 void thin_out(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d);

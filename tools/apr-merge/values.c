@@ -12,20 +12,9 @@
 
 size_t stretch_of(const struct merged *t) { return (size_t)apr_min(APR_STRETCH, OPERAND_ROOM / (t->n + 1) / 16 * 16); }
 
-/* What is no finite number is noted, or becomes 0 where that is asked for. */
-static void look_at(struct merged *t, size_t n, double *x)
+/* What is no finite number is noted, unless it is to be 0, and becomes 0. */
+static void heal(struct merged *t, size_t n, double *x)
 {
-    double zero[8] = { 0 }; /* a NaN in one of them, and it stays one */
-    size_t at = 0;
-    for (; at + 8 <= n; at += 8)
-        for (size_t i = 0; i < 8; i++)
-            zero[i] += x[at + i] * 0;
-    for (; at < n; at++)
-        zero[0] += x[at] * 0;
-    for (size_t i = 1; i < 8; i++)
-        zero[0] += zero[i];
-    if (zero[0] == 0)
-        return;
     if (!t->merge->o->c.nan_to_zero)
         atomic_store(&t->nonfinite, true);
     for (size_t i = 0; i < n; i++)
@@ -34,8 +23,17 @@ static void look_at(struct merged *t, size_t n, double *x)
 
 static void read_one(struct merged *t, const struct apr_input *in, struct apr_window *w, uint64_t first, size_t n, double *out)
 {
-    apr_input_doubles(in, w, first, n, out);
-    look_at(t, n, out);
+    float narrow[APR_STRETCH];
+    bool finite;
+    if (in->wide) {
+        apr_input_doubles(in, w, first, n, out);
+        finite = t->merge->loops->are_finite(out, n);
+    } else {
+        apr_input_floats(in, w, first, n, narrow);
+        finite = t->merge->loops->widen(narrow, n, out);
+    }
+    if (!finite)
+        heal(t, n, out);
 }
 
 /* The models, the base, and adapters on each, are read in turn. */
@@ -60,8 +58,24 @@ void read_difference(struct merged *t, size_t i, struct apr_window *w, uint64_t 
     read_in_turn(t, w);
     read_one(t, t->x[i].in, w, first, n, d);
     read_one(t, t->base, w, first, n, base);
-    for (size_t k = 0; k < n; k++)
-        d[k] -= base[k];
+    t->merge->loops->subtract(d, base, n);
+}
+
+void read_magnitudes(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, float *out)
+{
+    const struct loops *const loops = t->merge->loops;
+    const struct apr_input *const in = t->x[i].in;
+    float x[APR_STRETCH], base[APR_STRETCH];
+    double d[APR_STRETCH];
+    if (!in->wide && !t->base->wide) {
+        read_in_turn(t, w);
+        apr_input_floats(in, w, first, n, x);
+        apr_input_floats(t->base, w, first, n, base);
+        if (loops->distance(x, base, n, out))
+            return;
+    }
+    read_difference(t, i, w, first, n, d);
+    loops->magnitude(d, n, out);
 }
 
 enum apr_code check_finite(const struct apr_input *in, struct apr_bytes name, const struct model *m, const char *help, struct apr_error *e)
@@ -116,13 +130,10 @@ static uint32_t *ranks_of(struct merged *t, size_t i, struct apr_window *w, uint
     uint32_t *const rank = t->ncol > UINT32_MAX ? NULL : malloc(n * sizeof *rank);
     float *const magnitude = malloc(n * sizeof *magnitude);
     uint64_t *const room = malloc(n * sizeof *room);
-    double d[APR_STRETCH];
     const bool enough = rank != NULL && magnitude != NULL && room != NULL;
     for (size_t at = 0, now; enough && at < n; at += now) {
         now = (size_t)apr_min(APR_STRETCH, n - at);
-        read_difference(t, i, w, row * n + at, now, d);
-        for (size_t k = 0; k < now; k++)
-            magnitude[at + k] = fabsf((float)d[k]);
+        read_magnitudes(t, i, w, row * n + at, now, magnitude + at);
     }
     if (enough)
         rank_row(magnitude, n, room, rank);
@@ -154,6 +165,21 @@ static void thin_by_rank(struct merged *t, size_t i, struct apr_window *w, uint6
     }
 }
 
+/* The highest key that a cutoff takes at an index; 0: none, as no key is. */
+static uint32_t limit_at(const struct apr_cutoff *c, uint64_t index) { return c->key - (c->key > 0 && index >= c->end); }
+
+/* Elements that the one cutoff takes and the other, if any, does not, both from the same end. */
+static void keep_between(const struct merged *t, const struct apr_cutoff *taken, const struct apr_cutoff *left, uint64_t first, size_t n,
+                         double *d)
+{
+    for (size_t now; n > 0; first += now, d += now, n -= now) {
+        struct band b = { taken->flip, left == NULL ? 0 : limit_at(left, first), limit_at(taken, first) };
+        now = taken->end > first ? (size_t)apr_min(n, taken->end - first) : n;
+        now = left != NULL && left->end > first ? (size_t)apr_min(now, left->end - first) : now;
+        t->merge->loops->keep(d, now, &b);
+    }
+}
+
 void thin_out(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d)
 {
     const double density = t->x[i].p[PARAM_DENSITY];
@@ -161,17 +187,8 @@ void thin_out(struct merged *t, size_t i, struct apr_window *w, uint64_t first, 
         return;
     switch (t->method->thinning) {
     case THIN_NOT: break;
-    case THIN_LARGEST:
-        for (size_t k = 0; k < n; k++)
-            d[k] = apr_cutoff_takes(&t->cut[i][0], fabsf((float)d[k]), first + k) ? d[k] : 0;
-        break;
-    case THIN_MIDDLE:
-        for (size_t k = 0; k < n; k++) {
-            const float magnitude = fabsf((float)d[k]);
-            d[k] = apr_cutoff_takes(&t->cut[i][1], magnitude, first + k) && !apr_cutoff_takes(&t->cut[i][0], magnitude, first + k) ? d[k]
-                : 0;
-        }
-        break;
+    case THIN_LARGEST: keep_between(t, &t->cut[i][0], NULL, first, n, d); break;
+    case THIN_MIDDLE: keep_between(t, &t->cut[i][1], &t->cut[i][0], first, n, d); break;
     case THIN_RANDOM:
         for (size_t k = 0; k < n; k++)
             d[k] = is_drawn(t->key[i], first + k, density) ? d[k] : 0;
@@ -182,78 +199,53 @@ void thin_out(struct merged *t, size_t i, struct apr_window *w, uint64_t first, 
 
 /* ---- kernels -------------------------------------------------------------------------------------------------------- */
 
-/* Sums of coefficients times models and base; those of each row, or column, are its own. */
+/* Sums of coefficients times models and base; those of each row, or column, are their own. */
 static void combine(const struct merged *t, uint64_t first, size_t n, const double *x, double *out)
 {
     const size_t ncoef = t->n + 1, nx = t->n + (t->base != NULL);
     const enum units units = t->method->units(t);
     memset(out, 0, n * sizeof *out);
-    for (size_t i = 0; i < nx; i++)
-        if (units == UNITS_NONE || units == UNITS_WHOLE)
-            for (size_t k = 0; k < n; k++)
-                out[k] += t->coef[i] * x[i * n + k];
-        else
-            for (size_t k = 0; k < n; k++)
-                out[k] += t->coef[(units == UNITS_ROWS ? (first + k) / t->ncol : (first + k) % t->ncol) * ncoef + i] * x[i * n + k];
+    for (size_t at = 0, now; at < n; at += now) {
+        const uint64_t row = (first + at) / t->ncol, col = (first + at) % t->ncol;
+        now = units < UNITS_ROWS ? n : (size_t)apr_min(n - at, t->ncol - col);
+        for (size_t i = 0; i < nx; i++)
+            if (units != UNITS_COLUMNS)
+                t->merge->loops->add(out + at, t->coef[(units == UNITS_ROWS ? row * ncoef : 0) + i], x + i * n + at, now);
+            else
+                for (size_t k = 0; k < now; k++)
+                    out[at + k] += t->coef[(col + k) * ncoef + i] * x[i * n + at + k];
+    }
 }
 
 static void subtract_base(const struct merged *t, size_t n, double *x)
 {
-    const double *const base = x + t->n * n;
     for (size_t i = 0; i < t->n; i++)
-        for (size_t k = 0; k < n; k++)
-            x[i * n + k] -= base[k];
+        t->merge->loops->subtract(x + i * n, x + t->n * n, n);
 }
 
 static double sign_of(double x) { return (x > 0) - (x < 0); }
 
-/* v: weighted differences, n of each model; out: the sum of those with the sign of their sum,
-    over the weights of these where that is asked. */
-static void vote(const struct merged *t, size_t n, const double *v, const double *w, bool normalize, double *out)
-{
-    double sum[APR_STRETCH], share[APR_STRETCH];
-    memset(sum, 0, n * sizeof *sum);
-    for (size_t i = 0; i < t->n; i++)
-        for (size_t k = 0; k < n; k++)
-            sum[k] += v[i * n + k];
-    memset(out, 0, n * sizeof *out);
-    memset(share, 0, n * sizeof *share);
-    for (size_t i = 0; i < t->n; i++)
-        for (size_t k = 0; k < n; k++) {
-            const double x = v[i * n + k];
-            const bool agrees = sum[k] >= 0 ? x > 0 : x < 0;
-            out[k] += agrees ? x : 0;
-            share[k] += agrees ? w[i] : 0;
-        }
-    for (size_t k = 0; k < n && normalize; k++)
-        out[k] = share[k] != 0 ? out[k] / share[k] : out[k];
-}
-
 static void merge_thinned(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *x, double *out)
 {
-    double weight[MOST_MODELS], sum = 0;
+    const struct loops *const loops = t->merge->loops;
+    const bool normalize = t->p[PARAM_NORMALIZE] != 0;
+    double weight[MOST_MODELS], changes[APR_STRETCH], sum = 0;
     subtract_base(t, n, x);
     for (size_t i = 0; i < t->n; i++) {
         thin_out(t, i, w, first, n, x + i * n);
         sum += weight[i] = t->x[i].p[PARAM_WEIGHT];
-        const double keep = t->keep == NULL ? 1 : t->keep[i];
-        for (size_t k = 0; k < n; k++)
-            x[i * n + k] *= weight[i] * keep;
+        loops->scale(x + i * n, weight[i] * (t->keep == NULL ? 1 : t->keep[i]), n);
     }
-    const bool normalize = t->p[PARAM_NORMALIZE] != 0;
     if (t->method->votes) {
-        vote(t, n, x, weight, normalize, out);
+        loops->vote(x, t->n, weight, normalize, n, changes);
     } else {
-        const double share = normalize && fabs(sum) >= 1e-8 ? sum : 1;
-        memset(out, 0, n * sizeof *out);
+        memset(changes, 0, n * sizeof *changes);
         for (size_t i = 0; i < t->n; i++)
-            for (size_t k = 0; k < n; k++)
-                out[k] += x[i * n + k];
-        for (size_t k = 0; k < n; k++)
-            out[k] /= share;
+            loops->add(changes, 1, x + i * n, n);
+        loops->divide(changes, normalize && fabs(sum) >= 1e-8 ? sum : 1, n);
     }
-    for (size_t k = 0; k < n; k++)
-        out[k] = x[t->n * n + k] + t->p[PARAM_LAMBDA] * out[k];
+    memcpy(out, x + t->n * n, n * sizeof *out);
+    loops->add(out, t->p[PARAM_LAMBDA], changes, n);
 }
 
 float variance_at(const struct merged *t, size_t n, const double *d, size_t k)
@@ -320,8 +312,7 @@ static void put(const struct merged *t, size_t n, const double *from, void *out,
     if (t->tensor.dtype->wide)
         memcpy((double *)out + at, from, n * sizeof *from);
     else
-        for (size_t k = 0; k < n; k++)
-            ((float *)out)[at + k] = (float)from[k];
+        t->merge->loops->narrow(from, n, (float *)out + at);
 }
 
 void merged_values(const struct apr_computation *c, struct apr_window *w, uint64_t first, size_t n, void *out)
@@ -339,6 +330,10 @@ void base_values(const struct apr_computation *c, struct apr_window *w, uint64_t
 {
     const struct merged *const t = (const struct merged *)(const void *)((const char *)c - offsetof(struct merged, of_base));
     double base[APR_STRETCH];
+    if (!t->tensor.dtype->wide && !t->base->wide) {
+        apr_input_floats(t->base, w, first, n, out);
+        return;
+    }
     apr_input_doubles(t->base, w, first, n, base);
     put(t, n, base, out, 0);
 }
