@@ -10,7 +10,7 @@ archive() { $CC -print-file-name="lib$1.a"; }
 # Each tool's objects as one, in which no name but its main can be seen.
 objects=
 for tool; do
-    ld -r -o "$work/$tool.o" "$build/tools/$tool"/*.o
+    ld -r -o "$work/$tool.o" $(printf '%s\n' "tools/$tool"/*.c | sed "s|.*|$build/&|; s/c\$/o/")
     main=$(echo "$tool" | tr - _)_main
     objcopy --redefine-sym "main=$main" --keep-global-symbol="$main" "$work/$tool.o"
     objects="$objects $work/$tool.o"

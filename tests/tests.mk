@@ -19,6 +19,7 @@ $(call test,linear_serve): $(BUILD)/tests/linear_server.o
 $(call test,linear_serve linear_data): $(LINEAR)
 $(call test,statistics): $(BUILD)/bench/statistics.o
 $(call test,in_place): $(call obj,tools/apr-convert/in_place.c)
+$(call test,merge_loops): $(call obj,tools/apr-merge/loops.c)
 $(call test,manual): $(SHARED:%=$(BUILD)/share/%)
 $(call test,fmath): LIBS += -lmpfr
 $(call test,faults outputs in_place convert_targets quantize_targets): $(BUILD)/faults_shim.so
