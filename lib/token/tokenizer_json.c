@@ -385,18 +385,24 @@ static void write_merge(struct apr_out *out, struct apr_bytes left, struct apr_b
     apr_out_close(out, ']');
 }
 
+/* Those of a SentencePiece come of its scores, but for what there is already where tokens were added: behind that those of the new ones. */
 static enum apr_code write_merges(struct apr_hf_writing *w)
 {
     struct apr_id_pair *pair = NULL;
     size_t n = 0;
-    const bool spm = w->v.kind == APR_VOCABULARY_SPM;
+    const bool spm = w->v.kind == APR_VOCABULARY_SPM, known = !spm || w->more != NULL;
+    const uint64_t first = known && w->v.nmerge > 0 && spm ? w->more->first : 0;
     if (spm)
         APR_TRY(apr_merges_of_scores(&w->v, &pair, &n, w->e));
     apr_out_open(w->out, NULL, '[');
-    for (size_t i = 0; i < n; i++)
-        write_merge(w->out, apr_vocabulary_token(&w->v, pair[i].left)->text, apr_vocabulary_token(&w->v, pair[i].right)->text);
-    for (size_t i = 0; i < w->v.nmerge && !spm; i++)
+    for (size_t i = 0; i < w->v.nmerge && known; i++)
         write_merge(w->out, w->v.merge[i].left, w->v.merge[i].right);
+    for (size_t i = 0; i < n; i++) {
+        const struct apr_merge m = { apr_vocabulary_token(&w->v, pair[i].left)->text, apr_vocabulary_token(&w->v, pair[i].right)->text };
+        const struct apr_token *const whole = first == 0 ? NULL : apr_vocabulary_join(&w->v, &m);
+        if (whole == NULL || whole->id >= first)
+            write_merge(w->out, m.left, m.right);
+    }
     apr_out_close(w->out, ']');
     free(pair);
     return APR_OK;

@@ -33,8 +33,8 @@ APR_MUST_CHECK enum apr_code apr_tokenizer_to_gguf(struct apr_draft *d, struct a
 APR_MUST_CHECK enum apr_code apr_tokenizer_to_hf(struct apr_side *files, struct apr_tokenizer *t, const struct apr_run *r,
                                                  struct apr_error *e);
 
-/* Tokens behind those of a source, and merges that lead to them: their ids go from `first` on, one by one. What the source has from there
- * on is left out. */
+/* Tokens behind those of a source: their ids go from `first` on, one by one, and what the source has from there on is left out.
+ *   merge  of a BPE those that lead to them; of SentencePiece's all that the source has, where it has merges: new ones come of the ranks */
 struct apr_more_tokens {
     uint64_t                first;
     const struct apr_token *token;

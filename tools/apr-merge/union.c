@@ -165,7 +165,12 @@ static enum apr_code make_files(struct uniting *u, uint64_t first, struct apr_er
     struct merge *const m = u->m;
     const struct model *const reference = &m->model[m->reference];
     const struct apr_run *const r = &m->o->c.cli.run;
-    const struct apr_more_tokens more = { first, u->token, u->merge, u->ntoken, u->nmerge };
+    const struct apr_vocabulary *const v = &u->v[m->reference];
+    struct apr_more_tokens more = { first, u->token, u->merge, u->ntoken, u->nmerge };
+    if (v->kind == APR_VOCABULARY_SPM) {
+        more.merge = v->merge;
+        more.nmerge = v->nmerge;
+    }
     struct apr_side side = { 0 };
     struct apr_tokenizer t = { .m = reference->opened, .b = reference->binding, .side = &side };
     enum apr_code code = apr_side_of(&side, reference->opened, r, e);
