@@ -9,14 +9,18 @@
 
 /* ---- scores --------------------------------------------------------------------------------------------------------- */
 
-enum { FINE, FEW, WHOLE }; /* of 24 bits; 16 values; integers of 8 bits, whose lower halves are 0 */
+/* Of 24 bits; 16 values; integers of 8 bits, whose lower halves are 0; as the first, but higher where a sample is taken. */
+enum { FINE, FEW, WHOLE, MISLEADING };
 
 static float drawn(unsigned kind, uint64_t i)
 {
     uint32_t h = (uint32_t)i * 2654435761u + 12345u;
     h = (h ^ h >> 15) * 2246822519u;
     h ^= h >> 13;
-    return kind == FINE ? (float)((double)(h >> 8) / 16777216 - 0.5) : kind == FEW ? (float)(h >> 28) / 8 - 1 : (float)(h >> 24) - 128;
+    const float fine = (float)((double)(h >> 8) / 16777216 - 0.5);
+    if (kind == MISLEADING)
+        return fine + (i % 65536 < 256 ? 2.0f : 0);
+    return kind == FINE ? fine : kind == FEW ? (float)(h >> 28) / 8 - 1 : (float)(h >> 24) - 128;
 }
 
 /* Scores of tensors that lie one behind the other: drawn ones, or those at `given`. */
@@ -133,6 +137,71 @@ static void what_numpy_takes_is_taken_of_one_tensor_and_of_many(void **state)
             fail_msg("kind %u, k %llu, layout %zu: %llu taken from %llu to %llu", numpy[row].kind, (unsigned long long)numpy[row].k, how,
                      (unsigned long long)got.n, (unsigned long long)got.first, (unsigned long long)got.last);
         assert_int_equal(contest.count, N);
+    }
+}
+
+/* Of so many scores a sample is looked at first. In pairs: k from below, k from above. */
+#define MANY 1300003u
+static const struct { unsigned kind; uint64_t k; bool highest; uint64_t first, last, sum; } many[] = {
+    { 0, 1, false, 157710, 157710, 157710 },
+    { 0, 1, true, 1135170, 1135170, 1135170 },
+    { 0, 70000, false, 0, 1299983, 45589756178 },
+    { 0, 70000, true, 1, 1299996, 45304392670 },
+    { 0, 650001, false, 0, 1299998, 422821388086 },
+    { 0, 650001, true, 1, 1300002, 422181017255 },
+    { 0, 1300000, false, 0, 1300002, 845000569325 },
+    { 0, 1300000, true, 0, 1300002, 845002103339 },
+    { 1, 1, false, 0, 0, 0 },
+    { 1, 1, true, 1, 1, 1 },
+    { 1, 70000, false, 0, 1122082, 39356944743 },
+    { 1, 70000, true, 1, 1117884, 38971254041 },
+    { 1, 650001, false, 0, 1299992, 422668489286 },
+    { 1, 650001, true, 1, 1300002, 422032754424 },
+    { 1, 1300000, false, 0, 1300002, 844999350055 },
+    { 1, 1300000, true, 0, 1300002, 844999350093 },
+    { 2, 1, false, 285, 285, 285 },
+    { 2, 1, true, 92, 92, 92 },
+    { 2, 70000, false, 0, 1299983, 44985139705 },
+    { 2, 70000, true, 1, 1299996, 44687455995 },
+    { 2, 650001, false, 0, 1299998, 422675200558 },
+    { 2, 650001, true, 1, 1300002, 422039049088 },
+    { 2, 1300000, false, 0, 1300002, 844999352887 },
+    { 2, 1300000, true, 0, 1300002, 844999352528 },
+    { 3, 1, false, 157710, 157710, 157710 },
+    { 3, 1, true, 393297, 393297, 393297 },
+    { 3, 70000, false, 264, 1299983, 45613838270 },
+    { 3, 70000, true, 0, 1299996, 45210181806 },
+    { 3, 650001, false, 257, 1299998, 422938200442 },
+    { 3, 650001, true, 0, 1300002, 422063955752 },
+    { 3, 1300000, false, 0, 1300002, 845002332221 },
+    { 3, 1300000, true, 0, 1300002, 845002103339 },
+};
+
+static void large_contests_are_decided_by_way_of_a_sample(void **state)
+{
+    (void)state;
+    static const uint64_t ends[][5] = { { MANY }, { 1, 65537, 1000000, MANY } };
+    for (size_t i = 0; i < APR_LENGTH(many) * APR_LENGTH(ends); i++) {
+        const size_t row = i / 2 % (APR_LENGTH(many) / 2) * 2, how = i / APR_LENGTH(many);
+        struct scores s = { .kind = many[row].kind };
+        struct apr_scored tensor[8];
+        struct apr_cutoff cutoff[8 * APR_MOST_RANKS];
+        const size_t n = lay_out(&s, tensor, ends[how]);
+        struct apr_contest contest = { .n = n, .rank = { { many[row].k, false }, { many[row].k, true } }, .nrank = 2 };
+        const struct apr_thresholds t = { .tensor = tensor, .ntensor = n, .contest = &contest, .ncontest = 1, .ctx = &s, .score = score,
+                                          .cutoff = cutoff };
+        struct apr_run run = *test_run_with(i % 2 == 0 ? 1 : 5);
+        struct apr_error e;
+        run.kernels = i % 2 == 0 ? apr_kernels_for(APR_SCALAR) : run.kernels;
+        assert_int_equal(apr_thresholds_find(&t, &run, &e), APR_OK);
+        for (unsigned r = 0; r < 2; r++) {
+            const struct taken got = taken_by(cutoff + r, &s, tensor, n);
+            if (got.n != many[row + r].k || got.first != many[row + r].first || got.last != many[row + r].last ||
+                got.sum != many[row + r].sum)
+                fail_msg("kind %u, k %llu, layout %zu, rank %u: %llu taken from %llu to %llu", many[row].kind,
+                         (unsigned long long)many[row].k, how, r, (unsigned long long)got.n, (unsigned long long)got.first,
+                         (unsigned long long)got.last);
+        }
     }
 }
 
@@ -264,6 +333,20 @@ static void what_is_no_number_is_refused_by_name_and_what_needs_no_rank_is_not_r
         assert_int_equal(apr_thresholds_find(&t, test_run_with(threads), &e), APR_EARG);
         assert_string_equal(e.text, "tensor \"blk.0\": the score of element 70001 is NaN");
     }
+    struct apr_run run = *test_run_with(2);
+    for (run.kernels = apr_kernels_for(APR_SCALAR);; run.kernels = test_run_with(2)->kernels) {
+        static float large[2000000];
+        const struct scores of = { .given = large };
+        const struct apr_scored all = { tensor.name, APR_LENGTH(large) };
+        struct apr_thresholds many_of_them = t;
+        many_of_them.tensor = &all;
+        many_of_them.ctx = (void *)(uintptr_t)&of;
+        large[1000003] = -NAN;
+        assert_int_equal(apr_thresholds_find(&many_of_them, &run, &e), APR_EARG);
+        assert_string_equal(e.text, "tensor \"blk.0\": the score of element 1000003 is NaN");
+        if (run.kernels == test_run_with(2)->kernels)
+            break;
+    }
     contest.rank[0].k = 100000;
     assert_int_equal(apr_thresholds_find(&t, test_run_with(2), &e), APR_OK);
     assert_true(apr_cutoff_takes(cutoff, 1, 99999));
@@ -273,6 +356,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_numpy_takes_is_taken_of_one_tensor_and_of_many),
+        cmocka_unit_test(large_contests_are_decided_by_way_of_a_sample),
         cmocka_unit_test(a_row_in_hand_is_cut_as_numpy_does),
         cmocka_unit_test(extremes_are_ranked_and_equals_go_by_index),
         cmocka_unit_test(the_ranks_of_many_contests_do_not_meet),

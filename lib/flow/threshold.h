@@ -82,10 +82,11 @@ struct apr_thresholds {
 };
 
 /* Counts, on r->threads threads: the upper halves of all keys of a contest, then the lower halves of those that begin as the one looked
- * for; where only some of its equals are taken, these once more by index. So scores are asked for two or three times, once where all lower
- * halves are 0 (as of BF16), and never where every rank takes none or all and `choose` is NULL. Memory: 65,536 counts for each slot of
- * the pass and for one contest, whatever is counted. The same answer at any number of threads. APR_EARG names the tensor and element of a
- * score that is NaN. */
+ * for; where only some of its equals are taken, these once more by index. Of a large contest a sample says first where the key is to be
+ * sought, and which it probably is: then all is counted in one go, or in two where keys seldom repeat. So scores are asked for once to
+ * three times, four times where the sample misleads, and never where every rank takes none or all and `choose` is NULL. Memory: 65,536
+ * counts for each slot of the pass and for one contest, whatever is counted, and 8 bytes for each 65,536 elements of the largest contest.
+ * The same answer at any number of threads. APR_EARG names the tensor and element of a score that is NaN. */
 APR_MUST_CHECK enum apr_code apr_thresholds_find(const struct apr_thresholds *t, const struct apr_run *r, struct apr_error *e);
 
 #endif

@@ -1,5 +1,5 @@
-/* The loops, in vectors of WIDTH doubles; NAME(x) is x of that width, LEVEL what a function has that may use such vectors. The last few values
- * are filled up with zeros. */
+/* The loops, in vectors of WIDTH doubles; NAME(x) is x of that width, LEVEL what a function has that may use such vectors. The last few
+ * values are filled up with zeros. */
 typedef double   NAME(doubles) __attribute__((vector_size(8 * WIDTH)));
 typedef int64_t  NAME(longs) __attribute__((vector_size(8 * WIDTH)));
 typedef float    NAME(floats) __attribute__((vector_size(4 * WIDTH)));
