@@ -35,7 +35,7 @@ uint64_t block_count(const struct apr_tensor *t);
 
 /* Adds blocks [first, end) of t. Any thread. */
 void tally_blocks(const struct apr_tensor *t, uint64_t first, uint64_t end, struct block_tally *b);
-void merge_tally(struct block_tally *into, const struct block_tally *b);
+void merge_blocks(struct block_tally *into, const struct block_tally *b);
 
 /* ---- check_roles.c: tensors that play one part in all layers ----------------------------------------------------------- */
 
@@ -75,6 +75,32 @@ void free_roles(struct roles *r);
 
 double median(double *v, size_t n); /* sorts v; n > 0 */
 
+/* ---- check_tally.c: the values of a piece of a tensor --------------------------------------------------------------------- */
+
+/* What is known of some values of a tensor.
+ *   n, mean, squares  of the finite ones: their number, mean and sum of squared distances from it
+ *   first_bad         the first that is NaN or infinite
+ *   dead, first_dead  rows that are as good as zero, but for that of the padding token; tail: those behind the last of the `live` others
+ *   magnitude         of a sample (struct moments) */
+struct tally {
+    uint64_t           n, zeros, nans, infs, first_bad, live, dead, first_dead, tail;
+    double             mean, squares, min, max;
+    uint32_t           magnitude[MAGNITUDES];
+    struct block_tally blocks;
+};
+
+/* A tensor to look at, in pieces of `piece` elements, which are whole rows where rows are looked at (`row` long, else 0). */
+struct job {
+    const struct apr_tensor *t;
+    uint64_t                 npiece, piece, row;
+};
+
+/* Of one piece; padding: of rows, the one that may be of zeros. Any thread. */
+struct tally tally_piece(const struct job *j, uint64_t padding, const struct apr_input *in, struct apr_window *w, uint64_t piece);
+
+/* Adds t, of what follows in the tensor. */
+void merge_tally(struct tally *into, const struct tally *t);
+
 /* ---- check_census.c: how often each magnitude occurs --------------------------------------------------------------------- */
 
 /* A magnitude's float without its sign and its lower 16 bits; a BF16 is told whole. */
@@ -85,6 +111,9 @@ void count_classes(const struct apr_input *in, struct apr_window *w, uint64_t be
 
 /* The class in the middle of those that were counted, as its least magnitude. */
 double middle_of_classes(const uint64_t of[CLASSES]);
+
+/* The median magnitude of a role's values that are not 0, by a pass over them; inspection: a struct inspection. */
+APR_MUST_CHECK enum apr_code middle_of_role(void *inspection, const struct role *r, double *middle, struct apr_error *e);
 
 /* Of a role's values: the classes that occur, rising. Begin with zeros; the caller frees at. */
 struct census {

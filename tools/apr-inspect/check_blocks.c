@@ -31,11 +31,11 @@ void tally_blocks(const struct apr_tensor *t, uint64_t first, uint64_t end, stru
         const enum apr_codes codes = field == NULL && codes_of != NULL ? codes_of(now) : APR_CODES_SOUND;
         const struct block_tally one = { field != NULL, i, codes == APR_CODES_FOREIGN, i, codes == APR_CODES_LOOSE, i, field };
         if (field != NULL || codes != APR_CODES_SOUND)
-            merge_tally(b, &one);
+            merge_blocks(b, &one);
     }
 }
 
-void merge_tally(struct block_tally *into, const struct block_tally *b)
+void merge_blocks(struct block_tally *into, const struct block_tally *b)
 {
     if (into->bad == 0) {
         into->first_bad = b->first_bad;

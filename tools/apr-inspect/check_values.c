@@ -13,28 +13,6 @@
 #include "model/meta.h"
 #include "values/dtype.h"
 
-#define SMALL        4096
-#define SAMPLED      61
-#define DEAD_SQUARES 1e-12 /* a row whose L2 norm is below 1e-6 */
-
-/* What is known of some values of a tensor.
- *   n, mean, squares  of the finite ones: their number, mean and sum of squared distances from it
- *   first_bad         the first that is NaN or infinite
- *   dead, first_dead  rows that are as good as zero, but for that of the padding token; tail: those behind the last of the `live` others
- *   magnitude         of a sample (struct moments) */
-struct tally {
-    uint64_t           n, zeros, nans, infs, first_bad, live, dead, first_dead, tail;
-    double             mean, squares, min, max;
-    uint32_t           magnitude[MAGNITUDES];
-    struct block_tally blocks;
-};
-
-/* A tensor to look at, in pieces of `piece` elements, which are whole rows where rows are looked at (`row` long, else 0). */
-struct job {
-    const struct apr_tensor *t;
-    uint64_t                 npiece, piece, row;
-};
-
 struct checking {
     struct inspection *x;
     struct job        *job;
@@ -50,7 +28,6 @@ struct checking {
 };
 
 /* ---- what a tensor is ----------------------------------------------------------------------------------------------- */
-
 
 static bool is_embedding(struct apr_bytes name)
 {
@@ -87,111 +64,6 @@ static bool is_stored_less_one(const struct inspection *x, const struct apr_tens
 
 /* ---- one piece ------------------------------------------------------------------------------------------------------ */
 
-struct row_state {
-    uint64_t length, at, number, padding;
-    double   squares;
-};
-
-static void end_row(struct row_state *r, struct tally *t)
-{
-    const bool live = !(r->squares < DEAD_SQUARES), dead = !live && r->number != r->padding;
-    if (dead && t->dead++ == 0)
-        t->first_dead = r->number;
-    t->live += live;
-    t->tail = live ? 0 : t->tail + dead;
-    r->number++;
-    r->at = 0;
-    r->squares = 0;
-}
-
-/* Adds n values, from element `first` on; sums are of distances from `about`, which keeps small spreads around large means. */
-static void add_values(struct tally *t, struct row_state *row, const double *v, size_t n, uint64_t first, double about, double sum[2])
-{
-    for (size_t i = 0; i < n; i++) {
-        if (isfinite(v[i])) {
-            const double d = v[i] - about;
-            sum[0] += d;
-            sum[1] += d * d;
-            t->n++;
-            t->zeros += v[i] == 0;
-            t->min = v[i] < t->min ? v[i] : t->min;
-            t->max = v[i] > t->max ? v[i] : t->max;
-        } else {
-            if (t->nans + t->infs == 0)
-                t->first_bad = first + i;
-            t->nans += isnan(v[i]) != 0;
-            t->infs += isinf(v[i]) != 0;
-        }
-        if (row->length > 0) {
-            row->squares += v[i] * v[i];
-            if (++row->at == row->length)
-                end_row(row, t);
-        }
-    }
-}
-
-/* Every value of a small tensor, else every 61st: no number of columns is a multiple of that. `first` is v's element in the tensor. */
-static void sample(struct tally *t, const double *v, size_t n, uint64_t first, uint64_t count)
-{
-    const uint64_t step = count < SMALL ? 1 : SAMPLED;
-    for (size_t i = (size_t)((step - first % step) % step); i < n; i += (size_t)step)
-        if (v[i] != 0 && isfinite(v[i]))
-            t->magnitude[magnitude_class(v[i])]++;
-}
-
-/* A piece has as large a share of the blocks as it has of the pieces; so each block is seen once, whoever decodes it. */
-static uint64_t block_share(uint64_t nblock, uint64_t i, uint64_t of) { return nblock / of * i + nblock % of * i / of; }
-
-static struct tally tally_piece(const struct job *j, uint64_t padding, const struct apr_input *in, struct apr_window *w, uint64_t piece)
-{
-    const uint64_t begin = piece * j->piece, end = apr_min(begin + j->piece, j->t->count), nblock = block_count(j->t);
-    const bool decodable = apr_decodable(in->k, j->t); /* as it is stored: not complex */
-    struct tally t = { .min = INFINITY, .max = -INFINITY };
-    struct row_state row = { .length = j->row, .number = j->row > 0 ? begin / j->row : 0, .padding = padding };
-    double v[APR_STRETCH], about = 0, sum[2] = { 0, 0 };
-    for (uint64_t at = begin; at < end && decodable; at += APR_STRETCH) {
-        const size_t n = (size_t)apr_min(APR_STRETCH, end - at);
-        apr_input_doubles(in, w, at, n, v);
-        if (at == begin && isfinite(v[0]))
-            about = v[0];
-        add_values(&t, &row, v, n, at, about, sum);
-        sample(&t, v, n, at, j->t->count);
-    }
-    if (t.n > 0) {
-        t.mean = about + sum[0] / (double)t.n;
-        t.squares = fmax(0, sum[1] - sum[0] * sum[0] / (double)t.n);
-    }
-    const uint64_t from = block_share(nblock, piece, j->npiece), to = block_share(nblock, piece + 1, j->npiece);
-    apr_input_stored(in, w, from * j->t->dtype->bytes, (size_t)((to - from) * j->t->dtype->bytes));
-    tally_blocks(j->t, from, to, &t.blocks);
-    return t;
-}
-
-static void merge(struct tally *into, const struct tally *t)
-{
-    const double n = (double)into->n, m = (double)t->n, apart = t->mean - into->mean;
-    if (m > 0) {
-        into->mean += apart * m / (n + m);
-        into->squares += t->squares + apart * apart * n * m / (n + m);
-    }
-    if (into->nans + into->infs == 0)
-        into->first_bad = t->first_bad;
-    if (into->dead == 0)
-        into->first_dead = t->first_dead;
-    into->n += t->n;
-    into->zeros += t->zeros;
-    into->nans += t->nans;
-    into->infs += t->infs;
-    into->tail = t->live > 0 ? t->tail : into->tail + t->tail;
-    into->live += t->live;
-    into->dead += t->dead;
-    into->min = t->min < into->min ? t->min : into->min;
-    into->max = t->max > into->max ? t->max : into->max;
-    for (unsigned k = 0; k < MAGNITUDES; k++)
-        into->magnitude[k] += t->magnitude[k];
-    merge_tally(&into->blocks, &t->blocks);
-}
-
 static struct apr_cut cut(void *ctx, size_t i, unsigned mode)
 {
     const struct checking *p = ctx;
@@ -218,7 +90,7 @@ static enum apr_code make(void *ctx, const struct apr_pieces *pieces, void *scra
     }
     for (uint64_t i = 1; i < pieces->n; i++) {
         const struct tally one = tally_piece(j, p->padding, &in, scratch, pieces->first + i);
-        merge(&sum, &one);
+        merge_tally(&sum, &one);
     }
     memcpy(result, &sum, sizeof sum);
     apr_window_rest(scratch);
@@ -342,7 +214,7 @@ static enum apr_code take(void *ctx, const struct apr_pieces *pieces, const void
     if (pieces->first == 0)
         p->sum = *(const struct tally *)result;
     else
-        merge(&p->sum, result);
+        merge_tally(&p->sum, result);
     return APR_OK;
 }
 
@@ -406,72 +278,12 @@ static enum apr_code read_all(struct checking *p, struct apr_error *e)
 {
     const size_t result = sizeof(struct tally) + (p->counted != NULL ? CLASSES * sizeof(uint64_t) : 0);
     const struct apr_job job = { .what = "checking", .ctx = p, .ninput = p->njob,
-                                 .result = result, .shared = p->counted != NULL ? 0 : result, .scratch = sizeof(struct apr_window), .cut = cut, .make = make, .take = take, .done = done,
-                                 .enter = enter, .leave = leave };
+                                 .result = result, .shared = p->counted != NULL ? 0 : result, .scratch = sizeof(struct apr_window),
+                                 .cut = cut, .make = make, .take = take, .done = done, .enter = enter, .leave = leave };
     return apr_pass(&p->x->o->cli.run, &job, e);
 }
 
 /* ---- what they are together ------------------------------------------------------------------------------------------ */
-
-/* The role's values once more. */
-struct counting {
-    const struct inspection *x;
-    const struct role       *role;
-    uint64_t                 of[CLASSES];
-};
-
-static struct apr_cut cut_role(void *ctx, size_t i, unsigned mode)
-{
-    const struct counting *c = ctx;
-    const struct apr_tensor *t = &c->x->m->tensor[c->role->tensor[i]];
-    (void)mode;
-    return (struct apr_cut){ (t->count - 1) / APR_CHUNK + 1, 16, APR_ALONE, t->data.n };
-}
-
-static enum apr_code make_role(void *ctx, const struct apr_pieces *pieces, void *scratch, void *result, struct apr_error *e)
-{
-    const struct counting *c = ctx;
-    const struct apr_tensor *t = &c->x->m->tensor[c->role->tensor[pieces->input]];
-    const struct apr_input in = apr_input_of(c->x->o->cli.run.kernels, c->x->m, t);
-    (void)e;
-    memset(result, 0, CLASSES * sizeof(uint64_t));
-    count_classes(&in, scratch, pieces->first * APR_CHUNK, apr_min(t->count, (pieces->first + pieces->n) * APR_CHUNK), result);
-    apr_window_rest(scratch);
-    return APR_OK;
-}
-
-static enum apr_code take_role(void *ctx, const struct apr_pieces *pieces, const void *result, struct apr_error *e)
-{
-    struct counting *c = ctx;
-    const uint64_t *of = result;
-    (void)pieces, (void)e;
-    for (unsigned k = 0; k < CLASSES; k++)
-        c->of[k] += of[k];
-    return APR_OK;
-}
-
-static void enter_role(void *ctx, void *scratch)
-{
-    const struct counting *c = ctx;
-    *(struct apr_window *)scratch = apr_window_of(&c->x->o->cli.run);
-}
-
-static enum apr_code middle_of(void *ctx, const struct role *r, double *middle, struct apr_error *e)
-{
-    const struct inspection *const x = ctx;
-    struct counting *c = calloc(1, sizeof *c);
-    if (c == NULL)
-        return apr_no_memory(e);
-    c->x = x;
-    c->role = r;
-    const struct apr_job job = { .what = "checking", .ctx = c, .ninput = r->n, .result = CLASSES * sizeof(uint64_t),
-                                 .scratch = sizeof(struct apr_window), .cut = cut_role, .make = make_role, .take = take_role,
-                                 .enter = enter_role, .leave = leave };
-    const enum apr_code code = apr_pass(&x->o->cli.run, &job, e);
-    *middle = middle_of_classes(c->of);
-    free(c);
-    return code;
-}
 
 /* The type most weights are stored in, when that has 16 bits, and the largest number it holds; 0 when there is none. */
 static double held_by_model(const struct inspection *x, const char **type)
@@ -529,7 +341,7 @@ static enum apr_code end_share(struct checking *p, struct apr_error *e)
 
 static enum apr_code judge_all(struct checking *p, struct apr_error *e)
 {
-    struct judging j = { .findings = &p->x->findings, .moments = p->moments, .n = p->x->m->ntensor, .middle = middle_of, .ctx = p->x };
+    struct judging j = { .findings = &p->x->findings, .moments = p->moments, .n = p->x->m->ntensor, .middle = middle_of_role, .ctx = p->x };
     j.held = held_by_model(p->x, &j.type);
     return judge_together(&j, &p->degenerate, &p->round_trip, e);
 }
