@@ -19,7 +19,7 @@ struct apr_out {
 /* key is NULL inside arrays and at the top. */
 void apr_out_open(struct apr_out *o, const char *key, char bracket);            /* '{' or '[' */
 void apr_out_close(struct apr_out *o, char bracket);                            /* '}' or ']' */
-void apr_out_bytes(struct apr_out *o, const char *key, struct apr_bytes s);     /* a string; bad UTF-8 becomes U+FFFD, what is not shown \\u */
+void apr_out_bytes(struct apr_out *o, const char *key, struct apr_bytes s);     /* a string; bad UTF-8: U+FFFD, what is not shown: \\u */
 void apr_out_hex(struct apr_out *o, const char *key, struct apr_bytes s);       /* a string of two lower-case digits a byte */
 void apr_out_text(struct apr_out *o, const char *key, const char *s);           /* likewise; NULL gives null */
 void apr_out_real(struct apr_out *o, const char *key, double v);                /* shortest spelling that reads back; null unless finite */

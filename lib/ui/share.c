@@ -130,7 +130,8 @@ static bool is_count(const json_t *v) { return json_is_integer(v) && json_intege
 static bool is_digest(const json_t *v)
 {
     struct apr_digest d;
-    return json_is_string(v) && apr_digest_read((struct apr_bytes){ (const unsigned char *)json_string_value(v), json_string_length(v) }, &d);
+    const struct apr_bytes text = { (const unsigned char *)json_string_value(v), json_string_length(v) };
+    return json_is_string(v) && apr_digest_read(text, &d);
 }
 
 /* Is it a list of at most so many values, each of that kind? */
@@ -282,7 +283,8 @@ static enum apr_code check_partition(struct apr_share *p, struct apr_error *e)
     return APR_OK;
 }
 
-enum apr_code apr_share_open(struct apr_share *p, const struct apr_share_kind *kind, const char *path, const struct apr_run *r, struct apr_error *e)
+enum apr_code apr_share_open(struct apr_share *p, const struct apr_share_kind *kind, const char *path, const struct apr_run *r,
+                             struct apr_error *e)
 {
     *p = (struct apr_share){ .kind = kind };
     enum apr_code code = apr_source_open(&p->s, path, r, e);

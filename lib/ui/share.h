@@ -21,8 +21,8 @@ struct apr_digest apr_share_plan(const struct apr_model *m);
 /* TEXT   a string           COUNT   an integer, 0 or more      SHAPE   up to 8 counts     COUNTS  any number of them
  * BOOL   true or false      REAL    a number or null           OBJECT                     LIST    anything in it
  * NAMES  strings            WORD    one of `words`             WORDS   some of them       DIGEST  32 hex digits */
-enum apr_member_kind { APR_MEMBER_TEXT, APR_MEMBER_BOOL, APR_MEMBER_COUNT, APR_MEMBER_REAL, APR_MEMBER_SHAPE, APR_MEMBER_COUNTS, APR_MEMBER_NAMES,
-                       APR_MEMBER_OBJECT, APR_MEMBER_LIST, APR_MEMBER_WORD, APR_MEMBER_WORDS, APR_MEMBER_DIGEST };
+enum apr_member_kind { APR_MEMBER_TEXT, APR_MEMBER_BOOL, APR_MEMBER_COUNT, APR_MEMBER_REAL, APR_MEMBER_SHAPE, APR_MEMBER_COUNTS,
+                       APR_MEMBER_NAMES, APR_MEMBER_OBJECT, APR_MEMBER_LIST, APR_MEMBER_WORD, APR_MEMBER_WORDS, APR_MEMBER_DIGEST };
 
 /* A member that must be there; null: or may be null; absent: or may be absent. */
 struct apr_member {
@@ -74,8 +74,8 @@ struct apr_share {
 };
 
 /* Opens it: its schema is `kind`'s, no run that failed wrote it, it has a partition. Messages name the file. */
-APR_MUST_CHECK enum apr_code apr_share_open(struct apr_share *p, const struct apr_share_kind *kind, const char *path, const struct apr_run *r,
-                                            struct apr_error *e);
+APR_MUST_CHECK enum apr_code apr_share_open(struct apr_share *p, const struct apr_share_kind *kind, const char *path,
+                                            const struct apr_run *r, struct apr_error *e);
 void apr_share_close(struct apr_share *p);
 
 /* "FILE: is no JSON of TOOL --partition: WHY KEY" */

@@ -9,8 +9,8 @@
 #include "share.h"
 
 /* Members of any model's object, in their order; those before the metadata are the same in all shares. */
-static const char *const members[] = { "files", "format", "format_version", "family", "architecture", "parameters", "tensor_count", "tensor_bytes",
-                                      "bits_per_weight", "dtypes", "metadata" };
+static const char *const members[] = { "files", "format", "format_version", "family", "architecture", "parameters", "tensor_count",
+                                      "tensor_bytes", "bits_per_weight", "dtypes", "metadata" };
 #define NMEMBERS APR_LENGTH(members)
 
 struct merging {
@@ -52,8 +52,8 @@ static enum apr_code check_rows(const struct merging *g, struct apr_error *e)
 
 static enum apr_code read_shares(struct merging *g, struct apr_error *e)
 {
-    static const char *const same[] = { "files", "format", "format_version", "family", "architecture", "parameters", "tensor_count", "tensor_bytes",
-                                        "bits_per_weight", "dtypes", NULL };
+    static const char *const same[] = { "files", "format", "format_version", "family", "architecture", "parameters", "tensor_count",
+                                        "tensor_bytes", "bits_per_weight", "dtypes", NULL };
     for (size_t i = 0; i < g->n; i++)
         APR_TRY(read_share(&g->share[i], g->o->cli.operand[i], &g->o->cli.run, e));
     APR_TRY(apr_shares_fit(g->share, g->n, sizeof *g->share, same, e));
@@ -166,7 +166,11 @@ static enum apr_code judge(struct merging *g, struct apr_error *e)
 
 /* ---- the report ----------------------------------------------------------------------------------------------------- */
 
-static void write_files(struct apr_out *j, const void *merging) { apr_out_raw(j, members[0], ((const struct merging *)merging)->member[0].value); }
+static void write_files(struct apr_out *j, const void *merging)
+{
+    const struct merging *const g = merging;
+    apr_out_raw(j, members[0], g->member[0].value);
+}
 
 static enum apr_code write_all(struct merging *g, int *exit_code, struct apr_error *e)
 {

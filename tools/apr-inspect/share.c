@@ -100,9 +100,10 @@ void write_share(struct apr_out *j, const struct inspection *x)
 /* ---- what members must be ------------------------------------------------------------------------------------------- */
 
 static const struct apr_member top_members[] = {
-    { "files", APR_MEMBER_LIST }, { "format", APR_MEMBER_TEXT }, { "format_version", APR_MEMBER_TEXT, true }, { "family", APR_MEMBER_TEXT, true },
-    { "architecture", APR_MEMBER_TEXT, true }, { "parameters", APR_MEMBER_COUNT }, { "tensor_count", APR_MEMBER_COUNT },
-    { "tensor_bytes", APR_MEMBER_COUNT }, { "bits_per_weight", APR_MEMBER_REAL }, { "dtypes", APR_MEMBER_LIST },
+    { "files", APR_MEMBER_LIST }, { "format", APR_MEMBER_TEXT }, { "format_version", APR_MEMBER_TEXT, true },
+    { "family", APR_MEMBER_TEXT, true }, { "architecture", APR_MEMBER_TEXT, true }, { "parameters", APR_MEMBER_COUNT },
+    { "tensor_count", APR_MEMBER_COUNT }, { "tensor_bytes", APR_MEMBER_COUNT }, { "bits_per_weight", APR_MEMBER_REAL },
+    { "dtypes", APR_MEMBER_LIST },
 };
 static const struct apr_member file_members[] = { { "path", APR_MEMBER_TEXT }, { "size", APR_MEMBER_COUNT } };
 static const struct apr_member partition_members[] = {
@@ -111,14 +112,15 @@ static const struct apr_member partition_members[] = {
 };
 static const struct apr_member line_members[] = {
     { "name", APR_MEMBER_TEXT }, { "dtype", APR_MEMBER_TEXT }, { "shape", APR_MEMBER_SHAPE }, { "file", APR_MEMBER_COUNT },
-    { "offset", APR_MEMBER_COUNT }, { "size", APR_MEMBER_COUNT }, { "tied", APR_MEMBER_BOOL, false, true }, { "parts", APR_MEMBER_LIST, false, true },
+    { "offset", APR_MEMBER_COUNT }, { "size", APR_MEMBER_COUNT }, { "tied", APR_MEMBER_BOOL, false, true },
+    { "parts", APR_MEMBER_LIST, false, true },
 };
 static const struct apr_member stats_members[] = {
-    { "count", APR_MEMBER_COUNT }, { "min", APR_MEMBER_REAL }, { "max", APR_MEMBER_REAL }, { "mean", APR_MEMBER_REAL }, { "std", APR_MEMBER_REAL },
-    { "rms", APR_MEMBER_REAL }, { "zero_count", APR_MEMBER_COUNT }, { "nan_count", APR_MEMBER_COUNT }, { "inf_count", APR_MEMBER_COUNT },
-    { "p1", APR_MEMBER_REAL }, { "p5", APR_MEMBER_REAL }, { "p25", APR_MEMBER_REAL }, { "p50", APR_MEMBER_REAL }, { "p75", APR_MEMBER_REAL },
-    { "p95", APR_MEMBER_REAL }, { "p99", APR_MEMBER_REAL }, { "percentiles_exact", APR_MEMBER_BOOL }, { "kurtosis", APR_MEMBER_REAL },
-    { "histogram", APR_MEMBER_COUNTS },
+    { "count", APR_MEMBER_COUNT }, { "min", APR_MEMBER_REAL }, { "max", APR_MEMBER_REAL }, { "mean", APR_MEMBER_REAL },
+    { "std", APR_MEMBER_REAL }, { "rms", APR_MEMBER_REAL }, { "zero_count", APR_MEMBER_COUNT }, { "nan_count", APR_MEMBER_COUNT },
+    { "inf_count", APR_MEMBER_COUNT }, { "p1", APR_MEMBER_REAL }, { "p5", APR_MEMBER_REAL }, { "p25", APR_MEMBER_REAL },
+    { "p50", APR_MEMBER_REAL }, { "p75", APR_MEMBER_REAL }, { "p95", APR_MEMBER_REAL }, { "p99", APR_MEMBER_REAL },
+    { "percentiles_exact", APR_MEMBER_BOOL }, { "kurtosis", APR_MEMBER_REAL }, { "histogram", APR_MEMBER_COUNTS },
 };
 static const struct apr_member hash_members[] = { { "hash", APR_MEMBER_DIGEST }, { "value_hash", APR_MEMBER_DIGEST, true } };
 static const struct apr_member finding_members[] = {
@@ -126,8 +128,8 @@ static const struct apr_member finding_members[] = {
     { "tensor", APR_MEMBER_TEXT, true }, { "text", APR_MEMBER_TEXT },
 };
 static const struct apr_member moments_members[] = {
-    { "name", APR_MEMBER_TEXT }, { "mean", APR_MEMBER_TEXT }, { "std", APR_MEMBER_TEXT }, { "most", APR_MEMBER_TEXT }, { "usable", APR_MEMBER_BOOL },
-    { "vector", APR_MEMBER_BOOL }, { "made", APR_MEMBER_BOOL }, { "magnitude", APR_MEMBER_COUNTS },
+    { "name", APR_MEMBER_TEXT }, { "mean", APR_MEMBER_TEXT }, { "std", APR_MEMBER_TEXT }, { "most", APR_MEMBER_TEXT },
+    { "usable", APR_MEMBER_BOOL }, { "vector", APR_MEMBER_BOOL }, { "made", APR_MEMBER_BOOL }, { "magnitude", APR_MEMBER_COUNTS },
 };
 static const struct apr_member role_members[] = { { "name", APR_MEMBER_TEXT }, { "classes", APR_MEMBER_COUNTS } };
 
@@ -194,8 +196,8 @@ struct listed listed_part(const json_t *part)
 {
     const json_t *const shape = json_object_get(part, "shape");
     struct listed l = { .name = apr_member_bytes(part, "name"), .dtype = dtype_of(part), .ndim = (unsigned)json_array_size(shape),
-                        .file = apr_member_count(part, "file"), .offset = apr_member_count(part, "offset"), .size = apr_member_count(part, "size"),
-                        .tied = json_is_true(json_object_get(part, "tied")) };
+                        .file = apr_member_count(part, "file"), .offset = apr_member_count(part, "offset"),
+                        .size = apr_member_count(part, "size"), .tied = json_is_true(json_object_get(part, "tied")) };
     for (unsigned i = 0; i < l.ndim; i++)
         l.dim[i] = (uint64_t)json_integer_value(json_array_get(shape, i));
     return l;
@@ -210,10 +212,12 @@ static const char *wrong_line(const json_t *json)
 static struct apr_stats read_stats(const json_t *json)
 {
     const json_t *const histogram = json_object_get(json, "histogram");
-    struct apr_stats s = { .count = apr_member_count(json, "count"), .zeros = apr_member_count(json, "zero_count"), .nans = apr_member_count(json, "nan_count"),
-                           .infs = apr_member_count(json, "inf_count"), .min = apr_member_real(json, "min"), .max = apr_member_real(json, "max"),
+    struct apr_stats s = { .count = apr_member_count(json, "count"), .zeros = apr_member_count(json, "zero_count"),
+                           .nans = apr_member_count(json, "nan_count"), .infs = apr_member_count(json, "inf_count"),
+                           .min = apr_member_real(json, "min"), .max = apr_member_real(json, "max"),
                            .mean = apr_member_real(json, "mean"), .std = apr_member_real(json, "std"), .rms = apr_member_real(json, "rms"),
-                           .kurtosis = apr_member_real(json, "kurtosis"), .exact = json_is_true(json_object_get(json, "percentiles_exact")) };
+                           .kurtosis = apr_member_real(json, "kurtosis"),
+                           .exact = json_is_true(json_object_get(json, "percentiles_exact")) };
     for (size_t i = 0; i < APR_NPERCENTILES; i++)
         s.percentile[i] = apr_member_real(json, stats_members[9 + i].name);
     for (size_t i = 0; i < APR_SPARK_BINS; i++)
@@ -289,7 +293,8 @@ static enum apr_code take_finding(void *taking, const json_t *json, const struct
         return wrong_element(item, "finding", json, key == NULL ? "code" : key, e);
     if (f->stage < t->first || f->stage > t->last)
         return APR_OK;
-    const struct apr_bytes name = apr_member_bytes(json, "tensor"), tensor = apr_arena_copy(t->names, name.at == NULL ? apr_text("") : name);
+    const struct apr_bytes name = apr_member_bytes(json, "tensor");
+    const struct apr_bytes tensor = apr_arena_copy(t->names, name.at == NULL ? apr_text("") : name);
     const unsigned severity = apr_word_index(json_object_get(json, "severity"), severities, APR_FAULT + 1);
     if (tensor.at == NULL)
         return apr_no_memory(e);

@@ -39,8 +39,8 @@ APR_MUST_CHECK enum apr_code share_rows(const struct share *p, shared_row_fn *ta
 struct listed listed_part(const json_t *part);
 
 /* Adds those of its findings that are of stages [first, last]; the tensors' names go into the arena. */
-APR_MUST_CHECK enum apr_code share_findings(const struct share *p, unsigned first, unsigned last, struct findings *into, struct apr_arena **names,
-                                            struct apr_error *e);
+APR_MUST_CHECK enum apr_code share_findings(const struct share *p, unsigned first, unsigned last, struct findings *into,
+                                            struct apr_arena **names, struct apr_error *e);
 
 /* Hands out the moments of its tensors; names live until the function returns. */
 typedef enum apr_code moments_fn(void *ctx, const struct moments *m, struct apr_error *e);
