@@ -10,7 +10,7 @@ DEBIAN   = pkg-config jq libzstd-dev liblz4-dev libyaml-dev libxxhash-dev libjan
            libcmocka-dev libmpfr-dev libmicrohttpd-dev libcurl4-openssl-dev
 has_all  = pkg-config --exists $(PACKAGES) cmocka mpfr libmicrohttpd libcurl 2>/dev/null && command -v jq >/dev/null
 install  = apt-get install -y --no-install-recommends $(DEBIAN)
-ifneq ($(filter-out clean deps demo,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out clean deps demo dist uninstall,$(or $(MAKECMDGOALS),all)),)
   $(if $(shell $(has_all) && echo yes),,$(error Libraries are missing. Type: sudo $(install)))
 endif
 
