@@ -8,7 +8,7 @@
 
 #include "model/open.h"
 
-/* FUZZ_TARGETS is the Makefile's: FUZZ(open) FUZZ(yaml) ... */
+/* FUZZ_TARGETS is that of tests/tests.mk: FUZZ(open) FUZZ(yaml) ... */
 #define FUZZ(name) int fuzz_##name(const uint8_t *bytes, size_t n);
 FUZZ_TARGETS
 #undef FUZZ
