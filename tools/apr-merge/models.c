@@ -87,18 +87,6 @@ static enum apr_code index_wishes(struct model *m, struct apr_error *e)
 
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
 
-static enum apr_code check_sums(const struct apr_model *m, struct apr_error *e)
-{
-    for (size_t i = 0; i < m->nfile && m->format->verify != NULL; i++) {
-        const enum apr_code code = m->format->verify(m, m->file[i], e);
-        if (code != APR_OK) {
-            apr_error_in(e, m->file[i]->path);
-            return code;
-        }
-    }
-    return APR_OK;
-}
-
 static enum apr_code unpack(struct model *m, struct apr_error *e)
 {
     APR_TRY(apr_hf_config_of(&m->config, m->opened, e));
@@ -132,7 +120,7 @@ static enum apr_code open_model(struct model *m, const struct model *first, stru
     APR_TRY(apr_open(&m->opened, m->said->path, &o->c.cli.run, e));
     if (apr_model_kind(m->opened) != APR_KIND_MODEL)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "it is %s, no model", apr_model_kind_text(apr_model_kind(m->opened)));
-    APR_TRY(check_sums(m->opened, e));
+    APR_TRY(apr_model_verify(m->opened, e));
     APR_TRY(unpack(m, e));
     APR_TRY(find_family(m, first, o, e));
     return put_loras_on(m, o, e);
