@@ -345,12 +345,114 @@ static void a_layer_that_would_be_of_another_kind_is_named(void **state)
     assert_true(test_says(&a.err, "layer 1 would become layer 0") && test_says(&a.err, "window"));
     assert_int_equal(files_in("kind"), 1);
     test_answer_free(&a);
-    json_decref(pruned("fixtures/forward/gemma2", "gemma2/", "--drop-layers 0..1")); /* layer_types follow */
+    json_decref(pruned("fixtures/forward/gemma2", "gemma2/", "--drop-layers 0..1")); /* layer_types follow, but not into a GGUF */
+    a = prune((const char *const[]){ "fixtures/forward/gemma2", test_path("kind/m.gguf"), NULL }, "--drop-layers 0..1");
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "layer 0 would be of another kind in a GGUF"));
+    assert_int_equal(files_in("kind"), 1);
+    test_answer_free(&a);
     json_decref(pruned("fixtures/forward/deepseek3", "deepseek/", "--drop-layers 0..1"));
     struct test_bytes config = test_load(test_path("deepseek/config.json"));
     test_put(&config, "", 1);
     assert_true(test_says(&config, "\"first_k_dense_replace\": 0") && test_says(&config, "\"num_hidden_layers\": 1"));
     test_free(&config);
+}
+
+/* ---- codes ---------------------------------------------------------------------------------------------------------- */
+
+#define MOST_TENSORS 96
+
+/* fixtures/deep, whose mlp.up_proj are codes of FP8 with a scale beside them, and with a tensor in each layer that no family knows. */
+static const char *packed_deep(void)
+{
+    static struct test_tensor t[MOST_TENSORS];
+    static char names[MOST_TENSORS][64], shapes[MOST_TENSORS][32];
+    static unsigned char codes[6][32 * 16];
+    static float scales[6], marks[6];
+    struct apr_model *const m = opened(DEEP);
+    size_t n = 0;
+    for (size_t i = 0; i < m->ntensor; i++, n++) {
+        const struct apr_tensor *const x = &m->tensor[i];
+        snprintf(names[n], sizeof names[n], "%.*s", APR_PRINTED(x->name));
+        snprintf(shapes[n], sizeof shapes[n], x->ndim == 2 ? "[%u,%u]" : "[%u]", (unsigned)x->dim[0], (unsigned)x->dim[1]);
+        t[n] = (struct test_tensor){ names[n], "BF16", shapes[n], x->data.at, x->data.n };
+        unsigned layer;
+        if (strstr(names[n], "up_proj") == NULL || sscanf(names[n], "model.layers.%u.", &layer) != 1)
+            continue;
+        for (size_t k = 0; k < sizeof codes[layer]; k++)
+            codes[layer][k] = (unsigned char)((k * 37 + layer * 11) % 0x70 + (k % 3 == 0 ? 0x80 : 0));
+        scales[layer] = (float)(layer + 1) / 4;
+        marks[layer] = (float)layer;
+        t[n].dtype = "F8_E4M3";
+        t[n].data = codes[layer];
+        t[n].n = sizeof codes[layer];
+        snprintf(names[n + 1], sizeof names[n + 1], "model.layers.%u.mlp.up_proj.weight_scale_inv", layer);
+        snprintf(names[n + 2], sizeof names[n + 2], "model.layers.%u.mlp.mark", layer);
+        t[n + 1] = (struct test_tensor){ names[n + 1], "F32", "[1,1]", &scales[layer], sizeof scales[layer] };
+        t[n + 2] = (struct test_tensor){ names[n + 2], "F32", "[1]", &marks[layer], sizeof marks[layer] };
+        n += 2;
+    }
+    struct test_bytes config = test_load(DEEP "/config.json");
+    test_put(&config, "", 1);
+    struct test_bytes said = { 0 };
+    test_text(&said, "{\"quantization_config\": {\"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]},");
+    test_text(&said, (const char *)config.at + 1);
+    test_put(&said, "", 1);
+    const char *const folder = test_checkpoint("packed-deep", (const char *)said.at, t, n);
+    test_free(&config);
+    test_free(&said);
+    apr_close(m);
+    return folder;
+}
+
+static void what_is_of_a_layer_goes_with_it_by_its_name_alone(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "mlp.up_proj.weight", "mlp.up_proj.weight_scale_inv", "mlp.mark", "mlp.down_proj.weight" };
+    static const unsigned from[] = { 0, 3, 4, 5 };
+    json_decref(pruned(packed_deep(), "packed-short/", "--drop-layers 1..3"));
+    struct apr_model *const a = opened(test_path("packed-deep")), *const b = opened(test_path("packed-short"));
+    assert_int_equal(layers_of(b, "model.layers."), 4);
+    for (unsigned i = 0; i < 4; i++)
+        for (size_t k = 0; k < APR_LENGTH(names); k++) {
+            char old[96], now[96];
+            snprintf(old, sizeof old, "model.layers.%u.%s", from[i], names[k]);
+            snprintf(now, sizeof now, "model.layers.%u.%s", i, names[k]);
+            assert_non_null(apr_model_find(b, apr_text(now)));
+            assert_true(apr_bytes_equal(apr_model_find(a, apr_text(old))->data, apr_model_find(b, apr_text(now))->data));
+        }
+    apr_close(a);
+    apr_close(b);
+}
+
+static void what_is_packed_is_pruned_by_its_values(void **state)
+{
+    (void)state;
+    static const char *const options[] = { "--sparsity 0.4 --scope row --type f32", "--sparsity 0.5 --scope model --type f32",
+                                           "--pattern 2:4 --type f32", "--sparsity 0.5 --drop-layers 0..2 --type f32" };
+    const char *const packed = packed_deep();
+    CONVERTED(packed, "packed-values/", "--type=f32");
+    for (size_t i = 0; i < APR_LENGTH(options); i++) {
+        char again[128];
+        snprintf(again, sizeof again, "%s --force", options[i]);
+        json_decref(pruned(test_path("packed-values"), "packed-want/", again));
+        json_decref(pruned(packed, "packed-got/", again));
+        expect_same_bytes(test_path("packed-want/model.safetensors"), test_path("packed-got/model.safetensors"));
+        struct test_bytes config = test_load(test_path("packed-got/config.json"));
+        test_put(&config, "", 1);
+        assert_false(test_says(&config, "quantization_config"));
+        test_free(&config);
+    }
+    struct test_answer a = prune((const char *const[]){ packed, test_path("packed-not/"), NULL }, "--sparsity 0.5");
+    assert_int_equal(a.exit, 2);
+    assert_true(test_says(&a.err, "packed as FP8") && test_says(&a.err, "--type bf16"));
+    test_answer_free(&a);
+    json_t *const rest = pruned(packed, "packed-rest/", "--sparsity 0.5 --match down_proj"); /* the codes of others go on */
+    assert_int_equal(json_array_size(at(rest, "tensors")), 6);
+    json_decref(rest);
+    struct apr_model *const m = opened(test_path("packed-rest"));
+    assert_string_equal(apr_model_find(m, apr_text("model.layers.2.mlp.up_proj.weight"))->dtype->name, "F8_E4M3");
+    apr_close(m);
 }
 
 /* ---- refusals ------------------------------------------------------------------------------------------------------- */
@@ -450,6 +552,8 @@ int main(void)
         cmocka_unit_test(layers_go_from_every_format_alike),
         cmocka_unit_test(the_layers_that_change_least_go),
         cmocka_unit_test(a_layer_that_would_be_of_another_kind_is_named),
+        cmocka_unit_test(what_is_of_a_layer_goes_with_it_by_its_name_alone),
+        cmocka_unit_test(what_is_packed_is_pruned_by_its_values),
         cmocka_unit_test(what_makes_no_sense_is_refused_by_name_and_nothing_is_left),
         cmocka_unit_test(what_is_no_number_is_named_with_its_place),
         cmocka_unit_test(nothing_is_written_onto_what_is_read),

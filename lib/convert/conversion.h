@@ -167,6 +167,9 @@ void apr_conversion_end(struct apr_conversion *c);
 /* The dtype that a word of the command line names, of those that can be written; NULL for none. */
 const struct apr_dtype *apr_written_dtype(const struct apr_convert_options *o, const char *word);
 
+/* Is it quantized, so that --allow-requantize must be given to quantize it again? FP8 is not: its values are floats. */
+bool apr_is_quantized_source(const struct apr_dtype *d);
+
 /* Are dtypes chosen tensor by tensor: by a preset, by rules, for a target? */
 bool apr_is_quantizing(const struct apr_convert_options *o);
 

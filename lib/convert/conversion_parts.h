@@ -14,9 +14,6 @@ void apr_conversion_close(struct apr_conversion *c);
 void apr_tell_codes(const struct apr_convert_source *s, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_check_codes(const struct apr_conversion *c, struct apr_error *e);
 
-/* Is it quantized, so that --allow-requantize must be given to quantize it again? FP8 is not: its values are floats. */
-bool apr_is_quantized_source(const struct apr_dtype *d);
-
 /* Puts the wished tensors into the plan: which dtype each gets, and how it comes about. */
 APR_MUST_CHECK enum apr_code apr_plan_tensors(struct apr_conversion *c, struct apr_error *e);
 
@@ -39,8 +36,8 @@ APR_MUST_CHECK enum apr_code apr_choose_towards(struct apr_conversion *c, struct
                                                 const struct apr_mix *mix, struct apr_error *e);
 APR_MUST_CHECK enum apr_code apr_save_recipe(const struct apr_conversion *c, struct apr_error *e);
 
-/* derived.c: takes out of the text of a config.json what it says of codes, in its inner configuration too. */
-APR_MUST_CHECK enum apr_code apr_config_unpacked(struct apr_arena **arena, struct apr_bytes *config, struct apr_error *e);
+/* derived.c: takes a key out of the text of a config.json, of its inner configuration too. */
+APR_MUST_CHECK enum apr_code apr_config_drop(struct apr_arena **arena, struct apr_bytes *config, const char *key, struct apr_error *e);
 
 /* What a preset asks of the model: by the keys that a GGUF of it has. */
 APR_MUST_CHECK enum apr_code apr_read_mix(struct apr_conversion *c, struct apr_mix *mix, struct apr_error *e);

@@ -124,27 +124,30 @@ static enum apr_code config_number(struct apr_derived *d, struct apr_bytes path,
     return key.at == NULL || text.at == NULL ? apr_no_memory(e) : apr_derived_config(d, (const char *)key.at, text, e);
 }
 
-/* The same without what it says of codes, inner configuration included. */
-enum apr_code apr_config_unpacked(struct apr_arena **arena, struct apr_bytes *config, struct apr_error *e)
+enum apr_code apr_config_drop(struct apr_arena **arena, struct apr_bytes *config, const char *key, struct apr_error *e)
 {
-    for (size_t i = 0; apr_packing_keys[i] != NULL; i++) {
-        APR_TRY(apr_json_drop(arena, config, apr_packing_keys[i], e));
-        struct apr_bytes inner = apr_json_find(*config, "text_config");
-        if (inner.n == 0 || inner.at[0] != '{' || apr_json_find(inner, apr_packing_keys[i]).at == NULL)
-            continue;
-        APR_TRY(apr_json_drop(arena, &inner, apr_packing_keys[i], e));
-        APR_TRY(apr_json_put(arena, config, "text_config", inner, e));
-    }
+    APR_TRY(apr_json_drop(arena, config, key, e));
+    struct apr_bytes inner = apr_json_find(*config, "text_config");
+    if (inner.n == 0 || inner.at[0] != '{' || apr_json_find(inner, key).at == NULL)
+        return APR_OK;
+    APR_TRY(apr_json_drop(arena, &inner, key, e));
+    return apr_json_put(arena, config, "text_config", inner, e);
+}
+
+enum apr_code apr_derived_forget(struct apr_derived *d, const char *key, struct apr_error *e)
+{
+    if (d->m.config == NULL)
+        return APR_OK;
+    APR_TRY(apr_config_drop(&d->arena, &d->config.map, key, e));
+    d->config.stored = d->config.map.n;
     return APR_OK;
 }
 
 enum apr_code apr_derived_unpacked(struct apr_derived *d, struct apr_error *e)
 {
     d->m.quant_config = NULL;
-    if (d->m.config == NULL)
-        return APR_OK;
-    APR_TRY(apr_config_unpacked(&d->arena, &d->config.map, e));
-    d->config.stored = d->config.map.n;
+    for (size_t i = 0; apr_packing_keys[i] != NULL; i++)
+        APR_TRY(apr_derived_forget(d, apr_packing_keys[i], e));
     return APR_OK;
 }
 

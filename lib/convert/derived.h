@@ -37,6 +37,9 @@ APR_MUST_CHECK enum apr_code apr_derived_layers(struct apr_derived *d, const str
 /* It has the values of what is packed in the model that it is made of (family/packing.h): config.json says nothing of codes any more. */
 APR_MUST_CHECK enum apr_code apr_derived_unpacked(struct apr_derived *d, struct apr_error *e);
 
+/* A key of config.json is there no more, of its inner configuration neither. */
+APR_MUST_CHECK enum apr_code apr_derived_forget(struct apr_derived *d, const char *key, struct apr_error *e);
+
 /* What config.json says at a path ("torch_dtype") becomes that JSON text; nothing where there is none. */
 APR_MUST_CHECK enum apr_code apr_derived_config(struct apr_derived *d, const char *path, struct apr_bytes json, struct apr_error *e);
 

@@ -447,7 +447,8 @@ static enum apr_code forget_packing(struct apr_conversion *c, struct apr_error *
     struct apr_bytes config = apr_side_get(&c->side, "config.json");
     if (!is_unpacked(c, &c->source) || config.at == NULL)
         return APR_OK;
-    APR_TRY(apr_config_unpacked(&c->side.arena, &config, e));
+    for (size_t i = 0; apr_packing_keys[i] != NULL; i++)
+        APR_TRY(apr_config_drop(&c->side.arena, &config, apr_packing_keys[i], e));
     apr_side_remove(&c->side, "hf_quant_config.json");
     return apr_side_put(&c->side, "config.json", config, e);
 }

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "base/table.h"
+#include "flow/turned.h"
 #include "prune.h"
 #include "values/dtype.h"
 
@@ -148,15 +149,16 @@ static enum apr_code is_chosen(const struct pruning *p, const struct apr_tensor 
 static enum apr_code check_quantized(const struct pruning *p, const struct matrix *x, struct apr_error *e)
 {
     const struct apr_convert_options *const to = &p->o->to;
-    if (x->t->packed != NULL)
-        return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->t->name,
-                               " is packed as %s: apr-convert --type bf16 makes a model of it that is pruned",
-                               x->t->dtype->name);
-    if (!apr_is_quantized(x->t->dtype) || to->allow_requantize || (to->dtype != NULL && !apr_is_quantized(to->dtype)) || p->o->report)
+    const struct apr_dtype *const d = x->t->dtype;
+    if (p->o->report)
+        return APR_OK;
+    if (to->dtype == NULL && (x->t->packed != NULL || apr_written_dtype(to, d->name) == NULL))
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name, " is %s%s: --type bf16 makes values of it, which can be pruned",
+                               x->t->packed != NULL ? "packed as " : "", d->name);
+    if (!apr_is_quantized_source(d) || to->allow_requantize || (to->dtype != NULL && !apr_is_quantized(to->dtype)))
         return APR_OK;
     return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name,
-                           " is %s: --type f16 widens it, --allow-requantize quantizes what is left again",
-                           x->t->dtype->name);
+                           " is %s: --type f16 widens it, --allow-requantize quantizes what is left again", d->name);
 }
 
 static enum apr_code check_shape(const struct matrix *x, struct apr_error *e)
@@ -173,15 +175,39 @@ static enum apr_code check_shape(const struct matrix *x, struct apr_error *e)
 
 /* ---- all of them ---------------------------------------------------------------------------------------------------- */
 
+/* Experts of a packed stack lie as their codes do, and go on as the class has them. */
+static enum apr_code take_turned(struct pruning *p, struct matrix *x, const struct apr_tensor *t, struct apr_error *e)
+{
+    struct apr_tensor *const turned = apr_arena_alloc(&p->arena, sizeof *turned);
+    const struct apr_tensor **const part = apr_arena_alloc(&p->arena, sizeof *part);
+    if (turned == NULL || part == NULL)
+        return apr_no_memory(e);
+    *part = t;
+    *turned = *t;
+    APR_TRY(apr_turned_input(&x->in, p->o->to.cli.run.kernels, p->m, part, e));
+    memcpy(turned->dim, x->in.dim, sizeof turned->dim);
+    x->t = turned;
+    x->turned = !x->turned;
+    return APR_OK;
+}
+
+static const struct apr_tensor *in_source(const struct pruning *p, const struct apr_tensor *t)
+{
+    size_t n;
+    return p->source == p->m ? t : apr_packing_parts(p->packing, (size_t)(t - p->m->tensor), &n)[0];
+}
+
 static enum apr_code take_matrix(struct pruning *p, const struct apr_tensor *t, struct apr_bytes gguf, struct apr_error *e)
 {
     struct matrix *const x = &p->matrix[p->nmatrix++];
-    *x = (struct matrix){ .computation.values = pruned_values, .o = p->o, .t = t, .gguf = gguf };
+    *x = (struct matrix){ .computation.values = pruned_values, .o = p->o, .t = t, .before = in_source(p, t), .gguf = gguf };
     x->in = apr_input_of(p->o->to.cli.run.kernels, p->m, t);
-    x->ncol = t->dim[t->ndim - 1];
-    x->nrow = t->count / x->ncol;
-    x->high = t->dim[t->ndim - 2];
     x->turned = is_turned(p, t);
+    if (apr_is_turned(t))
+        APR_TRY(take_turned(p, x, t, e));
+    x->ncol = x->t->dim[t->ndim - 1];
+    x->nrow = t->count / x->ncol;
+    x->high = x->t->dim[t->ndim - 2];
     x->key = apr_draw_key(t->name, p->o->seed);
     APR_TRY(group_of(p, t, &x->group, e));
     APR_TRY(check_quantized(p, x, e));

@@ -43,29 +43,28 @@ static enum apr_code find_family(struct pruning *p, struct apr_error *e)
     return f == NULL ? APR_OK : apr_bind(&p->binding, f, p->m, NULL, e);
 }
 
-/* What is carried over is to be what was written: where a format has a checksum, it must hold. */
-static enum apr_code check_sums(const struct apr_model *m, struct apr_error *e)
+/* What is packed counts by its values, and goes on as codes where none of it is pruned and no dtype is asked for. */
+static enum apr_code unpack(struct pruning *p, struct apr_error *e)
 {
-    for (size_t i = 0; i < m->nfile && m->format->verify != NULL; i++) {
-        const enum apr_code code = m->format->verify(m, m->file[i], e);
-        if (code != APR_OK) {
-            apr_error_in(e, m->file[i]->path);
-            return code;
-        }
-    }
+    APR_TRY(apr_packing_open(&p->packing, p->opened, e));
+    if (zeroes(p->o))
+        APR_TRY(apr_packing_sure(p->packing, "its values cannot be pruned", e));
+    p->m = p->packing == NULL ? p->opened : apr_packing_view(p->packing);
+    p->source = zeroes(p->o) && p->o->to.dtype != NULL ? p->m : p->opened;
     return APR_OK;
 }
 
 static enum apr_code open_source(struct pruning *p, struct apr_error *e)
 {
-    APR_TRY(apr_open(&p->m, p->o->to.in, &p->o->to.cli.run, e));
-    const enum apr_model_kind kind = apr_model_kind(p->m);
+    APR_TRY(apr_open(&p->opened, p->o->to.in, &p->o->to.cli.run, e));
+    const enum apr_model_kind kind = apr_model_kind(p->opened);
     if (kind != APR_KIND_MODEL)
         return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "it is %s, which is not pruned", apr_model_kind_text(kind));
-    for (size_t i = 0; i < p->m->nnote; i++)
-        if (strcmp(p->m->note[i].code, "index.beside") == 0)
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: give the folder or the index", p->m->note[i].text);
-    APR_TRY(check_sums(p->m, e));
+    for (size_t i = 0; i < p->opened->nnote; i++)
+        if (strcmp(p->opened->note[i].code, "index.beside") == 0)
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "%s: give the folder or the index", p->opened->note[i].text);
+    APR_TRY(apr_model_verify(p->opened, e)); /* what is carried over is to be what was written */
+    APR_TRY(unpack(p, e));
     return find_family(p, e);
 }
 
@@ -121,11 +120,13 @@ static void end_pruning(struct pruning *p)
     apr_derived_end(&p->pruned);
     free(p->matrix);
     apr_table_free(&p->groups);
+    apr_table_free(&p->prefixes);
     free(p->gone);
     free(p->influence);
     apr_imatrix_close(p->imatrix);
     apr_binding_free(p->binding);
-    apr_close(p->m);
+    apr_packing_free(p->packing);
+    apr_close(p->opened);
     apr_arena_free(&p->arena);
 }
 

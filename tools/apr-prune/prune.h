@@ -4,6 +4,7 @@
 
 #include "convert/conversion.h"
 #include "convert/derived.h"
+#include "family/packing.h"
 #include "flow/computed.h"
 #include "flow/threshold.h"
 #include "model/imatrix.h"
@@ -48,6 +49,7 @@ struct damage {
 };
 
 /*   computation  first: what the tensor is computed from in the pruned model
+ *   t, before    the tensor as its class has it; what stands for it in the source
  *   gguf         its name in a GGUF, which an importance matrix goes by; its own where nothing tells
  *   group        the number of what it is for: those of a role compete in it
  *   high         rows of each matrix of a stack
@@ -58,7 +60,7 @@ struct damage {
 struct matrix {
     struct apr_computation   computation;
     const struct options    *o;
-    const struct apr_tensor *t;
+    const struct apr_tensor *t, *before;
     struct apr_input         in;
     struct apr_bytes         gguf;
     size_t                   group;
@@ -76,20 +78,22 @@ static inline uint64_t outputs_of(const struct matrix *x) { return x->turned ? x
 
 /* ---- a run ---------------------------------------------------------------------------------------------------------- */
 
-/*   m          the source as it is stored
+/*   opened     the model as it is stored; packing: what undoes its codes, or NULL; m: what it is without them
+ *   source     of both the one that the pruned model is made of
  *   binding    NULL: no family tells of it
- *   matrix     in the model's order; groups: of what they are for, a number
+ *   matrix     in the model's order; groups: of what they are for, a number; prefixes: of names of layers, up to the number
  *   gone       of each of nlayer layers: it is dropped; NULL: none is. ngone of them
  *   influence  of each layer, NAN for the first; NULL: not measured
  *   pruned     the model of what is left; borrows m */
 struct pruning {
     struct options        *o;
-    struct apr_model      *m;
+    struct apr_model      *opened, *m, *source;
+    struct apr_packing    *packing;
     struct apr_binding    *binding;
     struct apr_imatrix    *imatrix;
     struct matrix         *matrix;
     size_t                 nmatrix;
-    struct apr_table       groups;
+    struct apr_table       groups, prefixes;
     uint32_t               nlayer, ngone;
     bool                  *gone;
     double                *influence;
@@ -139,7 +143,8 @@ APR_MUST_CHECK enum apr_code choose_layers(struct pruning *p, struct apr_error *
 /* influence.c: how much each layer changes what goes through it. */
 APR_MUST_CHECK enum apr_code measure_influence(struct pruning *p, struct apr_error *e);
 
-/* left.c: the model of what is left. And APR_EARG when its layers, by their new numbers, would not be what they were. */
+/* left.c: the model of what is left. kinds.c: APR_EARG, or APR_EUNSUPPORTED, when its layers, by their new numbers, would not be what they
+ * were. */
 APR_MUST_CHECK enum apr_code make_pruned(struct pruning *p, struct apr_error *e);
 APR_MUST_CHECK enum apr_code check_layers(struct pruning *p, struct apr_error *e);
 
