@@ -423,7 +423,7 @@ static void what_makes_no_sense_is_told_by_line_and_name(void **state)
         { "passthrough", "slices:\n- sources:\n  - model: a\n    layer_range: [3, 1]\n", "line 5,", "no layer" },
         { "passthrough", "slices:\n- sources:\n  - model: a\n    layer_range: [0, 9]\n", "line 5,", "has 0" },
         { "linear", "models:\n- {model: hub/name, parameters: {weight: 1}}\n", "line 3,", "hub/name" },
-        { "linear", "models:\n- {model: 'http://host/a/b.apr', parameters: {weight: 1}}\n", "line 3,", "nothing is fetched here" },
+        { "linear", "models:\n- {model: 'http://host/a/b.apr', parameters: {weight: 1}}\n", "line 3,", "nothing is fetched here, models are paths" },
         { "linear", "dtype: float33\nmodels: [{model: a}]\n", "line 2,", "float33" },
         { "linear", "cache_dir: x\nmodels: [{model: a}]\n", "line 2,", "cache_dir" },
         { "della", "base_model: base\nmodels:\n- {model: a, parameters: {weight: 1, density: 0.9, epsilon: 0.2}}\n", "line 4,", "epsilon" },
