@@ -481,6 +481,8 @@ static void what_makes_no_sense_is_refused_by_name_and_nothing_is_left(void **st
         { MODEL, "--sparsity 0.5 --skip nothing", "nothing" },
         { MODEL, "--sparsity 0.5 --match attn_norm", "attn_norm" },
         { MODEL, "--match ffn", "--sparsity" },
+        { MODEL, "--sparsity 0.5 --method magnitude --seed 3", "--seed" },
+        { MODEL, "--sparsity 0.5 --report --shards 2", "--report" },
         { MODEL, "--drop-layers 0..2", "0..2" },
         { MODEL, "--drop-layers 1..3", "0..2" },
         { MODEL, "--drop-layers 1", "A..B" },
@@ -522,6 +524,19 @@ static void what_is_no_number_is_named_with_its_place(void **state)
     json_decref(pruned(test_one("inf.safetensors", "F32", "[8,32]", x, sizeof x), "inf.out.safetensors", "--sparsity 0.5 --match t"));
 }
 
+/* Of doubles the lowest go that are the lowest as floats: of 1 and 1 + 2^-40 the first. What stays is the double. */
+static void doubles_stay_doubles(void **state)
+{
+    (void)state;
+    static const double x[8] = { 3, 1, 1 + 0x1p-40, -4, 5, 0.2, -0.3, 0.1 }, want[8] = { 3, 0, 1 + 0x1p-40, -4, 5, 0, 0, 0 };
+    const char *const path = test_one("doubles.safetensors", "F64", "[2,4]", x, sizeof x);
+    json_decref(pruned(path, "doubles.out.safetensors", "--sparsity 0.5 --match t"));
+    struct apr_model *const m = opened(test_path("doubles.out.safetensors"));
+    assert_string_equal(m->tensor[0].dtype->name, "F64");
+    assert_memory_equal(m->tensor[0].data.at, want, sizeof want);
+    apr_close(m);
+}
+
 static void nothing_is_written_onto_what_is_read(void **state)
 {
     (void)state;
@@ -556,6 +571,7 @@ int main(void)
         cmocka_unit_test(what_is_packed_is_pruned_by_its_values),
         cmocka_unit_test(what_makes_no_sense_is_refused_by_name_and_nothing_is_left),
         cmocka_unit_test(what_is_no_number_is_named_with_its_place),
+        cmocka_unit_test(doubles_stay_doubles),
         cmocka_unit_test(nothing_is_written_onto_what_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

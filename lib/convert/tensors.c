@@ -205,7 +205,8 @@ static enum apr_code check_written(const struct apr_conversion *c, const struct 
                                ": %s is only made with an importance matrix, which %s: --imatrix FILE gives one", t->dtype->name,
                                c->imatrix == NULL ? "is not given" : "does not have it");
     const bool computed = x->in->view.npart > 0 && apr_input_part(x->in, 0)->computed != NULL; /* and so encoded in any case */
-    if (!is_written(k, id) || (from == t->dtype && from->block > 1 && c->o->dtype == NULL && !computed))
+    const bool written = is_written(k, id) || (computed && k->encode_wide[id] != NULL);
+    if (!written || (from == t->dtype && from->block > 1 && c->o->dtype == NULL && !computed))
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name,
                                " is %s, whose blocks do not go through %s: --type decodes them, --keep-names carries them as they are",
                                from == NULL ? t->dtype->name : from->name, x->transform == NULL ? "this" : x->transform);

@@ -169,6 +169,8 @@ static int check_usage(struct options *o)
         return apr_cli_usage(cli, "--sparsity takes a share, 0 to 1, not %s", apr_spell_real(o->sparsity, text));
     if (o->method == WANDA && o->imatrix == NULL)
         return apr_cli_usage(cli, "--method wanda needs what comes in: --imatrix FILE tells, which apr-trace --imatrix writes");
+    if (o->seeded && o->method != RANDOM)
+        return apr_cli_usage(cli, "--seed has no effect but on --method random");
     if (o->counted && o->drop_count == 0)
         return apr_cli_usage(cli, "--drop-count takes more than 0");
     if (o->counted && o->tokens_file == NULL)
@@ -250,7 +252,7 @@ int main(int argc, char **argv)
           .needs = "--sparsity --pattern", .named = APR_NAMED_TENSOR },
         { "--skip", APR_OPTION_LIST, &o.skips, "PATTERN", "not those whose name matches; repeatable", .needs = "--sparsity --pattern",
           .named = APR_NAMED_TENSOR },
-        { "--seed", APR_OPTION_COUNT, &o.seed, "N", "of --method random; default 0", .needs = "--method" },
+        { "--seed", APR_OPTION_COUNT, &o.seed, "N", "of --method random; default 0", .given = &o.seeded, .needs = "--method" },
         { "--drop-layers", APR_OPTION_TEXT, &o.drop_layers, "A..B", "layers A to B - 1 go, the rest are renumbered",
           .against = "--drop-count" },
         { "--drop-count", APR_OPTION_COUNT, &o.drop_count, "N", "the N layers go that change least what goes through them",
@@ -259,7 +261,8 @@ int main(int argc, char **argv)
           .needs = "--drop-count" },
         { "--tokens-file", APR_OPTION_INPUT, &o.tokens_file, "FILE", "token ids that are run for it, parted by commas or white space",
           .needs = "--drop-count" },
-        { "--report", APR_OPTION_FLAG, &o.report, NULL, "what it would do to each matrix; nothing is written", .against = "--dry-run" },
+        { "--report", APR_OPTION_FLAG, &o.report, NULL, "what it would do to each matrix; nothing is written",
+          .against = "--dry-run --force --no-verify --to --compress --shards --shard-size --partition" },
         APR_CONVERT_OPTIONS(&o.to),
         APR_REMOTE_OPTIONS(&o.to.cli),
     };

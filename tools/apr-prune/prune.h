@@ -23,7 +23,7 @@ enum scope { ROW, TENSOR, ROLE, MODEL };
 struct options {
     struct apr_convert_options to;
     unsigned                   method, scope, by;
-    bool                       scope_given, sparse, counted, report;
+    bool                       scope_given, seeded, sparse, counted, report;
     double                     sparsity;
     const char                *pattern, *imatrix, *drop_layers, *tokens_file;
     uint64_t                   stay, of, seed, drop_count, drop_from, drop_to;
