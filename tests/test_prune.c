@@ -524,6 +524,34 @@ static void what_is_no_number_is_named_with_its_place(void **state)
     json_decref(pruned(test_one("inf.safetensors", "F32", "[8,32]", x, sizeof x), "inf.out.safetensors", "--sparsity 0.5 --match t"));
 }
 
+/* Of two matrices of one row, the first input of which is always 0. */
+static void what_is_infinite_goes_where_nothing_comes_in(void **state)
+{
+    (void)state;
+    static const float x[8] = { INFINITY, 1, 2, 3, 4, 5, 6, -INFINITY }, sums[4] = { 0, 1, 1, 1 };
+    static const char *const options[] = { "--scope row", "--scope tensor" };
+    struct test_bytes dat = { 0 };
+    test_integer(&dat, 1, 4);
+    test_integer(&dat, 19, 4);
+    test_text(&dat, "blk.0.ffn_up.weight");
+    test_integer(&dat, 1, 4);
+    test_integer(&dat, 4, 4);
+    test_floats(&dat, sums, 4);
+    const char *const imatrix = test_file("zero.dat", dat.at, dat.n);
+    const struct test_tensor t = { "model.layers.0.mlp.up_proj.weight", "F32", "[2,4]", x, sizeof x };
+    const char *const path = test_safetensors("infinite.safetensors", &t, 1);
+    for (size_t i = 0; i < APR_LENGTH(options); i++) {
+        char line[256];
+        snprintf(line, sizeof line, "--method wanda --sparsity 0.25 --match * --family llama --force --imatrix %s %s", imatrix, options[i]);
+        json_decref(pruned(path, "infinite.out.safetensors", line));
+        struct apr_model *const m = opened(test_path("infinite.out.safetensors"));
+        const float want[8] = { 0, 1, 2, 3, 0, 5, 6, -INFINITY };
+        assert_memory_equal(m->tensor[0].data.at, want, sizeof want);
+        apr_close(m);
+    }
+    test_free(&dat);
+}
+
 /* Of doubles the lowest go that are the lowest as floats: of 1 and 1 + 2^-40 the first. What stays is the double. */
 static void doubles_stay_doubles(void **state)
 {
@@ -571,6 +599,7 @@ int main(void)
         cmocka_unit_test(what_is_packed_is_pruned_by_its_values),
         cmocka_unit_test(what_makes_no_sense_is_refused_by_name_and_nothing_is_left),
         cmocka_unit_test(what_is_no_number_is_named_with_its_place),
+        cmocka_unit_test(what_is_infinite_goes_where_nothing_comes_in),
         cmocka_unit_test(doubles_stay_doubles),
         cmocka_unit_test(nothing_is_written_onto_what_is_read),
     };

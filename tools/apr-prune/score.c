@@ -13,14 +13,17 @@ static const float *rms_of(const struct matrix *x, uint64_t row, uint64_t col)
     return x->turned ? x->rms + row : x->rms + row / x->high * x->ncol + col;
 }
 
+/* An infinite weight at an input that is always 0 has a score of 0, too. */
 static void weigh(const struct matrix *x, const float *value, uint64_t first, size_t n, float *score)
 {
     for (size_t i = 0, now; i < n; i += now) {
         const uint64_t row = (first + i) / x->ncol, col = (first + i) % x->ncol;
         const float *const rms = rms_of(x, row, col);
         now = (size_t)apr_min(n - i, x->ncol - col);
-        for (size_t k = 0; k < now; k++)
-            score[i + k] = fabsf(value[i + k]) * rms[x->turned ? 0 : k];
+        for (size_t k = 0; k < now; k++) {
+            const float in = rms[x->turned ? 0 : k];
+            score[i + k] = in > 0 ? fabsf(value[i + k]) * in : 0;
+        }
     }
 }
 
