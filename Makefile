@@ -41,7 +41,7 @@ make     = $(call say,MAKE,$@) mkdir -p $(@D) &&
 
 obj      = $(patsubst %.c,$(BUILD)/%.o,$(1))
 SOURCES := $(sort $(wildcard lib/*/*.c lib/values/kernels/*.c lib/values/kernels/*/*.c formats/*.c))
-HEADERS := $(wildcard lib/*/*.h)
+HEADERS := $(filter-out %_lanes.h,$(wildcard lib/*/*.h))
 PAGES   := lib/ui/page.css lib/ui/page.js $(wildcard tools/*/page.js)
 TOOLS   := $(patsubst tools/%/main.c,$(BUILD)/%,$(sort $(wildcard tools/*/main.c)))
 LIBRARY := $(BUILD)/libaprtools.a
