@@ -18,12 +18,13 @@ struct scene {
 #define WIDE  "fixtures/wide.gguf"
 #define SPLIT "fixtures/split/qwen2-00001-of-00003.gguf"
 
-/* Of apr-convert and apr-prune: b is what it writes. Files without notes: one that finds no memory is lost (model/model.h). */
+/* Of apr-convert, apr-merge and apr-prune: b is what it writes. Files without notes: one that finds no memory is lost (model/model.h). */
 static char gguf[256], packed[256], folder[256], spoken[256], carried[256];
 
 static char page_option[256] = "--html=", tolerances_option[256] = "--tolerances=", manifest_option[256] = "--manifest=";
 static char trace_option[256] = "--save-tensor-dir=", reference_option[256] = "--compare=", map_option[256] = "--stage-map=";
 static char share_file[2][256]; /* of a check of fixtures/qwen2-q4_0.gguf */
+static char union_file[256]; /* a configuration that asks for a union of vocabularies */
 static char rules_option[256] = "--recipe=", recipe_option[256] = "--write-recipe=";
 
 static const struct scene scenes[] = {
@@ -69,6 +70,7 @@ static const struct scene scenes[] = {
     { "apr-prune", "by rank in the whole model", "1", "--json", "--sparsity=0.5", "fixtures/qwen2", folder, false, { "--scope=model" } },
     { "apr-prune", "layers by influence", "1", "--json", "--drop-count=2", "fixtures/deep", folder, false,
       { "--tokens-file=fixtures/deep/tokens.txt" } },
+    { "apr-merge", "a union of vocabularies", "1", "--json", "--quiet", union_file, gguf, false },
     { "apr-convert", "types for a size", "1", "--json", "--target-size=120k", WIDE, gguf, false, { "--resume" } },
 };
 
@@ -100,9 +102,10 @@ static int find_shim(void **state)
     return 0;
 }
 
-static bool converts(const struct scene *s) { return strcmp(s->tool, "apr-convert") == 0 || strcmp(s->tool, "apr-prune") == 0; }
+static bool converts(const struct scene *s) { return strcmp(s->tool, "apr-diff") != 0 && strcmp(s->tool, "apr-inspect") != 0 &&
+                                                     strcmp(s->tool, "apr-trace") != 0; }
 
-/* What apr-convert, apr-prune or apr-trace wrote, whole, half or hidden. */
+/* What apr-convert, apr-merge, apr-prune or apr-trace wrote, whole, half or hidden. */
 static void clear_target(void)
 {
     static const char *const pattern[] = { "m/layer-?/*", "m/*", "m/.apr*", "m*", ".apr*" };
@@ -399,6 +402,11 @@ static int make_options(void **state)
         strcat(share_file[k], test_file(name[k], share.out.at, share.out.n));
         test_answer_free(&share);
     }
+    char here[1024], text[4096];
+    assert_non_null(getcwd(here, sizeof here));
+    snprintf(text, sizeof text, "merge_method: linear\ntokenizer_source: union\nparameters: {weight: 1}\nmodels:\n- model: %s/fixtures/union/a\n"
+             "- model: %s/fixtures/union/b.gguf\n", here, here);
+    strcat(union_file, test_file("union.yml", text, strlen(text)));
     strcat(rules_option, test_file("types.yaml", types, sizeof types - 1));
     strcat(recipe_option, test_path("made/m.yaml"));
     strcat(trace_option, test_path("made/m"));
