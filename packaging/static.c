@@ -76,15 +76,15 @@ BY_WAY(properties, pcre2_code *, pcre2_compile_8,
 
 /* ---- tools ---------------------------------------------------------------------------------------------------------- */
 
-#define TOOL(name) int apr_##name##_main(int argc, char **argv);
+#define TOOL(name, brief) int apr_##name##_main(int argc, char **argv);
 APR_TOOLS
 #undef TOOL
 
 static const struct tool {
-    const char *name;
+    const char *name, *brief;
     int       (*main)(int argc, char **argv);
 } tools[] = {
-#define TOOL(name) { #name, apr_##name##_main },
+#define TOOL(name, brief) { #name, brief, apr_##name##_main },
     APR_TOOLS
 #undef TOOL
 };
@@ -104,7 +104,7 @@ static int list_tools(void)
 {
     printf("usage: apr TOOL [ARGUMENT]...\n\nTools:\n");
     for (size_t i = 0; i < APR_LENGTH(tools); i++)
-        printf("  %s\n", tools[i].name);
+        printf("  %-10s%s\n", tools[i].name, tools[i].brief);
     printf("\napr TOOL --help says what one does; a link or copy of this program called apr-TOOL is that tool.\n");
     return fflush(stdout) == 0 ? 0 : 2;
 }

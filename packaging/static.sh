@@ -26,7 +26,12 @@ pack() { # NAME OBJECT SECTION
     objects="$objects $work/$1.o"
 }
 $CC -O2 -o "$work/pack" packaging/pack.c -lzstd
-echo "#define APR_TOOLS $(printf 'TOOL(%s) ' "$@" | sed 's/apr-//g')" >"$work/packed.h"
+tools=
+for tool; do
+    brief=$(sed -n 's/^ *\.brief = \(".*"\),.*/\1/p' "tools/$tool/main.c")
+    tools="$tools TOOL(${tool#apr-}, ${brief:?is not in main.c})"
+done
+echo "#define APR_TOOLS$tools" >"$work/packed.h"
 (cd "$work" && ar x "$(archive utf8proc)" utf8proc.o && ar x "$(archive pcre2-8)" libpcre2_8_la-pcre2_ucd.o)
 pack families "$build/families.o" .rodata.str1.1
 pack expressions "$build/lib/token/pre.o" .rodata.str1.1
