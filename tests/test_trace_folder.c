@@ -1,4 +1,5 @@
 /* apr-trace: where files go, and what in a folder is replaced, removed, refused and let be. */
+#include "remote_server.h"
 #include "trace.h"
 
 #include <sys/file.h>
@@ -44,6 +45,20 @@ static void beside_the_model_is_where_a_trace_lies_by_default(void **state)
     assert_int_equal(files_in("beside/folder-trace"), 1);
     json_decref(TRACED(folder, 0, TOKENS, "--save-tensor-dir=x")); /* unasked */
     assert_int_equal(files_in("beside"), 4);
+}
+
+static void beside_an_address_is_no_folder(void **state)
+{
+    (void)state;
+    char url[256];
+    struct test_server *const server = test_server(NULL);
+    test_server_folder(server, "/qwen2/", "fixtures/qwen2/");
+    snprintf(url, sizeof url, "%s/qwen2/", test_server_root(server));
+    unsetenv("http_proxy");
+    setenv("XDG_CACHE_HOME", test_path("cache"), 1);
+    expect_exit(test_tool(APR_TRACE, url, "--tokens=1", "--save-tensor=lm_head", NULL), 2, "no folder beside it: --save-tensor-dir says");
+    json_decref(TRACED(url, 0, "--tokens=1", "--save-tensor=lm_head", into("from-an-address")));
+    assert_int_equal(files_in("from-an-address"), 1);
 }
 
 /* The same stages again; others only by --force, which removes saved activations and nothing else. */
@@ -188,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beside_the_model_is_where_a_trace_lies_by_default),
+        cmocka_unit_test(beside_an_address_is_no_folder),
         cmocka_unit_test(a_second_run_leaves_nothing_of_the_first_when_it_may),
         cmocka_unit_test(a_run_that_may_stop_wants_leave_before_it_begins),
         cmocka_unit_test(arrays_of_others_are_neither_removed_nor_replaced),

@@ -1,5 +1,5 @@
 /* apr-trace --perplexity, --kld, --imatrix: what is told, what is written, what is refused. The figures behind them: test_judge.c. */
-#include "support.h"
+#include "remote_server.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -81,6 +81,21 @@ static void divergence_is_told_with_its_percentiles(void **state)
     for (size_t i = 0; i < APR_LENGTH(words); i++)
         if (!test_says(&a.out, words[i]))
             fail_msg("no \"%s\" in %s", words[i], (const char *)a.out.at);
+    test_answer_free(&a);
+}
+
+static void the_other_model_may_be_at_an_address(void **state)
+{
+    (void)state;
+    char url[256];
+    struct test_server *const server = test_server(NULL);
+    test_server_folder(server, "/fixtures/", "fixtures/");
+    snprintf(url, sizeof url, "%s/" BF16, test_server_root(server));
+    unsetenv("http_proxy");
+    setenv("XDG_CACHE_HOME", test_path("cache"), 1);
+    struct test_answer a = test_tool("apr-trace", Q4_0, "--perplexity", IDS, "--window", "16", "--kld", url, "--download", NULL);
+    expect_exit(&a, 0);
+    assert_true(test_says(&a.out, "KL divergence    0.0003"));
     test_answer_free(&a);
 }
 
@@ -338,6 +353,7 @@ int main(void)
         cmocka_unit_test(the_report_has_numpys_perplexity),
         cmocka_unit_test(ids_may_be_parted_as_programs_print_them),
         cmocka_unit_test(divergence_is_told_with_its_percentiles),
+        cmocka_unit_test(the_other_model_may_be_at_an_address),
         cmocka_unit_test(threads_and_isa_change_no_byte),
         cmocka_unit_test(importance_is_of_the_text_or_of_the_input),
         cmocka_unit_test(a_model_is_calibrated_quantized_and_judged),

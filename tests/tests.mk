@@ -14,7 +14,7 @@ $(call test,bind detect net packing pretoken translate tokenizer_write wish): $(
 $(call test,rows row_values): $(BUILD)/tests/chains.o
 $(call test,computed plan plan_write target trial): $(BUILD)/tests/plans.o
 $(call test,spm unigram wordpiece normalize): $(BUILD)/tests/token_vectors.o
-$(call test,docs remote): $(BUILD)/tests/remote_server.o
+$(call test,docs remote trace_folder trace_judge): $(BUILD)/tests/remote_server.o
 $(call test,linear_serve): $(BUILD)/tests/linear_server.o
 $(call test,linear_serve linear_data): $(LINEAR)
 $(call test,statistics): $(BUILD)/bench/statistics.o

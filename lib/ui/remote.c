@@ -131,16 +131,23 @@ static int new_remote(struct apr_cli *c)
     return code == APR_OK ? -1 : apr_cli_fail(c, &e);
 }
 
+/* Does the option name a model at an address? */
+static bool names_an_address(const struct apr_option *o)
+{
+    if ((o->kind != APR_OPTION_INPUT && o->kind != APR_OPTION_TEXT) || o->files == NULL || strcmp(o->files, APR_MODELS) != 0)
+        return false;
+    const char *const path = *(const char *const *)o->to;
+    return path != NULL && apr_is_address(path);
+}
+
 int apr_remote_settle(struct apr_cli *c)
 {
     bool any = false, takes = false;
     for (size_t i = 0; i < c->noperand; i++)
         any |= apr_is_address(c->operand[i]);
     for (size_t i = 0; i < c->noption; i++) {
-        const struct apr_option *const o = &c->option[i];
-        takes |= o->to == &c->download;
-        if (o->kind == APR_OPTION_TEXT && o->files != NULL && strcmp(o->files, APR_MODELS) == 0 && *(const char **)o->to != NULL)
-            any |= apr_is_address(*(const char **)o->to);
+        any |= names_an_address(&c->option[i]);
+        takes |= c->option[i].to == &c->download;
     }
     if (any && takes)
         return new_remote(c);

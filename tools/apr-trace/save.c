@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/emit.h"
+#include "files/address.h"
 #include "files/sinks.h"
 #include "saving.h"
 
@@ -63,9 +64,8 @@ static enum apr_code choose_folder(struct trace *t, struct apr_error *e)
             t->saving->folder = "/";
         return t->saving->folder == NULL ? apr_no_memory(e) : APR_OK;
     }
-    if (strcmp(model, "-") == 0)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "it lies nowhere, so there is no folder beside it: --save-tensor-dir says where files "
-                        "go");
+    if (strcmp(model, "-") == 0 || apr_is_address(model))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no folder beside it: --save-tensor-dir says where files go");
     if (!t->saving->of_model || is_named(model))
         return default_folder(t, model, t->saving->of_model, e);
     char *const real = realpath(model, NULL);
