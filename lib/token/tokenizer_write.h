@@ -44,7 +44,7 @@ struct apr_more_tokens {
 
 /* The same files, of a checkpoint too, made anew with more tokens, whose texts are as HuggingFace spells them; they keep their flags where
  * they are added ones. All are tokens of the model itself, added ones as well, since a reader numbers others behind those. SentencePiece's
- * pieces rank behind those of the source, in their order. APR_EUNSUPPORTED: the source's tokenizer is of no kind that files are made for. */
+ * pieces rank behind those of the source, in their order. APR_EUNSUPPORTED: the source has a tokenizer of another kind. */
 APR_MUST_CHECK enum apr_code apr_tokenizer_extended(struct apr_side *files, struct apr_tokenizer *t, const struct apr_more_tokens *more,
                                                     const struct apr_run *r, struct apr_error *e);
 

@@ -209,12 +209,18 @@ struct merged {
     atomic_bool             nonfinite, starved;
 };
 
-/* Of n tokens in a union the row in each model, UINT32_MAX where it has none; the tokenizer's files, where they are others than those of
- * the model whose words the result has. */
+/* The row in a model of each of the first n tokens of a union, UINT32_MAX where it has none; NULL: the tokens' numbers. It has no others. */
+struct united_model {
+    uint64_t  n;
+    uint32_t *row;
+};
+
+/* A union of n tokens.
+ *   files  of its tokenizer, where it is another than that of the model whose words the result has */
 struct united {
-    uint64_t        n;
-    uint32_t      **row;
-    struct apr_side files;
+    uint64_t             n;
+    struct united_model *of;
+    struct apr_side      files;
 };
 
 /* All of it.

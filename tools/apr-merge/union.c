@@ -13,13 +13,13 @@
 /* ---- the vocabularies ----------------------------------------------------------------------------------------------- */
 
 /* While it is made.
- *   v, rows  of each model: what it has, and how many rows for that
- *   at       the number of each text in the union, of which there are n so far
- *   token    those that the reference has not, merge: those that lead to them */
+ *   first   the vocabulary of the reference; v: that of another, until its tokens are taken
+ *   at      the number of each text in the union, of which there are n so far
+ *   token   those that the reference has not, merge: those that lead to them; their texts are in the merge's arena */
 struct uniting {
     struct merge          *m;
-    struct apr_vocabulary *v;
-    uint64_t              *rows, n;
+    struct apr_vocabulary  first, v;
+    uint64_t               n;
     struct apr_table       at;
     struct apr_token      *token;
     struct apr_merge      *merge;
@@ -46,33 +46,28 @@ static bool is_bytewise(const struct apr_vocabulary *v)
     return v->from != APR_FROM_TOKENIZER_JSON || apr_bytes_have(v->decoder, "ByteLevel") || apr_bytes_have(v->pre_tokenizer, "ByteLevel");
 }
 
-static enum apr_code check_kind(const struct uniting *u, size_t i, struct apr_error *e)
+static enum apr_code check_kind(const struct uniting *u, size_t i, const struct apr_vocabulary *v, struct apr_error *e)
 {
     static const char *const words[] = { "BPE", "SentencePiece's BPE", "Unigram", "WordPiece" };
-    const struct model *const model = u->m->model, *const reference = &model[u->m->reference];
-    const struct apr_vocabulary *const v = &u->v[i], *const first = &u->v[u->m->reference];
-    const struct apr_yaml *const node = u->m->config.unite;
+    const struct config *const c = &u->m->config;
+    const char *const path = c->model[i].path, *const reference = c->model[u->m->reference].path;
+    const struct apr_vocabulary *const first = &u->first;
     if (v->ntoken == 0 || v->kind < APR_VOCABULARY_BPE || v->kind > APR_VOCABULARY_WORDPIECE)
-        return fail_at(&u->m->config, node, e, "%s has no vocabulary that can be united with others: %s", model[i].said->path,
+        return fail_at(c, c->unite, e, "%s has no vocabulary that can be united with others: %s", path,
                        v->ntoken == 0 ? "it has none" : (const char *)APR_QUOTED(v->model));
     if (v->kind != first->kind)
-        return fail_at(&u->m->config, node, e, "the vocabulary of %s is a %s, that of %s a %s: there is no union of them",
-                       model[i].said->path, words[v->kind - 1], reference->said->path, words[first->kind - 1]);
+        return fail_at(c, c->unite, e, "the vocabulary of %s is a %s, that of %s a %s: there is no union of them", path,
+                       words[v->kind - 1], reference, words[first->kind - 1]);
     if (v->kind != APR_VOCABULARY_BPE || (is_bytewise(v) == is_bytewise(first) && apr_bytes_equal(v->suffix, first->suffix)))
         return APR_OK;
-    return fail_at(&u->m->config, node, e, "the tokens of %s stand for other bytes than those of %s: there is no union of them",
-                   model[i].said->path, reference->said->path);
+    return fail_at(c, c->unite, e, "the tokens of %s stand for other bytes than those of %s: there is no union of them", path, reference);
 }
 
-static enum apr_code read_vocabulary(struct uniting *u, size_t i, struct apr_error *e)
+static enum apr_code read_vocabulary(struct uniting *u, size_t i, struct apr_vocabulary *v, struct apr_error *e)
 {
-    const struct model *const model = &u->m->model[i];
-    const struct apr_wish *const embedding = embedding_of(model);
-    struct apr_vocabulary *const v = &u->v[i];
     bool words = false;
-    u->rows[i] = embedding == NULL ? APR_MOST_TOKENS : apr_min(embedding->dim[0], APR_MOST_TOKENS);
-    APR_TRY(apr_vocabulary_read(v, model->opened, &u->m->o->c.cli.run, e));
-    APR_TRY(check_kind(u, i, e));
+    APR_TRY(apr_vocabulary_read(v, u->m->model[i].opened, &u->m->o->c.cli.run, e));
+    APR_TRY(check_kind(u, i, v, e));
     for (size_t k = 0; k < v->ntoken && v->kind == APR_VOCABULARY_WORDPIECE; k++)
         words |= apr_bytes_have(v->token[k].text, "\u2581");
     if (words) {
@@ -84,78 +79,80 @@ static enum apr_code read_vocabulary(struct uniting *u, size_t i, struct apr_err
 
 /* ---- their union ---------------------------------------------------------------------------------------------------- */
 
+/* The reference's keep their ids, whatever lies between them. */
+static enum apr_code take_first(struct uniting *u, uint64_t rows, struct united_model *of, struct apr_error *e)
+{
+    const struct apr_vocabulary *const v = &u->first;
+    bool fresh;
+    for (size_t k = 0; k < v->ntoken; k++) {
+        const struct apr_token *const t = &v->token[k];
+        union apr_table_value *const at = counts(v, t, rows) ? apr_table_put(&u->at, t->text, &fresh) : NULL;
+        if (at != NULL)
+            u->n = 1 + (at->number = t->id);
+        else if (counts(v, t, rows))
+            return apr_no_memory(e);
+    }
+    *of = (struct united_model){ .n = u->n };
+    return APR_OK;
+}
+
 static enum apr_code add_token(struct uniting *u, struct apr_token t, struct apr_error *e)
 {
     struct apr_token *const grown = apr_grown(u->token, &u->token_room, u->ntoken, 256, sizeof *grown);
-    if (grown == NULL)
+    bool fresh;
+    if (grown != NULL)
+        u->token = grown;
+    t.text = apr_arena_copy(&u->m->arena, t.text);
+    union apr_table_value *const at = t.text.at == NULL ? NULL : apr_table_put(&u->at, t.text, &fresh);
+    if (grown == NULL || at == NULL)
         return apr_no_memory(e);
     if (u->n >= APR_MOST_TOKENS)
         return apr_fail(e, APR_ELIMIT, APR_NOWHERE, "a union of more than %llu tokens", (unsigned long long)APR_MOST_TOKENS);
-    u->token = grown;
-    t.id = (uint32_t)u->n++;
+    t.id = (uint32_t)(at->number = u->n++);
     u->token[u->ntoken++] = t;
     return APR_OK;
 }
 
-/* The reference's keep their ids, whatever lies between them. */
-static enum apr_code add_tokens(struct uniting *u, size_t i, struct apr_error *e)
+/* Tokens of another, and where they lie in it. None of them comes later: the list is as long as the union is then. */
+static enum apr_code take_tokens(struct uniting *u, uint64_t rows, struct united_model *of, struct apr_error *e)
 {
-    const struct apr_vocabulary *const v = &u->v[i];
-    const bool reference = i == u->m->reference;
-    bool fresh;
+    const struct apr_vocabulary *const v = &u->v;
+    const uint64_t most = u->n + v->ntoken;
+    of->row = apr_arena_alloc(&u->m->arena, most * sizeof *of->row);
+    if (of->row == NULL)
+        return apr_no_memory(e);
+    for (uint64_t id = 0; id < most; id++)
+        of->row[id] = UINT32_MAX;
     for (size_t k = 0; k < v->ntoken; k++) {
         const struct apr_token *const t = &v->token[k];
-        if (!counts(v, t, u->rows[i]))
+        if (!counts(v, t, rows))
             continue;
-        union apr_table_value *const at = apr_table_put(&u->at, t->text, &fresh);
-        if (at == NULL)
-            return apr_no_memory(e);
-        if (reference)
-            u->n = 1 + (at->number = t->id);
-        else if (fresh) {
-            at->number = u->n;
+        if (apr_table_find(&u->at, t->text) == NULL)
             APR_TRY(add_token(u, *t, e));
-        }
+        of->row[apr_table_find(&u->at, t->text)->number] = t->id;
     }
+    of->n = u->n;
     return APR_OK;
 }
 
-/* Merges whose parts are tokens, and make one that has come with this model. */
-static enum apr_code add_merges(struct uniting *u, size_t i, uint64_t first, struct apr_error *e)
+/* Merges whose parts are tokens, and make one that has come with this model, from number `first` on. */
+static enum apr_code take_merges(struct uniting *u, uint64_t first, struct apr_error *e)
 {
-    struct apr_vocabulary *const v = &u->v[i];
+    struct apr_vocabulary *const v = &u->v;
     for (size_t k = 0; k < v->nmerge && v->kind == APR_VOCABULARY_BPE && first < u->n; k++) {
-        const struct apr_merge *const parts = &v->merge[k];
-        const struct apr_token *const whole = apr_vocabulary_join(v, parts);
+        struct apr_merge m = v->merge[k];
+        const struct apr_token *const whole = apr_vocabulary_join(v, &m);
         const union apr_table_value *const at = whole == NULL ? NULL : apr_table_find(&u->at, whole->text);
-        if (at == NULL || at->number < first || apr_table_find(&u->at, parts->left) == NULL || apr_table_find(&u->at, parts->right) == NULL)
+        if (at == NULL || at->number < first || apr_table_find(&u->at, m.left) == NULL || apr_table_find(&u->at, m.right) == NULL)
             continue;
         struct apr_merge *const grown = apr_grown(u->merge, &u->merge_room, u->nmerge, 256, sizeof *grown);
-        if (grown == NULL)
+        if (grown != NULL)
+            u->merge = grown;
+        m.left = apr_arena_copy(&u->m->arena, m.left);
+        m.right = apr_arena_copy(&u->m->arena, m.right);
+        if (grown == NULL || m.left.at == NULL || m.right.at == NULL)
             return apr_no_memory(e);
-        u->merge = grown;
-        u->merge[u->nmerge++] = *parts;
-    }
-    return APR_OK;
-}
-
-/* Where the tokens of the union lie in each model. Those below `first` are the reference's. */
-static enum apr_code find_rows(struct uniting *u, uint64_t first, struct apr_error *e)
-{
-    struct merge *const m = u->m;
-    m->united.row = apr_arena_alloc(&m->arena, m->config.nmodel * sizeof *m->united.row);
-    for (size_t i = 0; i < m->config.nmodel; i++) {
-        const struct apr_vocabulary *const v = &u->v[i];
-        uint32_t *const row = m->united.row == NULL ? NULL : apr_arena_alloc(&m->arena, u->n * sizeof *row);
-        if (row == NULL)
-            return apr_no_memory(e);
-        m->united.row[i] = row;
-        for (uint64_t id = 0; id < u->n; id++)
-            row[id] = i == m->reference && id < first ? (uint32_t)id : UINT32_MAX;
-        for (size_t k = 0; k < v->ntoken && i != m->reference; k++)
-            if (counts(v, &v->token[k], u->rows[i]))
-                row[apr_table_find(&u->at, v->token[k].text)->number] = v->token[k].id;
-        m->united.n = u->n;
+        u->merge[u->nmerge++] = m;
     }
     return APR_OK;
 }
@@ -165,7 +162,7 @@ static enum apr_code make_files(struct uniting *u, uint64_t first, struct apr_er
     struct merge *const m = u->m;
     const struct model *const reference = &m->model[m->reference];
     const struct apr_run *const r = &m->o->c.cli.run;
-    const struct apr_vocabulary *const v = &u->v[m->reference];
+    const struct apr_vocabulary *const v = &u->first;
     struct apr_more_tokens more = { first, u->token, u->merge, u->ntoken, u->nmerge };
     if (v->kind == APR_VOCABULARY_SPM) {
         more.merge = v->merge;
@@ -184,40 +181,46 @@ static enum apr_code make_files(struct uniting *u, uint64_t first, struct apr_er
     return code;
 }
 
+static enum apr_code take_model(struct uniting *u, size_t i, struct apr_error *e)
+{
+    const struct apr_wish *const embedding = embedding_of(&u->m->model[i]);
+    const uint64_t rows = embedding == NULL ? APR_MOST_TOKENS : apr_min(embedding->dim[0], APR_MOST_TOKENS), first = u->n;
+    struct united_model *const of = &u->m->united.of[i];
+    const bool reference = i == u->m->reference;
+    enum apr_code code = read_vocabulary(u, i, reference ? &u->first : &u->v, e);
+    if (code == APR_OK)
+        code = reference ? take_first(u, rows, of, e) : take_tokens(u, rows, of, e);
+    if (code == APR_OK && !reference)
+        code = take_merges(u, first, e);
+    apr_vocabulary_end(&u->v);
+    if (code != APR_OK)
+        apr_error_in(e, u->m->config.model[i].path);
+    return code;
+}
+
 static enum apr_code unite(struct uniting *u, struct apr_error *e)
 {
     struct merge *const m = u->m;
-    uint64_t first = 0;
-    for (size_t k = 0; k < m->config.nmodel; k++) {
-        const size_t i = k == 0 ? m->reference : k <= m->reference ? k - 1 : k;
-        const uint64_t before = u->n;
-        const enum apr_code code = read_vocabulary(u, i, e);
-        if (code != APR_OK) {
-            apr_error_in(e, m->model[i].said->path);
-            return code;
-        }
-        APR_TRY(add_tokens(u, i, e));
-        if (k == 0)
-            first = u->n;
-        else
-            APR_TRY(add_merges(u, i, before, e));
-    }
-    APR_TRY(find_rows(u, first, e));
-    return u->n == first && first == u->v[m->reference].size ? APR_OK : make_files(u, first, e);
+    m->united.of = apr_arena_alloc(&m->arena, m->config.nmodel * sizeof *m->united.of);
+    if (m->united.of == NULL)
+        return apr_no_memory(e);
+    APR_TRY(take_model(u, m->reference, e));
+    const uint64_t first = u->n;
+    for (size_t i = 0; i < m->config.nmodel; i++)
+        if (i != m->reference)
+            APR_TRY(take_model(u, i, e));
+    m->united.n = u->n;
+    return u->n == first && first == u->first.size ? APR_OK : make_files(u, first, e);
 }
 
 enum apr_code unite_vocabularies(struct merge *m, struct apr_error *e)
 {
-    const size_t n = m->config.nmodel;
-    struct uniting u = { .m = m, .v = calloc(n, sizeof *u.v), .rows = calloc(n, sizeof *u.rows) };
-    const enum apr_code code = u.v == NULL || u.rows == NULL ? apr_no_memory(e) : unite(&u, e);
-    for (size_t i = 0; u.v != NULL && i < n; i++)
-        apr_vocabulary_end(&u.v[i]);
+    struct uniting u = { .m = m };
+    const enum apr_code code = unite(&u, e);
+    apr_vocabulary_end(&u.first);
     apr_table_free(&u.at);
     free(u.token);
     free(u.merge);
-    free(u.rows);
-    free(u.v);
     return code;
 }
 
@@ -239,8 +242,9 @@ struct united_rows {
 /* The row of a token in model i; UINT32_MAX: it has none. */
 static uint32_t row_in(const struct united_rows *t, size_t i, uint64_t token)
 {
-    const uint32_t row = t->u->row[i][token];
-    return t->from[i] != NULL && row < t->from[i]->dim[0] ? row : UINT32_MAX;
+    const struct united_model *const of = &t->u->of[i];
+    const uint64_t row = token >= of->n ? UINT32_MAX : of->row == NULL ? token : of->row[token];
+    return t->from[i] != NULL && row < t->from[i]->dim[0] ? (uint32_t)row : UINT32_MAX;
 }
 
 /* The mean of those that have the token, of what is merged here or of all; false: none has it. */
