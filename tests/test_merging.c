@@ -428,6 +428,11 @@ static void what_makes_no_sense_is_told_by_line_and_name(void **state)
         { "linear", "cache_dir: x\nmodels: [{model: a}]\n", "line 2,", "cache_dir" },
         { "della", "base_model: base\nmodels:\n- {model: a, parameters: {weight: 1, density: 0.9, epsilon: 0.2}}\n", "line 4,", "epsilon" },
         { "ram", "models: [{model: a}]\n", "line 1,", "ram" },
+        { "ties", "base_model: base\nparameters:\n  density: [0.5, 2]\nmodels:\n- {model: a, parameters: {weight: 1}}\n", "line 4, column 18", "not 2" },
+        { "breadcrumbs", "base_model: base\nmodels:\n- model: a\n  parameters: {weight: 1,\n    gamma: -1}\n", "line 6,", "gamma" },
+        { "sce", "base_model: base\nparameters: {select_topk: 1.5}\nmodels: [{model: a}]\n", "line 3,", "select_topk" },
+        { "karcher", "parameters: {max_iter: 1e300, tol: 0}\nmodels: [{model: a}, {model: c}]\n", "line 2,", "max_iter" },
+        { "karcher", "parameters: {tol: -1}\nmodels: [{model: a}, {model: c}]\n", "line 2,", "tol" },
     };
     write_models();
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {

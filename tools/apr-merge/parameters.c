@@ -69,17 +69,36 @@ static enum apr_code no_value(const struct config *c, const struct apr_yaml *y, 
                    y->kind == APR_YAML_SCALAR ? APR_QUOTED(y->text) : y->n == 0 ? "nothing" : "that");
 }
 
+#define MOST_ITERATIONS 100000 /* more than any middle takes, and few enough to end */
+
+/* What lies between two numbers of a gradient is as good as they are. */
+static enum apr_code check_range(const struct config *c, const struct apr_yaml *y, enum param p, double value, struct apr_error *e)
+{
+    const bool share = p == PARAM_DENSITY || p == PARAM_GAMMA || p == PARAM_TOPK;
+    char text[32];
+    if (share && !(value >= 0 && value <= 1))
+        return fail_at(c, y, e, "%s is a share from 0 to 1, not %s", params[p].name, apr_spell_real(value, text));
+    if (p == PARAM_MAX_ITER && !(value >= 0 && value <= MOST_ITERATIONS))
+        return fail_at(c, y, e, "max_iter is a number from 0 to %d, not %s", MOST_ITERATIONS, apr_spell_real(value, text));
+    if (p == PARAM_TOL && value < 0)
+        return fail_at(c, y, e, "tol is no less than 0, not %s", apr_spell_real(value, text));
+    return APR_OK;
+}
+
+static enum apr_code check_scalar(const struct config *c, const struct apr_yaml *y, enum param p, struct apr_error *e)
+{
+    double value;
+    return scalar_of(y, &value) ? check_range(c, y, p, value, e) : no_value(c, y, p, e);
+}
+
 /* A number, a boolean, or a list of them. */
 static enum apr_code check_plain(const struct config *c, const struct apr_yaml *y, enum param p, struct apr_error *e)
 {
-    double value;
-    if (y->kind == APR_YAML_LIST && y->n > 0) {
-        for (const struct apr_yaml *i = y->child; i != NULL; i = i->next)
-            if (!scalar_of(i, &value))
-                return no_value(c, i, p, e);
-        return APR_OK;
-    }
-    return scalar_of(y, &value) ? APR_OK : no_value(c, y, p, e);
+    if (y->kind != APR_YAML_LIST || y->n == 0)
+        return check_scalar(c, y, p, e);
+    for (const struct apr_yaml *i = y->child; i != NULL; i = i->next)
+        APR_TRY(check_scalar(c, i, p, e));
+    return APR_OK;
 }
 
 static enum apr_code check_filtered(const struct config *c, const struct apr_yaml *list, enum param p, struct apr_error *e)
