@@ -17,11 +17,11 @@
 
 #define MOST_WORK ((uint64_t)1 << 32) /* steps of all patterns */
 
-/* What adapter_config.json, or a GGUF's keys, say. */
+/* What adapter_config.json, or a GGUF's keys, say. rank 0: nothing. ranks, alphas: of modules, by expressions for the end of their names */
 struct said {
     bool           gguf, root, turned;
-    double         alpha, scale;
-    const json_t  *patterns; /* of alpha */
+    double         alpha, rank, scale;
+    const json_t  *alphas, *ranks;
     uint64_t       work;
 };
 
@@ -33,19 +33,58 @@ struct found {
 
 /* ---- its configuration ---------------------------------------------------------------------------------------------- */
 
+static bool is_absent(const json_t *value) { return value == NULL || json_is_null(value); }
+
+static enum apr_code take_number(const json_t *config, const char *key, double *value, struct apr_error *e)
+{
+    const json_t *const said = json_object_get(config, key);
+    if (said != NULL && !json_is_number(said))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "%s is no number", key);
+    *value = said != NULL ? json_number_value(said) : *value;
+    return APR_OK;
+}
+
+static enum apr_code take_flag(const json_t *config, const char *key, bool *yes, struct apr_error *e)
+{
+    const json_t *const said = json_object_get(config, key);
+    if (!is_absent(said) && !json_is_boolean(said))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "%s is neither true nor false", key);
+    *yes = json_is_true(said);
+    return APR_OK;
+}
+
+/* {"q_proj": 16, ...} */
+static enum apr_code take_patterns(const json_t *config, const char *key, const json_t **patterns, struct apr_error *e)
+{
+    const json_t *const said = json_object_get(config, key);
+    const char *pattern;
+    json_t *value;
+    bool numbers = is_absent(said) || json_is_object(said);
+    json_object_foreach((json_t *)(uintptr_t)said, pattern, value)
+        numbers &= json_is_number(value);
+    if (!numbers)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "%s is no map of expressions to numbers", key);
+    *patterns = said;
+    return APR_OK;
+}
+
 static enum apr_code read_config(struct said *s, const json_t *config, struct apr_error *e)
 {
-    const json_t *const alpha = json_object_get(config, "lora_alpha"), *const r = json_object_get(config, "r");
-    const char *const type = json_string_value(json_object_get(config, "peft_type"));
-    if (type != NULL && strcmp(type, "LORA") != 0)
-        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "an adapter of type %s, not LORA", APR_QUOTED(apr_text(type)));
-    if (!json_is_number(alpha) && !json_is_number(r))
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "adapter_config.json has no lora_alpha");
-    s->alpha = json_number_value(json_is_number(alpha) ? alpha : r);
-    s->root = json_is_true(json_object_get(config, "use_rslora"));
-    s->turned = json_is_true(json_object_get(config, "fan_in_fan_out"));
-    s->patterns = json_object_get(config, "alpha_pattern");
-    return APR_OK;
+    const json_t *const type = json_object_get(config, "peft_type");
+    if (!json_is_object(config) || (json_object_get(config, "lora_alpha") == NULL && json_object_get(config, "r") == NULL))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "it has no lora_alpha");
+    if (!is_absent(type) && (!json_is_string(type) || strcmp(json_string_value(type), "LORA") != 0))
+        return apr_fail(e, APR_EUNSUPPORTED, APR_NOWHERE, "an adapter of type %s, not LORA",
+                        json_is_string(type) ? APR_QUOTED(apr_text(json_string_value(type))) : "that is no text");
+    APR_TRY(take_number(config, "r", &s->rank, e));
+    if (json_object_get(config, "r") != NULL && !(s->rank >= 1))
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "r is a rank of 1 or more, not %g", s->rank);
+    s->alpha = s->rank;
+    APR_TRY(take_number(config, "lora_alpha", &s->alpha, e));
+    APR_TRY(take_flag(config, "use_rslora", &s->root, e));
+    APR_TRY(take_flag(config, "fan_in_fan_out", &s->turned, e));
+    APR_TRY(take_patterns(config, "rank_pattern", &s->ranks, e));
+    return take_patterns(config, "alpha_pattern", &s->alphas, e);
 }
 
 /* The folder's adapter_config.json; the caller gives *config back. */
@@ -73,8 +112,8 @@ static enum apr_code say(struct said *s, struct lora *l, json_t **config, const 
     s->work = MOST_WORK;
     if (s->gguf) {
         const struct apr_value *const v = apr_meta_find(&l->m->meta, "adapter.lora.alpha");
-        if (v == NULL || !apr_meta_number(v, &alpha))
-            return apr_fail(e, APR_EARG, APR_NOWHERE, "it has no adapter.lora.alpha");
+        if (v == NULL || !apr_meta_number(v, &alpha) || !isfinite(alpha))
+            return apr_fail(e, APR_EARG, APR_NOWHERE, "it has no adapter.lora.alpha%s", v == NULL ? "" : " that is a number");
         s->alpha = alpha;
         return APR_OK;
     }
@@ -97,19 +136,35 @@ static enum apr_code ends_in(struct said *s, struct apr_arena **a, const char *p
     return code;
 }
 
+/* What the first expression that fits says of a module; value stays where none does. */
+static enum apr_code ask_patterns(struct said *s, struct apr_arena **a, const json_t *patterns, struct apr_bytes module, double *value,
+                                  struct apr_error *e)
+{
+    const char *key;
+    json_t *said;
+    bool yes = false;
+    json_object_foreach((json_t *)(uintptr_t)patterns, key, said) {
+        struct apr_error why;
+        const enum apr_code code = yes ? APR_OK : ends_in(s, a, key, module, &yes, &why);
+        if (code != APR_OK)
+            return apr_fail(e, code, APR_NOWHERE, "its expression %s: %s", APR_QUOTED(apr_text(key)), why.text);
+        if (!yes)
+            continue;
+        *value = json_number_value(said);
+        return APR_OK;
+    }
+    return APR_OK;
+}
+
 static enum apr_code factor_of(struct said *s, struct apr_arena **a, struct apr_bytes module, uint64_t rank, double *factor,
                                struct apr_error *e)
 {
-    double alpha = s->alpha;
-    const char *key;
-    json_t *value;
-    bool yes = false;
-    json_object_foreach((json_t *)(uintptr_t)s->patterns, key, value) {
-        if (yes || !json_is_number(value))
-            continue;
-        APR_TRY(ends_in(s, a, key, module, &yes, e));
-        alpha = yes ? json_number_value(value) : alpha;
-    }
+    double alpha = s->alpha, said = s->rank;
+    APR_TRY(ask_patterns(s, a, s->ranks, module, &said, e));
+    APR_TRY(ask_patterns(s, a, s->alphas, module, &alpha, e));
+    if (said > 0 && said != (double)rank)
+        return apr_fail(e, APR_EARG, APR_NOWHERE, "%s has rank %llu, adapter_config.json says %g", APR_QUOTED(module),
+                        (unsigned long long)rank, said);
     *factor = s->scale * alpha / (s->root ? sqrt((double)rank) : (double)rank);
     return APR_OK;
 }
@@ -281,8 +336,8 @@ static enum apr_code check_pair(const struct apr_wish *x, const struct found *f,
 {
     const struct apr_tensor *const a = f->a, *const b = f->b;
     if (a == NULL || b == NULL)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, (a == NULL ? b : a)->name, " of the adapter has no counterpart lora_%c",
-                               a == NULL ? 'A' : 'B');
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, (a != NULL ? a : b != NULL ? b : f->target)->name,
+                               " of the adapter has no counterpart lora_%c", a == NULL ? 'A' : 'B');
     const uint64_t out = x->ndim == 2 ? x->dim[turned] : 0, in = x->ndim == 2 ? x->dim[!turned] : 0;
     if (x->ndim == 2 && a->ndim == 2 && b->ndim == 2 && a->dim[1] == in && b->dim[0] == out && a->dim[0] == b->dim[1] && a->dim[0] > 0 &&
         a->dim[0] <= MOST_RANK)
@@ -348,7 +403,7 @@ static enum apr_code adapt(struct said *s, struct lora *l, const struct apr_kern
         return apr_no_memory(e);
     if (!t->w->decodable)
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, x->name, ": its values are not decoded");
-    if (f->a != NULL || f->b != NULL)
+    if (f->a != NULL || f->b != NULL || f->target != NULL)
         APR_TRY(take_pair(s, l, k, x, f, t, e));
     *out = (struct apr_tensor){ .name = x->name, .dtype = float_of(x), .ndim = x->ndim, .count = x->count, .row = x->count,
                                 .computed = &t->c };
@@ -357,7 +412,10 @@ static enum apr_code adapt(struct said *s, struct lora *l, const struct apr_kern
     return APR_OK;
 }
 
-static bool is_touched(const struct found *f) { return f->a != NULL || f->b != NULL || f->base != NULL || f->saved != NULL; }
+static bool is_touched(const struct found *f)
+{
+    return f->a != NULL || f->b != NULL || f->target != NULL || f->base != NULL || f->saved != NULL;
+}
 
 static enum apr_code add_all(struct said *s, struct lora *l, const struct apr_kernels *k, const struct found *found, struct apr_error *e)
 {
