@@ -444,6 +444,38 @@ static void what_makes_no_sense_is_told_by_line_and_name(void **state)
     }
 }
 
+static const char *mixture(const char *folder, const char *config, const char *const *name, size_t n)
+{
+    static const float x[4] = { 1, 2, 3, 4 };
+    struct test_tensor t[4];
+    for (size_t i = 0; i < n; i++)
+        t[i] = (struct test_tensor){ name[i], "F32", "[2,2]", x, sizeof x };
+    return test_checkpoint(folder, config, t, n);
+}
+
+/* Of one family all the same: a dense layer in a mixture of experts, and the other way round, and a third expert of two. */
+static void matrices_that_have_no_place_in_the_result_are_refused(void **state)
+{
+    (void)state;
+    static const char *const dense[] = { "model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight" };
+    static const char *const experts[] = { "model.layers.0.self_attn.q_proj.weight", "model.layers.0.block_sparse_moe.experts.0.w1.weight",
+                                           "model.layers.0.block_sparse_moe.experts.1.w1.weight",
+                                           "model.layers.0.block_sparse_moe.experts.2.w1.weight" };
+#define SIZES "\"hidden_size\": 2, \"intermediate_size\": 2, \"num_hidden_layers\": 1, \"num_attention_heads\": 1"
+#define EXPERTS(n) "{\"architectures\": [\"MixtralForCausalLM\"], \"num_local_experts\": " n ", " SIZES "}"
+    const char *const one = mixture("dense", "{\"architectures\": [\"MistralForCausalLM\"], " SIZES "}", dense, 2);
+    const char *const two = mixture("two", EXPERTS("2"), experts, 3), *const three = mixture("three", EXPERTS("3"), experts, 4);
+    const struct { const char *a, *b, *says; } row[] = { { one, two, "experts.0.w1" }, { two, one, "mlp.up_proj" }, { two, three, "experts.2.w1" } };
+    for (size_t i = 0; i < APR_LENGTH(row); i++) {
+        struct test_answer a = test_tool(MERGE, "--method", "linear", "--weight", "1", "--weight", "1", row[i].a, row[i].b,
+                                         test_path("mixed/"), NULL);
+        if (a.exit != 2 || !test_says(&a.err, row[i].says) || !test_says(&a.err, "has no place"))
+            fail_msg("%zu: exit %d: %s", i, a.exit, (const char *)a.err.at);
+        test_answer_free(&a);
+    }
+    expect_end(test_tool(MERGE, "--method", "linear", "--weight", "1", "--weight", "1", two, two, test_path("mixed/"), NULL), 0, "alike");
+}
+
 static void what_is_no_number_is_named_or_becomes_0(void **state)
 {
     (void)state;
@@ -490,6 +522,7 @@ int main(void)
         cmocka_unit_test(what_is_packed_is_merged_by_its_values_and_says_no_more_of_codes),
         cmocka_unit_test(slices_are_layers_anew),
         cmocka_unit_test(what_makes_no_sense_is_told_by_line_and_name),
+        cmocka_unit_test(matrices_that_have_no_place_in_the_result_are_refused),
         cmocka_unit_test(what_is_no_number_is_named_or_becomes_0),
         cmocka_unit_test(an_input_is_never_written_onto),
     };

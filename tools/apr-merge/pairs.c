@@ -301,6 +301,29 @@ static enum apr_code add_outside(struct merge *m, const struct slice *s, enum ki
     return APR_OK;
 }
 
+/* Is it an expert of which the reference has the first, but not that many? */
+static bool is_further_expert(const struct model *reference, struct apr_meaning s)
+{
+    s.dialect = reference->dialect;
+    s.layer = s.layer < reference->nlayer ? s.layer : reference->nlayer > 0 ? reference->nlayer - 1 : 0;
+    const bool there = apr_binding_find(reference->binding, &s) != NULL, one = s.expert == 0;
+    s.expert = 0;
+    return !one && !there && apr_binding_find(reference->binding, &s) != NULL;
+}
+
+/* A matrix that no layer of the result's contract has: of experts where there are none, or fewer; dense where there are. */
+static enum apr_code check_place(const struct merge *m, const struct model *model, const struct apr_wish *w, struct apr_error *e)
+{
+    const struct model *const reference = &m->model[m->reference];
+    const struct apr_tensor *const t = w->ndim < 2 || model->binding == NULL ? NULL : apr_model_find(model->m, w->from);
+    struct apr_meaning s;
+    if (t == NULL || reference->binding == NULL || reference->family != model->family || !apr_binding_meaning(model->binding, t, 0, &s) ||
+        ((s.role->when == NULL || apr_binding_holds(reference->binding, s.role->when)) && !is_further_expert(reference, s)))
+        return APR_OK;
+    return fail_at(&m->config, model->said->node, e, "%s of %s has no place in a model like %s", APR_QUOTED(w->name), model->said->path,
+                   reference->said->path);
+}
+
 /* Layer number k of a slice, which is number `out` of the result. */
 static enum apr_code add_layer(struct merge *m, const struct slice *s, uint32_t k, uint32_t count, uint32_t out, struct apr_error *e)
 {
@@ -319,6 +342,8 @@ static enum apr_code add_layer(struct merge *m, const struct slice *s, uint32_t 
             if (key.at == NULL || apr_table_put(&seen, key, &fresh) == NULL)
                 code = apr_no_memory(e);
             else if (fresh)
+                code = check_place(m, model, w, e);
+            if (code == APR_OK && fresh)
                 code = add_tensor(m, &at, name, w->name, e);
         }
     }
