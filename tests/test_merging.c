@@ -500,6 +500,25 @@ static void what_is_no_number_is_named_or_becomes_0(void **state)
     for (size_t i = 0; i < COUNT; i++)
         value[i] = (models[1].value[i] + (i == 13 ? 0 : models[1].value[i])) / 2;
     expect_values(out, value, "--nan-to-zero");
+    memcpy(value, models[1].value, sizeof value);
+    value[13] = 0;
+    expect_end(test_tool(MERGE, "--method", "passthrough", bad, out, "--nan-to-zero", "--force", NULL), 0, "passthrough");
+    expect_values(out, value, "passthrough");
+}
+
+static void what_is_quantized_is_quantized_again_only_when_that_is_allowed(void **state)
+{
+    (void)state;
+    const char *const out = test_path("again.gguf");
+    static const char *const more[] = { "fixtures/qwen2", "fixtures/qwen2-q4_0.gguf" };
+    for (size_t i = 0; i < APR_LENGTH(more); i++) {
+        expect_exit(test_tool(MERGE, "--method", "linear", "--weight", "1", "--weight", "1", more[i], "fixtures/qwen2-q8_0.gguf", out,
+                              "--type", "q8_0", "--force", NULL), 2, "--allow-requantize");
+        expect_exit(test_tool(MERGE, "--method", "linear", "--weight", "1", "--weight", "1", more[i], "fixtures/qwen2-q8_0.gguf", out,
+                              "--type", "q8_0", "--allow-requantize", "--force", NULL), 0, NULL);
+        expect_exit(test_tool(MERGE, "--method", "linear", "--weight", "1", "--weight", "1", more[i], "fixtures/qwen2-q8_0.gguf", out,
+                              "--type", "bf16", "--force", NULL), 0, NULL);
+    }
 }
 
 static void an_input_is_never_written_onto(void **state)
@@ -524,6 +543,7 @@ int main(void)
         cmocka_unit_test(what_makes_no_sense_is_told_by_line_and_name),
         cmocka_unit_test(matrices_that_have_no_place_in_the_result_are_refused),
         cmocka_unit_test(what_is_no_number_is_named_or_becomes_0),
+        cmocka_unit_test(what_is_quantized_is_quantized_again_only_when_that_is_allowed),
         cmocka_unit_test(an_input_is_never_written_onto),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,9 +165,34 @@ static bool is_merged(const struct apr_input *in)
 static bool is_copy(const struct merge *m, const struct merged *t, const struct apr_input *in, bool whole)
 {
     const struct apr_dtype *const d = apr_stored_dtype_of(in);
+    const bool cleaned = m->o->c.nan_to_zero && is_float(d);
     if (!in->plain || in->count != t->count)
         return false;
-    return !is_merged(in) || (whole && (m->config.dtype == NULL || dtype_of(m, t) == d));
+    return !is_merged(in) || (whole && !cleaned && (m->config.dtype == NULL || dtype_of(m, t) == d));
+}
+
+/* The dtype of a part that is quantized, or NULL. */
+static const struct apr_dtype *quantized_part(const struct apr_input *in)
+{
+    for (size_t i = 0; in != NULL && i < in->view.npart; i++)
+        if (apr_is_quantized_source(apr_input_part(in, i)->dtype))
+            return apr_input_part(in, i)->dtype;
+    return NULL;
+}
+
+/* What was rounded to blocks is not to be so again unless someone says so. */
+static enum apr_code check_again(const struct merge *m, const struct merged *t, struct apr_error *e)
+{
+    const struct apr_convert_options *const o = &m->o->c;
+    const struct apr_dtype *d = quantized_part(t->base);
+    if (o->dtype == NULL || !apr_is_quantized(o->dtype) || o->allow_requantize || t->tensor.ndim < 2)
+        return APR_OK;
+    for (size_t i = 0; i < t->n && d == NULL; i++)
+        d = quantized_part(t->x[i].in);
+    if (d == NULL)
+        return APR_OK;
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name, " is %s in a model already: --allow-requantize quantizes it again, to %s",
+                           d->name, o->dtype->name);
 }
 
 static void copy(struct merge *m, struct merged *t, const struct apr_input *in, const struct model *model)
@@ -208,6 +233,7 @@ static enum apr_code finish(struct merge *m, struct merged *t, struct apr_error 
     }
     if (!is_merged(in))
         return apr_fail_tensor(e, APR_EUNSUPPORTED, APR_NOWHERE, s->name, " of %s holds no numbers that can be merged", model->said->path);
+    APR_TRY(check_again(m, t, e));
     s->computed = &t->c;
     s->data = (struct apr_bytes){ 0 };
     t->c = (struct apr_computation){ .values = merged_values, .sound = merged_sound };
