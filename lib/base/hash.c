@@ -32,14 +32,6 @@ bool apr_digest_equal(struct apr_digest a, struct apr_digest b) { return a.high 
 
 uint64_t apr_draw_key(struct apr_bytes name, uint64_t seed) { return XXH3_64bits_withSeed(name.at, name.n, seed); }
 
-uint64_t apr_draw(uint64_t key, uint64_t index)
-{
-    unsigned char bytes[8];
-    for (unsigned i = 0; i < 8; i++)
-        bytes[i] = (unsigned char)(index >> 8 * i);
-    return XXH3_64bits_withSeed(bytes, sizeof bytes, key);
-}
-
 struct apr_digest apr_digest_of(struct apr_bytes b) { return of_xxh(XXH3_128bits(b.at, b.n)); }
 
 /* Big-endian, as the digits are spelled. */

@@ -23,7 +23,18 @@ struct apr_digest apr_digest_fold(struct apr_digest before, struct apr_digest ne
 /* Numbers that look random and are a function of seed, name and index alone: the key of a name is its XXH3-64 with that seed, the number of
  * an index that of its eight bytes, little-endian, with the key as the seed. All 64 bits are good. */
 uint64_t apr_draw_key(struct apr_bytes name, uint64_t seed);
-uint64_t apr_draw(uint64_t key, uint64_t index);
+
+/* XXH3 as its specification has it for 8 bytes: here, since billions of them are drawn. The first constant is two words of its secret. */
+static inline uint64_t apr_draw(uint64_t key, uint64_t index)
+{
+    const uint64_t seed = key ^ (uint64_t)__builtin_bswap32((uint32_t)key) << 32;
+    uint64_t h = (index << 32 | index >> 32) ^ (0xc73ab174c5ecd5a2u - seed);
+    h ^= (h << 49 | h >> 15) ^ (h << 24 | h >> 40);
+    h *= 0x9fb21c651e98df25u;
+    h ^= (h >> 35) + 8;
+    h *= 0x9fb21c651e98df25u;
+    return h ^ h >> 28;
+}
 
 /* What a tensor's digests begin with: the dtype's name, the shape and the head of its data; the shape alone. */
 struct apr_digest apr_digest_stored(const struct apr_tensor *t);

@@ -107,20 +107,31 @@ enum apr_code merged_sound(const struct apr_computation *c, struct apr_error *e)
 
 /* ---- thinning ------------------------------------------------------------------------------------------------------- */
 
-static int by_number(const void *a, const void *b)
-{
-    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
+#define DIGIT 8u /* bits of keys by which numbers are sorted at a time */
 
-/* The ranks by magnitude of a row, equal ones by index: rank[i] of element i. */
+/* The ranks by magnitude of a row, equal ones by index: rank[i] of element i. room: of 2 n numbers. */
 static void rank_row(const float *magnitude, size_t n, uint64_t *room, uint32_t *rank)
 {
+    uint64_t *from = room, *to = room + n;
     for (size_t i = 0; i < n; i++)
-        room[i] = (uint64_t)apr_score_key(magnitude[i]) << 32 | i;
-    qsort(room, n, sizeof *room, by_number);
+        from[i] = (uint64_t)apr_score_key(magnitude[i]) << 32 | i;
+    for (unsigned shift = 32; shift < 64; shift += DIGIT) {
+        size_t place[1u << DIGIT] = { 0 }, sum = 0;
+        for (size_t i = 0; i < n; i++)
+            place[from[i] >> shift & ((1u << DIGIT) - 1)]++;
+        for (size_t digit = 0; digit < APR_LENGTH(place); digit++) {
+            const size_t before = sum;
+            sum += place[digit];
+            place[digit] = before;
+        }
+        for (size_t i = 0; i < n; i++)
+            to[place[from[i] >> shift & ((1u << DIGIT) - 1)]++] = from[i];
+        uint64_t *const other = from;
+        from = to;
+        to = other;
+    }
     for (size_t i = 0; i < n; i++)
-        rank[(uint32_t)room[i]] = (uint32_t)i;
+        rank[(uint32_t)from[i]] = (uint32_t)i;
 }
 
 /* Of a row, or NULL when memory is out: the caller frees it. */
@@ -129,7 +140,7 @@ static uint32_t *ranks_of(struct merged *t, size_t i, struct apr_window *w, uint
     const size_t n = (size_t)t->ncol;
     uint32_t *const rank = t->ncol > UINT32_MAX ? NULL : malloc(n * sizeof *rank);
     float *const magnitude = malloc(n * sizeof *magnitude);
-    uint64_t *const room = malloc(n * sizeof *room);
+    uint64_t *const room = malloc(2 * n * sizeof *room);
     const bool enough = rank != NULL && magnitude != NULL && room != NULL;
     for (size_t at = 0, now; enough && at < n; at += now) {
         now = (size_t)apr_min(APR_STRETCH, n - at);
@@ -145,7 +156,15 @@ static uint32_t *ranks_of(struct merged *t, size_t i, struct apr_window *w, uint
     return NULL;
 }
 
-static bool is_drawn(uint64_t key, uint64_t index, double chance) { return (double)(apr_draw(key, index) >> 11) * 0x1p-53 < chance; }
+/* x where an element is kept that has such a chance, else 0, without a branch that nothing could foresee. */
+static double if_drawn(uint64_t key, uint64_t index, double chance, double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= -(uint64_t)((double)(apr_draw(key, index) >> 11) * 0x1p-53 < chance);
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
 
 /* Elements [first, first + n), which may lie in several rows. */
 static void thin_by_rank(struct merged *t, size_t i, struct apr_window *w, uint64_t first, size_t n, double *d)
@@ -159,7 +178,7 @@ static void thin_by_rank(struct merged *t, size_t i, struct apr_window *w, uint6
             atomic_store(&t->starved, true);
         for (size_t k = 0; rank != NULL && k < now; k++) {
             const double at = t->ncol > 1 ? (double)rank[col + k] / (double)(t->ncol - 1) : 0.5;
-            d[k] = is_drawn(t->key[i], first + k, density - epsilon + 2 * epsilon * at) ? d[k] : 0;
+            d[k] = if_drawn(t->key[i], first + k, density - epsilon + 2 * epsilon * at, d[k]);
         }
         free(rank);
     }
@@ -191,7 +210,7 @@ void thin_out(struct merged *t, size_t i, struct apr_window *w, uint64_t first, 
     case THIN_MIDDLE: keep_between(t, &t->cut[i][1], &t->cut[i][0], first, n, d); break;
     case THIN_RANDOM:
         for (size_t k = 0; k < n; k++)
-            d[k] = is_drawn(t->key[i], first + k, density) ? d[k] : 0;
+            d[k] = if_drawn(t->key[i], first + k, density, d[k]);
         break;
     case THIN_BY_RANK: thin_by_rank(t, i, w, first, n, d); break;
     }
