@@ -55,6 +55,9 @@ static bool is_named(const char *path)
     return length > 0 && !(length == 1 && name[0] == '.') && !(length == 2 && name[0] == '.' && name[1] == '.');
 }
 
+/* Does it lie in a folder, not at an address or in a pipe? */
+static bool lies_here(const char *model) { return strcmp(model, "-") != 0 && !apr_is_address(model); }
+
 static enum apr_code choose_folder(struct trace *t, struct apr_error *e)
 {
     const char *const dir = t->o->dir, *const model = t->engine.path;
@@ -64,7 +67,7 @@ static enum apr_code choose_folder(struct trace *t, struct apr_error *e)
             t->saving->folder = "/";
         return t->saving->folder == NULL ? apr_no_memory(e) : APR_OK;
     }
-    if (strcmp(model, "-") == 0 || apr_is_address(model))
+    if (!lies_here(model))
         return apr_fail(e, APR_EARG, APR_NOWHERE, "there is no folder beside it: --save-tensor-dir says where files go");
     if (!t->saving->of_model || is_named(model))
         return default_folder(t, model, t->saving->of_model, e);
@@ -92,9 +95,10 @@ enum apr_code begin_saving(struct trace *t, struct apr_error *e)
     t->saving = calloc(1, sizeof *t->saving);
     if (t->saving == NULL)
         return apr_no_memory(e);
-    if (strcmp(t->engine.path, "-") != 0 && stat(t->engine.path, &model) != 0)
+    const bool here = lies_here(t->engine.path);
+    if (here && stat(t->engine.path, &model) != 0)
         return saving_failed(t->engine.path, e);
-    t->saving->of_model = strcmp(t->engine.path, "-") != 0 && S_ISDIR(model.st_mode);
+    t->saving->of_model = here && S_ISDIR(model.st_mode);
     APR_TRY(choose_folder(t, e));
     if (t->saving->of_model && stat(t->saving->folder, &folder) == 0 && folder.st_dev == model.st_dev && folder.st_ino == model.st_ino)
         return refuse_place(t->saving->folder, "it is the model's own folder", e);
