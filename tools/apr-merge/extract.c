@@ -55,6 +55,8 @@ struct extraction {
     struct apr_bytes      text; /* adapter_config.json */
     uint64_t              rank; /* the highest */
     bool                  turned, biased;
+    size_t                embedding; /* of a model whose head that is, where it is saved; else NONE */
+    struct apr_bytes      head;      /* what the class calls the head then, without ".weight" */
     struct apr_arena     *arena;
 };
 
@@ -72,6 +74,12 @@ static struct apr_bytes full_name(struct extraction *x, struct apr_bytes name)
     return full ? name : apr_arena_format(&x->arena, "%.*s%.*s", APR_PRINTED(how->write_prefix), APR_PRINTED(name));
 }
 
+static bool means(const struct extraction *x, const struct parameter *p, struct apr_meaning *s)
+{
+    const struct apr_tensor *const t = apr_model_find(x->model->m, apr_input_part(p->base->in, 0)->name);
+    return x->model->binding != NULL && t != NULL && apr_binding_meaning(x->model->binding, t, 0, s);
+}
+
 /* Is it the weight of a linear layer, and is that [in, out]? */
 static void look_at(const struct extraction *x, struct parameter *p)
 {
@@ -81,8 +89,7 @@ static void look_at(const struct extraction *x, struct parameter *p)
     p->linear = p->base->ndim == 2 && apr_bytes_end(p->name, apr_text(".weight"));
     for (size_t i = 0; i < APR_LENGTH(others); i++)
         p->linear &= !apr_bytes_have(p->name, others[i]);
-    const struct apr_tensor *const t = apr_model_find(x->model->m, apr_input_part(p->base->in, 0)->name);
-    if (x->model->binding == NULL || t == NULL || !apr_binding_meaning(x->model->binding, t, 0, &s))
+    if (!means(x, p, &s))
         return;
     p->linear &= !s.role->f32;
     for (unsigned i = 0; i < s.role->ntransform; i++)
@@ -202,6 +209,21 @@ static enum apr_code reduce(struct extraction *x, struct module *m, struct apr_e
     return APR_OK;
 }
 
+/* PEFT parts a head from the embedding that it is when one of them is saved, so both are. */
+static void find_head(struct extraction *x)
+{
+    const struct apr_binding *const b = x->model->binding;
+    const struct apr_role *const head = b == NULL ? NULL : apr_family_role(x->model->family, apr_text("output"));
+    struct apr_meaning s;
+    if (b == NULL || !apr_binding_tied(b))
+        return;
+    for (size_t i = 0; i < x->n; i++)
+        if (x->module[x->parameter[i].module].saved && means(x, &x->parameter[i], &s) && apr_bytes_is(s.role->name, "token_embd"))
+            x->embedding = i;
+    x->head = head == NULL || head->known[APR_HF].n == 0 ? apr_text("lm_head.weight") : head->known[APR_HF].word[0];
+    x->head.n -= apr_bytes_end(x->head, apr_text(".weight")) ? strlen(".weight") : 0;
+}
+
 /* What the adapter will have. */
 static enum apr_code compare(struct extraction *x, struct apr_error *e)
 {
@@ -225,6 +247,7 @@ static enum apr_code compare(struct extraction *x, struct apr_error *e)
         m->saved = m->differs && m->low.rank == 0;
         x->biased |= m->differs && !m->saved;
     }
+    find_head(x);
     return any ? APR_OK : apr_fail(e, APR_EARG, APR_NOWHERE, "%s has no other values than %s", x->named[1].path, x->named[0].path);
 }
 
@@ -246,6 +269,8 @@ static void write_names(const struct extraction *x, struct apr_out *j, const cha
     for (size_t i = 0; i < x->nmodule; i++)
         if (saved ? x->module[i].saved : x->module[i].low.rank > 0)
             apr_out_bytes(j, NULL, x->module[i].name);
+    if (saved && x->embedding != NONE)
+        apr_out_bytes(j, NULL, x->head);
     apr_out_close(j, ']');
 }
 
@@ -334,10 +359,12 @@ static enum apr_code add_whole(struct extraction *x, const struct parameter *p, 
     struct apr_planned t = { .dtype = stored, .ndim = p->tuned->ndim, .in = in };
     memcpy(t.dim, p->tuned->dim, sizeof t.dim);
     if (stored == NULL || (apr_is_real(stored) && (stored->block > 1 || stored->packed)))
-        t.dtype = &apr_dtypes[t.ndim < 2 ? APR_F32 : APR_F16];
+        t.dtype = &apr_dtypes[APR_F32];
     if (x->o->c.dtype != NULL && t.ndim >= 2 && apr_is_real(t.dtype))
         t.dtype = x->o->c.dtype;
     t.how = t.dtype == stored && in->plain && !apr_input_part(in, 0)->swapped ? APR_COPY : APR_ENCODE;
+    if (x->embedding != NONE && p == &x->parameter[x->embedding])
+        APR_TRY(add(x, &t, "", x->head, ".weight", e));
     if (m->saved)
         return add(x, &t, "", p->name, "", e);
     const struct apr_bytes rest = { p->name.at + m->name.n, p->name.n - m->name.n };
@@ -494,7 +521,7 @@ static int check_usage(struct options *o)
 int extract_lora(struct options *o)
 {
     const char *const *const operand = o->c.cli.operand;
-    struct extraction x = { .o = o, .conversion = { .o = &o->c } };
+    struct extraction x = { .o = o, .conversion = { .o = &o->c }, .embedding = NONE };
     struct apr_error e;
     int exit_code = check_usage(o);
     if (exit_code >= 0)

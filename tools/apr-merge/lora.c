@@ -229,6 +229,17 @@ static enum apr_code note(struct found *f, enum role role, bool embedding, const
     return APR_OK;
 }
 
+/* The head of a model that has none of its own, saved beside the embedding that it is. */
+static bool is_tied_head(const struct model *m, const struct lora *l, const struct apr_tensor *t)
+{
+    bool same = false;
+    for (size_t i = 0; i < l->m->ntensor && !same && m->binding != NULL && apr_binding_tied(m->binding); i++) {
+        const struct apr_tensor *const other = &l->m->tensor[i];
+        same = other != t && other->dtype == t->dtype && apr_bytes_equal(other->data, t->data);
+    }
+    return same;
+}
+
 /* Sorts the adapter's tensors by those of the model that they are for. */
 static enum apr_code sort_out(const struct model *m, const struct lora *l, const struct apr_table *by_name, bool gguf,
                               struct found *found, struct apr_error *e)
@@ -241,6 +252,8 @@ static enum apr_code sort_out(const struct model *m, const struct lora *l, const
         const enum role role = role_of(t->name, gguf, &embedding, room, &module);
         const struct apr_bytes name = m->family == NULL || gguf ? module : apr_family_spelling(m->family, module, spelled);
         const union apr_table_value *const at = apr_table_find(by_name, name);
+        if (at == NULL && role == ROLE_SAVED && is_tied_head(m, l, t))
+            continue;
         if (at == NULL || (role == ROLE_SAVED && apr_bytes_have(t->name, "lora_")))
             return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->name, " of the adapter belongs to no tensor of %s", m->said->path);
         APR_TRY(note(&found[at->number], role, embedding, t, e));
