@@ -18,8 +18,8 @@ struct scene {
 #define WIDE  "fixtures/wide.gguf"
 #define SPLIT "fixtures/split/qwen2-00001-of-00003.gguf"
 
-/* Of apr-convert, apr-merge and apr-prune: b is what it writes. Files without notes: one that finds no memory is lost (model/model.h). */
-static char gguf[256], packed[256], folder[256], spoken[256], carried[256];
+/* Of apr-convert, apr-prune and apr-merge: b is what it writes. Files without notes: one that finds no memory is lost (model/model.h). */
+static char gguf[256], packed[256], folder[256], adapter[256], spoken[256], carried[256];
 
 static char page_option[256] = "--html=", tolerances_option[256] = "--tolerances=", manifest_option[256] = "--manifest=";
 static char trace_option[256] = "--save-tensor-dir=", reference_option[256] = "--compare=", map_option[256] = "--stage-map=";
@@ -71,6 +71,8 @@ static const struct scene scenes[] = {
     { "apr-prune", "layers by influence", "1", "--json", "--drop-count=2", "fixtures/deep", folder, false,
       { "--tokens-file=fixtures/deep/tokens.txt" } },
     { "apr-merge", "a union of vocabularies", "1", "--json", "--quiet", union_file, gguf, false },
+    { "apr-merge", "an adapter is extracted, on two threads", "2", "--json", "fixtures/qwen2", "fixtures/qwen2-q8_0.gguf", adapter, false,
+      { "--extract-lora", "--rank=2" } },
     { "apr-convert", "types for a size", "1", "--json", "--target-size=120k", WIDE, gguf, false, { "--resume" } },
 };
 
@@ -102,8 +104,10 @@ static int find_shim(void **state)
     return 0;
 }
 
-static bool converts(const struct scene *s) { return strcmp(s->tool, "apr-diff") != 0 && strcmp(s->tool, "apr-inspect") != 0 &&
-                                                     strcmp(s->tool, "apr-trace") != 0; }
+static bool converts(const struct scene *s)
+{
+    return strcmp(s->tool, "apr-convert") == 0 || strcmp(s->tool, "apr-prune") == 0 || strcmp(s->tool, "apr-merge") == 0;
+}
 
 /* What apr-convert, apr-merge, apr-prune or apr-trace wrote, whole, half or hidden. */
 static void clear_target(void)
@@ -195,7 +199,8 @@ static void expect_nothing_left(const struct scene *s, const char *kind, unsigne
 static struct test_bytes target_of(const struct scene *s)
 {
     char path[300];
-    snprintf(path, sizeof path, "%s%s", s->b == NULL ? "" : s->b, s->b == folder ? "config.json" : "");
+    snprintf(path, sizeof path, "%s%s", s->b == NULL ? "" : s->b, s->b == folder ? "config.json"
+             : s->b == adapter ? "adapter_model.safetensors" : "");
     return converts(s) && access(path, F_OK) == 0 ? test_load(path) : (struct test_bytes){ 0 };
 }
 
@@ -387,6 +392,7 @@ static int make_options(void **state)
     strcat(gguf, test_path("made/m.gguf"));
     strcat(packed, test_path("made/m.apr"));
     strcat(folder, test_path("made/m/"));
+    strcat(adapter, test_path("made/m/"));
     strcat(spoken, test_path("spoken"));
     strcat(carried, test_path("carried.apr"));
     struct test_answer a = test_tool("apr-convert", "--quiet", spoken, carried, NULL);
