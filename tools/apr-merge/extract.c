@@ -74,10 +74,10 @@ static struct apr_bytes full_name(struct extraction *x, struct apr_bytes name)
     return full ? name : apr_arena_format(&x->arena, "%.*s%.*s", APR_PRINTED(how->write_prefix), APR_PRINTED(name));
 }
 
-static bool means(const struct extraction *x, const struct parameter *p, struct apr_meaning *s)
+static bool means(const struct model *m, const struct apr_wish *w, struct apr_meaning *s)
 {
-    const struct apr_tensor *const t = apr_model_find(x->model->m, apr_input_part(p->base->in, 0)->name);
-    return x->model->binding != NULL && t != NULL && apr_binding_meaning(x->model->binding, t, 0, s);
+    const struct apr_tensor *const t = apr_model_find(m->m, apr_input_part(w->in, 0)->name);
+    return m->binding != NULL && t != NULL && apr_binding_meaning(m->binding, t, 0, s);
 }
 
 /* Is it the weight of a linear layer, and is that [in, out]? */
@@ -89,7 +89,7 @@ static void look_at(const struct extraction *x, struct parameter *p)
     p->linear = p->base->ndim == 2 && apr_bytes_end(p->name, apr_text(".weight"));
     for (size_t i = 0; i < APR_LENGTH(others); i++)
         p->linear &= !apr_bytes_have(p->name, others[i]);
-    if (!means(x, p, &s))
+    if (!means(x->model, p->base, &s))
         return;
     p->linear &= !s.role->f32;
     for (unsigned i = 0; i < s.role->ntransform; i++)
@@ -137,6 +137,13 @@ static enum apr_code place(struct extraction *x, size_t number, struct apr_error
     return APR_OK;
 }
 
+/* Not of those that only a converter makes. */
+static bool is_own(const struct model *m, const struct apr_wish *w)
+{
+    struct apr_meaning s;
+    return w->values == NULL && !(means(m, w, &s) && s.role->generated != APR_NOT_GENERATED);
+}
+
 static enum apr_code pair_all(struct extraction *x, struct apr_error *e)
 {
     const struct apr_wishes *const base = &x->model[0].wishes, *const tuned = &x->model[1].wishes;
@@ -145,10 +152,10 @@ static enum apr_code pair_all(struct extraction *x, struct apr_error *e)
     if (x->parameter == NULL || x->module == NULL)
         return apr_no_memory(e);
     for (size_t i = 0; i < tuned->n; i++)
-        if (tuned->wish[i].values == NULL && wish_called(&x->model[0], tuned->wish[i].name) == NULL)
+        if (is_own(&x->model[1], &tuned->wish[i]) && wish_called(&x->model[0], tuned->wish[i].name) == NULL)
             return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, tuned->wish[i].name, " is not in %s", x->named[0].path);
     for (size_t i = 0; i < base->n; i++)
-        if (base->wish[i].values == NULL) {
+        if (is_own(x->model, &base->wish[i])) {
             x->parameter[x->n].base = &base->wish[i];
             APR_TRY(pair(x, &x->parameter[x->n++], e));
         }
@@ -218,7 +225,7 @@ static void find_head(struct extraction *x)
     if (b == NULL || !apr_binding_tied(b))
         return;
     for (size_t i = 0; i < x->n; i++)
-        if (x->module[x->parameter[i].module].saved && means(x, &x->parameter[i], &s) && apr_bytes_is(s.role->name, "token_embd"))
+        if (x->module[x->parameter[i].module].saved && means(x->model, x->parameter[i].base, &s) && apr_bytes_is(s.role->name, "token_embd"))
             x->embedding = i;
     x->head = head == NULL || head->known[APR_HF].n == 0 ? apr_text("lm_head.weight") : head->known[APR_HF].word[0];
     x->head.n -= apr_bytes_end(x->head, apr_text(".weight")) ? strlen(".weight") : 0;
