@@ -1,4 +1,4 @@
-/* apr-merge --extract-lora: what two models differ by as an adapter, against singular values that are known; applied, it gives the model back. */
+/* apr-merge --extract-lora: what two models differ by as an adapter, against singular values that are known; applied, the model is back. */
 #include "diff.h"
 
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 /* Sylvester's matrix of Hadamard: its columns, over 8, are orthonormal. */
 static double hadamard(unsigned i, unsigned j) { return __builtin_parity(i & j) ? -1 : 1; }
 
-/* The sum over k < n of value(k) times column k of that matrix and, turned, column 5 k mod 64: any of rank n, with those singular values. */
+/* The sum over k < n of value(k) times column k of that matrix and, turned, column 5 k mod 64: of rank n, with those singular values. */
 static void sum_up(double (*value)(unsigned), unsigned n, double d[SIDE * SIDE])
 {
     for (unsigned i = 0; i < SIDE; i++)
@@ -165,8 +165,8 @@ static void at_full_rank_the_tuned_model_comes_back(void **state)
     json_t *const r = extracted(BASE, TUNED, "whole", "4096", NULL);
     assert_true(json_is_true(json_object_get(r, "verified")));
     json_decref(r);
-    expect_exit(test_tool(MERGE, "--method=passthrough", BASE, "--lora", test_path("whole"), test_path("back.gguf"), "--type=f32", "--force",
-                          "--quiet", NULL), 0, NULL);
+    expect_exit(test_tool(MERGE, "--method=passthrough", BASE, "--lora", test_path("whole"), test_path("back.gguf"), "--type=f32",
+                          "--force", "--quiet", NULL), 0, NULL);
     expect_same(test_path("back.gguf"), TUNED);
 }
 

@@ -1,9 +1,9 @@
 /* Singular vectors by a randomised block Krylov method (C. Musco, C. Musco, "Randomized block Krylov methods for stronger and faster
  * approximate singular value decomposition", 2015): with G = D^T D and a few random columns X, the space of X, G X, G^2 X ... holds the
- * vectors of the largest singular values after a few steps, also where values lie close, as those of noise do. The basis is kept orthonormal
- * (modified Gram-Schmidt, twice), so that G in it is what the projections say, and the eigenvectors of that small matrix are found by
- * Householder's tridiagonalization and QR steps with Wilkinson's shift (G. Golub, C. Van Loan, "Matrix computations", 8.3). It ends when a
- * step takes next to nothing off the error, or when the basis is all of the space: then the result is exact. */
+ * vectors of the largest singular values after a few steps, also where values lie close, as those of noise do. The basis is kept
+ * orthonormal (modified Gram-Schmidt, twice), so that G in it is what the projections say, a small matrix whose eigenvectors are found
+ * whole (eigen.c). It ends when a step takes next to nothing off the error, or when the basis is all of the space: then the result is
+ * exact. A whole decomposition would be thousands of such steps for a matrix of some thousand rows, and hold it several times. */
 #include "svd.h"
 
 #include <math.h>
@@ -12,42 +12,16 @@
 
 #include "base/bytes.h"
 #include "base/hash.h"
+#include "eigen.h"
 #include "values/kernels.h"
 
 #define MORE        8        /* columns of a block beyond the rank */
 #define TILE_ROWS   64u
 #define TILE_COLS   256u
-#define LITTLE_GAIN 2e-6     /* of a step, as a share of the square of the error that is left, at which the next is not worth it; */
-#define NO_GAIN     1e-14    /* of the square of D */
+#define LITTLE_GAIN 1e-5     /* what a step takes off the square of the error, as a share of it, when the next is not worth it */
+#define NO_GAIN     1e-14    /* the same as a share of the square of D: rounding */
 #define NOTHING     1e-13    /* as a share of the largest: what is left of a column, when nothing is */
 #define LEAST_VALUE 1e-15    /* square of a singular value as a share of the largest, of those that D has */
-
-/* ---- vectors -------------------------------------------------------------------------------------------------------- */
-
-typedef double eight __attribute__((vector_size(64)));
-
-/* Sums have eight lanes: element i goes to lane i % 8. */
-static double dot(const double *a, const double *b, size_t n)
-{
-    eight sum = { 0 }, x, y;
-    double v[8], rest = 0;
-    for (; n >= 8; n -= 8, a += 8, b += 8) {
-        memcpy(&x, a, sizeof x);
-        memcpy(&y, b, sizeof y);
-        sum += x * y;
-    }
-    for (size_t i = 0; i < n; i++)
-        rest += a[i] * b[i];
-    memcpy(v, &sum, sizeof v);
-    return (((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))) + rest;
-}
-
-/* y += a x */
-static void add(double *y, double a, const double *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] += a * x[i];
-}
 
 static double *new_matrix(uint64_t rows, uint64_t cols)
 {
@@ -160,95 +134,6 @@ static void times(const struct svd *s, bool turned, const double *in, double *ou
     apr_team_do(s->team, (size_t)apr_ceil(n, turned ? TILE_COLS : TILE_ROWS), times_task, &x);
 }
 
-/* ---- eigenvectors of a small symmetric matrix ------------------------------------------------------------------------ */
-
-/* a (n x n, undone) becomes diagonal d, with e beside it; row k of a is the reflection that did it, its factor at k. */
-static void tridiagonalize(double *a, size_t n, double *d, double *e, double *w)
-{
-    for (size_t k = 0; k + 1 < n; k++) {
-        double *const v = a + k * n + k + 1, length = sqrt(dot(v, v, n - k - 1));
-        const size_t m = n - k - 1;
-        d[k] = a[k * n + k];
-        e[k] = v[0] > 0 ? -length : length;
-        v[0] -= e[k];
-        const double square = dot(v, v, m), by = m == 1 || square == 0 ? 0 : 2 / square;
-        a[k * n + k] = by;
-        if (by == 0)
-            e[k] += v[0];
-        for (size_t i = 0; i < m && by != 0; i++)
-            w[i] = by * dot(a + (k + 1 + i) * n + k + 1, v, m);
-        if (by != 0)
-            add(w, -by / 2 * dot(w, v, m), v, m);
-        for (size_t i = 0; i < m && by != 0; i++) {
-            add(a + (k + 1 + i) * n + k + 1, -v[i], w, m);
-            add(a + (k + 1 + i) * n + k + 1, -w[i], v, m);
-        }
-    }
-    d[n - 1] = a[n * n - 1];
-}
-
-/* The product of all reflections: rows that the steps below turn into eigenvectors. */
-static void gather(const double *a, size_t n, double *rows)
-{
-    for (size_t i = 0; i < n; i++)
-        rows[i * n + i] = 1;
-    for (size_t k = n - 1; k-- > 0;)
-        for (size_t i = k + 1; i < n && a[k * n + k] != 0; i++)
-            add(rows + i * n + k + 1, -a[k * n + k] * dot(rows + i * n + k + 1, a + k * n + k + 1, n - k - 1), a + k * n + k + 1, n - k - 1);
-}
-
-static void rotate(double *x, double *y, double c, double s, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const double u = x[i], v = y[i];
-        x[i] = c * u + s * v;
-        y[i] = c * v - s * u;
-    }
-}
-
-/* One step from `low` to `high`, which hang together. */
-static void qr_step(double *d, double *e, size_t low, size_t high, double *rows, size_t n)
-{
-    const double half = (d[high - 1] - d[high]) / 2, last = e[high - 1], root = sqrt(half * half + last * last);
-    double x = d[low] - (d[high] - last * last / (half + (half < 0 ? -root : root))), z = e[low];
-    for (size_t k = low; k < high; k++) {
-        const double r = sqrt(x * x + z * z), c = r > 0 ? x / r : 1, s = r > 0 ? z / r : 0;
-        const double one = d[k], two = d[k + 1], off = e[k];
-        if (k > low)
-            e[k - 1] = r;
-        d[k] = c * c * one + 2 * c * s * off + s * s * two;
-        d[k + 1] = s * s * one - 2 * c * s * off + c * c * two;
-        e[k] = c * s * (two - one) + (c * c - s * s) * off;
-        if (k + 1 < high) {
-            x = e[k];
-            z = s * e[k + 1];
-            e[k + 1] *= c;
-        }
-        if (rows != NULL)
-            rotate(rows + k * n, rows + (k + 1) * n, c, s, n);
-    }
-}
-
-/* Eigenvalues of a, which is undone, into d, in no order; eigenvectors into the rows of `rows`, zeros before, unless that is NULL. work:
- * 2 n numbers. */
-static void eigen(double *a, size_t n, double *d, double *rows, double *work)
-{
-    double *const e = work;
-    size_t high = n - 1, steps = 60 * n; /* two or three for each value are usual */
-    tridiagonalize(a, n, d, e, work + n);
-    if (rows != NULL)
-        gather(a, n, rows);
-    while (high > 0 && steps-- > 0) {
-        size_t low = high;
-        while (low > 0 && fabs(e[low - 1]) > 0x1p-53 * (fabs(d[low - 1]) + fabs(d[low])))
-            low--;
-        if (low == high)
-            high--;
-        else
-            qr_step(d, e, low, high, rows, n);
-    }
-}
-
 /* ---- the basis ------------------------------------------------------------------------------------------------------ */
 
 /* Vectors of n numbers, n being the lesser side of D, m the other.
@@ -315,8 +200,8 @@ static void project(void *ctx, size_t j, unsigned worker)
     (void)worker;
     for (unsigned time = 0; time < 2; time++)
         for (size_t k = 0; k < b->k; k++) {
-            const double share = dot(b->q + k * b->n, y, b->n);
-            add(y, -share, b->q + k * b->n, b->n);
+            const double share = dot_of(b->q + k * b->n, y, b->n);
+            add_to(y, -share, b->q + k * b->n, b->n);
             if (time == 0 && k <= b->first + j)
                 h[k] = share;
         }
@@ -331,10 +216,10 @@ static void take_in(struct krylov *b, size_t n, double largest)
         double *const y = b->q + b->k * b->n;
         memmove(y, b->q + (from + j) * b->n, b->n * sizeof *y);
         for (size_t k = from; k < b->k; k++)
-            add(y, -dot(b->q + k * b->n, y, b->n), b->q + k * b->n, b->n);
+            add_to(y, -dot_of(b->q + k * b->n, y, b->n), b->q + k * b->n, b->n);
         for (size_t k = from; k < b->k; k++)
-            add(y, -dot(b->q + k * b->n, y, b->n), b->q + k * b->n, b->n);
-        const double length = sqrt(dot(y, y, b->n));
+            add_to(y, -dot_of(b->q + k * b->n, y, b->n), b->q + k * b->n, b->n);
+        const double length = sqrt(dot_of(y, y, b->n));
         if (length <= NOTHING * largest)
             continue;
         for (size_t i = 0; i < b->n; i++)
@@ -439,7 +324,7 @@ static enum apr_code search(struct krylov *b, struct apr_error *e)
 static enum apr_code new_result(const struct svd *s, struct low_rank *out, struct apr_error *e)
 {
     uint64_t rows, cols;
-    if (!apr_mul(s->base->nrow, out->rank, &rows) || !apr_mul(s->base->ncol, out->rank, &cols) || rows > SIZE_MAX / 8 || cols > SIZE_MAX / 8)
+    if (!apr_mul(s->base->nrow, out->rank, &rows) || !apr_mul(s->base->ncol, out->rank, &cols))
         return apr_no_memory(e);
     out->of_rows = calloc((size_t)rows, sizeof *out->of_rows);
     out->of_cols = calloc((size_t)cols, sizeof *out->of_cols);
@@ -460,7 +345,7 @@ static void combine(void *ctx, size_t i, unsigned worker)
     (void)worker;
     memset(to, 0, b->n * sizeof *to);
     for (size_t k = 0; k < b->k; k++)
-        add(to, b->row[i][k], b->q + k * b->n, b->n);
+        add_to(to, b->row[i][k], b->q + k * b->n, b->n);
 }
 
 /* Singular values are those of D, whose square roots go to both sides. */

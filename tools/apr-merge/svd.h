@@ -19,8 +19,8 @@ struct svd {
     bool                    turned;
 };
 
-/* What D is near to: the product of of_rows, nrow x rank, and of_cols, rank x ncol, both in the order of C; or, of one that is turned, rank x
- * nrow and ncol x rank. Freed with free.
+/* What D is near to: the product of of_rows, nrow x rank, and of_cols, rank x ncol, both in the order of C; or, of one that is turned,
+ * rank x nrow and ncol x rank. Freed with free.
  *   rank   as wanted, or less: of the singular values that D has
  *   error  the norm of what is left, over that of D */
 struct low_rank {
