@@ -1,10 +1,13 @@
 /* Thresholds of what is in hand: scores, counts of them, a sample. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "flow/threshold_count.h"
 
-#define DEVIATIONS 6 /* of a sample, within which the key is sought */
+#define LONG_ROW      4096u /* scores: of so many it pays to look at more bits of their keys at a time */
+#define LARGEST_DIGIT 11u   /* bits */
+#define DEVIATIONS    6     /* of a sample, within which the key is sought */
 
 uint32_t apr_digit_of(const uint64_t *count, uint32_t n, bool highest, uint64_t *left)
 {
@@ -17,14 +20,28 @@ uint32_t apr_digit_of(const uint64_t *count, uint32_t n, bool highest, uint64_t 
     return highest ? 0 : n - 1;
 }
 
+/* By runs of a fixed length, of which compilers make vectors. */
+static void mark_below(uint64_t limit, uint32_t flip, const float *score, size_t n, bool *taken)
+{
+    size_t i = 0;
+    const uint32_t last = (uint32_t)(limit - 1);
+    if (limit == 0) {
+        memset(taken, 0, n * sizeof *taken);
+        return;
+    }
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = i; k < i + 16; k++)
+            taken[k] = (apr_score_key(score[k]) ^ flip) <= last;
+    for (; i < n; i++)
+        taken[i] = (apr_score_key(score[i]) ^ flip) <= last;
+}
+
 void apr_cutoff_mark(const struct apr_cutoff *c, const float *score, uint64_t first, size_t n, bool *taken)
 {
     const uint32_t key = c->key, flip = c->flip;
     const size_t equals = c->end <= first ? 0 : (size_t)apr_min(c->end - first, n); /* of these the ones that have the key count */
-    for (size_t i = 0; i < equals; i++)
-        taken[i] = (apr_score_key(score[i]) ^ flip) <= key;
-    for (size_t i = equals; i < n; i++)
-        taken[i] = (apr_score_key(score[i]) ^ flip) < key;
+    mark_below((uint64_t)key + 1, flip, score, equals, taken);
+    mark_below(key, flip, score + equals, n - equals, taken + equals);
 }
 
 struct apr_cutoff apr_take_all(bool highest)
@@ -39,14 +56,17 @@ struct apr_cutoff apr_cutoff_of(const float *score, size_t n, uint64_t k, bool h
         return (struct apr_cutoff){ 0 };
     if (k >= n)
         return apr_take_all(highest);
-    for (unsigned shift = 24; shift < 32; shift -= 8) {
-        const uint32_t known = shift == 24 ? 0 : UINT32_MAX << (shift + 8);
-        uint64_t count[256] = { 0 };
+    const unsigned digit = n < LONG_ROW ? 8 : LARGEST_DIGIT;
+    for (unsigned top = 32, shift; top > 0; top = shift) {
+        shift = top > digit ? top - digit : 0;
+        const uint32_t known = top == 32 ? 0 : UINT32_MAX << top, ndigit = 1u << (top - shift);
+        uint64_t count[1u << LARGEST_DIGIT];
+        memset(count, 0, ndigit * sizeof *count);
         for (size_t i = 0; i < n; i++) {
             const uint32_t other = apr_score_key(score[i]);
-            count[other >> shift & 255] += ((other ^ key) & known) == 0;
+            count[other >> shift & (ndigit - 1)] += ((other ^ key) & known) == 0;
         }
-        key |= apr_digit_of(count, 256, highest, &k) << shift;
+        key |= apr_digit_of(count, ndigit, highest, &k) << shift;
     }
     size_t end = 0;
     for (; k > 0; end++)

@@ -125,8 +125,12 @@ static void put_values(const struct matrix *x, struct apr_window *w, uint64_t fi
     }
     clean_numbers(x, value, n);
     find_zeros(x, w, value, first, n, zero);
-    for (size_t i = 0; i < n; i++)
-        value[i] = zero[i] ? 0 : value[i];
+    for (size_t i = 0; i < n; i++) { /* without a branch that nothing could foresee */
+        uint32_t bits;
+        memcpy(&bits, value + i, sizeof bits);
+        bits &= (uint32_t)zero[i] - 1;
+        memcpy(value + i, &bits, sizeof bits);
+    }
     for (size_t i = 0; i < n && wide != NULL; i++)
         wide[i] = zero[i] ? 0 : wide[i];
 }
