@@ -4,7 +4,7 @@ TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 LINEAR  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-linear/*.c)))
 MERGE   := tools/apr-merge/config.c tools/apr-merge/parameters.c tools/apr-merge/methods.c
-FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) $(MERGE) tests/linear_server.c) $(LINEAR)
+FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) $(MERGE) tests/linear_server.c) $(LINEAR) $(BUILD)/tests/inspect.o
 test     = $(addprefix $(BUILD)/tests/test_,$(1))
 
 $(BUILD)/tests/%.o: ALL_CFLAGS += -iquote tests -DAPR_BUILD='"$(BUILD)"'
@@ -36,6 +36,10 @@ check-arm: ; bash .ci/arm
 # Each target of tests/fuzz is tried by test_fuzz too, on the inputs that lie beside it.
 $(BUILD)/tests/fuzz/%.o: ALL_CFLAGS += $(if $(filter-out fuzz,$(MODE)),-DLLVMFuzzerTestOneInput=fuzz_$(notdir $*))
 $(BUILD)/tests/test_fuzz.o: ALL_CFLAGS += '-DFUZZ_TARGETS=${FUZZ:%=FUZZ(%)}'
+# What --merge of apr-inspect reads with, without the names that apr-diff has too.
+$(BUILD)/tests/inspect.o: $(call obj,$(filter-out %/main.c %/merge.c,$(wildcard tools/apr-inspect/*.c)))
+	$(make) ld -r -o $@ $^ && objcopy $(foreach s,read_share share_rows,--redefine-sym $s=inspect_$s) \
+	$(foreach s,add_finding write_metadata spell_count write_row,-L $s) $@
 $(call test,fuzz): $(FUZZ:%=$(BUILD)/tests/fuzz/%.o) $(FUZZED)
 
 # Each in turn, or those that FUZZ names. On Debian it takes libclang-rt-14-dev.
