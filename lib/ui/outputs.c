@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/glob.h"
+#include "files/address.h"
 #include "files/sink.h"
 #include "model/inputs.h"
 
@@ -58,11 +59,21 @@ static enum apr_code check_input(const struct output *out, const char *path, boo
     return APR_OK;
 }
 
+/* A file in the folder of the operand before it, which has been looked through for that one. */
+static bool is_beside_last(const struct apr_cli *c, size_t i)
+{
+    struct stat a, b;
+    const char *const path = c->operand[i], *const last = i == 0 ? "-" : c->operand[i - 1];
+    const size_t n = apr_folder_length(path);
+    return strcmp(last, "-") != 0 && n == apr_folder_length(last) && memcmp(path, last, n) == 0 && stat(path, &a) == 0 &&
+           stat(last, &b) == 0 && !S_ISDIR(a.st_mode) && !S_ISDIR(b.st_mode);
+}
+
 /* Operands stand for models, what options name for one file. */
 static enum apr_code check_inputs(const struct apr_cli *c, const struct output *out, bool models, struct apr_error *e)
 {
     for (size_t i = 0; i < c->noperand; i++)
-        APR_TRY(check_input(out, c->operand[i], models, e));
+        APR_TRY(check_input(out, c->operand[i], models && !is_beside_last(c, i), e));
     for (size_t i = 0; i < c->noption; i++) {
         const struct apr_option *const o = &c->option[i];
         const struct apr_texts *const list = o->kind == APR_OPTION_INPUTS ? o->to : NULL;
