@@ -127,6 +127,8 @@ static void publish(struct apr_source *s, int fd)
     s->fd = !s->copied && may_keep(all_kept) ? fd : -1;
     all_kept += s->fd >= 0;
     s->next = all_sources;
+    if (s->next != NULL)
+        s->next->before = s;
     all_sources = s;
     pthread_mutex_unlock(&all_lock);
     if (s->fd < 0)
@@ -279,14 +281,12 @@ void apr_source_close(struct apr_source *s)
     if (s == NULL)
         return;
     pthread_mutex_lock(&all_lock);
-    if (all_sources == s) {
+    if (s->before == NULL)
         all_sources = s->next;
-    } else {
-        struct apr_source *before = all_sources;
-        while (before->next != s)
-            before = before->next;
-        before->next = s->next;
-    }
+    else
+        s->before->next = s->next;
+    if (s->next != NULL)
+        s->next->before = s->before;
     all_kept -= s->fd >= 0;
     pthread_mutex_unlock(&all_lock);
     if (s->fd >= 0)

@@ -22,7 +22,7 @@ struct apr_source {
     int                fd;
     struct timespec    written;
     _Atomic int        lost;
-    struct apr_source *next;
+    struct apr_source *next, *before;
     struct apr_remote_file *remote;
 };
 
