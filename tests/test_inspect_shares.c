@@ -2,6 +2,8 @@
  * together, are named by file and row. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 
 #include "base/bytes.h"
 #include "support.h"
@@ -204,6 +206,34 @@ static void a_share_that_lies_is_refused_by_file_and_row(void **state)
         }
 }
 
+/* One with all tensors, the others with none, and a list in each that takes 128 KiB of memory. */
+static void a_thousand_shares_hold_once_what_all_of_them_say(void **state)
+{
+    (void)state;
+    static const char *const hash[VIEWS] = { "--hash", NULL };
+    struct test_bytes one = test_load(share(hash, "fixtures/qwen2-q8_0.gguf", 1, 1));
+    test_integer(&one, 0, 1);
+    const char *const text = (const char *)one.at, *const rows = strstr(text, "\"tensors\":["), *const end = strstr(rows, "],\"partition\"");
+    const char *const tail = strstr(end, ",\"plan\"");
+    char folder[4096], path[4200], command[9000];
+    snprintf(folder, sizeof folder, "%s", test_path("thousand"));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    for (unsigned k = 1; k <= 1000; k++) {
+        snprintf(path, sizeof path, "%s/%u", folder, k);
+        FILE *const f = fopen(path, "w");
+        fprintf(f, "%.*s", (int)((k == 1 ? end : rows + 11) - text), text);
+        fprintf(f, "],\"common\":[1");
+        for (unsigned i = 0; i < 2000; i++)
+            fprintf(f, ",1");
+        fprintf(f, "],\"partition\":{\"number\":%u,\"of\":1000%s", k, tail);
+        assert_int_equal(fclose(f), 0);
+    }
+    snprintf(command, sizeof command, "%s/apr-inspect --merge %s/* >%s 2>&1", APR_BUILD, folder, test_path("merged"));
+    if (system(command) != 0)
+        fail_msg("%s", (const char *)test_load(test_path("merged")).at);
+    test_free(&one);
+}
+
 static void a_name_of_a_share_commands_no_terminal(void **state)
 {
     (void)state;
@@ -245,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_share_is_the_same_at_any_thread_count_and_holds_its_tensors_alone),
         cmocka_unit_test(shares_that_do_not_belong_together_are_refused),
         cmocka_unit_test(a_share_that_lies_is_refused_by_file_and_row),
+        cmocka_unit_test(a_thousand_shares_hold_once_what_all_of_them_say),
         cmocka_unit_test(a_name_of_a_share_commands_no_terminal),
         cmocka_unit_test(a_partition_is_k_of_n_of_what_reads_data),
     };

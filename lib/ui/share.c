@@ -299,6 +299,18 @@ enum apr_code apr_share_open(struct apr_share *p, const struct apr_share_kind *k
     return code;
 }
 
+enum apr_code apr_share_join(struct apr_share *p, const struct apr_share *other, struct apr_error *e)
+{
+    const char *key;
+    json_t *own;
+    json_object_foreach(other->top, key, own) {
+        const json_t *const same = json_object_get(p->top, key);
+        if (same != NULL && same != own && json_equal(same, own) && json_object_set(p->top, key, own) != 0)
+            return apr_no_memory(e);
+    }
+    return APR_OK;
+}
+
 void apr_share_close(struct apr_share *p)
 {
     json_decref(p->top);

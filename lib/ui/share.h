@@ -78,6 +78,9 @@ APR_MUST_CHECK enum apr_code apr_share_open(struct apr_share *p, const struct ap
                                             const struct apr_run *r, struct apr_error *e);
 void apr_share_close(struct apr_share *p);
 
+/* Lets p hold what it has in common with another share together with it: what all of a thousand shares say is there once. */
+APR_MUST_CHECK enum apr_code apr_share_join(struct apr_share *p, const struct apr_share *other, struct apr_error *e);
+
 /* "FILE: is no JSON of TOOL --partition: WHY KEY" */
 enum apr_code apr_share_wrong(const struct apr_share *p, const char *why, const char *key, struct apr_error *e);
 

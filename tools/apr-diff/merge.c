@@ -62,8 +62,11 @@ static int merge_all(struct options *o, struct share *share, size_t n)
     struct config config = { 0 };
     const struct metadata *metadata = NULL;
     enum apr_code code = APR_OK;
-    for (size_t i = 0; code == APR_OK && i < n; i++)
+    for (size_t i = 0; code == APR_OK && i < n; i++) {
         code = read_share(&share[i], o->cli.operand[i], &o->cli.run, &e);
+        if (code == APR_OK)
+            code = apr_share_join(&share[i].base, &share[0].base, &e);
+    }
     if (code == APR_OK)
         code = apr_shares_fit(share, n, sizeof *share, shared, &e);
     if (code == APR_OK) {

@@ -54,8 +54,10 @@ static enum apr_code read_shares(struct merging *g, struct apr_error *e)
 {
     static const char *const same[] = { "files", "format", "format_version", "family", "architecture", "parameters", "tensor_count",
                                         "tensor_bytes", "bits_per_weight", "dtypes", NULL };
-    for (size_t i = 0; i < g->n; i++)
+    for (size_t i = 0; i < g->n; i++) {
         APR_TRY(read_share(&g->share[i], g->o->cli.operand[i], &g->o->cli.run, e));
+        APR_TRY(apr_share_join(&g->share[i].base, &g->share[0].base, e));
+    }
     APR_TRY(apr_shares_fit(g->share, g->n, sizeof *g->share, same, e));
     for (size_t i = 1; i < g->n; i++)
         APR_TRY(same_metadata(&g->share[i], &g->share[0], e));
