@@ -66,7 +66,8 @@ static struct apr_translation translation_of(const struct apr_conversion *c)
         .m = c->source.m, .b = c->source.binding, .side = &c->side, .config = c->source.config,
         .main = c->main, .file_type = to_gguf ? file_type_of(asked != NULL ? asked : c->main) : -1, .head = c->head,
         .quantized = c->quantized, .typed = c->o->dtype != NULL || c->o->retyped || apr_is_quantizing(c->o),
-        .refiled = c->o->tokenizer != NULL || c->o->model != NULL, .bytes = c->bytes, .elements = c->elements, .expert_elements = c->expert_elements, .nexpert = c->nexpert,
+        .refiled = c->o->tokenizer != NULL || c->o->model != NULL,
+        .bytes = c->bytes, .elements = c->elements, .expert_elements = c->expert_elements, .nexpert = c->nexpert,
     };
     const struct apr_tensor *const freqs = apr_model_find(c->source.m, apr_text("rope_freqs.weight"));
     if (freqs != NULL && freqs->dtype == &apr_dtypes[APR_F32] && !freqs->swapped && (uintptr_t)freqs->data.at % sizeof(float) == 0) {

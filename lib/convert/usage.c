@@ -83,7 +83,8 @@ static int read_preset(struct apr_convert_options *o)
         o->preset = apr_preset_of(o->quantize);
     else if (o->leave_output || o->output_type != NULL || o->embedding_type != NULL || o->imatrix != NULL)
         return apr_cli_usage(&o->cli,
-                             "--quantize %s is one dtype for all matrices: it knows no imatrix, and no other dtype for output and embedding",
+                             "--quantize %s is one dtype for all matrices: it knows no imatrix, and no other dtype for output and "
+                             "embedding",
                              o->quantize);
     else
         o->dtype = own;

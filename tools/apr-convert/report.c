@@ -411,8 +411,8 @@ int report(struct apr_conversion *c, const struct apr_error *why)
     if (why != NULL)
         return apr_cli_fail(&c->o->cli, why);
     if (c->untold)
-        tell(c, "nothing says what model it is, so its tensors keep their names, which no engine knows in a GGUF: a config.json beside it, --config FILE "
-                "or --family NAME tells");
+        tell(c, "nothing says what model it is, so its tensors keep their names, which no engine knows in a GGUF: a config.json beside it, "
+                "--config FILE or --family NAME tells");
     tell_about_tokenizer(c);
     if (c->o->cli.json || c->o->cli.taken)
         return APR_EXIT_YES;

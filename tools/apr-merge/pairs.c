@@ -191,8 +191,8 @@ static enum apr_code check_again(const struct merge *m, const struct merged *t, 
         d = quantized_part(t->x[i].in);
     if (d == NULL)
         return APR_OK;
-    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name, " is %s in a model already: --allow-requantize quantizes it again, to %s",
-                           d->name, o->dtype->name);
+    return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, t->tensor.name,
+                           " is %s in a model already: --allow-requantize quantizes it again, to %s", d->name, o->dtype->name);
 }
 
 static void copy(struct merge *m, struct merged *t, const struct apr_input *in, const struct model *model)

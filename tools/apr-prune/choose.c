@@ -153,8 +153,8 @@ static enum apr_code check_quantized(const struct pruning *p, const struct matri
     if (p->o->report)
         return APR_OK;
     if (to->dtype == NULL && x->t->packed != NULL)
-        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name, " is packed as %s: --type bf16 makes values of it, which can be pruned",
-                               d->name);
+        return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name,
+                               " is packed as %s: --type bf16 makes values of it, which can be pruned", d->name);
     if (!apr_is_quantized_source(d) || to->allow_requantize || (to->dtype != NULL && !apr_is_quantized(to->dtype)))
         return APR_OK;
     return apr_fail_tensor(e, APR_EARG, APR_NOWHERE, x->t->name,

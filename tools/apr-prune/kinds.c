@@ -163,8 +163,9 @@ static enum apr_code check_gguf(const struct pruning *p, const struct apr_net *b
     if (code == APR_OK)
         code = net_of_gguf(p, a->m, &is, e);
     if (code == APR_OK && first_odd(before, was.net) == before->nlayer && first_odd(a->net, is.net) < a->net->nlayer)
-        code = apr_fail(e, APR_EARG, APR_NOWHERE, "layer %llu would be of another kind in a GGUF, which has no list of kinds, as a checkpoint or "
-                        "an APR has", (unsigned long long)first_odd(a->net, is.net));
+        code = apr_fail(e, APR_EARG, APR_NOWHERE,
+                        "layer %llu would be of another kind in a GGUF, which has no list of kinds, as a checkpoint or an APR has",
+                        (unsigned long long)first_odd(a->net, is.net));
     end_gguf(&was);
     end_gguf(&is);
     return code;
