@@ -1,5 +1,5 @@
 # The benches, which `make bench` runs. Included by the Makefile.
-BENCHES := $(addprefix $(BUILD)/bench/,bench times pair load linear)
+BENCHES := $(addprefix $(BUILD)/bench/,bench times pair tuned load linear)
 
 $(BUILD)/bench/%.o: ALL_CFLAGS += -iquote tests -DAPR_BUILD='"$(BUILD)"'
 $(BUILD)/bench/bench $(BUILD)/bench/times: $(call obj,bench/rounds.c bench/statistics.c)
@@ -11,4 +11,5 @@ $(BENCHES): %: %.o $(LIBRARY)
 bench: all $(BENCHES)
 	rm -f $(BUILD)/bench.json && $(BUILD)/bench/bench --json $(BUILD)/bench.json $(BENCH) && sh bench/peers.sh $(BUILD) $(BENCH)
 	sh bench/linear.sh $(BUILD)
+	sh bench/merge.sh $(BUILD)
 .PHONY: bench

@@ -135,7 +135,7 @@ static enum apr_code set_against(struct merge *m, struct apr_planned *t, struct 
         part[i] = other;
     }
     in->view.part = part;
-    t->against = in;
+    t->against = m->o->c.cli.json ? in : NULL; /* who does not ask saves the reading of the base; all else of the plan is the same */
     t->lossy = true;
     return APR_OK;
 }
