@@ -317,11 +317,11 @@ static void the_command_line_says_the_same(void **state)
     (void)state;
     write_models();
     const char *const one = test_path("one.safetensors"), *const two = test_path("two.safetensors");
-    expect_end(test_tool(MERGE, config_of("ties", "base_model: base\nparameters: {density: 0.5}\nmodels:\n- {model: a, parameters: {weight: 0.5}}\n- {model: c, parameters: {weight: 1}}\n"),
-                          one, NULL), 0, "a configuration");
+    const char *const config = config_of("ties", "base_model: base\nparameters: {density: 0.5}\ndtype: ~\ntokenizer_source: null\nmodels:\n"
+                                         "- {model: a, parameters: {weight: 0.5}}\n- {model: c, parameters: {weight: 1}}\nslices:\n");
+    expect_end(test_tool(MERGE, config, one, NULL), 0, "a configuration");
     expect_end(test_tool(MERGE, "--method", "ties", "--base", test_path("base.safetensors"), "--weight", "0.5", "--weight=1", "--density",
-                         "0.5", test_path("a.safetensors"),
-                          test_path("c.safetensors"), two, NULL), 0, "options");
+                         "0.5", test_path("a.safetensors"), test_path("c.safetensors"), two, NULL), 0, "options");
     struct test_bytes a = test_load(one), b = test_load(two);
     assert_int_equal(a.n, b.n);
     assert_memory_equal(a.at, b.at, a.n);

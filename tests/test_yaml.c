@@ -49,7 +49,7 @@ static void documents_become_trees(void **state)
         { "skip: [\"*.attn.bias\"]", "{skip:[\"*.attn.bias\"]}" }, { "when: has(a.b)", "{when:has(a.b)}" }, { "\"<<\": 1", "{<<:1}" },
         { "? a\n: b", "{a:b}" },
         { "{a, b}", "{a:,b:}" }, { "[a: b]", "[{a:b}]" }, { "---\na\n...\n", "a" },
-        { "a: 50%\nb%: [c%, \"%d\"]\n", "{a:50%,b%:[c%,\"%d\"]}" }, { "\xef\xbb\xbf" "a: b", "{a:b}" },
+        { "a: 50%\nb%: [c%, \"%d\"]\n", "{a:50%,b%:[c%,\"%d\"]}" }, { "\xef\xbb\xbf" "a: b\nc: d\n", "{a:b,c:d}" },
         { "a: \xc3\xa4", "{a:\xc3\xa4}" },
         { "\r\na: b\r\nc: d\r\n", "{a:b,c:d}" }, { "'': 1", "{:1}" },
     };

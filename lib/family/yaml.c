@@ -266,6 +266,8 @@ enum apr_code apr_yaml_parse(struct apr_yaml_document **d, struct apr_bytes text
     *d = NULL;
     if (text.n > APR_YAML_MOST)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "line 1, column 1: a YAML text of more than %zu MiB", APR_YAML_MOST >> 20);
+    if (text.n >= 3 && memcmp(text.at, "\xef\xbb\xbf", 3) == 0) /* the mark of UTF-8, which libyaml takes for a column */
+        text = (struct apr_bytes){ text.at + 3, text.n - 3 };
     struct builder b = { .e = e, .d = calloc(1, sizeof *b.d) };
     if (b.d == NULL)
         return apr_no_memory(e);

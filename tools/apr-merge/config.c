@@ -14,6 +14,15 @@
 #define MOST_LAYER 65535u
 #define MOST_SLICES 65536u
 
+/* What a map says of key, or NULL; null says nothing. */
+static const struct apr_yaml *said(const struct apr_yaml *map, const char *key)
+{
+    const struct apr_yaml *const y = apr_yaml_get(map, key);
+    const bool null = y != NULL && y->kind == APR_YAML_SCALAR && !y->quoted &&
+                      (y->text.n == 0 || apr_bytes_is(y->text, "null") || apr_bytes_is(y->text, "Null") || apr_bytes_is(y->text, "~"));
+    return null ? NULL : y;
+}
+
 /* ---- messages ------------------------------------------------------------------------------------------------------- */
 
 enum apr_code fail_at(const struct config *c, const struct apr_yaml *node, struct apr_error *e, const char *format, ...)
@@ -183,8 +192,8 @@ static enum apr_code read_range(const struct config *c, const struct apr_yaml *y
 static enum apr_code read_part(struct config *c, const struct apr_yaml *y, bool ranged, struct part *p, struct apr_error *e)
 {
     static const char *const keys[] = { "model", "parameters", "layer_range" };
-    const struct apr_yaml *const model = apr_yaml_get(y, "model"), *const range = apr_yaml_get(y, "layer_range");
-    *p = (struct part){ .whole = !ranged, .node = y, .parameters = apr_yaml_get(y, "parameters") };
+    const struct apr_yaml *const model = said(y, "model"), *const range = said(y, "layer_range");
+    *p = (struct part){ .whole = !ranged, .node = y, .parameters = said(y, "parameters") };
     if (y->kind != APR_YAML_MAP || model == NULL)
         return fail_at(c, y, e, "a map with model is wanted");
     APR_TRY(check_keys(c, y, keys, ranged ? 3 : 2, e));
@@ -217,8 +226,8 @@ static enum apr_code read_parts(struct config *c, const struct apr_yaml *list, b
 static enum apr_code read_slice(struct config *c, const struct apr_yaml *y, struct slice *s, struct apr_error *e)
 {
     static const char *const keys[] = { "sources", "parameters", "base_model", "residual_weight" };
-    const struct apr_yaml *const sources = apr_yaml_get(y, "sources"), *const base = apr_yaml_get(y, "base_model");
-    *s = (struct slice){ .base = NONE, .node = y, .parameters = apr_yaml_get(y, "parameters") };
+    const struct apr_yaml *const sources = said(y, "sources"), *const base = said(y, "base_model");
+    *s = (struct slice){ .base = NONE, .node = y, .parameters = said(y, "parameters") };
     if (y->kind != APR_YAML_MAP || sources == NULL)
         return fail_at(c, y, e, "a slice is a map with sources");
     APR_TRY(check_keys(c, y, keys, APR_LENGTH(keys), e));
@@ -255,7 +264,7 @@ static enum apr_code read_slices(struct config *c, const struct apr_yaml *list, 
 /* What models are merged: exactly one of the keys says so. */
 static enum apr_code read_body(struct config *c, const struct apr_yaml *map, bool module, struct apr_error *e)
 {
-    const struct apr_yaml *const models = apr_yaml_get(map, "models"), *const slices = apr_yaml_get(map, "slices");
+    const struct apr_yaml *const models = said(map, "models"), *const slices = said(map, "slices");
     if (models != NULL && slices != NULL)
         return fail_at(c, models->line > slices->line ? models : slices, e, "models and slices both say what is merged: one of them");
     if (models == NULL && slices == NULL)
@@ -267,12 +276,12 @@ static enum apr_code read_modules(struct config *c, const struct apr_yaml *modul
 {
     static const char *const keys[] = { "models", "slices", "parameters" };
     const struct apr_yaml *const module = modules->child;
-    if (apr_yaml_get(c->root, "models") != NULL || apr_yaml_get(c->root, "slices") != NULL)
+    if (said(c->root, "models") != NULL || said(c->root, "slices") != NULL)
         return fail_at(c, modules, e, "modules stands alone, without models and slices");
     if (modules->kind != APR_YAML_MAP || modules->n != 1 || module->kind != APR_YAML_MAP)
         return fail_at(c, modules, e, "modules is a map of one module: models with several are not merged");
     APR_TRY(check_keys(c, module, keys, APR_LENGTH(keys), e));
-    c->level[0] = apr_yaml_get(module, "parameters");
+    c->level[0] = said(module, "parameters");
     APR_TRY(check_parameters(c, c->level[0], e));
     return read_body(c, module, true, e);
 }
@@ -281,7 +290,7 @@ static enum apr_code read_modules(struct config *c, const struct apr_yaml *modul
 
 static enum apr_code read_method(struct config *c, struct apr_error *e)
 {
-    const struct apr_yaml *const y = c->method_node = apr_yaml_get(c->root, "merge_method");
+    const struct apr_yaml *const y = c->method_node = said(c->root, "merge_method");
     struct apr_nearest near;
     if (y == NULL)
         return fail_at(c, c->root, e, "merge_method is missing");
@@ -304,7 +313,7 @@ static enum apr_code read_dtype(struct config *c, const struct options *o, struc
 {
     static const char *const key[] = { "dtype", "out_dtype" };
     for (size_t i = 0; i < APR_LENGTH(key); i++) {
-        const struct apr_yaml *const y = apr_yaml_get(c->root, key[i]);
+        const struct apr_yaml *const y = said(c->root, key[i]);
         if (y == NULL)
             continue;
         APR_TRY(as_text(c, y, key[i], e));
@@ -327,8 +336,8 @@ static enum apr_code read_source(struct config *c, const struct apr_yaml *y, str
 static enum apr_code read_tokenizer(struct config *c, struct apr_error *e)
 {
     static const char *const keys[] = { "source", "tokens", "pad_to_multiple_of" };
-    const struct apr_yaml *const source = apr_yaml_get(c->root, "tokenizer_source"), *const map = apr_yaml_get(c->root, "tokenizer");
-    const struct apr_yaml *const template = apr_yaml_get(c->root, "chat_template");
+    const struct apr_yaml *const source = said(c->root, "tokenizer_source"), *const map = said(c->root, "tokenizer");
+    const struct apr_yaml *const template = said(c->root, "chat_template");
     if (source != NULL && map != NULL)
         return fail_at(c, map, e, "tokenizer and tokenizer_source both name a tokenizer: one of them");
     if (template != NULL) {
@@ -343,10 +352,10 @@ static enum apr_code read_tokenizer(struct config *c, struct apr_error *e)
         return fail_at(c, map, e, "tokenizer is a map with source");
     APR_TRY(check_keys(c, map, keys, APR_LENGTH(keys), e));
     for (size_t i = 1; i < APR_LENGTH(keys); i++)
-        if (apr_yaml_get(map, keys[i]) != NULL)
-            return fail_at(c, apr_yaml_get(map, keys[i]), e, "%s is not served", keys[i]);
-    if (apr_yaml_get(map, "source") != NULL)
-        return read_source(c, apr_yaml_get(map, "source"), e);
+        if (said(map, keys[i]) != NULL)
+            return fail_at(c, said(map, keys[i]), e, "%s is not served", keys[i]);
+    if (said(map, "source") != NULL)
+        return read_source(c, said(map, "source"), e);
     c->unite = map; /* as there */
     return APR_OK;
 }
@@ -398,15 +407,15 @@ static enum apr_code read_root(struct config *c, const struct options *o, struct
     if (c->root->kind != APR_YAML_MAP)
         return fail_at(c, c->root, e, "a configuration is a map with merge_method");
     APR_TRY(check_keys(c, c->root, keys, APR_LENGTH(keys), e));
-    if ((y = apr_yaml_get(c->root, "cache_dir")) != NULL)
+    if ((y = said(c->root, "cache_dir")) != NULL)
         return fail_at(c, y, e, "cache_dir: nothing is fetched, so nothing is cached; models are paths");
     APR_TRY(read_method(c, e));
     APR_TRY(read_dtype(c, o, e));
-    c->level[1] = apr_yaml_get(c->root, "parameters");
+    c->level[1] = said(c->root, "parameters");
     APR_TRY(check_parameters(c, c->level[1], e));
-    y = apr_yaml_get(c->root, "modules");
+    y = said(c->root, "modules");
     APR_TRY(y != NULL ? read_modules(c, y, e) : read_body(c, c->root, false, e));
-    if ((y = apr_yaml_get(c->root, "base_model")) != NULL)
+    if ((y = said(c->root, "base_model")) != NULL)
         APR_TRY(model_of(c, y, &c->base, e));
     APR_TRY(read_tokenizer(c, e));
     for (size_t i = 0; i < c->nslice; i++)
