@@ -323,16 +323,17 @@ static bool look_between(struct finding *f, const struct apr_contest *c, unsigne
     struct search *const s = &f->rank[r];
     const uint32_t nbucket = (s->probe.width >> s->probe.shift) + 1;
     const uint64_t likely = pieces_with(f, c, r);
-    uint64_t *const count = f->count + r * HALF, inside = s->probe.width == 0 ? likely : 0;
-    for (size_t i = 0; i < nbucket && s->probe.width > 0; i++)
+    uint64_t *const count = f->count + r * HALF, inside = 0;
+    count[(s->probe.key - s->probe.low) >> s->probe.shift] += likely;
+    for (size_t i = 0; i < nbucket; i++)
         inside += count[i];
     const uint64_t before = c->rank[r].highest ? c->count - s->below - inside : s->below;
     if (s->left <= before || s->left > before + inside)
         return false;
     s->left -= before;
-    const uint32_t bucket = s->probe.width == 0 ? 0 : apr_digit_of(count, nbucket, c->rank[r].highest, &s->left);
+    const uint32_t bucket = apr_digit_of(count, nbucket, c->rank[r].highest, &s->left);
     const uint32_t low = s->probe.low + (bucket << s->probe.shift), left = s->probe.width - (low - s->probe.low);
-    s->equals = s->probe.width == 0 ? likely : count[bucket];
+    s->equals = count[bucket];
     s->counted = s->probe.key >= low && (s->probe.key - low) >> s->probe.shift == 0 && s->equals == likely;
     s->key = s->counted ? s->probe.key : low;
     s->probe = (struct apr_probe){ .low = low, .width = (uint32_t)apr_min(left, (1u << s->probe.shift) - 1) };

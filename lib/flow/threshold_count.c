@@ -10,7 +10,7 @@ static void count_one(float score, const struct apr_probe *p, uint32_t *bucket, 
     into->below += key < p->low;
     into->equals += key == p->key;
     into->nan |= isnan(score);
-    if (p->width > 0 && key - p->low <= p->width)
+    if (p->width > 0 && key - p->low <= p->width && key != p->key)
         bucket[(key - p->low) >> p->shift]++;
 }
 

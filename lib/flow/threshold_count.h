@@ -20,7 +20,7 @@ struct apr_counted {
     bool     nan;
 };
 
-/* Sets *into for n scores and adds to the buckets. */
+/* Sets *into for n scores and adds to the buckets, in which that one key, which may be very many, does not count. */
 typedef void apr_count_keys_fn(const float *score, size_t n, const struct apr_probe *p, uint32_t *bucket, struct apr_counted *into);
 
 /* The same counts at every level of instructions. */

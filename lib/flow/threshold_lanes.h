@@ -31,8 +31,8 @@ LEVEL static void NAME(count_keys)(const float *score, size_t n, const struct ap
         const NAME(ints) sign = (NAME(ints))x >> 31;
         const NAME(words) key = (NAME(words))((NAME(ints))x ^ (sign | INT32_MIN));
         below -= key < probe.low;
-        equals -= key == probe.key;
-        const NAME(ints) inside = key - probe.low <= probe.width;
+        const NAME(ints) same = key == probe.key, inside = (key - probe.low <= probe.width) & ~same;
+        equals -= same;
         for (unsigned left = probe.width == 0 ? 0 : NAME(lanes_in)(&inside); left != 0; left &= left - 1) /* few are */
             bucket[(apr_score_key(score[at + (unsigned)__builtin_ctz(left)]) - probe.low) >> probe.shift]++;
     }
