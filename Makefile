@@ -24,6 +24,7 @@ FLAGS_fuzz    = -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-re
 CFLAGS  ?= -g
 VERSION := $(shell cat VERSION)
 export PWD := $(CURDIR)
+export PREFIX DESTDIR
 FOUND   := $(shell pkg-config --cflags $(PACKAGES))
 LIBS    := $(shell pkg-config --libs $(PACKAGES)) -lm -pthread
 # -iquote, not -I: <math.h> and <yaml.h> are the system's, "yaml.h" is ours.

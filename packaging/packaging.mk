@@ -2,7 +2,7 @@
 NAMES   := $(notdir $(TOOLS))
 SHARED  := $(foreach t,$(NAMES),man/man1/$t.1 bash-completion/completions/$t zsh/site-functions/_$t fish/vendor_completions.d/$t.fish)
 DOCS    := README.md $(sort $(wildcard docs/*.md))
-DOC      = $(DESTDIR)$(PREFIX)/share/doc/apr-tools
+DOC     := share/doc/apr-tools
 # The date of all that is packed: that of the changelog's newest entry, in seconds since 1970.
 DATE     = $(shell date -u -d "$$(sed -n 's/^ -- .*>  //p;/^ -- /q' packaging/changelog)" +%s)
 complete = $(make) sed 's/TOOL/$*/g' $< >$@.part && mv $@.part $@
@@ -16,13 +16,14 @@ $(BUILD)/share/bash-completion/completions/%: packaging/complete.bash; $(complet
 $(BUILD)/share/zsh/site-functions/_%: packaging/complete.zsh; $(complete)
 $(BUILD)/share/fish/vendor_completions.d/%.fish: packaging/complete.fish; $(complete)
 
+# Blanks and quotes in DESTDIR and PREFIX are the shell's to keep.
 install: all $(SHARED:%=$(BUILD)/share/%)
-	$(call say,INSTALL,$(DESTDIR)$(PREFIX)) install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TOOLS)
-	for f in $(SHARED); do install -D -m 644 $(BUILD)/share/$$f $(DESTDIR)$(PREFIX)/share/$$f || exit; done
-	for f in $(DOCS); do install -D -m 644 $$f $(DOC)/$$f || exit; done
+	$(call say,INSTALL,"$$DESTDIR$$PREFIX") install -D -m 755 -t "$$DESTDIR$$PREFIX/bin" $(TOOLS)
+	for f in $(SHARED); do install -D -m 644 $(BUILD)/share/$$f "$$DESTDIR$$PREFIX/share/$$f" || exit; done
+	for f in $(DOCS); do install -D -m 644 $$f "$$DESTDIR$$PREFIX/$(DOC)/$$f" || exit; done
 uninstall:
-	rm -f $(NAMES:%=$(DESTDIR)$(PREFIX)/bin/%) $(SHARED:%=$(DESTDIR)$(PREFIX)/share/%) $(DOCS:%=$(DOC)/%)
-	rmdir $(DOC)/docs $(DOC) 2>/dev/null || true
+	for f in $(NAMES:%=bin/%) $(SHARED:%=share/%) $(DOCS:%=$(DOC)/%); do rm -f "$$DESTDIR$$PREFIX/$$f" || exit; done
+	rmdir "$$DESTDIR$$PREFIX/$(DOC)/docs" "$$DESTDIR$$PREFIX/$(DOC)" 2>/dev/null || true
 
 # All tools in one program that needs nothing beside it.
 static:

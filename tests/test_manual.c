@@ -2,6 +2,7 @@
 #include "trace.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define SHARE APR_BUILD "/share"
@@ -382,6 +383,22 @@ static void hostile_names_are_offered_as_text_or_not_at_all(void **state)
     test_answer_free(&a);
 }
 
+/* Blanks and quotes in its name are part of it: a file called as its first word stays. */
+static void uninstall_takes_what_is_ours_from_a_folder_of_any_name(void **state)
+{
+    (void)state;
+    static const char script[] = "set -e; unset MAKEFLAGS MAKELEVEL; cd \"$0\"; d=\"$1/root it's\"; mkdir -p \"$d/u $/bin\" \"$d/u $/share/doc/apr-tools\"; "
+                                 "touch \"$1/root\" \"$d/u $/bin/apr-diff\" \"$d/u $/bin/mine\"; "
+                                 "make -s uninstall DESTDIR=\"$d\" PREFIX='/u $$'; "
+                                 "test -e \"$1/root\" -a -e \"$d/u $/bin/mine\" -a ! -e \"$d/u $/bin/apr-diff\" -a ! -e \"$d/u $/share/doc/apr-tools\"";
+    char here[4096], command[8192];
+    assert_non_null(getcwd(here, sizeof here));
+    snprintf(command, sizeof command, "sh -c '%s' '%s' '%s' >%s 2>&1", "eval \"$SCRIPT\"", here, test_folder(), test_path("uninstall.log"));
+    setenv("SCRIPT", script, 1);
+    if (system(command) != 0)
+        fail_msg("%s", (const char *)test_load(test_path("uninstall.log")).at);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -392,6 +409,7 @@ int main(void)
         cmocka_unit_test(every_example_works),
         cmocka_unit_test(a_line_is_completed_by_what_could_stand_there),
         cmocka_unit_test(hostile_names_are_offered_as_text_or_not_at_all),
+        cmocka_unit_test(uninstall_takes_what_is_ours_from_a_folder_of_any_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
