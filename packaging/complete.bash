@@ -32,6 +32,7 @@ __apr_quote() {
 __apr_files() {
     local file suffix found
     while IFS= read -r file; do
+        [[ -e ${file/#'~/'/$HOME/} ]] || continue # half of a name with a line's end in it
         found=$([[ -d ${file/#'~/'/$HOME/} || $# == 0 ]] && echo 1)
         for suffix; do
             [[ $file == *."$suffix" ]] && found=1
