@@ -70,6 +70,7 @@ static void values_are_widened_rounded_and_compared(void **state)
 static void check_odd(const struct loops *l, size_t n)
 {
     static const double odd[] = { INFINITY, -INFINITY, NAN };
+    static const struct band all = { 0, 0, UINT32_MAX };
     double wide[MOST];
     float out[MOST];
     assert_true(l->are_finite(a, n));
@@ -78,7 +79,8 @@ static void check_odd(const struct loops *l, size_t n)
         a[i] = odd[i % 3];
         narrow_a[i] = (float)odd[i % 3];
         if (l->are_finite(a, n) || l->widen(narrow_a, n, wide) || l->distance(narrow_a, narrow_b, n, out) ||
-            l->distance(narrow_b, narrow_a, n, out))
+            l->distance(narrow_b, narrow_a, n, out) || l->change(narrow_a, narrow_b, n, &all, 0.5, wide) ||
+            l->change(narrow_b, narrow_a, n, &all, 0.5, wide))
             fail_msg("value %zu of %zu is not found", i, n);
         a[i] = good;
         narrow_a[i] = (float)good;
@@ -139,6 +141,13 @@ static void check_keeping(const struct loops *l, size_t n)
             wanted[i] = apr_cutoff_takes(t, score, i) && !(both && apr_cutoff_takes(&left, score, i)) ? a[i] : 0;
         }
         l->keep(x, n, &band);
+        assert_memory_equal(x, wanted, n * sizeof *x);
+        for (size_t i = 0; i < n; i++) {
+            const double d = (double)narrow_a[i] - (double)narrow_b[i];
+            const float score = fabsf(narrow_a[i] - narrow_b[i]);
+            wanted[i] = apr_cutoff_takes(t, score, i) && !(both && apr_cutoff_takes(&left, score, i)) ? -0.3 * d : 0;
+        }
+        assert_true(l->change(narrow_a, narrow_b, n, &band, -0.3, x));
         assert_memory_equal(x, wanted, n * sizeof *x);
     }
 }

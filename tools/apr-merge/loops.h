@@ -20,6 +20,7 @@ struct band {
  *   add         sum[i] += c * x[i]
  *   scale       x[i] *= c
  *   divide      x[i] /= c
+ *   change      out[i] = c * (x[i] - base[i]) where the band holds the key of |x[i] - base[i]|, else 0; false: not all are finite
  *   keep        x[i] becomes 0 where the band does not hold the key of |x[i]|, rounded to a float
  *   vote        v: nv runs of n, one behind the other, of weight w[k]; out[i]: the sum of those that have the sign of the sum of all, of
  *               which zero has a plus; over the sum of their weights, unless that is 0, where `normalize`
@@ -35,6 +36,7 @@ struct loops {
     void (*add)(double *sum, double c, const double *x, size_t n);
     void (*scale)(double *x, double c, size_t n);
     void (*divide)(double *x, double c, size_t n);
+    bool (*change)(const float *x, const float *base, size_t n, const struct band *b, double c, double *out);
     void (*keep)(double *x, size_t n, const struct band *b);
     void (*vote)(const double *v, size_t nv, const double *w, bool normalize, size_t n, double *out);
     double (*dot)(const double *a, const double *b, size_t n);

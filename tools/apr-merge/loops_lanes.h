@@ -128,6 +128,27 @@ APR_ALWAYS void NAME(keep_some)(double *x, const struct band *b, size_t i, size_
     STORE(v, x + i, m);
 }
 
+APR_ALWAYS void NAME(change_some)(const float *x, const float *base, const struct band *b, double c, double *out, floats *odd, size_t i,
+                                  size_t m)
+{
+    LOAD(floats, v, x + i, m);
+    LOAD(floats, w, base + i, m);
+    *odd += v * 0 + w * 0;
+    doubles d = __builtin_convertvector(v, doubles) - __builtin_convertvector(w, doubles);
+    const words key = ((words)(v - w) | ~MAGNITUDE) ^ b->flip;
+    const ints stays = (key > b->from) & (key <= b->to);
+    d = (doubles)((longs)(d * c) & __builtin_convertvector(stays, longs));
+    STORE(d, out + i, m);
+}
+
+LEVEL static bool NAME(change)(const float *x, const float *base, size_t n, const struct band *b, double c, double *out)
+{
+    const struct band band = *b;
+    floats odd = { 0 };
+    EACH(n, NAME(change_some), x, base, &band, c, out, &odd);
+    return SUM_OF(float, odd) == 0;
+}
+
 LEVEL static void NAME(keep)(double *x, size_t n, const struct band *b)
 {
     const struct band band = *b;
@@ -216,7 +237,7 @@ LEVEL static uint64_t NAME(count)(const double *a, size_t n)
 
 static const struct loops NAME(loops) = {
     NAME(widen), NAME(are_finite), NAME(narrow), NAME(distance), NAME(magnitude), NAME(subtract), NAME(add), NAME(scale), NAME(divide),
-    NAME(keep), NAME(vote), NAME(dot), NAME(sum_of_magnitudes), NAME(count),
+    NAME(change), NAME(keep), NAME(vote), NAME(dot), NAME(sum_of_magnitudes), NAME(count),
 };
 
 #undef doubles

@@ -187,14 +187,21 @@ static void thin_by_rank(struct merged *t, size_t i, struct apr_window *w, uint6
 /* The highest key that a cutoff takes at an index; 0: none, as no key is. */
 static uint32_t limit_at(const struct apr_cutoff *c, uint64_t index) { return c->key - (c->key > 0 && index >= c->end); }
 
-/* Elements that the one cutoff takes and the other, if any, does not, both from the same end. */
+/* The next of n elements for which two cutoffs, both from the same end, are one band: what the one takes and the other, if any, does not.
+ * Returns how many. */
+static size_t next_band(const struct apr_cutoff *taken, const struct apr_cutoff *left, uint64_t first, size_t n, struct band *b)
+{
+    *b = (struct band){ taken->flip, left == NULL ? 0 : limit_at(left, first), limit_at(taken, first) };
+    n = taken->end > first ? (size_t)apr_min(n, taken->end - first) : n;
+    return left != NULL && left->end > first ? (size_t)apr_min(n, left->end - first) : n;
+}
+
 static void keep_between(const struct merged *t, const struct apr_cutoff *taken, const struct apr_cutoff *left, uint64_t first, size_t n,
                          double *d)
 {
+    struct band b;
     for (size_t now; n > 0; first += now, d += now, n -= now) {
-        struct band b = { taken->flip, left == NULL ? 0 : limit_at(left, first), limit_at(taken, first) };
-        now = taken->end > first ? (size_t)apr_min(n, taken->end - first) : n;
-        now = left != NULL && left->end > first ? (size_t)apr_min(now, left->end - first) : now;
+        now = next_band(taken, left, first, n, &b);
         t->merge->loops->keep(d, now, &b);
     }
 }
@@ -244,17 +251,61 @@ static void subtract_base(const struct merged *t, size_t n, double *x)
 
 static double sign_of(double x) { return (x > 0) - (x < 0); }
 
+static double factor_of(const struct merged *t, size_t i) { return t->x[i].p[PARAM_WEIGHT] * (t->keep == NULL ? 1 : t->keep[i]); }
+
+/* The changes of x number i, thinned out and weighted, from floats in one go. False: not all are finite. */
+static bool change_by(const struct merged *t, size_t i, const float *base, struct apr_window *w, uint64_t first, size_t n, double *out)
+{
+    const bool all = t->x[i].p[PARAM_DENSITY] >= 1, middle = t->method->thinning == THIN_MIDDLE;
+    struct band b = { 0, 0, UINT32_MAX };
+    bool finite = true;
+    float x[APR_STRETCH];
+    apr_input_floats(t->x[i].in, w, first, n, x);
+    for (size_t at = 0, now; at < n; at += now) {
+        now = all ? n : next_band(&t->cut[i][middle], middle ? &t->cut[i][0] : NULL, first + at, n - at, &b);
+        finite &= t->merge->loops->change(x + at, base + at, now, &b, factor_of(t, i), out + at);
+    }
+    return finite;
+}
+
+/* Where magnitude decides and nothing needs a double: as change_operands, or false. */
+static bool change_floats(const struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *x)
+{
+    float base[APR_STRETCH];
+    bool narrow = !t->base->wide && (t->method->thinning == THIN_LARGEST || t->method->thinning == THIN_MIDDLE);
+    for (size_t i = 0; i < t->n; i++)
+        narrow &= !t->x[i].in->wide;
+    if (!narrow)
+        return false;
+    read_in_turn(t, w);
+    apr_input_floats(t->base, w, first, n, base);
+    bool finite = t->merge->loops->widen(base, n, x + t->n * n);
+    for (size_t i = 0; i < t->n && finite; i++)
+        finite = change_by(t, i, base, w, first, n, x + i * n);
+    return finite;
+}
+
+/* The thinned out and weighted changes of each x, and the base behind them. */
+static void change_operands(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *x)
+{
+    if (change_floats(t, w, first, n, x))
+        return;
+    read_operands(t, w, first, n, x);
+    subtract_base(t, n, x);
+    for (size_t i = 0; i < t->n; i++) {
+        thin_out(t, i, w, first, n, x + i * n);
+        t->merge->loops->scale(x + i * n, factor_of(t, i), n);
+    }
+}
+
 static void merge_thinned(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *x, double *out)
 {
     const struct loops *const loops = t->merge->loops;
     const bool normalize = t->p[PARAM_NORMALIZE] != 0;
     double weight[MOST_MODELS], changes[APR_STRETCH], sum = 0;
-    subtract_base(t, n, x);
-    for (size_t i = 0; i < t->n; i++) {
-        thin_out(t, i, w, first, n, x + i * n);
+    change_operands(t, w, first, n, x);
+    for (size_t i = 0; i < t->n; i++)
         sum += weight[i] = t->x[i].p[PARAM_WEIGHT];
-        loops->scale(x + i * n, weight[i] * (t->keep == NULL ? 1 : t->keep[i]), n);
-    }
     if (t->method->votes) {
         loops->vote(x, t->n, weight, normalize, n, changes);
     } else {
@@ -317,7 +368,8 @@ static void merge_near(const struct merged *t, size_t n, const double *x, double
 static void merge_stretch(struct merged *t, struct apr_window *w, uint64_t first, size_t n, double *out)
 {
     double x[OPERAND_ROOM];
-    read_operands(t, w, first, n, x);
+    if (t->method->kernel != KERNEL_THINNED)
+        read_operands(t, w, first, n, x);
     switch (t->method->kernel) {
     case KERNEL_COMBINATION: combine(t, first, n, x, out); break;
     case KERNEL_THINNED: merge_thinned(t, w, first, n, x, out); break;
