@@ -10,8 +10,10 @@ int main(int argc, char **argv)
     if (argc != 2 || raw == NULL || packed == NULL)
         return 2;
     const size_t n = fread(raw, 1, most, stdin), size = ZSTD_compress(packed, room, raw, n, ZSTD_maxCLevel());
-    if (n == 0 || n == most || ZSTD_isError(size))
+    if (n == 0 || n == most || ZSTD_isError(size)) {
+        fprintf(stderr, "pack: the table %s has %zu bytes; was its object compiled with other flags? (rm -r build/static)\n", argv[1], n);
         return 2;
+    }
     printf("enum { sizeof_%s = %zu };\nstatic const unsigned char packed_%s[] = {", argv[1], n, argv[1]);
     for (size_t i = 0; i < size; i++)
         printf("%s%u,", i % 32 == 0 ? "\n" : "", packed[i]);
