@@ -4,7 +4,8 @@ TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 FUZZ    := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c))
 LINEAR  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-linear/*.c)))
 MERGE   := tools/apr-merge/config.c tools/apr-merge/parameters.c tools/apr-merge/methods.c
-FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) $(MERGE) tests/linear_server.c) $(LINEAR) $(BUILD)/tests/inspect.o
+FUZZED  := $(call obj,$(filter-out %/main.c,$(wildcard tools/apr-diff/*.c)) $(MERGE) tests/linear_server.c) $(LINEAR) \
+           $(BUILD)/tests/inspect.o
 test     = $(addprefix $(BUILD)/tests/test_,$(1))
 
 $(BUILD)/tests/%.o: ALL_CFLAGS += -iquote tests -DAPR_BUILD='"$(BUILD)"'
@@ -14,7 +15,8 @@ $(call test,bind detect net packing pretoken translate tokenizer_write wish): $(
 $(call test,rows row_values): $(BUILD)/tests/chains.o
 $(call test,computed plan plan_write target trial): $(BUILD)/tests/plans.o
 $(call test,spm unigram wordpiece normalize): $(BUILD)/tests/token_vectors.o
-$(call test,docs remote trace_folder trace_judge): $(BUILD)/tests/remote_server.o
+$(call test,docs remote remote_faults remote_kept trace_folder trace_judge): $(BUILD)/tests/remote_server.o
+$(call test,remote remote_faults remote_kept): $(BUILD)/tests/remote_world.o
 $(call test,linear_serve): $(BUILD)/tests/linear_server.o
 $(call test,linear_serve linear_data): $(LINEAR)
 $(call test,statistics): $(BUILD)/bench/statistics.o
