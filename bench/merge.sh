@@ -1,16 +1,16 @@
 #!/bin/sh
-# apr-merge and apr-prune beside cp with fsync, and beside mergekit, on checkpoints of 0.6 GB in BF16: sh bench/merge.sh BUILD [OPTION of times]...
+# apr-merge and apr-prune beside cp with fsync, and beside mergekit, on checkpoints of 0.6 GB in BF16:
+#     sh bench/merge.sh BUILD [OPTION of times]...
 #   PAIR="LAYERS HIDDEN FEED_FORWARD VOCABULARY"   another size (bench/pair.c)      PYTHON=...   one that has mergekit (slow: 6 rounds)
 set -eu
 build=$1
 shift
-here=$(dirname "$0")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 2' HUP INT TERM
 
-# shellcheck disable=SC2086  # four words
 set_sizes() { layers=$1 hidden=$2 feed=$3 vocabulary=$4; }
+# shellcheck disable=SC2086  # four words
 set_sizes ${PAIR:-4 1792 4864 48128}
 mkdir "$work/base" "$work/a" "$work/b" "$work/c"
 "$build/bench/pair" "$work/base" "$layers" "$hidden" "$feed" "$vocabulary"
@@ -49,11 +49,8 @@ configure dare_ties dare_ties base a b c
 
 ours() { echo "$1=$build/apr-merge $work/$1.yml $work/ours/ --force --quiet"; }
 copied="cp, fsync=cp $work/a/model.safetensors $work/copy && sync $work/copy"
-kept=
-[ -z "${JSON:-}" ] || kept="--json $JSON"
 echo "$(wc -c <"$work/a/model.safetensors") bytes a model, $(nproc) cores, load of the machine $(cut -d' ' -f1 /proc/loadavg)"
-# shellcheck disable=SC2086  # two words or none
-"$build/bench/times" --rounds 7 --seconds 600 $kept "$@" "$copied" "$(ours linear)" "$(ours ties)" "$(ours dare_ties)" \
+"$build/bench/times" --rounds 7 --seconds 600 --json "$build/merge.json" "$@" "$copied" "$(ours linear)" "$(ours ties)" "$(ours dare_ties)" \
     "apr-prune, half of each matrix=$build/apr-prune $work/a $work/ours/ --sparsity 0.5 --force --quiet" \
     "apr-prune, 2:4=$build/apr-prune $work/a $work/ours/ --pattern 2:4 --force --quiet"
 
