@@ -98,6 +98,15 @@ static void content_ranges_are_read_strictly(void **state)
     }
 }
 
+static void what_is_secret_in_an_address_is_in_no_message(void **state)
+{
+    (void)state;
+    struct apr_error e;
+    assert_int_equal(apr_address_check("http://me:hunter2@host/x.gguf", &e), APR_EARG);
+    apr_error_in(&e, "http://me:hunter2@host/x.gguf");
+    assert_string_equal(e.file, "http://...@host/x.gguf");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +114,7 @@ int main(void)
         cmocka_unit_test(names_beside_an_address_stay_in_its_folder),
         cmocka_unit_test(origins_are_scheme_host_and_port),
         cmocka_unit_test(content_ranges_are_read_strictly),
+        cmocka_unit_test(what_is_secret_in_an_address_is_in_no_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

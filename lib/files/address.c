@@ -168,6 +168,19 @@ bool apr_same_origin(const char *a, const char *b)
     return n > 0 && n == apr_origin_length(b) && strncasecmp(a, b, n) == 0;
 }
 
+/* The message has the address without what is secret. The first n bytes are its origin. */
+static enum apr_code refuse_user(const char *path, size_t n, struct apr_error *e)
+{
+    const char *const host = (const char *)memrchr(path, '@', n) + 1;
+    apr_fail(e, APR_EARG, APR_NOWHERE, "a name or password in an address is not sent: who reads the list of processes sees it");
+    snprintf(e->file, sizeof e->file, "%.*s...@", (int)(strstr(path, "://") + 3 - path), path);
+    const size_t at = strlen(e->file);
+    struct apr_error rest = { 0 };
+    apr_error_in(&rest, host);
+    snprintf(e->file + at, sizeof e->file - at, "%.*s", (int)(sizeof e->file - at - 1), rest.file);
+    return e->code;
+}
+
 enum apr_code apr_address_url(char **url, const char *path, const char *endpoint, struct apr_error *e)
 {
     *url = NULL;
@@ -180,7 +193,7 @@ enum apr_code apr_address_url(char **url, const char *path, const char *endpoint
     if (n == 0)
         return apr_fail(e, APR_EARG, APR_NOWHERE, "is an address without a host");
     if (memchr(path, '@', n) != NULL)
-        return apr_fail(e, APR_EARG, APR_NOWHERE, "a name or password in an address is not sent: who reads the list of processes sees it");
+        return refuse_user(path, n, e);
     *url = strdup(path);
     return *url == NULL ? apr_no_memory(e) : APR_OK;
 }
