@@ -29,6 +29,7 @@ uninstall:
 static:
 	$(MAKE) --no-print-directory MODE=static build/static/apr
 build/static/lib/values/kernels/iq.o: ALL_CFLAGS += -fno-data-sections
+build/static/tools/apr-merge/svd.o: ALL_CFLAGS += -O2
 build/static/apr: build/static/libaprtools.a $(call obj,$(sort $(wildcard tools/*/*.c))) $(wildcard packaging/*.c packaging/static.sh)
 	$(call say,LINK,$@) CC="$(CC)" CFLAGS='$(ALL_CFLAGS)' PACKAGES="$(PACKAGES)" sh packaging/static.sh build/static $@ $(NAMES)
 
