@@ -26,6 +26,8 @@ struct test_server {
     size_t           nfile, nask, from; /* from: the first that is not forgotten */
     struct test_ask *ask[4096];
     _Atomic unsigned connections;
+    unsigned         visits; /* that have not ended */
+    pthread_cond_t   quiet;  /* none has */
 };
 
 struct visit {
@@ -242,6 +244,10 @@ static void *serve(void *ctx)
             test_give_file(a, NULL, true, 0);
     }
     close(v.fd);
+    pthread_mutex_lock(&v.s->lock);
+    if (--v.s->visits == 0)
+        pthread_cond_broadcast(&v.s->quiet);
+    pthread_mutex_unlock(&v.s->lock);
     return NULL;
 }
 
@@ -255,9 +261,11 @@ static void *accept_all(void *ctx)
         *v = (struct visit){ s, fd };
         pthread_mutex_lock(&s->lock);
         s->connections++;
+        s->visits++;
         pthread_mutex_unlock(&s->lock);
-        if (pthread_create(&thread, NULL, serve, v) == 0)
-            pthread_detach(thread);
+        if (pthread_create(&thread, NULL, serve, v) != 0)
+            abort();
+        pthread_detach(thread);
     }
     return NULL;
 }
@@ -270,6 +278,7 @@ struct test_server *test_server(test_how_fn *how)
     pthread_t thread;
     assert_non_null(s);
     pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->quiet, NULL);
     s->how = how;
     s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(s->fd, (struct sockaddr *)&at, sizeof at), 0);
@@ -283,6 +292,14 @@ struct test_server *test_server(test_how_fn *how)
 
 void        test_server_how(struct test_server *s, test_how_fn *how) { s->how = how; }
 const char *test_server_root(const struct test_server *s) { return s->root; }
+
+void test_server_wait(struct test_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    while (s->visits > 0)
+        pthread_cond_wait(&s->quiet, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
 
 /* ---- what was asked ------------------------------------------------------------------------------------------------- */
 

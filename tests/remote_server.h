@@ -22,6 +22,8 @@ typedef bool test_how_fn(struct test_ask *a);
 /* Ends at exit. Files by path; the folder's files, and those in its folders, under a prefix. */
 struct test_server *test_server(test_how_fn *how);
 void                test_server_how(struct test_server *s, test_how_fn *how);
+/* Until all connections are closed, so that what answers were made of may go. */
+void                test_server_wait(struct test_server *s);
 void                test_server_file(struct test_server *s, const char *path, const void *bytes, size_t n);
 void                test_server_folder(struct test_server *s, const char *prefix, const char *folder);
 const char         *test_server_root(const struct test_server *s); /* "http://127.0.0.1:4711" */

@@ -255,6 +255,7 @@ static void a_server_that_turns_to_ranges_is_read_to_the_end(void **state)
     assert_in_range(test_server_asks(server, "/large.safetensors"), 2, whole.n / 65536 + 3);
     test_answer_free(&a);
     test_answer_free(&near);
+    test_server_wait(server);
     test_free(&whole);
 }
 
@@ -271,6 +272,7 @@ static void a_whole_of_another_length_is_told(void **state)
         if (a.exit != 2 || !test_says(&a.err, words[i]) || test_server_asks(server, "/large.safetensors") != 2)
             fail_msg("exit %d, %zu requests: %s", a.exit, test_server_asks(server, "/large.safetensors"), (char *)a.err.at);
         test_answer_free(&a);
+        test_server_wait(server);
         test_free(&whole);
     }
 }

@@ -6,7 +6,7 @@
 #include "flow/window.h"
 #include "ui/progress.h"
 
-#define STACK_BYTES     (1 << 20)
+#define STACK_BYTES     (4 << 20) /* of address space: computed inputs stand on each other, some 200 KB each (eight adapters, a merge) */
 #define SHARED_INPUTS   64
 #define SHARED_ELEMENTS ((uint64_t)1 << 20)
 #define LINE            64 /* bytes that threads do not share */
