@@ -18,6 +18,11 @@ bool apr_bytes_is(struct apr_bytes a, const char *word) { return apr_bytes_equal
 
 bool apr_bytes_have(struct apr_bytes a, const char *word) { return a.n > 0 && memmem(a.at, a.n, word, strlen(word)) != NULL; }
 
+bool apr_bytes_begin(struct apr_bytes a, struct apr_bytes with)
+{
+    return a.n >= with.n && (with.n == 0 || memcmp(a.at, with.at, with.n) == 0);
+}
+
 bool apr_bytes_end(struct apr_bytes a, struct apr_bytes with)
 {
     return a.n >= with.n && (with.n == 0 || memcmp(a.at + a.n - with.n, with.at, with.n) == 0);

@@ -10,6 +10,7 @@ int  apr_bytes_compare(struct apr_bytes a, struct apr_bytes b);  /* memcmp order
 bool apr_bytes_equal(struct apr_bytes a, struct apr_bytes b);
 bool apr_bytes_is(struct apr_bytes a, const char *word);         /* is it that word? */
 bool apr_bytes_have(struct apr_bytes a, const char *word);       /* does it stand in them? */
+bool apr_bytes_begin(struct apr_bytes a, struct apr_bytes with); /* are those the first of them? */
 bool apr_bytes_end(struct apr_bytes a, struct apr_bytes with);   /* are those the last of them? */
 bool apr_is_utf8(struct apr_bytes a);
 bool apr_has_control(struct apr_bytes name);                     /* C0, DEL or, as UTF-8, C1 */

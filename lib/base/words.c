@@ -29,18 +29,13 @@ static int by_text(const void *a, const void *b)
     return order != 0 ? order : (x->number > y->number) - (x->number < y->number);
 }
 
-static bool begins(struct apr_bytes text, struct apr_bytes with)
-{
-    return text.n >= with.n && (with.n == 0 || memcmp(text.at, with.at, with.n) == 0);
-}
-
 /* Behind one word in the order comes one that it begins with, or one that a beginning of it begins with, or neither has a beginning. */
 static void link_words(struct apr_words *w)
 {
     for (size_t i = 0; i < w->n; i++) {
         struct word *x = &w->word[i];
         size_t k = i == 0 ? NONE : w->word[i - 1].first;
-        while (k != NONE && !begins(x->text, w->word[k].text))
+        while (k != NONE && !apr_bytes_begin(x->text, w->word[k].text))
             k = w->word[k].within;
         const bool equal = k != NONE && w->word[k].text.n == x->text.n;
         x->first = equal ? k : i;
@@ -85,7 +80,7 @@ static size_t longest(const struct apr_words *w, struct apr_bytes text, uint64_t
             low = middle + 1;
     }
     size_t k = low == 0 ? NONE : w->word[low - 1].first;
-    for (; k != NONE && !begins(text, w->word[k].text); k = w->word[k].within)
+    for (; k != NONE && !apr_bytes_begin(text, w->word[k].text); k = w->word[k].within)
         *work += 1 + w->word[k].text.n / 16;
     return k;
 }

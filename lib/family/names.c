@@ -120,9 +120,6 @@ static enum apr_code learn_names(struct apr_names *s, struct apr_error *e)
     return APR_OK;
 }
 
-static bool begins(struct apr_bytes s, struct apr_bytes with) { return s.n >= with.n && memcmp(s.at, with.at, with.n) == 0; }
-
-
 static size_t remove_all(char *s, size_t n, struct apr_bytes word)
 {
     for (char *at; (at = memmem(s, n, word.at, word.n)) != NULL; n -= word.n)
@@ -135,7 +132,7 @@ static size_t add_prefix(const struct apr_cleaning *how, char *s, size_t n)
     const struct apr_bytes name = { (const unsigned char *)s, n }, prefix = how->prefix;
     bool needs = n + prefix.n < APR_NAME_ROOM;
     for (size_t i = 0; i < how->unless.n; i++)
-        needs &= !begins(name, how->unless.word[i]);
+        needs &= !apr_bytes_begin(name, how->unless.word[i]);
     if (!needs || prefix.n == 0)
         return n;
     memmove(s + prefix.n, s, n);
@@ -153,7 +150,7 @@ struct apr_bytes apr_family_spelling(const struct apr_family *f, struct apr_byte
     for (size_t i = 0; i < how->remove.n; i++)
         s.n = remove_all(out, s.n, how->remove.word[i]);
     for (size_t i = 0; i < how->strip_prefix.n; i++)
-        if (begins(s, how->strip_prefix.word[i])) {
+        if (apr_bytes_begin(s, how->strip_prefix.word[i])) {
             const size_t n = how->strip_prefix.word[i].n;
             memmove(out, out + n, s.n - n);
             s.n -= n;
@@ -279,7 +276,7 @@ static enum apr_code add_further(struct apr_names *s, size_t tensor, struct apr_
     const struct apr_cleaning *const how = &s->family->cleaning;
     char text[APR_NAME_ROOM];
     const size_t before = s->n;
-    if (how->further_by == NULL || !begins(name, how->further_from) || name.n - how->further_from.n + how->further_to.n >= APR_NAME_ROOM)
+    if (how->further_by == NULL || !apr_bytes_begin(name, how->further_from) || name.n - how->further_from.n + how->further_to.n >= APR_NAME_ROOM)
         return APR_OK;
     const size_t rest = name.n - how->further_from.n;
     memcpy(text, how->further_to.at, how->further_to.n);

@@ -238,16 +238,11 @@ static enum apr_code put_turned(struct apr_draft *d, const struct apr_meta_entry
     return apr_draft_array(d, (const char *)key.at, &a, e);
 }
 
-static bool begins(struct apr_bytes s, const char *with)
-{
-    return s.n >= strlen(with) && memcmp(s.at, with, strlen(with)) == 0;
-}
-
 static enum apr_code copy_keys(struct apr_draft *d, const struct apr_meta *meta, struct apr_error *e)
 {
     for (size_t i = 0; i < meta->n; i++) {
         struct apr_value v = meta->entry[i].value;
-        if (begins(meta->entry[i].key, "split."))
+        if (apr_bytes_begin(meta->entry[i].key, apr_text("split.")))
             continue;
         if (v.encoding == APR_GGUF_BE && v.type == APR_META_ARRAY) {
             APR_TRY(put_turned(d, &meta->entry[i], e));

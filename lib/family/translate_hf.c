@@ -199,11 +199,6 @@ static enum apr_code put_string(void *ctx, struct apr_bytes key, struct apr_byte
     return v.text.at == NULL ? apr_no_memory(e) : apr_draft_put(d, key, &v, e);
 }
 
-static bool begins(struct apr_bytes s, const char *with)
-{
-    return s.n >= strlen(with) && memcmp(s.at, with, strlen(with)) == 0;
-}
-
 /* A key of the GGUF that comes back from the files, or by itself. */
 static bool comes_back(const struct apr_config_work *w, const struct apr_meta_entry *entry, const struct apr_draft *again)
 {
@@ -218,7 +213,7 @@ static bool comes_back(const struct apr_config_work *w, const struct apr_meta_en
     for (size_t i = 0; i < APR_LENGTH(of_folder); i++)
         named = named || apr_bytes_is(entry->key, of_folder[i]);
     named = named && apr_draft_find(&w->keys, apr_text("hf.config.json")) != NULL; /* it was made of a folder */
-    return named || begins(entry->key, "tokenizer.") || begins(entry->key, APR_HF_PREFIX) ||
+    return named || apr_bytes_begin(entry->key, apr_text("tokenizer.")) || apr_bytes_begin(entry->key, apr_text(APR_HF_PREFIX)) ||
            (v != NULL && apr_value_equal(v, &entry->value));
 }
 

@@ -100,11 +100,7 @@ bool apr_would_be_part(int folder, const char *name, const char *path)
 
 /* ---- by content ----------------------------------------------------------------------------------------------------- */
 
-static bool begins(struct apr_bytes file, const char *with)
-{
-    const size_t n = strlen(with);
-    return file.n >= n && memcmp(file.at, with, n) == 0;
-}
+static bool begins(struct apr_bytes file, const char *with) { return apr_bytes_begin(file, apr_text(with)); }
 
 static bool is_model(struct apr_bytes file)
 {

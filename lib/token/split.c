@@ -181,16 +181,11 @@ static enum apr_code put_bytes(struct apr_bytes text, struct apr_cut_text *to, s
     return end_piece(to, e);
 }
 
-static bool begins(struct apr_bytes text, struct apr_bytes with)
-{
-    return text.n >= with.n && memcmp(text.at, with.at, with.n) == 0;
-}
-
 static enum apr_code put_meta(struct apr_split *s, const struct step *step, struct apr_bytes text, struct apr_cut_text *to,
                               struct apr_error *e)
 {
     const bool prefixed = step->scheme == ALWAYS || (step->scheme == FIRST && s->at_start && to->n == 0);
-    if (prefixed && text.at[0] != ' ' && !begins(text, step->mark))
+    if (prefixed && text.at[0] != ' ' && !apr_bytes_begin(text, step->mark))
         APR_TRY(apr_made_add(&to->text, step->mark, e));
     while (text.n > 0) {
         const unsigned char *const blank = memchr(text.at, ' ', text.n);

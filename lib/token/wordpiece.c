@@ -167,7 +167,7 @@ static enum apr_code encode(void *state, struct apr_bytes text, unsigned where, 
 
 static bool begins_with(struct apr_bytes text, struct apr_bytes mark)
 {
-    return mark.n > 0 && text.n >= mark.n && memcmp(text.at, mark.at, mark.n) == 0;
+    return mark.n > 0 && apr_bytes_begin(text, mark);
 }
 
 static bool is_piece(const struct wordpiece *x, const struct apr_token *t)

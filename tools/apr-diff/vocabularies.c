@@ -8,11 +8,7 @@
 #include "model/meta.h"
 #include "token/vocabulary.h"
 
-static bool begins(struct apr_bytes text, const char *word)
-{
-    const size_t n = strlen(word);
-    return text.n >= n && memcmp(text.at, word, n) == 0;
-}
+static bool begins(struct apr_bytes text, const char *word) { return apr_bytes_begin(text, apr_text(word)); }
 
 /* ---- where they stand ----------------------------------------------------------------------------------------------- */
 

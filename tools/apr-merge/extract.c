@@ -16,15 +16,13 @@
 
 /* ---- which tensors -------------------------------------------------------------------------------------------------- */
 
-static bool begins(struct apr_bytes name, struct apr_bytes with) { return name.n >= with.n && memcmp(name.at, with.at, with.n) == 0; }
-
 /* With the prefix that the model's class has before its names, and some checkpoints leave out. */
 static struct apr_bytes full_name(struct extraction *x, struct apr_bytes name)
 {
     const struct apr_cleaning *const how = x->model->family == NULL ? NULL : &x->model->family->cleaning;
-    bool full = how == NULL || how->write_prefix.n == 0 || begins(name, how->write_prefix);
+    bool full = how == NULL || how->write_prefix.n == 0 || apr_bytes_begin(name, how->write_prefix);
     for (size_t i = 0; !full && i < how->write_unless.n; i++)
-        full = begins(name, how->write_unless.word[i]);
+        full = apr_bytes_begin(name, how->write_unless.word[i]);
     return full ? name : apr_arena_format(&x->arena, "%.*s%.*s", APR_PRINTED(how->write_prefix), APR_PRINTED(name));
 }
 
