@@ -351,6 +351,15 @@ enum apr_code apr_binding_chain(const struct apr_binding *b, const struct apr_ro
     return dialect == APR_REFERENCE ? reference_chain(b, role, out, n, e) : APR_OK;
 }
 
+bool apr_binding_meant_shape(const struct apr_binding *b, const struct apr_meaning *s, uint64_t *dim, unsigned *ndim)
+{
+    struct apr_transform chain[APR_MAX_STEPS];
+    struct apr_error ignored;
+    size_t n;
+    return apr_binding_shape(b, s->role, dim, ndim) && apr_binding_chain(b, s->role, s->dialect, chain, &n, &ignored) == APR_OK &&
+           apr_transform_shape(chain, n, s->part, dim, ndim);
+}
+
 /* Under the reference's names a Conv1D matrix may lie as HuggingFace or as GGUF has it; one that is no square tells for all. */
 static void find_order(struct apr_binding *b)
 {

@@ -153,6 +153,9 @@ bool apr_binding_generates(const struct apr_binding *b, const struct apr_role *r
 /* The shape the contract gives the role on the HuggingFace side (of one tensor); false when a size is not known. */
 bool apr_binding_shape(const struct apr_binding *b, const struct apr_role *role, uint64_t *dim, unsigned *ndim);
 
+/* The same of a tensor of that meaning, in its dialect; false too when it has no chain. */
+bool apr_binding_meant_shape(const struct apr_binding *b, const struct apr_meaning *s, uint64_t *dim, unsigned *ndim);
+
 /* The chain from the HuggingFace side to the dialect; *n of them. APR_EARG names the size that is missing. */
 APR_MUST_CHECK enum apr_code apr_binding_chain(const struct apr_binding *b, const struct apr_role *role, enum apr_dialect dialect,
                                                struct apr_transform out[APR_MAX_STEPS], size_t *n, struct apr_error *e);

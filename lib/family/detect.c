@@ -177,18 +177,14 @@ static bool agree_on_all(const struct apr_names *x, const struct apr_names *y, c
 /* Can t have the role's shape, as far as that is known? Of a split or changed one only the whole can be asked. */
 static bool may_have_shape(const struct apr_binding *b, const struct apr_meaning *s, const struct apr_tensor *t)
 {
-    struct apr_transform chain[APR_MAX_STEPS];
     uint64_t dim[APR_MAX_DIMS], n;
     unsigned ndim = 0;
-    size_t steps;
-    struct apr_error ignored;
     if (s->dialect == APR_HF && s->role->known[APR_HF].n == 1 && s->role->ndim != t->ndim)
         return false;
     for (unsigned d = 0; s->dialect == APR_HF && s->role->known[APR_HF].n == 1 && d < t->ndim; d++)
         if (apr_binding_size(b, s->role->dim[d], &n) && n != t->dim[d])
             return false;
-    return !apr_binding_shape(b, s->role, dim, &ndim) || apr_binding_chain(b, s->role, s->dialect, chain, &steps, &ignored) != APR_OK ||
-           !apr_transform_shape(chain, steps, s->part, dim, &ndim) || apr_same_shape(dim, ndim, t->dim, t->ndim);
+    return !apr_binding_meant_shape(b, s, dim, &ndim) || apr_same_shape(dim, ndim, t->dim, t->ndim);
 }
 
 /* Do the shapes of the model's tensors contradict the family that knows their names? */

@@ -57,12 +57,7 @@ static enum apr_code check_presence(struct contract *c)
 /* The shape the contract wants of a tensor of that meaning; false when a size is not known. */
 static bool wanted_shape(const struct contract *c, const struct apr_meaning *s, uint64_t *dim, unsigned *ndim)
 {
-    struct apr_transform chain[APR_MAX_STEPS];
-    struct apr_error ignored;
-    size_t n;
-    return !apr_binding_guesses_role(c->x->binding, s->role) && apr_binding_shape(c->x->binding, s->role, dim, ndim) &&
-           apr_binding_chain(c->x->binding, s->role, s->dialect, chain, &n, &ignored) == APR_OK &&
-           apr_transform_shape(chain, n, s->part, dim, ndim);
+    return !apr_binding_guesses_role(c->x->binding, s->role) && apr_binding_meant_shape(c->x->binding, s, dim, ndim);
 }
 
 static enum apr_code add_shape(struct contract *c, const struct apr_tensor *t, const struct apr_role *r, const uint64_t *dim, unsigned ndim)

@@ -20,22 +20,16 @@ struct afterwards {
 /* Is its shape one that the contract gives a role of its name, as far as that is known? */
 static bool fits(const struct apr_binding *b, const struct apr_tensor *t)
 {
-    struct apr_transform chain[APR_MAX_STEPS];
     uint64_t dim[APR_MAX_DIMS];
-    struct apr_error ignored;
     struct apr_meaning s;
     unsigned ndim;
-    size_t n;
-    for (size_t i = 0; apr_binding_meaning(b, t, i, &s); i++) {
-        const bool known = !apr_binding_guesses_role(b, s.role) && apr_binding_shape(b, s.role, dim, &ndim) &&
-                           apr_binding_chain(b, s.role, s.dialect, chain, &n, &ignored) == APR_OK &&
-                           apr_transform_shape(chain, n, s.part, dim, &ndim);
+    size_t n = 0;
+    for (; apr_binding_meaning(b, t, n, &s); n++) {
+        const bool known = !apr_binding_guesses_role(b, s.role) && apr_binding_meant_shape(b, &s, dim, &ndim);
         if (!known || apr_same_shape(dim, ndim, t->dim, t->ndim))
             return true;
-        if (!apr_binding_meaning(b, t, i + 1, &s))
-            return false;
     }
-    return true;
+    return n == 0;
 }
 
 /* The first tensor whose shape does not fit, or NULL. */
