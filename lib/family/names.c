@@ -276,7 +276,8 @@ static enum apr_code add_further(struct apr_names *s, size_t tensor, struct apr_
     const struct apr_cleaning *const how = &s->family->cleaning;
     char text[APR_NAME_ROOM];
     const size_t before = s->n;
-    if (how->further_by == NULL || !apr_bytes_begin(name, how->further_from) || name.n - how->further_from.n + how->further_to.n >= APR_NAME_ROOM)
+    if (how->further_by == NULL || !apr_bytes_begin(name, how->further_from) ||
+        name.n - how->further_from.n + how->further_to.n >= APR_NAME_ROOM)
         return APR_OK;
     const size_t rest = name.n - how->further_from.n;
     memcpy(text, how->further_to.at, how->further_to.n);

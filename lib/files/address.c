@@ -171,13 +171,10 @@ bool apr_same_origin(const char *a, const char *b)
 /* The message has the address without what is secret. The first n bytes are its origin. */
 static enum apr_code refuse_user(const char *path, size_t n, struct apr_error *e)
 {
-    const char *const host = (const char *)memrchr(path, '@', n) + 1;
+    char shown[sizeof e->file];
+    snprintf(shown, sizeof shown, "%.*s...%s", (int)(strstr(path, "://") + 3 - path), path, (const char *)memrchr(path, '@', n));
     apr_fail(e, APR_EARG, APR_NOWHERE, "a name or password in an address is not sent: who reads the list of processes sees it");
-    snprintf(e->file, sizeof e->file, "%.*s...@", (int)(strstr(path, "://") + 3 - path), path);
-    const size_t at = strlen(e->file);
-    struct apr_error rest = { 0 };
-    apr_error_in(&rest, host);
-    snprintf(e->file + at, sizeof e->file - at, "%.*s", (int)(sizeof e->file - at - 1), rest.file);
+    apr_error_in(e, shown);
     return e->code;
 }
 

@@ -11,6 +11,7 @@
 
 typedef double  lanes_half __attribute__((vector_size(64)));
 typedef int64_t lanes_bits __attribute__((vector_size(64)));
+
 /* The products of fewer than eight, and zeros. One jump, and all stay in registers. */
 APR_ALWAYS void lanes_few(const double *a, const double *b, size_t n, double v[LANES / 2])
 {
