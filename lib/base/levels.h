@@ -3,10 +3,22 @@
 #ifndef APR_LEVELS_H
 #define APR_LEVELS_H
 
+#include <string.h>
+
 #include "base/core.h"
 
 /* What is shared by the bodies. Vectors travel by address: by value, their way into a function depends on the level. */
-#define APR_ALWAYS static inline __attribute__((always_inline))
+#define APR_INLINED static inline __attribute__((always_inline))
+
+/* x, or 0 where it does not stay, without a branch that nothing could foresee. */
+static inline double apr_kept(bool stays, double x)
+{
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits &= -(uint64_t)stays;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
 
 /* APR_FOR_LEVELS: what BODY(level, attributes) makes, for each, with the level in its name. APR_AT_LEVEL: that of a level. */
 #if defined(__x86_64__)

@@ -5,7 +5,7 @@ typedef uint32_t NAME(words) __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t  NAME(ints) __attribute__((vector_size(4 * WIDTH)));
 
 /* Bit i: lane i of a mask. */
-APR_ALWAYS unsigned NAME(lanes_in)(const NAME(ints) *mask)
+APR_INLINED unsigned NAME(lanes_in)(const NAME(ints) *mask)
 {
     NAME(words) bits;
     for (unsigned i = 0; i < WIDTH; i++)

@@ -13,7 +13,7 @@ typedef double  lanes_half __attribute__((vector_size(64)));
 typedef int64_t lanes_bits __attribute__((vector_size(64)));
 
 /* The products of fewer than eight, and zeros. One jump, and all stay in registers. */
-APR_ALWAYS void lanes_few(const double *a, const double *b, size_t n, double v[LANES / 2])
+APR_INLINED void lanes_few(const double *a, const double *b, size_t n, double v[LANES / 2])
 {
     for (size_t i = 0; i < LANES / 2; i++)
         v[i] = 0;
@@ -28,10 +28,10 @@ APR_ALWAYS void lanes_few(const double *a, const double *b, size_t n, double v[L
     }
 }
 
-APR_ALWAYS double lanes_fold(const double v[LANES / 2]) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
+APR_INLINED double lanes_fold(const double v[LANES / 2]) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 
 /* The sum of a[i] * b[i]. */
-APR_ALWAYS double lanes_dot(const double *a, const double *b, size_t n)
+APR_INLINED double lanes_dot(const double *a, const double *b, size_t n)
 {
     double v[LANES / 2];
     if (n < LANES / 2) {
@@ -69,7 +69,7 @@ APR_ALWAYS double lanes_dot(const double *a, const double *b, size_t n)
 }
 
 /* y[i] += a * x[i] */
-APR_ALWAYS void lanes_add(double *y, double a, const double *x, size_t n)
+APR_INLINED void lanes_add(double *y, double a, const double *x, size_t n)
 {
     size_t i = 0;
     lanes_half u, v;
@@ -84,7 +84,7 @@ APR_ALWAYS void lanes_add(double *y, double a, const double *x, size_t n)
 }
 
 /* y[i] += (a[0] * x[0][i] + a[1] * x[1][i]) + (a[2] * x[2][i] + a[3] * x[3][i]) */
-APR_ALWAYS void lanes_add_four(double *y, const double a[4], const double *const x[4], size_t n)
+APR_INLINED void lanes_add_four(double *y, const double a[4], const double *const x[4], size_t n)
 {
     size_t i = 0;
     lanes_half u, v[4];
@@ -102,7 +102,7 @@ APR_ALWAYS void lanes_add_four(double *y, const double a[4], const double *const
 /* exp of eight numbers that are not above 0, in their place, within two units in the last place; of all below -708 as of -708. NaN stays. x is
  * n ln 2 + r with |r| <= ln 2 / 2 (W. J. Cody, W. Waite, "Software manual for the elementary functions", 1980); then Taylor's series of r, even and
  * odd powers apart: r^14 / 14! is below 2^-57. */
-APR_ALWAYS void lanes_exp_eight(double *at)
+APR_INLINED void lanes_exp_eight(double *at)
 {
     static const double c[] = { 1 / 2., 1 / 6., 1 / 24., 1 / 120., 1 / 720., 1 / 5040., 1 / 40320., 1 / 362880., 1 / 3628800., 1 / 39916800.,
                                 1 / 479001600., 1 / 6227020800. };
@@ -124,7 +124,7 @@ APR_ALWAYS void lanes_exp_eight(double *at)
 }
 
 /* Of any number of them. */
-APR_ALWAYS void lanes_exp(double *x, size_t n)
+APR_INLINED void lanes_exp(double *x, size_t n)
 {
     double last[LANES / 2] = { 0 };
     size_t i = 0;

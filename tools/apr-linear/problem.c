@@ -16,7 +16,7 @@
 
 /* The derivative of each loss by its z, in its place; returns the sum of the losses, where it is wanted. The sum of log(1 + e) is the log of one
  * product less 1, so that a loss next to nothing is not lost beside the 1. */
-APR_ALWAYS double binary(double *z, const double *y, size_t n, bool wanted)
+APR_INLINED double binary(double *z, const double *y, size_t n, bool wanted)
 {
     double e[STRIP], loss = 0, product = 0;
     for (size_t i = 0; i < n; i++)
@@ -32,7 +32,7 @@ APR_ALWAYS double binary(double *z, const double *y, size_t n, bool wanted)
 }
 
 /* The same of k outputs a row. */
-APR_ALWAYS double softmax(double *z, size_t k, const double *y, size_t n, bool wanted)
+APR_INLINED double softmax(double *z, size_t k, const double *y, size_t n, bool wanted)
 {
     double loss = 0, product = 0;
     size_t top[STRIP];
@@ -59,7 +59,7 @@ APR_ALWAYS double softmax(double *z, size_t k, const double *y, size_t n, bool w
     return wanted ? loss + apr_log1p(product) : 0;
 }
 
-APR_ALWAYS double squares(double *z, const double *y, size_t n)
+APR_INLINED double squares(double *z, const double *y, size_t n)
 {
     double loss = 0;
     for (size_t i = 0; i < n; i++) {
@@ -69,7 +69,7 @@ APR_ALWAYS double squares(double *z, const double *y, size_t n)
     return loss;
 }
 
-APR_ALWAYS double losses(const struct problem *q, const size_t row[STRIP], double *z, size_t n, bool wanted)
+APR_INLINED double losses(const struct problem *q, const size_t row[STRIP], double *z, size_t n, bool wanted)
 {
     double y[STRIP];
     for (size_t i = 0; i < n; i++)
@@ -80,8 +80,8 @@ APR_ALWAYS double losses(const struct problem *q, const size_t row[STRIP], doubl
 }
 
 /* The next rows of a role, at most STRIP of those from *at on and before `end`, and their z. Returns how many. */
-APR_ALWAYS size_t answer(const struct problem *q, const double *w, const double *b, uint8_t role, size_t *at, size_t end, size_t row[STRIP],
-                         double *z)
+APR_INLINED size_t answer(const struct problem *q, const double *w, const double *b, uint8_t role, size_t *at, size_t end,
+                          size_t row[STRIP], double *z)
 {
     size_t n = 0;
     for (; n < STRIP && *at < end; ++*at) {
@@ -103,7 +103,7 @@ static double *partial_of(const struct problem *q, size_t block) { return q->par
 static size_t block_end(const struct problem *q, size_t block) { return (block + 1) * q->rows < q->n ? (block + 1) * q->rows : q->n; }
 
 /* The part of n rows, at most 4, in the gradient. */
-APR_ALWAYS void add_rows(const struct problem *q, const size_t *row, const double *z, size_t n, double *g, double *gb)
+APR_INLINED void add_rows(const struct problem *q, const size_t *row, const double *z, size_t n, double *g, double *gb)
 {
     const double *x[4];
     for (size_t j = 0; j < 4; j++)
@@ -117,7 +117,7 @@ APR_ALWAYS void add_rows(const struct problem *q, const size_t *row, const doubl
     }
 }
 
-APR_ALWAYS void sum_block(const struct problem *q, size_t block)
+APR_INLINED void sum_block(const struct problem *q, size_t block)
 {
     double *const g = partial_of(q, block), *const gb = g + q->outputs * q->p, *const loss = gb + q->outputs, *const z = loss + 1;
     const size_t end = block_end(q, block);
@@ -155,7 +155,7 @@ static void sum_task(void *ctx, size_t block, unsigned worker)
 /* ---- columns -------------------------------------------------------------------------------------------------------- */
 
 /* The sums of a block's columns into its partial sums: of x, or squared of (x - w)^2. */
-APR_ALWAYS void sum_columns(const struct problem *q, size_t block, bool squared)
+APR_INLINED void sum_columns(const struct problem *q, size_t block, bool squared)
 {
     double *const sum = partial_of(q, block);
     memset(sum, 0, q->p * sizeof *sum);

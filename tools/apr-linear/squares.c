@@ -21,7 +21,7 @@ struct triangle {
 };
 
 /* Householder's reflection of each column k that makes [R_kk; block column k] one number, applied to the columns behind it. */
-APR_ALWAYS void take_in(struct triangle *r)
+APR_INLINED void take_in(struct triangle *r)
 {
     for (size_t k = 0; k < r->width; k++) {
         double *const v = r->block + k * BLOCK, *const pivot = &r->at[k * r->width + k];

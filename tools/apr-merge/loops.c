@@ -25,7 +25,7 @@
 
 __attribute__((noinline)) static void move_few(void *to, const void *from, size_t n) { memcpy(to, from, n); }
 
-APR_ALWAYS void move(void *to, const void *from, size_t n, size_t all)
+APR_INLINED void move(void *to, const void *from, size_t n, size_t all)
 {
     if (n == all)
         memcpy(to, from, all);

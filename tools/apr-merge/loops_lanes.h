@@ -14,7 +14,7 @@ typedef int32_t  NAME(ints) __attribute__((vector_size(4 * WIDTH)));
 /* ---- values --------------------------------------------------------------------------------------------------------- */
 
 /* What is not finite leaves a NaN in the sum of its lane for good. */
-APR_ALWAYS void NAME(widen_some)(const float *x, double *out, floats *odd, size_t i, size_t m)
+APR_INLINED void NAME(widen_some)(const float *x, double *out, floats *odd, size_t i, size_t m)
 {
     LOAD(floats, v, x + i, m);
     const doubles wide = __builtin_convertvector(v, doubles);
@@ -29,7 +29,7 @@ LEVEL static bool NAME(widen)(const float *x, size_t n, double *out)
     return SUM_OF(float, odd) == 0;
 }
 
-APR_ALWAYS void NAME(finite_some)(const double *x, doubles *odd, size_t i, size_t m)
+APR_INLINED void NAME(finite_some)(const double *x, doubles *odd, size_t i, size_t m)
 {
     LOAD(doubles, v, x + i, m);
     *odd += v * 0;
@@ -42,7 +42,7 @@ LEVEL static bool NAME(are_finite)(const double *x, size_t n)
     return SUM_OF(double, odd) == 0;
 }
 
-APR_ALWAYS void NAME(narrow_some)(const double *x, float *out, size_t i, size_t m)
+APR_INLINED void NAME(narrow_some)(const double *x, float *out, size_t i, size_t m)
 {
     LOAD(doubles, v, x + i, m);
     const floats narrow = __builtin_convertvector(v, floats);
@@ -51,7 +51,7 @@ APR_ALWAYS void NAME(narrow_some)(const double *x, float *out, size_t i, size_t 
 
 LEVEL static void NAME(narrow)(const double *x, size_t n, float *out) { EACH(n, NAME(narrow_some), x, out); }
 
-APR_ALWAYS void NAME(distance_some)(const float *x, const float *base, float *out, floats *odd, size_t i, size_t m)
+APR_INLINED void NAME(distance_some)(const float *x, const float *base, float *out, floats *odd, size_t i, size_t m)
 {
     LOAD(floats, a, x + i, m);
     LOAD(floats, b, base + i, m);
@@ -67,7 +67,7 @@ LEVEL static bool NAME(distance)(const float *x, const float *base, size_t n, fl
     return SUM_OF(float, odd) == 0;
 }
 
-APR_ALWAYS void NAME(magnitude_some)(const double *x, float *out, size_t i, size_t m)
+APR_INLINED void NAME(magnitude_some)(const double *x, float *out, size_t i, size_t m)
 {
     LOAD(doubles, v, x + i, m);
     const words magnitude = (words)__builtin_convertvector(v, floats) & MAGNITUDE;
@@ -78,7 +78,7 @@ LEVEL static void NAME(magnitude)(const double *x, size_t n, float *out) { EACH(
 
 /* ---- arithmetic ----------------------------------------------------------------------------------------------------- */
 
-APR_ALWAYS void NAME(subtract_some)(double *x, const double *base, size_t i, size_t m)
+APR_INLINED void NAME(subtract_some)(double *x, const double *base, size_t i, size_t m)
 {
     LOAD(doubles, v, x + i, m);
     LOAD(doubles, b, base + i, m);
@@ -88,7 +88,7 @@ APR_ALWAYS void NAME(subtract_some)(double *x, const double *base, size_t i, siz
 
 LEVEL static void NAME(subtract)(double *x, const double *base, size_t n) { EACH(n, NAME(subtract_some), x, base); }
 
-APR_ALWAYS void NAME(add_some)(double *sum, double c, const double *x, size_t i, size_t m)
+APR_INLINED void NAME(add_some)(double *sum, double c, const double *x, size_t i, size_t m)
 {
     LOAD(doubles, s, sum + i, m);
     LOAD(doubles, v, x + i, m);
@@ -98,7 +98,7 @@ APR_ALWAYS void NAME(add_some)(double *sum, double c, const double *x, size_t i,
 
 LEVEL static void NAME(add)(double *sum, double c, const double *x, size_t n) { EACH(n, NAME(add_some), sum, c, x); }
 
-APR_ALWAYS void NAME(scale_some)(double *x, double c, size_t i, size_t m)
+APR_INLINED void NAME(scale_some)(double *x, double c, size_t i, size_t m)
 {
     LOAD(doubles, v, x + i, m);
     v *= c;
@@ -107,7 +107,7 @@ APR_ALWAYS void NAME(scale_some)(double *x, double c, size_t i, size_t m)
 
 LEVEL static void NAME(scale)(double *x, double c, size_t n) { EACH(n, NAME(scale_some), x, c); }
 
-APR_ALWAYS void NAME(divide_some)(double *x, double c, size_t i, size_t m)
+APR_INLINED void NAME(divide_some)(double *x, double c, size_t i, size_t m)
 {
     LOAD(doubles, v, x + i, m);
     v /= c;
@@ -119,7 +119,7 @@ LEVEL static void NAME(divide)(double *x, double c, size_t n) { EACH(n, NAME(div
 /* ---- what is kept --------------------------------------------------------------------------------------------------- */
 
 /* The key of a magnitude is its bits and the sign's. */
-APR_ALWAYS void NAME(keep_some)(double *x, const struct band *b, size_t i, size_t m)
+APR_INLINED void NAME(keep_some)(double *x, const struct band *b, size_t i, size_t m)
 {
     LOAD(doubles, v, x + i, m);
     const words key = ((words)__builtin_convertvector(v, floats) | ~MAGNITUDE) ^ b->flip;
@@ -128,8 +128,8 @@ APR_ALWAYS void NAME(keep_some)(double *x, const struct band *b, size_t i, size_
     STORE(v, x + i, m);
 }
 
-APR_ALWAYS void NAME(change_some)(const float *x, const float *base, const struct band *b, double c, double *out, floats *odd, size_t i,
-                                  size_t m)
+APR_INLINED void NAME(change_some)(const float *x, const float *base, const struct band *b, double c, double *out, floats *odd, size_t i,
+                                   size_t m)
 {
     LOAD(floats, v, x + i, m);
     LOAD(floats, w, base + i, m);
@@ -155,7 +155,7 @@ LEVEL static void NAME(keep)(double *x, size_t n, const struct band *b)
     EACH(n, NAME(keep_some), x, &band);
 }
 
-APR_ALWAYS void NAME(vote_some)(const double *v, size_t nv, size_t n, const double *w, bool normalize, double *out, size_t i, size_t m)
+APR_INLINED void NAME(vote_some)(const double *v, size_t nv, size_t n, const double *w, bool normalize, double *out, size_t i, size_t m)
 {
     doubles sum = { 0 }, agreed = { 0 }, share = { 0 };
     for (size_t k = 0; k < nv; k++) {
@@ -187,7 +187,7 @@ LEVEL static void NAME(vote)(const double *v, size_t nv, const double *w, bool n
 /* ---- sums ----------------------------------------------------------------------------------------------------------- */
 
 /* m values, at most 16, each to its lane. */
-APR_ALWAYS void NAME(dot_some)(const double *a, const double *b, doubles lane[16 / WIDTH], size_t i, size_t m)
+APR_INLINED void NAME(dot_some)(const double *a, const double *b, doubles lane[16 / WIDTH], size_t i, size_t m)
 {
     UNROLLED
     for (size_t k = 0; k < 16; k += WIDTH) {
@@ -205,7 +205,7 @@ LEVEL static double NAME(dot)(const double *a, const double *b, size_t n)
     return FOLDED(lane);
 }
 
-APR_ALWAYS void NAME(magnitudes_some)(const double *a, doubles lane[16 / WIDTH], size_t i, size_t m)
+APR_INLINED void NAME(magnitudes_some)(const double *a, doubles lane[16 / WIDTH], size_t i, size_t m)
 {
     UNROLLED
     for (size_t k = 0; k < 16; k += WIDTH) {
@@ -222,7 +222,7 @@ LEVEL static double NAME(sum_of_magnitudes)(const double *a, size_t n)
     return FOLDED(lane);
 }
 
-APR_ALWAYS void NAME(count_some)(const double *a, longs *number, size_t i, size_t m)
+APR_INLINED void NAME(count_some)(const double *a, longs *number, size_t i, size_t m)
 {
     LOAD(doubles, x, a + i, m);
     *number -= x != 0;

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/hash.h"
+#include "base/levels.h"
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
@@ -156,14 +157,10 @@ static uint32_t *ranks_of(struct merged *t, size_t i, struct apr_window *w, uint
     return NULL;
 }
 
-/* x where an element is kept that has such a chance, else 0, without a branch that nothing could foresee. */
+/* x where an element is kept that has such a chance, else 0. */
 static double if_drawn(uint64_t key, uint64_t index, double chance, double x)
 {
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits &= -(uint64_t)((double)(apr_draw(key, index) >> 11) * 0x1p-53 < chance);
-    memcpy(&x, &bits, sizeof x);
-    return x;
+    return apr_kept((double)(apr_draw(key, index) >> 11) * 0x1p-53 < chance, x);
 }
 
 /* Elements [first, first + n), which may lie in several rows. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/levels.h"
 #include "flow/pass.h"
 #include "prune.h"
 
@@ -162,21 +163,11 @@ static enum apr_code rank_row(const struct matrix *x, struct meter *m, uint64_t 
     return APR_OK;
 }
 
-/* x or, where it goes, 0, without a branch that nothing could foresee. */
-static inline double unless(bool goes, double x)
-{
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits &= (uint64_t)goes - 1;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 static inline void add_element(const struct meter *m, size_t i, unsigned lane, struct sums *s)
 {
     const double v = (double)m->value[i], square = v * v;
     s->all[lane] += square;
-    s->kept[lane] += unless(m->zero[i], square);
+    s->kept[lane] += apr_kept(!m->zero[i], square);
     s->zeros += m->zero[i] | (m->value[i] == 0);
 }
 
