@@ -15,15 +15,6 @@ const struct apr_format *format(const char *name)
     return *f;
 }
 
-struct apr_model *opened(const char *path)
-{
-    struct apr_model *m;
-    struct apr_error e;
-    if (apr_open(&m, path, test_run_with(1), &e) != APR_OK)
-        fail_msg("%s: %s", e.file, e.text);
-    return m;
-}
-
 /* A plan that carries every tensor as it is; keys where both sides are of one format. */
 enum apr_code carry(struct apr_plan *p, const struct apr_model *m, const char *to, const char *out, struct apr_error *e)
 {
@@ -57,7 +48,7 @@ enum apr_code write_plan(struct apr_plan *p, const struct apr_run *r, struct apr
 enum apr_code convert_with(struct apr_plan *p, const char *from, const char *to, const char *out, const struct apr_run *r,
                            struct apr_error *e)
 {
-    struct apr_model *const m = opened(from);
+    struct apr_model *const m = test_opened(from);
     enum apr_code code = carry(p, m, to, out, e);
     if (code == APR_OK)
         code = write_plan(p, r, e);
@@ -86,7 +77,7 @@ void expect_same_file(const char *a, const char *b)
 /* The same tensors, by name, bit for bit; and nothing that our own reader finds worth a word, but what `but` begins with. */
 void expect_same_model(const char *got, const char *want)
 {
-    struct apr_model *const a = opened(got), *const b = opened(want);
+    struct apr_model *const a = test_opened(got), *const b = test_opened(want);
     assert_int_equal(a->ntensor, b->ntensor);
     for (size_t i = 0; i < b->ntensor; i++) {
         const struct apr_tensor *const t = &b->tensor[i], *const u = apr_model_find(a, t->name);

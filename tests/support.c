@@ -204,6 +204,15 @@ static const char *code_word(enum apr_code code)
     return code == APR_OK ? "ok" : apr_code_word(code);
 }
 
+struct apr_model *test_opened(const char *path)
+{
+    struct apr_model *m;
+    struct apr_error e;
+    if (apr_open(&m, path, test_run_with(1), &e) != APR_OK)
+        fail_msg("%s: %s", e.file, e.text);
+    return m;
+}
+
 struct apr_model *test_open(const char *what, const char *name, const struct test_bytes *b, enum apr_code code, uint64_t at,
                             const char *words)
 {

@@ -61,6 +61,9 @@ void               test_answer_free(struct test_answer *a);
 /* True when text occurs in the NUL-terminated bytes. */
 bool test_says(const struct test_bytes *b, const char *text);
 
+/* The model that lies there; fails the test when it does not open. */
+struct apr_model *test_opened(const char *path);
+
 /* Opens the bytes as a file called name and expects: the code; when it is not APR_OK the offset `at` (APR_NOWHERE: any), and
  * `words` in the text. Returns the model on APR_OK. Messages of a failed expectation name `what`. */
 struct apr_model *test_open(const char *what, const char *name, const struct test_bytes *b, enum apr_code code, uint64_t at,

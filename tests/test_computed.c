@@ -97,7 +97,7 @@ static void it_is_written_on_any_threads_unless_it_is_not_sound(void **state)
     struct apr_error e;
     for (unsigned threads = 1; threads < 4; threads += 2) {
         assert_int_equal(write_one(&counting, test_path("computed.safetensors"), threads, &e), APR_OK);
-        struct apr_model *const m = opened(test_path("computed.safetensors"));
+        struct apr_model *const m = test_opened(test_path("computed.safetensors"));
         static float x[COUNT];
         memcpy(x, m->tensor[0].data.at, sizeof x);
         for (size_t i = 0; i < COUNT; i++)

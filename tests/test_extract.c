@@ -76,15 +76,6 @@ static void expect_same(const char *a, const char *b)
     expect_exit(test_tool(APR_DIFF, a, b, "--tolerances", test_file("exact.yaml", exact, sizeof exact - 1), NULL), 0, NULL);
 }
 
-static struct apr_model *opened(const char *path)
-{
-    struct apr_model *m;
-    struct apr_error e;
-    if (apr_open(&m, path, test_run_with(1), &e) != APR_OK)
-        fail_msg("%s: %s", path, e.text);
-    return m;
-}
-
 static float *values_of(const struct apr_model *m, const char *name, uint64_t rows)
 {
     const struct apr_tensor *const t = apr_model_find(m, apr_text(name));
@@ -111,7 +102,7 @@ static const json_t *module_of(const json_t *report, const char *name)
 /* What the factors leave of d, over its norm. */
 static double left_by(const char *adapter, const double *d, unsigned rank)
 {
-    struct apr_model *const m = opened(adapter);
+    struct apr_model *const m = test_opened(adapter);
     float *const a = values_of(m, "base_model.model." UP ".lora_A.weight", rank);
     float *const b = values_of(m, "base_model.model." UP ".lora_B.weight", SIDE);
     double all = 0, rest = 0;
@@ -217,7 +208,7 @@ static void what_is_no_linear_layer_is_saved_whole_where_it_differs(void **state
         const char *const tuned = three_tensors("three-tuned", rows[i].weight, rows[i].bias, rows[i].norm);
         json_t *const r = extracted(base, tuned, "three", "2", NULL);
         const json_t *const saved = json_object_get(r, "modules_to_save");
-        struct apr_model *const m = opened(test_path("three"));
+        struct apr_model *const m = test_opened(test_path("three"));
         size_t n = 0;
         for (; n < 4 && rows[i].names[n] != NULL; n++) {
             char name[128];

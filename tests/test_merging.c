@@ -261,11 +261,8 @@ static void expect_end(struct test_answer a, int code, const char *what)
 
 static void expect_values(const char *path, const float *want, const char *what)
 {
-    struct apr_model *m;
-    struct apr_error e;
+    struct apr_model *const m = test_opened(path);
     float got[COUNT];
-    if (apr_open(&m, path, test_run_with(1), &e) != APR_OK)
-        fail_msg("%s", e.text);
     assert_int_equal(m->ntensor, 1);
     assert_int_equal(m->tensor[0].count, COUNT);
     memcpy(got, m->tensor[0].data.at, sizeof got);

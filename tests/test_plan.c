@@ -53,7 +53,7 @@ static void big_endian_tensors_are_turned_round(void **state)
 {
     (void)state;
     convert((struct apr_plan){ 0 }, "fixtures/qwen2-big-endian.gguf", "gguf", test_path("little.gguf"));
-    struct apr_model *const a = opened("fixtures/qwen2-big-endian.gguf"), *const b = opened(test_path("little.gguf"));
+    struct apr_model *const a = test_opened("fixtures/qwen2-big-endian.gguf"), *const b = test_opened(test_path("little.gguf"));
     for (size_t i = 0; i < a->ntensor; i++) {
         float x[APR_STRETCH], y[APR_STRETCH];
         const size_t n = (size_t)apr_min(a->tensor[i].count, APR_STRETCH);
@@ -78,7 +78,7 @@ static void data_begins_where_it_can_be_shared(void **state)
     test_free(&b);
     convert((struct apr_plan){ 0 }, source, "safetensors", test_path("shares.safetensors"));
     expect_same_model(test_path("shares.safetensors"), source);
-    struct apr_model *const m = opened(test_path("shares.safetensors"));
+    struct apr_model *const m = test_opened(test_path("shares.safetensors"));
     assert_int_equal(before % 8 == 0, apr_tensor_offset(m, &m->tensor[0]) % 4096 == before % 4096);
     apr_close(m);
 }
@@ -149,7 +149,7 @@ static void keys_of_every_type_are_written(void **state)
     assert_int_equal(apr_plan_add(&p, &t, &e), APR_OK);
     if (write_plan(&p, test_run_with(1), &e) != APR_OK)
         fail_msg("%s", e.text);
-    struct apr_model *const m = opened(p.out);
+    struct apr_model *const m = test_opened(p.out);
     for (size_t i = 0; i < 13; i++)
         assert_true(apr_value_equal(&m->meta.entry[i].value, &value[i]));
     static const unsigned char floats[] = { 0, 0, 0x80, 0x3F, 0, 0, 0, 0x3F, 0, 0, 0, 0xC0 };
@@ -220,7 +220,7 @@ static void an_alignment_is_honoured_also_in_later_shards(void **state)
                 assert_int_equal(apr_plan_add(&p, &t[k], &e), APR_OK);
             if (write_plan(&p, test_run_with(2), &e) != APR_OK)
                 fail_msg("%s", e.text);
-            struct apr_model *const m = opened(p.file[0].path);
+            struct apr_model *const m = test_opened(p.file[0].path);
             assert_int_equal(m->ntensor, 3);
             for (size_t k = 0; k < m->ntensor; k++)
                 assert_int_equal(apr_tensor_offset(m, &m->tensor[k]) % alignment[i], 0);

@@ -183,7 +183,7 @@ static void transposed_elements_keep_every_bit(void **state)
     for (size_t i = 0; i < APR_LENGTH(rows); i++) {
         const unsigned width = rows[i].width;
         unsigned char *const data = random_bytes(h * w * width);
-        struct apr_model *const m = opened(one_tensor("turn.safetensors", rows[i].dtype, width, h, w, data));
+        struct apr_model *const m = test_opened(one_tensor("turn.safetensors", rows[i].dtype, width, h, w, data));
         const struct apr_tensor *const part[] = { &m->tensor[0] };
         const struct apr_transform turn = { .op = APR_OP_TRANSPOSE };
         struct apr_view v = apr_view_of(part, 1, 0);
@@ -197,7 +197,7 @@ static void transposed_elements_keep_every_bit(void **state)
         assert_int_equal(apr_plan_add(&p, &t, &e), APR_OK);
         if (write_plan(&p, test_run_with(2), &e) != APR_OK)
             fail_msg("%s", e.text);
-        struct apr_model *const got = opened(p.out);
+        struct apr_model *const got = test_opened(p.out);
         for (uint64_t k = 0; k < h * w; k++)
             if (memcmp(got->tensor[0].data.at + (k % w * h + k / w) * width, data + k * width, width) != 0)
                 fail_msg("%s: element %llu", rows[i].dtype, (unsigned long long)k);
@@ -230,7 +230,7 @@ static struct apr_kernels with_encoder(void)
 static enum apr_code encode(const char *source, enum apr_dtype_id id, const struct apr_kernels *k, bool turned, bool nan_to_zero,
                             struct apr_planned *told, struct apr_error *e)
 {
-    struct apr_model *const m = opened(source);
+    struct apr_model *const m = test_opened(source);
     const struct apr_tensor *const part[] = { &m->tensor[0] };
     const struct apr_transform turn = { .op = APR_OP_TRANSPOSE };
     struct apr_run r = *test_run_with(3);
@@ -266,7 +266,7 @@ static void rows_that_are_no_whole_blocks_are_filled_up_with_zeros(void **state)
     for (unsigned turned = 0; turned < 2; turned++) {
         if (encode(source, APR_Q8_0, &k, turned, false, &told, &e) != APR_OK)
             fail_msg("%s", e.text);
-        struct apr_model *const m = opened(test_path("encoded.apr"));
+        struct apr_model *const m = test_opened(test_path("encoded.apr"));
         const struct apr_tensor *const t = &m->tensor[0];
         const uint64_t h = t->dim[0], w = t->dim[1], blocks = (w + 31) / 32;
         assert_int_equal(t->data.n, h * blocks * 34);
@@ -304,7 +304,7 @@ static void one_scale_is_that_of_the_largest_value(void **state)
     if (encode(one_tensor("scale.safetensors", "F32", 4, 1000, 500, x), APR_APR_Q8, apr_kernels_for(APR_SCALAR), false, false, &told,
                &e) != APR_OK)
         fail_msg("%s", e.text);
-    struct apr_model *const m = opened(test_path("encoded.apr"));
+    struct apr_model *const m = test_opened(test_path("encoded.apr"));
     float scale;
     memcpy(&scale, m->tensor[0].data.at, sizeof scale);
     assert_true(scale == 2);
@@ -521,10 +521,10 @@ static void killed_at_any_moment_the_files_of_a_folder_are_whole(void **state)
             char name[64];
             snprintf(name, sizeof name, "end/t/old/model-0000%u-of-00003.safetensors", k);
             if (access(test_path(name), F_OK) == 0)
-                apr_close(opened(test_path(name)));
+                apr_close(test_opened(test_path(name)));
             snprintf(name, sizeof name, "end/t/old/model-0000%u-of-00002.safetensors", k);
             if (access(test_path(name), F_OK) == 0)
-                apr_close(opened(test_path(name)));
+                apr_close(test_opened(test_path(name)));
         }
     }
 }
@@ -661,7 +661,7 @@ static void a_source_that_changes_meanwhile_leaves_no_file(void **state)
 {
     (void)state;
     const char *const source = big("changes.safetensors");
-    struct apr_model *const m = opened(source);
+    struct apr_model *const m = test_opened(source);
     struct apr_plan p = { 0 };
     struct apr_error e;
     assert_int_equal(carry(&p, m, "apr", test_path("changed.apr"), &e), APR_OK);
@@ -682,7 +682,7 @@ static void a_source_that_is_cut_off_meanwhile_is_named_and_not_the_target(void 
     for (unsigned i = 0; i < APR_LENGTH(change); i++) {
         const char *const source = big("shrinks.safetensors");
         struct test_bytes b = test_load(source);
-        struct apr_model *const m = opened(source);
+        struct apr_model *const m = test_opened(source);
         struct apr_plan p = { .force = true };
         struct apr_error e = { .text = "" };
         assert_int_equal(carry(&p, m, "apr", test_path("shrunk.apr"), &e), APR_OK);

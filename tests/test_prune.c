@@ -40,15 +40,6 @@ static json_t *pruned(const char *in, const char *out, const char *line)
     return report_of(prune((const char *const[]){ in, test_path(out), "--json", NULL }, line), 0);
 }
 
-static struct apr_model *opened(const char *path)
-{
-    struct apr_model *m;
-    struct apr_error e;
-    if (apr_open(&m, path, test_run_with(1), &e) != APR_OK)
-        fail_msg("%s: %s", path, e.text);
-    return m;
-}
-
 static uint32_t crc_of_values(const struct apr_model *m, const char *name)
 {
     const struct apr_tensor *const t = apr_model_find(m, apr_text(name));
@@ -112,7 +103,7 @@ static void what_numpy_prunes_is_pruned(void **state)
         apr_close(m);
         snprintf(options, sizeof options, "%s --imatrix " IMATRIX " --force --threads=%zu", line, 1 + n++ % 3);
         report = pruned(MODEL, "pruned.gguf", options);
-        m = opened(test_path("pruned.gguf"));
+        m = test_opened(test_path("pruned.gguf"));
     }
     assert_true(n > 20);
     json_decref(report);
@@ -124,7 +115,7 @@ static void what_is_not_pruned_stays_bit_for_bit(void **state)
 {
     (void)state;
     json_t *const report = pruned("fixtures/qwen2", "rest/", "--sparsity 0.5");
-    struct apr_model *const a = opened("fixtures/qwen2"), *const b = opened(test_path("rest"));
+    struct apr_model *const a = test_opened("fixtures/qwen2"), *const b = test_opened(test_path("rest"));
     size_t same = 0;
     assert_int_equal(json_array_size(at(report, "tensors")), 14);
     assert_int_equal(a->ntensor, b->ntensor);
@@ -220,7 +211,7 @@ static void blocks_are_widened_or_made_again_when_that_is_asked_for(void **state
         char options[128];
         snprintf(options, sizeof options, "--pattern 1:4 --force %s", row[i].options);
         json_t *const report = pruned("fixtures/qwen2-q8_0.gguf", "blocks.gguf", options);
-        struct apr_model *const m = opened(test_path("blocks.gguf"));
+        struct apr_model *const m = test_opened(test_path("blocks.gguf"));
         const struct apr_tensor *const t = apr_model_find(m, apr_text("blk.1.ffn_up.weight"));
         float x[APR_STRETCH];
         size_t zeros = 0;
@@ -240,7 +231,7 @@ static void stacks_of_experts_are_pruned_by_what_comes_in_at_each(void **state)
     static const char options[] = "--sparsity 0.5 --scope row";
     json_decref(pruned("fixtures/forward/qwen2moe", "moe/a.gguf", options));
     json_decref(pruned(converted("fixtures/forward/qwen2moe", "moe/whole.gguf", NULL), "moe/b.gguf", options));
-    struct apr_model *const m = opened(test_path("moe/b.gguf")), *const whole = opened(test_path("moe/whole.gguf"));
+    struct apr_model *const m = test_opened(test_path("moe/b.gguf")), *const whole = test_opened(test_path("moe/whole.gguf"));
     expect_identical(test_path("moe/a.gguf"), test_path("moe/b.gguf"), m->ntensor);
     const struct apr_bytes router = apr_text("blk.0.ffn_gate_inp.weight");
     assert_true(apr_bytes_equal(apr_model_find(m, router)->data, apr_model_find(whole, router)->data));
@@ -275,7 +266,7 @@ static void the_layers_that_stay_are_renumbered_and_stay_what_they_are(void **st
     test_put(&config, "", 1);
     assert_true(test_says(&config, "\"num_hidden_layers\": 4"));
     test_free(&config);
-    struct apr_model *const a = opened(DEEP), *const b = opened(test_path("short"));
+    struct apr_model *const a = test_opened(DEEP), *const b = test_opened(test_path("short"));
     static const unsigned from[] = { 0, 3, 4, 5 };
     assert_int_equal(layers_of(b, "model.layers."), 4);
     for (unsigned i = 0; i < 4; i++) {
@@ -369,7 +360,7 @@ static const char *packed_deep(void)
     static char names[MOST_TENSORS][64], shapes[MOST_TENSORS][32];
     static unsigned char codes[6][32 * 16];
     static float scales[6], marks[6];
-    struct apr_model *const m = opened(DEEP);
+    struct apr_model *const m = test_opened(DEEP);
     size_t n = 0;
     for (size_t i = 0; i < m->ntensor; i++, n++) {
         const struct apr_tensor *const x = &m->tensor[i];
@@ -411,7 +402,7 @@ static void what_is_of_a_layer_goes_with_it_by_its_name_alone(void **state)
     static const char *const names[] = { "mlp.up_proj.weight", "mlp.up_proj.weight_scale_inv", "mlp.mark", "mlp.down_proj.weight" };
     static const unsigned from[] = { 0, 3, 4, 5 };
     json_decref(pruned(packed_deep(), "packed-short/", "--drop-layers 1..3"));
-    struct apr_model *const a = opened(test_path("packed-deep")), *const b = opened(test_path("packed-short"));
+    struct apr_model *const a = test_opened(test_path("packed-deep")), *const b = test_opened(test_path("packed-short"));
     assert_int_equal(layers_of(b, "model.layers."), 4);
     for (unsigned i = 0; i < 4; i++)
         for (size_t k = 0; k < APR_LENGTH(names); k++) {
@@ -450,7 +441,7 @@ static void what_is_packed_is_pruned_by_its_values(void **state)
     json_t *const rest = pruned(packed, "packed-rest/", "--sparsity 0.5 --match down_proj"); /* the codes of others go on */
     assert_int_equal(json_array_size(at(rest, "tensors")), 6);
     json_decref(rest);
-    struct apr_model *const m = opened(test_path("packed-rest"));
+    struct apr_model *const m = test_opened(test_path("packed-rest"));
     assert_string_equal(apr_model_find(m, apr_text("model.layers.2.mlp.up_proj.weight"))->dtype->name, "F8_E4M3");
     apr_close(m);
 }
@@ -544,7 +535,7 @@ static void what_is_infinite_goes_where_nothing_comes_in(void **state)
         char line[256];
         snprintf(line, sizeof line, "--method wanda --sparsity 0.25 --match * --family llama --force --imatrix %s %s", imatrix, options[i]);
         json_decref(pruned(path, "infinite.out.safetensors", line));
-        struct apr_model *const m = opened(test_path("infinite.out.safetensors"));
+        struct apr_model *const m = test_opened(test_path("infinite.out.safetensors"));
         const float want[8] = { 0, 1, 2, 3, 0, 5, 6, -INFINITY };
         assert_memory_equal(m->tensor[0].data.at, want, sizeof want);
         apr_close(m);
@@ -559,7 +550,7 @@ static void doubles_stay_doubles(void **state)
     static const double x[8] = { 3, 1, 1 + 0x1p-40, -4, 5, 0.2, -0.3, 0.1 }, want[8] = { 3, 0, 1 + 0x1p-40, -4, 5, 0, 0, 0 };
     const char *const path = test_one("doubles.safetensors", "F64", "[2,4]", x, sizeof x);
     json_decref(pruned(path, "doubles.out.safetensors", "--sparsity 0.5 --match t"));
-    struct apr_model *const m = opened(test_path("doubles.out.safetensors"));
+    struct apr_model *const m = test_opened(test_path("doubles.out.safetensors"));
     assert_string_equal(m->tensor[0].dtype->name, "F64");
     assert_memory_equal(m->tensor[0].data.at, want, sizeof want);
     apr_close(m);

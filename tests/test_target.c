@@ -22,7 +22,7 @@ struct aim {
 static void begin(struct aim *a)
 {
     const struct apr_kernels *const k = apr_kernels_for(APR_SCALAR);
-    *a = (struct aim){ .m = opened(MODEL), .t = { .allowed = UINT64_MAX, .alignment = 32 } };
+    *a = (struct aim){ .m = test_opened(MODEL), .t = { .allowed = UINT64_MAX, .alignment = 32 } };
     assert_true(a->m->ntensor <= MOST_TENSORS);
     a->t.tensor = a->tensor;
     a->t.ntensor = a->m->ntensor;

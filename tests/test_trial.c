@@ -28,7 +28,7 @@ struct trials {
 
 static void begin(struct trials *t, const char *path, const struct apr_kernels *k)
 {
-    *t = (struct trials){ .m = opened(path) };
+    *t = (struct trials){ .m = test_opened(path) };
     t->all = (struct apr_trials){ .trial = t->trial, .dtype = dtypes, .ndtype = N, .tried = t->tried };
     for (size_t i = 0; i < t->m->ntensor; i++) {
         const size_t at = t->all.ntrial;
